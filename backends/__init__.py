@@ -1,0 +1,1 @@
+"""Programs that run the integer graph: the reference, torch, onnxruntime and TVM."""

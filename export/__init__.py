@@ -1,0 +1,1 @@
+"""Writers of the integer graph for other tools."""

@@ -1,0 +1,1 @@
+"""Compiles mixed-precision quantization policies into fast, bit-for-bit verified programs."""

@@ -1,0 +1,52 @@
+"""What a user can do wrong, as one tree of exceptions.
+
+    GmpqError
+    ├── PolicyError      the policy file: syntax, keys, bits, layers
+    ├── WeightsError     the weights file: missing, truncated, wrong shapes, code inside
+    ├── LoweringError    the network: an operator or a shape that has no integer meaning
+    ├── CalibrationError the calibration data: empty, wrong shape, not finite
+    ├── TargetError      the target: unknown, or unable to run here
+    └── OutputError      the output directory: not writable, holding something else
+
+Each message is one line that names the place, the value and the cure; the command line prints it
+and exits with 2. A broken invariant of gmpq itself is an ``AssertionError``, never one of these.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GmpqError(Exception):
+    """A user's mistake, told in one line."""
+
+
+class PolicyError(GmpqError):
+    """The policy cannot be read, or does not fit the network."""
+
+
+class WeightsError(GmpqError):
+    """The weights file cannot be read, or does not fit the network."""
+
+
+class LoweringError(GmpqError):
+    """The network holds something that has no integer meaning."""
+
+
+class CalibrationError(GmpqError):
+    """The calibration data cannot be used."""
+
+
+class TargetError(GmpqError):
+    """The target is unknown, or cannot run on this machine."""
+
+
+class OutputError(GmpqError):
+    """The output directory cannot be written."""
+
+
+def closest(name: str, names: Iterable[str], most: int = 3) -> str:
+    """Return ``" (did you mean a, b?)"`` with the nearest of ``names``, or an empty string."""
+    near = difflib.get_close_matches(name, list(names), n=most, cutoff=0.5)
+    return f" (did you mean {', '.join(near)}?)" if near else ""

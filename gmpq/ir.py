@@ -1,0 +1,377 @@
+"""The graph: what a network computes, before quantization in real numbers and after it in codes.
+
+A ``Graph`` is a list of nodes in execution order over named values. Two closed unions of nodes make
+two kinds of graph that share everything which moves data without weights:
+
+- ``FloatGraph``: ``FloatConv2d``, ``FloatLinear``, ``Activation`` and the shared nodes; every value
+  is float32. It is what lowering returns and what calibration runs.
+- ``IntGraph``: ``Quantize``, ``Conv2d``, ``Linear``, ``Lookup``, ``Requantize``, ``Dequantize`` and
+  the shared nodes; every value between ``Quantize`` and ``Dequantize`` is a tensor of codes with
+  ``QParams``. ``gmpq.backends.reference`` defines what it computes.
+
+Shapes are logical: [N, C, H, W] for images, [N, F] for vectors; a backend stores them as it likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QParams:
+    """What the codes of a value mean: ``real = scale * (code - zero_point)``.
+
+    A b-bit value lives in a uint8 container. ``low`` and ``high`` bound the codes that occur, so a
+    ReLU, a ReLU6 or a narrower type is the clip that its producer makes.
+    """
+
+    scale: float  # exactly a float32
+    zero_point: int
+    bits: int  # 1..8
+    low: int
+    high: int
+
+    @classmethod
+    def full(cls, scale: float, zero_point: int, bits: int) -> QParams:
+        """Return the parameters whose codes use the whole range of ``bits``."""
+        return cls(float(np.float32(scale)), zero_point, bits, 0, (1 << bits) - 1)
+
+    @property
+    def maximum(self) -> int:
+        """The largest code that ``bits`` can hold."""
+        return (1 << self.bits) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor: float32 if ``q`` is None, else codes."""
+
+    name: str
+    shape: Shape
+    q: QParams | None = None
+
+
+class Padding(NamedTuple):
+    """Rows and columns added at each side."""
+
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How a kernel slides over an image; ceil-mode pooling is extra padding at bottom and right."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: Padding = Padding()
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns of input that one output sees."""
+        (rows, columns), (dy, dx) = self.kernel, self.dilation
+        return (rows - 1) * dy + 1, (columns - 1) * dx + 1
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the rows and columns of output for an input of ``height`` x ``width``."""
+        rows = height + self.padding.top + self.padding.bottom - self.reach[0]
+        columns = width + self.padding.left + self.padding.right - self.reach[1]
+        return rows // self.stride[0] + 1, columns // self.stride[1] + 1
+
+
+# --- unary functions -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Clamp:
+    """``min(max(x, low), high)``: ReLU is (0, inf), ReLU6 (0, 6), hardtanh (-1, 1)."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeakyRelu:
+    """``x if x >= 0 else slope * x``."""
+
+    slope: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PRelu:
+    """``x if x >= 0 else slopes[c] * x``."""
+
+    slopes: NDArray[np.float32]  # [C]
+
+
+@dataclass(frozen=True, slots=True)
+class Silu:
+    """``x * sigmoid(x)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class HardSwish:
+    """``x * clamp(x + 3, 0, 6) / 6``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sigmoid:
+    """``1 / (1 + exp(-x))``."""
+
+
+Function: TypeAlias = Clamp | LeakyRelu | PRelu | Silu | HardSwish | Sigmoid
+
+
+# --- nodes of both graphs ------------------------------------------------------------------------
+# Every node has a unique ``name`` (the module path it came from), ``inputs`` and an ``output``.
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Sum of two tensors of one shape; as codes, all three values share one scale."""
+
+    name: str
+    inputs: tuple[str, str]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """Tensors side by side along the channels; as codes, all share scale and zero point."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool:
+    """Largest element under a window; padding never wins; input and output share their QParams."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPool:
+    """Mean under a window; ``window.padding`` includes what ceil mode adds.
+
+    ``counted`` is the padding that enters the divisor as zeros (count_include_pad); what lies
+    beyond it (ceil mode, or all padding) does not count.
+    """
+
+    name: str
+    inputs: tuple[str]
+    output: str
+    window: Window
+    counted: Padding
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalAvgPool:
+    """Mean over space: [N, C, H, W] to [N, C, 1, 1]."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pad:
+    """Zeros around an image; as codes, the zero point."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+    padding: Padding
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """The same elements in [N, C, H, W] order under the output's shape; N stays."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upsample:
+    """Nearest-neighbour enlargement by whole factors (rows, columns)."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+    factors: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """Softmax over the channels, in float32, at a network's output."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+
+
+Shared: TypeAlias = (
+    Add | Concat | MaxPool | AvgPool | GlobalAvgPool | Pad | Reshape | Upsample | Softmax
+)
+
+
+# --- nodes of the float graph --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatConv2d:
+    """Convolution in real numbers; ``name`` is the policy's layer unless ``auxiliary``.
+
+    ``auxiliary`` marks a convolution that stands for something else, such as a batch norm that no
+    convolution could absorb; it has 8-bit weights and input and no entry in the policy.
+    """
+
+    name: str
+    inputs: tuple[str]
+    output: str
+    weight: NDArray[np.float32]  # [O, I / groups, kH, kW]
+    bias: NDArray[np.float32]  # [O]
+    window: Window
+    groups: int = 1
+    auxiliary: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatLinear:
+    """Fully connected layer in real numbers; ``name`` is the policy's layer."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+    weight: NDArray[np.float32]  # [O, I]
+    bias: NDArray[np.float32]  # [O]
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A unary function of every element."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+    function: Function
+
+
+FloatNode: TypeAlias = FloatConv2d | FloatLinear | Activation | Shared
+
+
+# --- nodes of the integer graph ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QWeight:
+    """Symmetric weight codes with a scale per output channel, and the bias in accumulator steps."""
+
+    codes: NDArray[np.int8]  # [O, I / groups, kH, kW] or [O, I]
+    scale: NDArray[np.float32]  # [O]
+    bias: NDArray[np.int32]  # [O], in steps of float32(input scale * scale)
+    bits: int  # 1..8
+
+
+@dataclass(frozen=True, slots=True)
+class Quantize:
+    """Float32 to codes."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dequantize:
+    """Codes to float32."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conv2d:
+    """Convolution of codes into int32, requantized and clipped to the output's codes."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+    weight: QWeight
+    window: Window
+    groups: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """Fully connected layer of codes [N, I] into int32, requantized and clipped."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+    weight: QWeight
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lookup:
+    """A unary function as a table from input code to output code, per tensor or per channel."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+    table: NDArray[np.uint8]  # [256] or [C, 256]
+    function: Function
+
+
+@dataclass(frozen=True, slots=True)
+class Requantize:
+    """The same real numbers at another scale or width: Dequantize, then Quantize."""
+
+    name: str
+    inputs: tuple[str]
+    output: str
+
+
+Node: TypeAlias = Quantize | Dequantize | Conv2d | Linear | Lookup | Requantize | Shared
+
+AnyNode = TypeVar("AnyNode", FloatNode, Node, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph(Generic[AnyNode]):
+    """Nodes in execution order; every value is an input or the output of one node."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    values: Mapping[str, Value]
+    nodes: tuple[AnyNode, ...]
+
+    def consumers(self, value: str) -> tuple[AnyNode, ...]:
+        """Return the nodes that read ``value``, in execution order."""
+        return tuple(node for node in self.nodes if value in node.inputs)
+
+    def producer(self, value: str) -> AnyNode | None:
+        """Return the node that writes ``value``; None for an input of the graph."""
+        return next((node for node in self.nodes if node.output == value), None)
+
+
+FloatGraph: TypeAlias = Graph[FloatNode]
+IntGraph: TypeAlias = Graph[Node]

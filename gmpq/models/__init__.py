@@ -1,0 +1,1 @@
+"""Networks that are built in, with the key names of torchvision's state dicts."""

@@ -1,0 +1,71 @@
+"""Every rounding that gmpq performs, each written once.
+
+Requantization is ``y = clip(round_half_even(float32(acc) * m) + z_y, low, high)`` with the float32
+multiplier ``m = float32(float32(s_x * s_w) / s_y)``: what onnxruntime's QLinearConv computes on x86
+and on aarch64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = np.float32  # onnxruntime rescales in float32; a wider type would differ at ties
+
+Codes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Accumulators = NDArray[np.int32]
+
+
+def as_float32(value: float) -> float:
+    """Return ``value`` rounded to the nearest float32, as a Python float."""
+    return float(F32(value))
+
+
+def round_half_even(values: NDArray[Any]) -> NDArray[Any]:
+    """Return ``values`` rounded to whole numbers, ties to the even one, in their own type."""
+    rounded: NDArray[Any] = np.rint(values)
+    return rounded
+
+
+def accumulator_scale(input_scale: float, weight_scale: Floats) -> Floats:
+    """Return the float32 scale of an accumulator per output channel, ``s_x * s_w``; shape [O]."""
+    return F32(input_scale) * weight_scale
+
+
+def multiplier(scale: Floats, output_scale: float) -> Floats:
+    """Return the float32 factor from accumulators of ``scale`` [O] to steps of ``output_scale``."""
+    return scale / F32(output_scale)
+
+
+def requantize(acc: Accumulators, factor: Floats, zero_point: int, low: int, high: int) -> Codes:
+    """Return the codes of ``acc``; ``factor`` broadcasts against it."""
+    steps = round_half_even(acc.astype(F32) * factor) + F32(zero_point)
+    return np.clip(steps, low, high).astype(np.uint8)
+
+
+def quantize(real: Floats, scale: float, zero_point: int, low: int, high: int) -> Codes:
+    """Return the codes of float32 values: ONNX QuantizeLinear, then a clip to ``low..high``."""
+    steps = round_half_even(real / F32(scale)) + F32(zero_point)
+    return np.clip(steps, low, high).astype(np.uint8)
+
+
+def dequantize(codes: Codes, scale: float, zero_point: int) -> Floats:
+    """Return the float32 values of codes: ONNX DequantizeLinear."""
+    return (codes.astype(np.int32) - zero_point).astype(F32) * F32(scale)
+
+
+def average_multiplier(input_scale: float, output_scale: float, count: NDArray[Any]) -> Floats:
+    """Return the float32 factor from a sum of ``count`` codes to output steps.
+
+    The division by ``output_scale * count`` in this order is onnxruntime's global average pool.
+    """
+    divisor: Floats = F32(output_scale) * count.astype(F32)
+    return F32(input_scale) / divisor
+
+
+def weight_limits(bits: int) -> tuple[int, int]:
+    """Return the smallest and largest symmetric weight code: 1 bit is the pair -1, +1."""
+    return (-1, 1) if bits == 1 else (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1)

@@ -1,0 +1,1 @@
+"""The policy's JSON Schema, published as data."""
