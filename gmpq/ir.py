@@ -67,13 +67,16 @@ class Padding(NamedTuple):
     right: int = 0
 
 
+NO_PADDING = Padding()
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """How a kernel slides over an image; ceil-mode pooling is extra padding at bottom and right."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
-    padding: Padding = Padding()
+    padding: Padding = NO_PADDING
     dilation: tuple[int, int] = (1, 1)
 
     @property
