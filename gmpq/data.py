@@ -1,0 +1,247 @@
+"""Images for calibration and evaluation: photographs and arrays, ready for the network.
+
+A photograph is resized so that its shorter side has ``resize`` pixels, its centre is cut out, and
+it becomes ``(pixel / 255 - mean) / std`` in RGB; unless ``resize`` is given, one that has the
+input's size already stays as it is. Arrays come from .npy and .npz files: uint8 [N, H, W, C] are
+photographs; float [N, C, H, W] are network inputs and are taken as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gmpq.errors import CalibrationError
+from gmpq.ir import Shape
+from gmpq.locations import expand, locate
+from gmpq.policy import InputSpec
+
+Floats = NDArray[np.float32]
+
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png")
+ARRAYS = (".npy", ".npz")
+IMAGES_KEY, LABELS_KEY = "images", "labels"
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+LABELLED = re.compile(r"_(\d{1,5})$")  # longer numbers count the images of a data set
+CENTRE_SHARE = 0.875  # of the shorter side that the centre keeps unless told: 224 of 256
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a photograph becomes an input of the network."""
+
+    shape: tuple[int, int, int]  # [C, H, W]
+    mean: tuple[float, ...]  # [C], white is 1
+    std: tuple[float, ...]  # [C]
+    resize: int | None = None  # shorter side in pixels, before the centre is cut out
+    interpolation: str = "bilinear"
+
+    @classmethod
+    def of(cls, shape: Shape, spec: InputSpec | None) -> Preprocessing:
+        """Return the preprocessing of ``spec`` for inputs of ``shape`` [N, C, H, W].
+
+        Raises:
+            CalibrationError: mean and std do not have one number per channel, or the resized
+                photograph is smaller than the input.
+        """
+        spec = spec or InputSpec()
+        _, channels, height, width = shape
+        for key, numbers in (("mean", spec.mean), ("std", spec.std)):
+            if numbers is not None and len(numbers) != channels:
+                raise CalibrationError(
+                    f"model.input.{key}: {len(numbers)} numbers for {channels} channels"
+                )
+        if spec.resize is not None and spec.resize < max(height, width):
+            raise CalibrationError(
+                f"model.input.resize: {spec.resize} pixels are less than the input's "
+                f"{height}x{width}"
+            )
+        mean = spec.mean or (0.0,) * channels
+        std = spec.std or (1.0,) * channels
+        interpolation = spec.interpolation or "bilinear"
+        return cls((channels, height, width), mean, std, spec.resize, interpolation)
+
+
+Item: TypeAlias = Path | Floats  # a photograph, or an input [C, H, W]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Images:
+    """Network inputs, read when they are needed, with a label each; -1 where there is none."""
+
+    items: tuple[Item, ...]
+    labels: NDArray[np.int64]  # [N]
+    preprocessing: Preprocessing
+
+    def batches(self, size: int) -> Iterator[Floats]:
+        """Yield the inputs in order, [size, C, H, W] at a time; the last batch may be smaller.
+
+        Raises:
+            CalibrationError: a photograph cannot be read.
+        """
+        for start in range(0, len(self.items), size):
+            yield np.stack([self._input(item) for item in self.items[start : start + size]])
+
+    def _input(self, item: Item) -> Floats:
+        return preprocess(_open(item), self.preprocessing) if isinstance(item, Path) else item
+
+
+def find_images(
+    locations: Sequence[str], preprocessing: Preprocessing, limit: int | None = None
+) -> Images:
+    """Return the images at ``locations``: folders, files, patterns, or ``package:NAME/PATH``.
+
+    Folders are searched for photographs recursively, in the order of their paths. The label of a
+    photograph is the position of its folder among the sorted folders; in a single folder it is the
+    number at the end of the name (``imagenet_07_243.jpg``), if every name has one.
+
+    Raises:
+        CalibrationError: a location is missing, an array unreadable, a shape wrong, a value not
+            finite, or nothing was found.
+    """
+    parts = [part for location in locations for part in _location(location, preprocessing)]
+    items = tuple(item for part in parts for item in part.items)[:limit]
+    if not items:
+        raise CalibrationError(
+            f"{', '.join(locations) or 'no location'}: holds no images: give a folder of "
+            "photographs (.jpg, .png) or an array (.npy, .npz)"
+        )
+    labels = np.concatenate([part.labels for part in parts])[:limit]
+    return Images(items, labels, preprocessing)
+
+
+def preprocess(image: Image.Image, how: Preprocessing) -> Floats:
+    """Return the network input [C, H, W] of a photograph."""
+    channels, height, width = how.shape
+    centre = image.convert("L" if channels == 1 else "RGB")
+    if how.resize is not None or centre.size != (width, height):
+        centre = _centre(centre, how)
+    pixels = np.asarray(centre, np.float32).reshape(height, width, channels) / np.float32(255)
+    scaled = (pixels - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+
+def labels_of(paths: Sequence[Path]) -> NDArray[np.int64]:
+    """Return the labels [N] of photographs by their folders, else by their names, else -1."""
+    folders = sorted({path.parent for path in paths})
+    if len(folders) > 1:
+        return np.array([folders.index(path.parent) for path in paths], np.int64)
+    numbers = [LABELLED.search(path.stem) for path in paths]
+    return np.array([int(number[1]) if number else -1 for number in numbers], np.int64)
+
+
+def _centre(image: Image.Image, how: Preprocessing) -> Image.Image:
+    _, height, width = how.shape
+    shorter = how.resize or round(max(height, width) / CENTRE_SHARE)
+    columns, rows = (shorter * side // min(image.size) for side in image.size)
+    resized = image.resize((columns, rows), RESAMPLING[how.interpolation])
+    left, top = round((columns - width) / 2), round((rows - height) / 2)
+    return resized.crop((left, top, left + width, top + height))
+
+
+def _location(location: str, how: Preprocessing) -> list[Images]:
+    try:
+        paths = expand(locate(location, Path()))
+    except FileNotFoundError as error:
+        raise CalibrationError(f"{location}: {error}") from error
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise CalibrationError(f"{missing[0]}: no such file or folder")
+    arrays = [path for path in paths if path.suffix.lower() in ARRAYS]
+    photographs = [photo for path in paths if path not in arrays for photo in _photographs(path)]
+    found = [_arrays(path, how) for path in arrays]
+    return [*found, _listed(photographs, how)] if photographs else found
+
+
+def _photographs(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in PHOTOGRAPHS and not file.name.startswith(".")
+    )
+
+
+def _listed(paths: Sequence[Path], how: Preprocessing) -> Images:
+    if how.shape[0] not in (1, 3):
+        raise CalibrationError(
+            f"{paths[0]}: a photograph has 1 or 3 channels, the network reads {how.shape[0]}: "
+            "give arrays"
+        )
+    return Images(tuple(paths), labels_of(paths), how)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise CalibrationError(f"{path}: not a readable image: {error}") from error
+
+
+def _arrays(path: Path, how: Preprocessing) -> Images:
+    try:
+        fields = _load(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise CalibrationError(f"{path}: not a readable array: {error}") from error
+    inputs = _inputs(path, _images_of(path, fields), how)
+    labels = fields.get(LABELS_KEY, np.full(len(inputs), -1))
+    if labels.shape != (len(inputs),) or not np.issubdtype(labels.dtype, np.integer):
+        raise CalibrationError(
+            f"{path}: {LABELS_KEY} are {labels.dtype} [{_sides(labels.shape)}], "
+            f"whole numbers [{len(inputs)}] are needed"
+        )
+    return Images(tuple(inputs), labels.astype(np.int64), how)
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as file:  # numpy leaves it open when the archive is torn
+        loaded = np.load(file, allow_pickle=False)
+        return {IMAGES_KEY: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+
+
+def _images_of(path: Path, fields: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    others = [name for name in fields if name != LABELS_KEY]
+    name = IMAGES_KEY if IMAGES_KEY in fields else others[0] if len(others) == 1 else None
+    if name is None:
+        held = ", ".join(fields) or "nothing"
+        raise CalibrationError(f'{path}: holds {held}: name one array "{IMAGES_KEY}"')
+    return fields[name]
+
+
+def _inputs(path: Path, images: NDArray[Any], how: Preprocessing) -> Floats:
+    pictures = images.dtype == np.uint8
+    needed = f"[N, H, W, {how.shape[0]}]" if pictures else f"[N, {_sides(how.shape)}]"
+    right = images.ndim == 4 and (
+        images.shape[3] == how.shape[0] if pictures else images.shape[1:] == how.shape
+    )
+    if not right or not (pictures or np.issubdtype(images.dtype, np.floating)):
+        raise CalibrationError(
+            f"{path}: images are {images.dtype} [{_sides(images.shape)}], "
+            f"the network needs {'uint8' if pictures else 'float32'} {needed}"
+        )
+    if not images.size:
+        raise CalibrationError(f"{path}: holds no images")
+    if pictures:
+        return np.stack([preprocess(_picture(picture), how) for picture in images])
+    if not np.isfinite(images).all():
+        raise CalibrationError(f"{path}: holds NaN or infinity: clean the data")
+    return images.astype(np.float32)
+
+
+def _picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _sides(shape: Sequence[int]) -> str:
+    return ", ".join(str(side) for side in shape)

@@ -1,0 +1,43 @@
+"""Where files are: paths, patterns, and files inside installed packages.
+
+``package:NAME/PATH`` is a file or folder of an installed package. The package is found, not
+imported: naming data runs no code.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGE = "package:"
+
+
+def locate(location: str, base: Path) -> Path:
+    """Return the path of ``location``; a relative one starts at ``base``.
+
+    Raises:
+        FileNotFoundError: the package of a ``package:`` location is not installed.
+    """
+    if not location.startswith(PACKAGE):
+        return base / Path(location).expanduser()
+    name, _, inside = location.removeprefix(PACKAGE).partition("/")
+    return package_folder(name) / inside
+
+
+def package_folder(name: str) -> Path:
+    """Return the folder of the installed package ``name``.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    spec = find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"package {name!r} is not installed: pip install it")
+    return Path(spec.submodule_search_locations[0])
+
+
+def expand(path: Path) -> list[Path]:
+    """Return the paths that ``path`` stands for: itself, or what its last part's * and ? match."""
+    if not any(sign in path.name for sign in "*?") or path.exists():
+        return [path]
+    return sorted(path.parent.glob(path.name))
