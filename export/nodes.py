@@ -1,0 +1,181 @@
+"""The ONNX operators of each kind of node, one function per kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import assert_never
+
+import numpy as np
+from onnx import TensorProto
+
+from gmpq import numerics
+from gmpq.export.draft import Attribute, Draft
+from gmpq.ir import (
+    Add,
+    AvgPool,
+    Concat,
+    Conv2d,
+    Dequantize,
+    GlobalAvgPool,
+    Linear,
+    Lookup,
+    MaxPool,
+    Node,
+    Pad,
+    Quantize,
+    Requantize,
+    Reshape,
+    Shape,
+    Softmax,
+    Upsample,
+    Window,
+)
+
+
+def emit(draft: Draft, node: Node) -> None:
+    """Add the ONNX nodes that compute ``node``."""
+    draft.owner = node.name
+    match node:
+        case Quantize():
+            draft.quantized(node.inputs[0], node.output)
+        case Dequantize():
+            codes = node.inputs[0]
+            draft.add("DequantizeLinear", (codes, *draft.encoding(codes)), node.output, main=True)
+        case Requantize():
+            draft.quantized(draft.dequantized(node.inputs[0]), node.output, clip_always=True)
+        case Conv2d():
+            _conv(draft, node)
+        case Linear():
+            _linear(draft, node)
+        case Lookup():
+            _lookup(draft, node)
+        case AvgPool():
+            _avg_pool(draft, node)
+        case Add():
+            _wrap(draft, node, "Add", {})
+        case Concat():
+            _wrap(draft, node, "Concat", {"axis": 1})
+        case MaxPool():
+            _wrap(draft, node, "MaxPool", _slide(node.window))
+        case GlobalAvgPool():
+            _wrap(draft, node, "GlobalAveragePool", {})
+        case Pad():
+            _pad(draft, node)
+        case Reshape():
+            _reshape(draft, node)
+        case Upsample():
+            _upsample(draft, node)
+        case Softmax():
+            draft.add("Softmax", node.inputs, node.output, {"axis": 1}, main=True)
+        case _:
+            assert_never(node)
+
+
+def _wrap(draft: Draft, node: Node, operator: str, attributes: Mapping[str, Attribute]) -> None:
+    """Add a float operator between the codes' DequantizeLinear and QuantizeLinear."""
+    reals = [draft.dequantized(name) for name in node.inputs]
+    real = draft.add(operator, reals, f"{node.output}:exact", attributes, main=True)
+    draft.quantized(real, node.output)
+
+
+def _conv(draft: Draft, node: Conv2d) -> None:
+    weight = node.weight
+    inputs = (
+        draft.dequantized(node.inputs[0]),
+        draft.weight(node.name, weight.codes, weight.scale, weight.bits),
+        _bias(draft, node),
+    )
+    attributes = {**_slide(node.window), "group": node.groups}
+    real = draft.add("Conv", inputs, f"{node.output}:exact", attributes, main=True)
+    draft.quantized(real, node.output)
+
+
+def _linear(draft: Draft, node: Linear) -> None:
+    weight = node.weight
+    inputs = (
+        draft.dequantized(node.inputs[0]),
+        draft.weight(node.name, weight.codes, weight.scale, weight.bits),
+        _bias(draft, node),
+    )
+    real = draft.add("Gemm", inputs, f"{node.output}:exact", {"transB": 1}, main=True)
+    draft.quantized(real, node.output)
+
+
+def _bias(draft: Draft, node: Conv2d | Linear) -> str:
+    scale = numerics.accumulator_scale(draft.q(node.inputs[0]).scale, node.weight.scale)
+    inputs = (
+        draft.constant(f"{node.name}:bias", node.weight.bias),
+        draft.constant(f"{node.name}:bias-scale", scale),
+        draft.constant(f"{node.name}:bias-zero", np.zeros(len(scale), np.int32)),
+    )
+    return draft.add("DequantizeLinear", inputs, f"{node.name}:bias-real", attributes={"axis": 0})
+
+
+def _slide(window: Window) -> dict[str, Attribute]:
+    return {
+        "kernel_shape": window.kernel,
+        "strides": window.stride,
+        "pads": window.padding,
+        "dilations": window.dilation,
+    }
+
+
+def _lookup(draft: Draft, node: Lookup) -> None:
+    """Add a gather of one code per code, in the shape that GatherElements asks for."""
+    shape = draft.values[node.inputs[0]].shape
+    table, axis = node.table, 0
+    flat: Shape = (prod(shape),)
+    if table.ndim == 2:
+        table = np.tile(table, (shape[0], 1, 1))  # [N, C, 256]
+        axis, flat = 2, (*shape[:2], prod(shape[2:]))
+    lined = draft.reshape(node.inputs[0], f"{node.output}:lined", flat)
+    to_int32 = {"to": TensorProto.INT32}
+    index = draft.add("Cast", (lined,), f"{node.output}:index", attributes=to_int32)
+    found = (draft.constant(f"{node.name}:table", table), index)
+    codes = draft.add("GatherElements", found, f"{node.output}:found", {"axis": axis}, main=True)
+    draft.reshape(codes, node.output, shape)
+
+
+def _avg_pool(draft: Draft, node: AvgPool) -> None:
+    """Add the pool; padding that counts, where other padding does not, goes into the image."""
+    source, window, counted = node.inputs[0], node.window, node.counted
+    attributes = _slide(window)
+    del attributes["dilations"]
+    real = draft.dequantized(source)
+    if counted == window.padding:
+        attributes["count_include_pad"] = 1
+    elif any(counted):
+        padded = draft.pads(f"{node.name}:counted", counted)
+        real = draft.add("Pad", (real, padded), f"{node.output}:padded")
+        attributes["pads"] = [p - c for p, c in zip(window.padding, counted, strict=True)]
+    real = draft.add("AveragePool", (real,), f"{node.output}:exact", attributes, main=True)
+    draft.quantized(real, node.output)
+
+
+def _pad(draft: Draft, node: Pad) -> None:
+    """Add a padding of codes with the zero point."""
+    inputs = (
+        node.inputs[0],
+        draft.pads(f"{node.name}:pads", node.padding),
+        draft.encoding(node.output)[1],
+    )
+    draft.add("Pad", inputs, node.output, main=True)
+
+
+def _reshape(draft: Draft, node: Reshape) -> None:
+    real = draft.dequantized(node.inputs[0])
+    shape = draft.values[node.output].shape
+    draft.quantized(draft.reshape(real, f"{node.output}:exact", shape, main=True), node.output)
+
+
+def _upsample(draft: Draft, node: Upsample) -> None:
+    scales = draft.constant(f"{node.name}:factors", np.array((1, 1, *node.factors), np.float32))
+    attributes: dict[str, Attribute] = {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+    }
+    inputs = (draft.dequantized(node.inputs[0]), "", scales)
+    real = draft.add("Resize", inputs, f"{node.output}:exact", attributes, main=True)
+    draft.quantized(real, node.output)

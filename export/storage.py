@@ -1,0 +1,56 @@
+"""How weight codes lie in an ONNX file: one byte each, or packed to four or two bits."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+INT8_OPSET = 13  # per-axis QuantizeLinear and DequantizeLinear
+INT4_OPSET = 21
+INT2_OPSET = 25
+
+
+class WeightStorage(Enum):
+    """The type of a weight's initializer; the codes that the network computes with are the same.
+
+    PACKED halves or quarters the file where a weight has at most 4 or 2 bits. The initializer is
+    cast to int8 before it is dequantized, since onnxruntime keeps its integer kernels only then.
+    """
+
+    INT8 = "int8"
+    PACKED = "packed"
+
+
+def element_type(codes: NDArray[np.int8], bits: int, storage: WeightStorage) -> int:
+    """Return the TensorProto type that holds ``codes`` of ``bits`` bits."""
+    if storage is WeightStorage.PACKED and bits <= 2 and codes.min() >= -2 and codes.max() <= 1:
+        return TensorProto.INT2
+    if storage is WeightStorage.PACKED and bits <= 4:
+        return TensorProto.INT4
+    return TensorProto.INT8
+
+
+def opset_of(element: int) -> int:
+    """Return the first opset in which Cast reads ``element``."""
+    if element == TensorProto.INT2:
+        return INT2_OPSET
+    return INT4_OPSET if element == TensorProto.INT4 else INT8_OPSET
+
+
+def pack(name: str, codes: NDArray[np.int8], element: int) -> TensorProto:
+    """Return ``codes`` as an initializer of type ``element``.
+
+    Packed elements fill each byte from its low bits: codes 1, -1 of four bits are the byte 0xF1.
+    """
+    if element == TensorProto.INT8:
+        return numpy_helper.from_array(codes, name)
+    width = 2 if element == TensorProto.INT2 else 4
+    per_byte = 8 // width
+    fields = np.zeros(-(-codes.size // per_byte) * per_byte, np.uint8)
+    fields[: codes.size] = codes.reshape(-1).view(np.uint8) & ((1 << width) - 1)
+    shifts = np.arange(0, 8, width, dtype=np.uint8)
+    packed = np.bitwise_or.reduce(fields.reshape(-1, per_byte) << shifts, axis=1)
+    return helper.make_tensor(name, element, codes.shape, packed.tobytes(), raw=True)
