@@ -1,0 +1,252 @@
+"""An integer graph as one safetensors file: structure as JSON in its header, arrays as tensors.
+
+The file holds numbers and names only, so reading it runs no code. ``FORMAT`` counts its versions:
+
+- 1: first version.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as dump
+
+from gmpq.errors import OutputError
+from gmpq.ir import (
+    Add,
+    AvgPool,
+    Clamp,
+    Concat,
+    Conv2d,
+    Dequantize,
+    Function,
+    GlobalAvgPool,
+    Graph,
+    HardSwish,
+    IntGraph,
+    LeakyRelu,
+    Linear,
+    Lookup,
+    MaxPool,
+    Node,
+    Pad,
+    Padding,
+    PRelu,
+    QParams,
+    Quantize,
+    QWeight,
+    Requantize,
+    Reshape,
+    Sigmoid,
+    Silu,
+    Softmax,
+    Upsample,
+    Value,
+    Window,
+)
+
+FORMAT = 1
+HEADER = "gmpq_graph"
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Fields: TypeAlias = dict[str, Any]  # what JSON holds
+
+
+def save(graph: IntGraph, path: Path) -> None:
+    """Write ``graph`` to ``path``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    header = {
+        "format": FORMAT,
+        "name": graph.name,
+        "inputs": graph.inputs,
+        "outputs": graph.outputs,
+        "values": [_value_fields(value) for value in graph.values.values()],
+        "nodes": [_node_fields(node, arrays) for node in graph.nodes],
+    }
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    path.write_bytes(dump(contiguous, {HEADER: json.dumps(header, allow_nan=False)}))
+
+
+def load(path: Path) -> IntGraph:
+    """Return the graph in the file at ``path``.
+
+    Raises:
+        OutputError: the file is missing, damaged, or of another version.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            header = json.loads((file.metadata() or {}).get(HEADER, "null"))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError, ValueError) as error:
+        raise OutputError(f"{path}: not a saved graph: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise OutputError(f"{path}: not a saved graph of format {FORMAT}: compile again")
+    values = [_value(fields) for fields in header["values"]]
+    return Graph(
+        header["name"],
+        tuple(header["inputs"]),
+        tuple(header["outputs"]),
+        {value.name: value for value in values},
+        tuple(_node(fields, arrays) for fields in header["nodes"]),
+    )
+
+
+# --- to fields -----------------------------------------------------------------------------------
+
+
+def _value_fields(value: Value) -> Fields:
+    q = value.q
+    fields: Fields = {"name": value.name, "shape": value.shape}
+    if q is not None:
+        fields["q"] = [q.scale, q.zero_point, q.bits, q.low, q.high]
+    return fields
+
+
+def _node_fields(node: Node, arrays: dict[str, NDArray[Any]]) -> Fields:
+    fields: Fields = {
+        "kind": type(node).__name__,
+        "name": node.name,
+        "inputs": node.inputs,
+        "output": node.output,
+    }
+    match node:
+        case Conv2d():
+            fields |= {"window": _window_fields(node.window), "groups": node.groups}
+            fields["bits"] = _weight_bits(node.name, node.weight, arrays)
+        case Linear():
+            fields["bits"] = _weight_bits(node.name, node.weight, arrays)
+        case Lookup():
+            arrays[f"{node.name}/table"] = node.table
+            fields["function"] = _function_fields(node, arrays)
+        case MaxPool():
+            fields["window"] = _window_fields(node.window)
+        case AvgPool():
+            fields |= {"window": _window_fields(node.window), "counted": node.counted}
+        case Pad():
+            fields["padding"] = node.padding
+        case Upsample():
+            fields["factors"] = node.factors
+        case Quantize() | Dequantize() | Requantize() | Add() | Concat() | GlobalAvgPool():
+            pass
+        case Reshape() | Softmax():
+            pass
+        case _:
+            assert_never(node)
+    return fields
+
+
+def _weight_bits(name: str, weight: QWeight, arrays: dict[str, NDArray[Any]]) -> int:
+    arrays[f"{name}/codes"] = weight.codes
+    arrays[f"{name}/scale"] = weight.scale
+    arrays[f"{name}/bias"] = weight.bias
+    return weight.bits
+
+
+def _window_fields(window: Window) -> Fields:
+    return {
+        "kernel": window.kernel,
+        "stride": window.stride,
+        "padding": window.padding,
+        "dilation": window.dilation,
+    }
+
+
+def _function_fields(node: Lookup, arrays: dict[str, NDArray[Any]]) -> Fields:
+    function = node.function
+    fields: Fields = {"kind": type(function).__name__}
+    match function:
+        case Clamp():
+            fields |= {"low": _number(function.low), "high": _number(function.high)}
+        case LeakyRelu():
+            fields["slope"] = function.slope
+        case PRelu():
+            arrays[f"{node.name}/slopes"] = function.slopes
+        case Silu() | HardSwish() | Sigmoid():
+            pass
+        case _:
+            assert_never(function)
+    return fields
+
+
+def _number(number: float) -> float | str:
+    return number if math.isfinite(number) else str(number)  # JSON has no infinity
+
+
+# --- from fields ---------------------------------------------------------------------------------
+
+
+def _value(fields: Fields) -> Value:
+    q = QParams(*fields["q"]) if "q" in fields else None
+    return Value(fields["name"], tuple(fields["shape"]), q)
+
+
+def _node(fields: Fields, arrays: Arrays) -> Node:
+    name, inputs, output = fields["name"], tuple(fields["inputs"]), fields["output"]
+    common = (name, inputs, output)
+    match fields["kind"]:
+        case "Conv2d":
+            weight = _weight(fields, arrays)
+            return Conv2d(*common, weight, _window(fields["window"]), fields["groups"])
+        case "Linear":
+            return Linear(*common, _weight(fields, arrays))
+        case "Lookup":
+            return Lookup(*common, arrays[f"{name}/table"], _function(fields, arrays))
+        case "MaxPool":
+            return MaxPool(*common, _window(fields["window"]))
+        case "AvgPool":
+            return AvgPool(*common, _window(fields["window"]), Padding(*fields["counted"]))
+        case "Pad":
+            return Pad(*common, Padding(*fields["padding"]))
+        case "Upsample":
+            return Upsample(*common, tuple(fields["factors"]))
+        case kind:
+            return PLAIN[kind](*common)
+
+
+PLAIN = {
+    kind.__name__: kind
+    for kind in (Quantize, Dequantize, Requantize, Add, Concat, GlobalAvgPool, Reshape, Softmax)
+}
+
+
+def _weight(fields: Fields, arrays: Arrays) -> QWeight:
+    codes, scale, bias = (arrays[f"{fields['name']}/{key}"] for key in ("codes", "scale", "bias"))
+    return QWeight(codes, scale, bias, fields["bits"])
+
+
+def _window(fields: Fields) -> Window:
+    return Window(
+        tuple(fields["kernel"]),
+        tuple(fields["stride"]),
+        Padding(*fields["padding"]),
+        tuple(fields["dilation"]),
+    )
+
+
+def _function(fields: Fields, arrays: Arrays) -> Function:
+    function = fields["function"]
+    match function["kind"]:
+        case "Clamp":
+            return Clamp(float(function["low"]), float(function["high"]))
+        case "LeakyRelu":
+            return LeakyRelu(function["slope"])
+        case "PRelu":
+            return PRelu(arrays[f"{fields['name']}/slopes"])
+        case "Silu":
+            return Silu()
+        case "HardSwish":
+            return HardSwish()
+        case kind:
+            assert kind == "Sigmoid", kind
+            return Sigmoid()
