@@ -1,0 +1,148 @@
+/* Entry points of a compiled network, and the threads that its kernels run on.
+ *
+ * TVM's code calls the function behind __TVMBackendParallelLaunch for each parallel loop; inside a
+ * TVM runtime the loader fills that slot, elsewhere the constructor below does. Workers wait for a
+ * launch by spinning for a short while, since the next layer usually follows at once, and then
+ * sleep. Nothing is allocated while a network runs.
+ */
+#include "gmpq_program.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <unistd.h>
+
+enum { MOST_THREADS = 256, SPINS = 20000 };
+
+typedef struct {
+  void *sync;
+  int32_t num_task;
+} Group; /* TVMParallelGroupEnv */
+typedef int (*Task)(int task_id, Group *group, void *data);
+
+extern void *__TVMBackendParallelLaunch __attribute__((weak));
+
+static struct {
+  pthread_t workers[MOST_THREADS];
+  pthread_mutex_t mutex;
+  pthread_cond_t wake;
+  int threads; /* including the caller's */
+  int stop;
+  Task task;
+  void *data;
+  atomic_int launch;  /* number of the newest launch */
+  atomic_int pending; /* workers that have not finished it */
+  atomic_int failed;
+} pool = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .threads = 1};
+
+static void relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+  __asm__ volatile("yield");
+#endif
+}
+
+static int next_launch(int seen) {
+  for (int i = 0; i < SPINS; i++) {
+    if (atomic_load_explicit(&pool.launch, memory_order_acquire) != seen) return seen + 1;
+    relax();
+  }
+  pthread_mutex_lock(&pool.mutex);
+  while (atomic_load(&pool.launch) == seen) pthread_cond_wait(&pool.wake, &pool.mutex);
+  pthread_mutex_unlock(&pool.mutex);
+  return seen + 1;
+}
+
+typedef struct {
+  int id, seen;
+} Start;
+static Start starts[MOST_THREADS];
+
+static void *work(void *argument) {
+  const Start *start = argument;
+  int seen = start->seen;
+  for (;;) {
+    seen = next_launch(seen);
+    if (pool.stop) return NULL;
+    Group group = {NULL, pool.threads};
+    if (pool.task(start->id, &group, pool.data)) atomic_store(&pool.failed, 1);
+    atomic_fetch_sub_explicit(&pool.pending, 1, memory_order_release);
+  }
+}
+
+static void announce(void) {
+  pthread_mutex_lock(&pool.mutex);
+  atomic_fetch_add_explicit(&pool.launch, 1, memory_order_release);
+  pthread_cond_broadcast(&pool.wake);
+  pthread_mutex_unlock(&pool.mutex);
+}
+
+static int parallel(Task task, void *data, int tasks) {
+  (void)tasks; /* kernels divide their loop by the group's num_task */
+  Group group = {NULL, pool.threads};
+  if (pool.threads == 1) return task(0, &group, data);
+  pool.task = task;
+  pool.data = data;
+  atomic_store(&pool.pending, pool.threads - 1);
+  announce();
+  int failed = task(0, &group, data);
+  for (int i = 0; atomic_load_explicit(&pool.pending, memory_order_acquire) > 0; i++)
+    i < SPINS ? relax() : (void)sched_yield();
+  return failed | atomic_exchange(&pool.failed, 0);
+}
+
+static void join_workers(void) {
+  if (pool.threads == 1) return;
+  pool.stop = 1;
+  announce();
+  for (int i = 1; i < pool.threads; i++) pthread_join(pool.workers[i], NULL);
+  pool.stop = 0;
+  pool.threads = 1;
+}
+
+int gmpq_set_threads(int threads) {
+  if (threads < 1 || threads > MOST_THREADS) return -1;
+  if (threads == pool.threads) return 0;
+  join_workers();
+  for (int i = 1; i < threads; i++) {
+    starts[i] = (Start){i, atomic_load(&pool.launch)};
+    if (pthread_create(&pool.workers[i], NULL, work, &starts[i])) {
+      pool.threads = i;
+      join_workers();
+      return -1;
+    }
+    pool.threads = i + 1;
+  }
+  return 0;
+}
+
+#ifdef GMPQ_AMX
+#include <sys/syscall.h>
+enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* Linux, Documentation/arch/x86/xstate.rst */
+static int allow(void) { return (int)syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA); }
+#else
+static int allow(void) { return 0; }
+#endif
+
+static int not_allowed;
+
+__attribute__((constructor)) static void prepare(void) {
+  if (&__TVMBackendParallelLaunch && !__TVMBackendParallelLaunch)
+    __TVMBackendParallelLaunch = (void *)parallel;
+  not_allowed = allow();
+}
+
+__attribute__((destructor)) static void finish(void) { join_workers(); }
+
+int gmpq_run_steps(const void *params, void *workspace, const float *const *inputs,
+                   float *const *outputs, int first, int last) {
+  if (not_allowed) return not_allowed;
+  return GMPQ_CALL_STEPS(params, workspace, inputs, outputs, first, last);
+}
+
+int gmpq_run(const void *params, void *workspace, const float *const *inputs,
+             float *const *outputs) {
+  return gmpq_run_steps(params, workspace, inputs, outputs, 0, GMPQ_STEPS);
+}

@@ -1,0 +1,68 @@
+"""What a kernel family is given and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+from tvm.tirx import PrimFunc
+
+from gmpq.backends.tvm.layout import Layout
+from gmpq.backends.tvm.target import Target
+from gmpq.ir import Node, QParams, Value
+
+Array: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A value and where its codes lie; a float value lies densely in its logical order."""
+
+    value: Value
+    layout: Layout | None
+
+    @property
+    def q(self) -> QParams:
+        """Parameters of a value of codes."""
+        assert self.value.q is not None, f"{self.value.name} must hold codes"
+        return self.value.q
+
+    @property
+    def codes(self) -> Layout:
+        """Layout of a value of codes."""
+        assert self.layout is not None, f"{self.value.name} must hold codes"
+        return self.layout
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A node with the tensors around it, on a target."""
+
+    node: Node
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    target: Target
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A C function with its constants; its arguments are inputs, constants, output."""
+
+    function: PrimFunc
+    inputs: tuple[str, ...]
+    constants: tuple[Array, ...]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A way to compute some kinds of nodes.
+
+    ``refuses`` returns why the family cannot compute a site, or None. ``build`` returns the call.
+    """
+
+    name: str
+    refuses: Callable[[Site], str | None]
+    build: Callable[[Site], Call]

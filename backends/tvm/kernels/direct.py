@@ -1,0 +1,355 @@
+"""Direct convolution of any shape, and fully connected layers as 1x1 on a 1x1 image.
+
+With codes x, zero point z and weights w the accumulator of output channel o is
+
+    sum over taps of (x - z) * w + bias  =  sum of x * w  +  (bias - z * sum of w),
+
+and the bracket is a constant that starts the accumulator; the padding holds z, so border windows
+need no case of their own.
+
+A tile of ``rows`` x ``columns`` output pixels times ``vectors`` vectors of output channels stays in
+registers while the loop runs over the taps and over groups of four input channels. Tiles, and
+blocks of output channels, are moved inwards at the end of a range, so that an odd size computes
+some pixels twice and needs no remainder code; both writers store the same codes.
+
+Groups: a block of output channels reads the union of its groups' input channels, with zero weights
+where a channel belongs to another group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from gmpq import numerics
+from gmpq.backends.tvm.dot import Dot, best_dot
+from gmpq.backends.tvm.kernels.base import Array, Call, Family, Site
+from gmpq.backends.tvm.layout import GROUP, Layout
+from gmpq.backends.tvm.script import (
+    Buffer,
+    Expr,
+    c_function,
+    inwards,
+    load,
+    put,
+    registers,
+    store,
+    to_codes,
+    view,
+)
+from gmpq.ir import Conv2d, Linear, QParams, QWeight, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What stays in registers: output pixels times vectors of output channels."""
+
+    rows: int
+    columns: int
+    vectors: int
+    blocks_outside: bool  # walk all pixels for one block of channels, or the other way round
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes that the loops run over."""
+
+    window: Window
+    x: Layout
+    y: Layout
+    depth: int  # groups of four input channels that one block reads
+    inputs_per_group: int
+    outputs_per_group: int
+    lanes: int
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of output channels."""
+        return -(-self.y.channels // self.lanes)
+
+    def first_channel(self, block_channel: Expr) -> Expr:
+        """Return the first input channel read by the block that starts at ``block_channel``."""
+        if self.inputs_per_group >= self.x.channels:
+            return 0
+        group = block_channel // self.outputs_per_group
+        start = group * self.inputs_per_group // GROUP * GROUP
+        last = self.x.stored - self.depth * GROUP
+        return min(start, last) if isinstance(block_channel, int) else T.min(start, last)
+
+
+def refuses(site: Site) -> str | None:
+    """Return None: every convolution and every fully connected layer can be computed directly."""
+    if isinstance(site.node, Conv2d | Linear):
+        return None
+    return "computes convolutions and fully connected layers only"
+
+
+def build(site: Site) -> Call:
+    """Return the call with the tile that needs the fewest instructions."""
+    node = site.node
+    assert isinstance(node, Conv2d | Linear)
+    dot = best_dot(site.target, site.inputs[0].q.high, node.weight.codes)
+    shape = shape_of(site, dot)
+    tile = choose_tile(shape, dot, site)
+    return Call(
+        kernel(shape, dot, tile, site.output.q),
+        (site.inputs[0].value.name,),
+        constants(site, shape, dot, tile),
+        site.output.value.name,
+    )
+
+
+FAMILY = Family("direct", refuses, build)
+
+
+def shape_of(site: Site, dot: Dot) -> Shape:
+    """Return the loop sizes of a convolution or a fully connected layer."""
+    node, x, y = site.node, site.inputs[0].codes, site.output.codes
+    assert isinstance(node, Conv2d | Linear)
+    if isinstance(node, Linear):
+        return Shape(
+            Window((1, 1)), x, y, -(-x.channels // GROUP), x.channels, y.channels, dot.lanes
+        )
+    inputs, outputs = x.channels // node.groups, y.channels // node.groups
+    depth = _depth(x, inputs, outputs, dot.lanes) if node.groups > 1 else -(-x.channels // GROUP)
+    return Shape(node.window, x, y, depth, inputs, outputs, dot.lanes)
+
+
+def _depth(x: Layout, inputs: int, outputs: int, lanes: int) -> int:
+    """Return the groups of four channels that cover the union of any vector's input groups."""
+    spans = [
+        (
+            c // outputs * inputs // GROUP * GROUP,
+            min((c + lanes - 1) // outputs * inputs + inputs, x.channels),
+        )
+        for c in range(0, x.channels // inputs * outputs, lanes)
+    ]
+    return min(max(-(-(end - start) // GROUP) for start, end in spans), x.stored // GROUP)
+
+
+# --- the tile ------------------------------------------------------------------------------------
+
+
+def choose_tile(shape: Shape, dot: Dot, site: Site) -> Tile:
+    """Return the tile with the fewest predicted cycles that fits the registers."""
+    spare = site.target.registers - dot.vectors - 1 - (dot.vectors > 1)
+    grouped = shape.inputs_per_group < shape.x.channels
+    widest = 1 if grouped else min(4, shape.vectors)
+    tiles = [
+        Tile(rows, columns, vectors, _blocks_outside(shape, dot, rows, vectors, site))
+        for rows, columns, vectors in product(
+            range(1, min(4, shape.y.height) + 1),
+            range(1, min(28, shape.y.width) + 1),
+            range(1, widest + 1),
+        )
+        if rows * columns * vectors + (vectors - 1) * dot.vectors <= spare
+    ]
+    return min(tiles, key=lambda tile: _cycles(shape, dot, tile))
+
+
+def _cycles(shape: Shape, dot: Dot, tile: Tile) -> float:
+    """Return predicted cycles of one image: two multiplications or two loads a cycle."""
+    pixels = tile.rows * tile.columns
+    tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
+    blocks = -(-shape.vectors // tile.vectors)
+    multiplications = pixels * tile.vectors * dot.vectors
+    loads = pixels + tile.vectors * dot.vectors
+    steps = shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
+    finish = 5 * pixels * tile.vectors + 10
+    return tiles * blocks * (steps * (max(multiplications, loads) / 2 + 0.5) + finish)
+
+
+def _blocks_outside(shape: Shape, dot: Dot, rows: int, vectors: int, site: Site) -> bool:
+    """Tell which order reads fewer bytes: all weights per row, or all pixels per block."""
+    taps = shape.window.kernel[0] * shape.window.kernel[1]
+    item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
+    weights = shape.vectors * taps * shape.depth * item
+    image = shape.x.image
+    if weights < site.target.cache_bytes // 4:
+        return False
+    row_tiles = -(-shape.y.height // rows)
+    blocks = -(-shape.vectors // vectors)
+    return blocks * image + weights < row_tiles * weights + image
+
+
+# --- the code ------------------------------------------------------------------------------------
+
+
+def kernel(shape: Shape, dot: Dot, tile: Tile, q: QParams) -> PrimFunc:
+    """Return ``f(x, weights, start, factor, y)``."""
+    blocks = -(-shape.vectors // tile.vectors)
+    row_tiles = -(-shape.y.height // tile.rows)
+    column_tiles = -(-shape.y.width // tile.columns)
+    batch = shape.x.batch
+
+    def body(x_: Expr, w_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
+        steps = blocks * shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
+        x = view(x_, "int32", shape.x.size_bytes // GROUP)
+        w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
+        start = view(start_, "int32", shape.vectors * shape.lanes)
+        factor = view(factor_, "float32", shape.vectors * shape.lanes)
+        y = view(y_, "uint8", shape.y.size_bytes)
+        with T.parallel(0, blocks * batch * row_tiles) as item:
+            if tile.blocks_outside:
+                block, image_row = item // (batch * row_tiles), item % (batch * row_tiles)
+            else:
+                block, image_row = item % blocks, item // blocks
+            image, row_tile = image_row // row_tiles, image_row % row_tiles
+            row = inwards(row_tile, tile.rows, shape.y.height)
+            vector = inwards(block, tile.vectors, shape.vectors)
+            with T.serial(0, column_tiles) as column_tile:
+                column = inwards(column_tile, tile.columns, shape.y.width)
+                place = _Place(image, row, column, block, vector)
+                acc = _accumulate(shape, dot, tile, place, x, w, start)
+                _finish(shape, tile, place, acc, factor, y, q)
+
+    return c_function(
+        (
+            ("x", "int32"),
+            ("w", dot.dtype),
+            ("start", "int32"),
+            ("factor", "float32"),
+            ("y", "uint8"),
+        ),
+        body,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    image: Expr
+    row: Expr
+    column: Expr
+    block: Expr
+    vector: Expr  # first vector of the block
+
+
+def _accumulate(
+    shape: Shape, dot: Dot, tile: Tile, place: _Place, x: Buffer, w: Buffer, start: Buffer
+) -> list[list[Buffer]]:
+    pixels = list(product(range(tile.rows), range(tile.columns)))
+    acc = [registers(tile.vectors, f"int32x{shape.lanes}") for _ in pixels]
+    for pixel in acc:
+        for n, slot in enumerate(pixel):
+            put(slot, load(start, (place.vector + n) * shape.lanes, shape.lanes))
+    (kernel_rows, kernel_columns), (sy, sx) = shape.window.kernel, shape.window.stride
+    (dy, dx), padding, layout = shape.window.dilation, shape.window.padding, shape.x
+    first = layout.origin - padding.top * layout.row - padding.left * layout.stored
+    corner = (
+        place.image * layout.image
+        + place.row * (sy * layout.row)
+        + place.column * (sx * layout.stored)
+        + first
+        + shape.first_channel(place.vector * shape.lanes)
+    )
+    with T.grid(kernel_rows, kernel_columns, shape.depth) as (r, s, k):
+        tap = corner + r * (dy * layout.row) + s * (dx * layout.stored)
+        step = ((place.block * kernel_rows + r) * kernel_columns + s) * shape.depth + k
+        weights = _weights(dot, tile, w, step)
+        for (row, column), pixel in zip(pixels, acc, strict=True):
+            offset = row * sy * layout.row + column * sx * layout.stored
+            codes = x[T.floordiv(tap, GROUP) + offset // GROUP + k]
+            operands = _held(dot.operands(codes))
+            for slot, weight in zip(pixel, weights, strict=True):
+                put(slot, dot.accumulate(slot[0], operands, weight))
+    return acc
+
+
+def _weights(dot: Dot, tile: Tile, w: Buffer, step: Expr) -> list[list[Expr]]:
+    """Return the weight vectors of one step, loaded once for all pixels."""
+    vectors = [
+        load(w, (step * tile.vectors * dot.vectors + i) * dot.elements, dot.elements)
+        for i in range(tile.vectors * dot.vectors)
+    ]
+    held = _held(vectors)
+    return [held[i * dot.vectors : (i + 1) * dot.vectors] for i in range(tile.vectors)]
+
+
+def _held(values: list[Expr]) -> list[Expr]:
+    """Return ``values`` from registers, so that each is computed once."""
+    slots = [registers(1, str(value.ty.dtype))[0] for value in values]
+    for slot, value in zip(slots, values, strict=True):
+        put(slot, value)
+    return [slot[0] for slot in slots]
+
+
+def _finish(
+    shape: Shape,
+    tile: Tile,
+    place: _Place,
+    acc: list[list[Buffer]],
+    factor: Buffer,
+    y: Buffer,
+    q: QParams,
+) -> None:
+    lanes, layout = shape.lanes, shape.y
+    corner = (
+        layout.origin
+        + place.image * layout.image
+        + place.row * layout.row
+        + place.column * layout.stored
+        + place.vector * lanes
+    )
+    for (row, column), pixel in zip(
+        product(range(tile.rows), range(tile.columns)), acc, strict=True
+    ):
+        for n, slot in enumerate(pixel):
+            scale = load(factor, (place.vector + n) * lanes, lanes)
+            steps = T.Cast(f"float32x{lanes}", slot[0]) * scale
+            codes = to_codes(steps, q.zero_point, q.low, q.high, lanes)
+            offset = row * layout.row + column * layout.stored + n * lanes
+            store(y, corner + offset, codes, lanes)
+
+
+# --- the constants -------------------------------------------------------------------------------
+
+
+def constants(site: Site, shape: Shape, dot: Dot, tile: Tile) -> tuple[Array, Array, Array]:
+    """Return packed weights, start values and factors."""
+    node = site.node
+    assert isinstance(node, Conv2d | Linear)
+    start, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.q)
+    padded = shape.vectors * shape.lanes
+    return (
+        dot.pack(_blocked(node.weight.codes, shape, tile)),
+        _pad(start, padded),
+        _pad(factor, padded),
+    )
+
+
+def start_and_factor(weight: QWeight, qx: QParams, qy: QParams) -> tuple[Array, Array]:
+    """Return int32 ``bias - z * sum of w`` and the float32 requantization factor, both [O]."""
+    sums = weight.codes.reshape(len(weight.codes), -1).sum(axis=1, dtype=np.int64)
+    start = weight.bias - qx.zero_point * sums
+    assert np.abs(start).max() < 1 << 31, "spec.check bounds the accumulator"
+    factor = numerics.multiplier(numerics.accumulator_scale(qx.scale, weight.scale), qy.scale)
+    return start.astype(np.int32), factor
+
+
+def _blocked(codes: Array, shape: Shape, tile: Tile) -> Array:
+    """Return weights int8 [blocks, kH, kW, depth, vectors, lanes, 4]."""
+    kernel_rows, kernel_columns = shape.window.kernel
+    outputs = len(codes)
+    taps = codes.reshape(outputs, -1, kernel_rows, kernel_columns).transpose(0, 2, 3, 1)
+    width = tile.vectors * shape.lanes
+    blocks = -(-shape.vectors // tile.vectors)
+    packed = np.zeros((blocks, width, kernel_rows, kernel_columns, shape.depth * GROUP), np.int8)
+    for block, lane in product(range(blocks), range(width)):
+        first = min(block * tile.vectors, shape.vectors - tile.vectors) * shape.lanes
+        output = first + lane
+        if output < outputs:
+            group = output // shape.outputs_per_group
+            channel = group * shape.inputs_per_group - shape.first_channel(first)
+            packed[block, lane, :, :, channel : channel + taps.shape[3]] = taps[output]
+    split = packed.reshape(
+        blocks, tile.vectors, shape.lanes, kernel_rows, kernel_columns, shape.depth, GROUP
+    )
+    return np.ascontiguousarray(split.transpose(0, 3, 4, 5, 1, 2, 6))
+
+
+def _pad(values: Array, length: int) -> Array:
+    return np.pad(values, (0, length - len(values)))

@@ -1,0 +1,19 @@
+"""All kernel families, in the order in which they are asked."""
+
+from __future__ import annotations
+
+from gmpq.backends.tvm.kernels import depthwise, direct, ends, move, pointwise, pool
+from gmpq.backends.tvm.kernels.base import Family
+
+KERNELS: tuple[Family, ...] = (
+    depthwise.FAMILY,
+    direct.FAMILY,
+    pointwise.ADD,
+    pointwise.TABLE,
+    pool.MAX,
+    pool.AVERAGE,
+    move.FAMILY,
+    ends.QUANTIZE,
+    ends.DEQUANTIZE,
+    ends.SOFTMAX,
+)

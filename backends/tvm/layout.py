@@ -1,0 +1,103 @@
+"""How the codes of a value lie in memory: [N, H, W, C] with a halo and padded channels.
+
+A convolution reads its padding from memory: the producer of a value leaves ``halo`` rows and
+columns around each image, filled with the zero point, so that no layer copies its input to pad it.
+Channels are padded to whole vectors; what lies in the padding channels is unspecified, and every
+reader multiplies it by zero or drops it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gmpq.ir import NO_PADDING, Conv2d, IntGraph, Padding, Quantize, Shape, Value
+
+VECTOR = 16  # channels of one vector of codes
+GROUP = 4  # channels that one dot-product lane reads
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Sizes of a value in memory, in codes."""
+
+    batch: int
+    channels: int  # that mean something
+    height: int
+    width: int
+    stored: int  # channels with padding
+    halo: Padding = NO_PADDING
+
+    @property
+    def row(self) -> int:
+        """Distance between rows."""
+        return (self.width + self.halo.left + self.halo.right) * self.stored
+
+    @property
+    def image(self) -> int:
+        """Distance between images."""
+        return (self.height + self.halo.top + self.halo.bottom) * self.row
+
+    @property
+    def origin(self) -> int:
+        """Distance from the start of the memory to the first element of the first image."""
+        return self.halo.top * self.row + self.halo.left * self.stored
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all images."""
+        return self.batch * self.image
+
+
+def layouts(graph: IntGraph) -> dict[str, Layout]:
+    """Return the layout of every value of codes."""
+    return {
+        name: _layout(graph, value) for name, value in graph.values.items() if value.q is not None
+    }
+
+
+def spatial(shape: Shape) -> tuple[int, int, int, int]:
+    """Return [N, C, H, W] of a shape of two or four dimensions."""
+    batch, channels, *space = shape
+    height, width = space or (1, 1)
+    return batch, channels, height, width
+
+
+def _layout(graph: IntGraph, value: Value) -> Layout:
+    batch, channels, height, width = spatial(value.shape)
+    stored = _round_up(channels, GROUP if _only_convolved(graph, value.name) else VECTOR)
+    plain = Layout(batch, channels, height, width, stored)
+    return replace(plain, halo=_halo(graph, value.name, height, width))
+
+
+def _only_convolved(graph: IntGraph, name: str) -> bool:
+    """Tell whether a quantized network input is read by convolutions alone, in groups of four."""
+    readers = graph.consumers(name)
+    return (
+        isinstance(graph.producer(name), Quantize)
+        and name not in graph.outputs
+        and all(isinstance(reader, Conv2d) and reader.groups == 1 for reader in readers)
+    )
+
+
+def _halo(graph: IntGraph, name: str, height: int, width: int) -> Padding:
+    """Return the largest border that a convolution reads around ``name``."""
+    borders = [
+        _border(reader, height, width)
+        for reader in graph.consumers(name)
+        if isinstance(reader, Conv2d)
+    ]
+    return Padding(*(max(sides) for sides in zip(NO_PADDING, *borders, strict=True)))
+
+
+def _border(node: Conv2d, height: int, width: int) -> Padding:
+    """Return the part of the padding that some window really touches."""
+    window = node.window
+    rows, columns = window.output_size(height, width)
+    last_row = (rows - 1) * window.stride[0] + window.reach[0] - window.padding.top
+    last_column = (columns - 1) * window.stride[1] + window.reach[1] - window.padding.left
+    bottom, right = max(0, last_row - height), max(0, last_column - width)
+    return Padding(window.padding.top, window.padding.left, bottom, right)
+
+
+def _round_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple

@@ -1,0 +1,83 @@
+"""From a graph to steps: which kernel computes each node, and where its values lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gmpq.backends.tvm.kernels.base import Call, Family, Site, Tensor
+from gmpq.backends.tvm.kernels.ends import halo_call
+from gmpq.backends.tvm.kernels.table import KERNELS
+from gmpq.backends.tvm.layout import layouts
+from gmpq.backends.tvm.memory import Life, MemoryPlan, place
+from gmpq.backends.tvm.target import Target
+from gmpq.ir import IntGraph
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One node: its kernel's name, the calls that compute it, and why other kernels did not."""
+
+    node: str
+    output: str
+    kernel: str
+    calls: tuple[Call, ...]
+    refusals: Mapping[str, str]  # kernel family -> reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """All steps in order, with the tensors and the memory they use."""
+
+    steps: tuple[Step, ...]
+    tensors: Mapping[str, Tensor]
+    memory: MemoryPlan
+
+
+def plan(graph: IntGraph, target: Target) -> Plan:
+    """Return the steps that compute ``graph`` on ``target``."""
+    placed = layouts(graph)
+    tensors = {name: Tensor(value, placed.get(name)) for name, value in graph.values.items()}
+    steps = tuple(
+        _step(
+            Site(node, tuple(tensors[name] for name in node.inputs), tensors[node.output], target)
+        )
+        for node in graph.nodes
+    )
+    return Plan(steps, tensors, place(_lives(graph, tensors)))
+
+
+def _step(site: Site) -> Step:
+    refusals = {family.name: family.refuses(site) for family in KERNELS}
+    family = next(f for f in KERNELS if refusals[f.name] is None)
+    reasons = {name: reason for name, reason in refusals.items() if reason is not None}
+    return Step(site.node.name, site.output.value.name, family.name, _calls(site, family), reasons)
+
+
+def _calls(site: Site, family: Family) -> tuple[Call, ...]:
+    halo = None if site.output.layout is None else halo_call(site.output)
+    return (*([halo] if halo else []), family.build(site))
+
+
+def _lives(graph: IntGraph, tensors: Mapping[str, Tensor]) -> dict[str, Life]:
+    """Return the life of every value in the workspace: all but the network's inputs and outputs."""
+    lives = {}
+    for first, node in enumerate(graph.nodes):
+        if node.output in graph.outputs:
+            continue
+        readers = [i for i, other in enumerate(graph.nodes) if node.output in other.inputs]
+        size = size_bytes(tensors[node.output])
+        lives[node.output] = Life(size, first, max(readers, default=first))
+    return lives
+
+
+def size_bytes(tensor: Tensor) -> int:
+    """Return the bytes that a tensor takes in memory."""
+    if tensor.layout is not None:
+        return tensor.layout.size_bytes
+    elements = 1
+    for extent in tensor.value.shape:
+        elements *= extent
+    return elements * FLOAT_BYTES

@@ -1,0 +1,114 @@
+"""The few words in which kernels are written on top of TVM's IRBuilder.
+
+An accumulator lives in a register only if its buffer is a stack slot that LLVM promotes: scope
+"global", less than 1024 bytes, one vector each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from tvm.ir import PrimType
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+Expr: TypeAlias = Any  # a TIR expression, or a Python number
+Buffer: TypeAlias = Any
+Body: TypeAlias = Callable[..., None]
+
+C_FUNCTION = 1  # tvm.ir.CallingConv.C_PACKED_FUNC: already lowered, so a plain C function results
+ROUNDER = 12582912.0  # 1.5 * 2**23: adding it leaves no fraction bits, ties to even
+ROUNDER_BITS = 0x4B400000  # its float32 pattern; whole numbers add to the pattern
+
+
+def c_function(parameters: tuple[tuple[str, str], ...], body: Body) -> PrimFunc:
+    """Return ``int32_t f(parameters...)`` that runs ``body(*parameters)`` and returns 0.
+
+    ``parameters`` are pairs of a name and the element type it points to.
+    """
+    with IRBuilder() as builder:
+        with T.prim_func(s_tir=True):
+            T.func_name("kernel")
+            T.func_attr({"calling_conv": C_FUNCTION, "tir.noalias": True})
+            pointers = [T.arg(name, T.handle(dtype)) for name, dtype in parameters]
+            T.func_ret(PrimType("int32"))
+            body(*pointers)
+            T.Return(T.int32(0))
+        return builder.get()
+
+
+def view(pointer: Expr, dtype: str, elements: int) -> Buffer:
+    """Return the memory behind ``pointer`` as a flat buffer."""
+    return T.decl_buffer((elements,), dtype, data=pointer)
+
+
+def registers(count: int, dtype: str) -> list[Buffer]:
+    """Return ``count`` slots of one vector each, which LLVM keeps in registers."""
+    return [T.alloc_buffer((1,), dtype, scope="global") for _ in range(count)]
+
+
+def put(register: Buffer, value: Expr) -> None:
+    """Store ``value`` in a register."""
+    T.buffer_store(register, value, [0])
+
+
+def load(buffer: Buffer, start: Expr, lanes: int, stride: int = 1) -> Expr:
+    """Return ``lanes`` elements that lie ``stride`` apart."""
+    return buffer[T.ramp(start, stride, lanes)] if lanes > 1 else buffer[start]
+
+
+def store(buffer: Buffer, start: Expr, value: Expr, lanes: int, stride: int = 1) -> None:
+    """Store ``lanes`` elements ``stride`` apart."""
+    T.buffer_store(buffer, value, [T.ramp(start, stride, lanes) if lanes > 1 else start])
+
+
+def inwards(index: Expr, size: int, extent: int) -> Expr:
+    """Return the start of tile ``index`` of ``size``; the last one is moved back into the range.
+
+    An odd extent then needs no remainder code: some elements are computed twice, with one result.
+    """
+    return index * size if extent % size == 0 else T.min(index * size, extent - size)
+
+
+def vector(dtype: str, lanes: int) -> str:
+    """Return the name of a type of ``lanes`` elements."""
+    return f"{dtype}x{lanes}" if lanes > 1 else dtype
+
+
+def splat(value: Expr, lanes: int) -> Expr:
+    """Return a vector of one scalar."""
+    return T.broadcast(value, lanes) if lanes > 1 else value
+
+
+def cast(dtype: str, lanes: int, value: Expr) -> Expr:
+    """Return ``value`` element by element in another type."""
+    return T.Cast(vector(dtype, lanes), value)
+
+
+def pure(intrinsic: str, dtype: str, *arguments: Expr) -> Expr:
+    """Return the value of an LLVM intrinsic."""
+    number = T.llvm_lookup_intrinsic_id(intrinsic)
+    return T.call_llvm_pure_intrin(number, *arguments, dtype=dtype)
+
+
+def run(intrinsic: str, *arguments: Expr) -> None:
+    """Run an LLVM intrinsic for its effect."""
+    number = T.llvm_lookup_intrinsic_id(intrinsic)
+    T.evaluate(T.call_llvm_intrin(number, *arguments, dtype="void"))
+
+
+def to_codes(steps: Expr, zero_point: int, low: int, high: int, lanes: int) -> Expr:
+    """Return ``clip(round_half_even(steps) + zero_point, low, high)`` as uint8.
+
+    The clip comes first: between whole bounds it commutes with rounding, it keeps the rounding by
+    addition in its exact range, and it stands between a product and that addition, which LLVM
+    would otherwise contract into one operation with one rounding.
+    """
+    floor = splat(T.float32(float(low - zero_point)), lanes)
+    ceiling = splat(T.float32(float(high - zero_point)), lanes)
+    clipped = T.max(T.min(steps, ceiling), floor)
+    pattern = T.reinterpret(vector("int32", lanes), clipped + splat(T.float32(ROUNDER), lanes))
+    codes = pattern - splat(T.int32(ROUNDER_BITS - zero_point), lanes)
+    return cast("uint8", lanes, codes)

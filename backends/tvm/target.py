@@ -1,0 +1,124 @@
+"""Targets: one row each of what a program is compiled for and where it can run."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+from tvm.target import codegen
+
+from gmpq.errors import TargetError, closest
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A processor, as LLVM names it, and the toolchain that links for it.
+
+    ``features`` holds the names of LLVM features; kernels choose their instructions by them.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    attributes: tuple[str, ...]  # LLVM features beyond those of the cpu, "+amx-int8"
+    features: frozenset[str]
+    linker: str  # the C compiler that links a shared library for the triple
+    registers: int  # vector registers
+    cache_bytes: int  # second-level cache of one core
+
+    def llvm(self) -> tvm.target.Target:
+        """Return the target in TVM's words."""
+        return _llvm(self.triple, self.cpu, self.attributes)
+
+    def runs_here(self) -> bool:
+        """Tell whether this machine has the architecture and all features of the target."""
+        same = self.triple.split("-", maxsplit=1)[0] == platform.machine()
+        return same and self.features <= native().features
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    triple: str
+    cpu: str
+    linker: str
+    registers: int
+    cache_bytes: int = 1 << 20
+
+
+ROWS = (
+    _Row("x86-64-v3", "x86_64-linux-gnu", "x86-64-v3", "cc", 16, 256 << 10),
+    _Row("x86-64-v4-vnni", "x86_64-linux-gnu", "cascadelake", "cc", 32),
+    _Row("arm64", "aarch64-linux-gnu", "cortex-a53", "aarch64-linux-gnu-gcc", 32, 512 << 10),
+)
+
+NAMES = ("native", *(row.name for row in ROWS))
+
+
+def find(name: str) -> Target:
+    """Return the target called ``name``.
+
+    Raises:
+        TargetError: No target has that name; close names are offered.
+    """
+    if name == "native":
+        return native()
+    for row in ROWS:
+        if row.name == name:
+            return _target(row, ())
+    raise TargetError(
+        f"target {name!r} is unknown{closest(name, NAMES)}: choose one of {', '.join(NAMES)}"
+    )
+
+
+def native() -> Target:
+    """Return the target of this machine, with AMX where the processor has it."""
+    machine = platform.machine()
+    wide = machine == "aarch64" or "avx512vl" in _cpu_flags()
+    row = _Row(
+        "native",
+        f"{machine}-linux-gnu",
+        codegen.llvm_get_system_cpu(),
+        "cc",
+        32 if wide else 16,
+        _second_level_cache_bytes(),
+    )
+    # LLVM names a processor by its model number, which virtual machines misreport: ask for AMX.
+    amx = {"amx_tile", "amx_int8"} <= _cpu_flags()
+    return _target(row, ("+amx-tile", "+amx-int8") if amx else ())
+
+
+def _target(row: _Row, attributes: tuple[str, ...]) -> Target:
+    features = codegen.llvm_get_cpu_features(_llvm(row.triple, row.cpu, attributes))
+    return Target(
+        row.name,
+        row.triple,
+        row.cpu,
+        attributes,
+        frozenset(str(feature) for feature in features) | {a[1:] for a in attributes},
+        row.linker,
+        row.registers,
+        row.cache_bytes,
+    )
+
+
+def _llvm(triple: str, cpu: str, attributes: tuple[str, ...]) -> tvm.target.Target:
+    fields = {"kind": "llvm", "mtriple": triple, "mcpu": cpu}
+    return tvm.target.Target({**fields, "mattr": list(attributes)} if attributes else fields)
+
+
+def _cpu_flags() -> frozenset[str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return frozenset()
+    lines = cpuinfo.read_text().splitlines()
+    flags = next((line for line in lines if line.startswith("flags")), "flags:")
+    return frozenset(flags.split(":", maxsplit=1)[1].split())
+
+
+def _second_level_cache_bytes() -> int:
+    size = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
+    text = size.read_text().strip() if size.exists() else "1024K"
+    return int(text.rstrip("K")) << 10

@@ -1,0 +1,146 @@
+"""Running a compiled network with numpy alone.
+
+    network = gmpq.runtime.load("resnet18-native")
+    logits = network.run(image)          # float32 [1, 3, 224, 224] to float32 [1, 1000]
+
+``load`` reads ``manifest.json``, ``params.bin`` and ``model.so`` of the directory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmpq.errors import OutputError
+
+Tensor: TypeAlias = NDArray[Any]
+Floats: TypeAlias = NDArray[np.float32]
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One layer of the program: ``node`` computed by ``kernel`` writes ``output``."""
+
+    node: str
+    kernel: str
+    output: str
+
+
+class Network:
+    """A compiled network in this process; one at a time may run."""
+
+    def __init__(self, directory: Path, program: Mapping[str, Any]) -> None:
+        self._program = program
+        self._params = _aligned(program["params_bytes"])
+        self._params[:] = np.fromfile(directory / "params.bin", dtype=np.uint8)
+        self._workspace = _aligned(program["workspace_bytes"])
+        self._library = ctypes.CDLL(str(directory / "model.so"))
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The layers in execution order."""
+        return tuple(Step(s["node"], s["kernel"], s["output"]) for s in self._program["steps"])
+
+    def set_threads(self, threads: int) -> None:
+        """Run each layer on ``threads`` threads."""
+        if self._library.gmpq_set_threads(threads) != 0:
+            raise ValueError(f"cannot run on {threads} threads: choose 1 to 256")
+
+    def run(self, *inputs: Floats) -> Floats | tuple[Floats, ...]:
+        """Return the outputs for float32 ``inputs``; a single output comes alone.
+
+        Raises:
+            ValueError: An input has another shape or type than the network.
+        """
+        outputs = self._outputs()
+        self._call(self._checked(inputs), outputs, 0, len(self._program["steps"]))
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
+        """Yield every value by name as it is computed: codes as uint8, outputs as float32."""
+        checked, outputs = self._checked(inputs), self._outputs()
+        names = [output["name"] for output in self._program["outputs"]]
+        for i, step in enumerate(self._program["steps"]):
+            self._call(checked, outputs, i, i + 1)
+            if "offset" in step:
+                yield step["output"], self._codes(step)
+            elif step["output"] in names:
+                yield step["output"], outputs[names.index(step["output"])].copy()
+
+    def stepper(self, *inputs: Floats) -> Callable[[int, int], None]:
+        """Return a function that runs the steps ``first <= i < last`` on ``inputs``, for timing."""
+        checked, outputs = self._checked(inputs), self._outputs()
+        return lambda first, last: self._call(checked, outputs, first, last)
+
+    def _codes(self, step: Mapping[str, Any]) -> Tensor:
+        start = self._workspace[step["offset"] :]
+        return np.lib.stride_tricks.as_strided(start, step["shape"], step["strides"]).copy()
+
+    def _outputs(self) -> list[Floats]:
+        return [np.empty(output["shape"], np.float32) for output in self._program["outputs"]]
+
+    def _checked(self, inputs: Sequence[Floats]) -> list[Floats]:
+        expected = self._program["inputs"]
+        if len(inputs) != len(expected):
+            raise ValueError(f"expected {len(expected)} inputs, got {len(inputs)}")
+        for array, spec in zip(inputs, expected, strict=True):
+            if list(array.shape) != spec["shape"] or array.dtype != np.float32:
+                raise ValueError(
+                    f"input {spec['name']!r} must be float32 {spec['shape']}, "
+                    f"got {array.dtype} {list(array.shape)}"
+                )
+        return [np.ascontiguousarray(array) for array in inputs]
+
+    def _call(
+        self, inputs: Sequence[Floats], outputs: Sequence[Floats], first: int, last: int
+    ) -> None:
+        status = self._library.gmpq_run_steps(
+            _pointer(self._params),
+            _pointer(self._workspace),
+            _pointers(inputs),
+            _pointers(outputs),
+            first,
+            last,
+        )
+        if status != 0:
+            raise RuntimeError(f"the compiled network failed with status {status}")
+
+
+def load(directory: str | Path) -> Network:
+    """Return the network that ``gmpq-compile`` wrote into ``directory``.
+
+    Raises:
+        OutputError: The directory holds no compiled network.
+    """
+    folder = Path(directory)
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return Network(folder, manifest["tvm"])
+    except (FileNotFoundError, KeyError, json.JSONDecodeError) as error:
+        raise OutputError(
+            f"{folder}: no compiled network here ({error}): run gmpq-compile first"
+        ) from error
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """Return ``size`` bytes that start at a multiple of ``ALIGNMENT``."""
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+def _pointer(array: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _pointers(arrays: Sequence[Tensor]) -> Any:
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
