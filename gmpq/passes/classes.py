@@ -1,0 +1,120 @@
+"""Which values must mean the same by their codes, found by union-find.
+
+Two relations: moving data (Concat, MaxPool, Pad, Reshape, Upsample) keeps codes as they are, so
+scale, zero point and bits are shared; adding needs one scale, each value with its own zero point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from gmpq.ir import (
+    Activation,
+    Add,
+    AvgPool,
+    Concat,
+    FloatConv2d,
+    FloatGraph,
+    FloatLinear,
+    FloatNode,
+    GlobalAvgPool,
+    MaxPool,
+    Pad,
+    Reshape,
+    Softmax,
+    Upsample,
+)
+from gmpq.policy import LayerBits
+
+STREAM_BITS = 8  # the residual stream: adding at fewer bits would clip sums
+
+
+@dataclass(frozen=True, slots=True)
+class SharedScale:
+    """Values of one scale and width; each group inside also shares one zero point."""
+
+    groups: tuple[tuple[str, ...], ...]
+    bits: int
+
+
+def classes(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> tuple[SharedScale, ...]:
+    """Return the values of ``graph`` by class, with the bits that they are stored with.
+
+    A class in which nothing is added has the most bits that a layer reads it with; 8 if no layer
+    does, or if one of its values is an output of the network or goes through a lookup table.
+    """
+    groups = _partition(graph.values, _moves(graph))
+    sums = [node for node in graph.nodes if isinstance(node, Add)]
+    scales = _partition(
+        graph.values,
+        [*(tuple(group) for group in groups.values()), *((*n.inputs, n.output) for n in sums)],
+    )
+    added = {node.output for node in sums}
+    return tuple(
+        SharedScale(
+            groups=tuple(tuple(g) for root, g in groups.items() if root in members),
+            bits=_width(graph, members, bits) if added.isdisjoint(members) else STREAM_BITS,
+        )
+        for members in scales.values()
+    )
+
+
+def layer_bits(node: FloatConv2d | FloatLinear, bits: Mapping[str, LayerBits]) -> LayerBits:
+    """Return the bits of a layer; a convolution that no policy names has 8 and 8."""
+    if isinstance(node, FloatConv2d) and node.auxiliary:
+        return LayerBits(8, 8)
+    return bits[node.name]
+
+
+def _moves(graph: FloatGraph) -> list[tuple[str, ...]]:
+    kinds = (Concat, MaxPool, Pad, Reshape, Upsample)
+    return [(*node.inputs, node.output) for node in graph.nodes if isinstance(node, kinds)]
+
+
+def _partition(values: Iterable[str], ties: Iterable[tuple[str, ...]]) -> dict[str, list[str]]:
+    parents = {value: value for value in values}
+    for first, *others in ties:
+        for other in others:
+            parents[_root(parents, other)] = _root(parents, first)
+    members: dict[str, list[str]] = {}
+    for value in parents:
+        members.setdefault(_root(parents, value), []).append(value)
+    return members
+
+
+def _root(parents: dict[str, str], value: str) -> str:
+    while parents[value] != value:
+        parents[value] = parents[parents[value]]
+        value = parents[value]
+    return value
+
+
+def _width(graph: FloatGraph, members: list[str], bits: Mapping[str, LayerBits]) -> int:
+    readers = [node for value in members for node in graph.consumers(value)]
+    demands = [demand for node in readers if (demand := _demand(node, bits)) is not None]
+    if not set(graph.outputs).isdisjoint(members):
+        demands.append(STREAM_BITS)
+    return max(demands, default=STREAM_BITS)
+
+
+def _demand(node: FloatNode, bits: Mapping[str, LayerBits]) -> int | None:
+    match node:
+        case FloatConv2d() | FloatLinear():
+            return layer_bits(node, bits).a
+        case Activation() | Softmax():
+            return STREAM_BITS
+        case (
+            Add()
+            | Concat()
+            | MaxPool()
+            | AvgPool()
+            | GlobalAvgPool()
+            | Pad()
+            | Reshape()
+            | Upsample()
+        ):
+            return None
+        case _:
+            assert_never(node)

@@ -1,0 +1,61 @@
+"""Post-training quantization, the whole of it.
+
+network = equalize(network)                     # optional; before calibration: it moves ranges
+statistics = collect(network, batches)          # one sweep over the data
+graph = quantize_network(network, bits, statistics, options, correction)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gmpq import spec
+from gmpq.calib.observers import Mse, Observer, Range
+from gmpq.calib.statistics import Statistics
+from gmpq.ir import FloatGraph, IntGraph
+from gmpq.passes.bias_correct import Correction, bias_correct, layer_means
+from gmpq.passes.quantize import quantize
+from gmpq.passes.weights import WeightObserver
+from gmpq.policy import LayerBits
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeOptions:
+    """How ranges and scales are chosen."""
+
+    observer: Observer = field(default_factory=Mse)  # of activations
+    weight_observer: WeightObserver = WeightObserver.MSE
+
+
+def quantize_network(
+    graph: FloatGraph,
+    bits: Mapping[str, LayerBits],
+    statistics: Mapping[str, Statistics],
+    options: QuantizeOptions,
+    correction: Correction | None = None,
+) -> IntGraph:
+    """Return the integer graph of ``graph``, legal by ``gmpq.spec``.
+
+    Args:
+        graph: the network in real numbers.
+        bits: of every layer's weight and input, by node name.
+        statistics: of every value of ``graph``, from ``gmpq.calib.collect``.
+        options: how ranges and scales are chosen.
+        correction: the data of bias correction; None leaves the biases.
+
+    Raises:
+        PolicyError: if a layer has no bits.
+        WeightsError: if weights are not finite.
+        CalibrationError: if a range is too large.
+        LoweringError: if Softmax is not at the output, or an accumulator may overflow.
+    """
+
+    def range_of(value: str, width: int) -> Range:
+        return options.observer.range(statistics[value], width)
+
+    quantized = quantize(graph, bits, range_of, options.weight_observer)
+    if correction is not None:
+        quantized = bias_correct(quantized, layer_means(graph, statistics), correction)
+    spec.check(quantized)
+    return quantized

@@ -1,0 +1,196 @@
+"""Real numbers to codes: a float graph, bits and ranges become an integer graph.
+
+    input -> conv -> x -> relu -> y -> add(y, z) -> output          (float)
+    input -> Quantize -> input.codes -> Conv2d -> y -> Add -> output.codes -> Dequantize -> output
+
+A value keeps its name, so that ``y`` in codes stands for ``y`` in real numbers. Values that are
+also needed as float32 have the suffix ``.codes`` for their codes; a copy of a value at fewer bits,
+for a layer that reads it so, has the suffix ``.a4``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from gmpq.errors import LoweringError, PolicyError, closest
+from gmpq.ir import (
+    Activation,
+    Add,
+    AvgPool,
+    Concat,
+    Conv2d,
+    Dequantize,
+    FloatConv2d,
+    FloatGraph,
+    FloatLinear,
+    FloatNode,
+    GlobalAvgPool,
+    Graph,
+    IntGraph,
+    Linear,
+    Lookup,
+    MaxPool,
+    Node,
+    Pad,
+    QParams,
+    Quantize,
+    Requantize,
+    Reshape,
+    Softmax,
+    Upsample,
+    Value,
+)
+from gmpq.passes.classes import classes, layer_bits
+from gmpq.passes.fuse import fuse_clamps
+from gmpq.passes.ranges import RangeOf, encode, encode_class
+from gmpq.passes.tables import table
+from gmpq.passes.weights import WeightObserver, quantize_layer
+from gmpq.policy import LayerBits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    graph: FloatGraph  # without the clamps that producers perform
+    bits: Mapping[str, LayerBits]  # by layer
+    encodings: Mapping[str, QParams]  # by float value
+    copies: Mapping[tuple[str, int], QParams]  # by value and the fewer bits that a layer reads
+    floats: frozenset[str]  # values that are needed as float32
+    observer: WeightObserver
+
+    def codes(self, value: str) -> str:
+        """Return the name of the codes of ``value``."""
+        return f"{value}.codes" if value in self.floats else value
+
+    def copy(self, value: str, bits: int) -> str:
+        """Return the name of the codes of ``value`` as a layer reads them at ``bits``."""
+        return f"{value}.a{bits}" if (value, bits) in self.copies else self.codes(value)
+
+
+def quantize(
+    graph: FloatGraph, bits: Mapping[str, LayerBits], range_of: RangeOf, observer: WeightObserver
+) -> IntGraph:
+    """Return the integer graph of ``graph``.
+
+    Args:
+        graph: the network in real numbers.
+        bits: of every layer's weight and input, by node name.
+        range_of: the calibrated range of a value at a number of bits.
+        observer: how weights get their scales.
+
+    Raises:
+        PolicyError: if a layer has no bits.
+        WeightsError: if weights are not finite.
+        CalibrationError: if a range is too large.
+        LoweringError: if Softmax is not at the output, or an accumulator may overflow.
+    """
+    plan = _plan(graph, bits, range_of, observer)
+    nodes: list[Node] = []
+    for name in graph.inputs:
+        if any(not isinstance(node, Softmax) for node in plan.graph.consumers(name)):
+            nodes.append(Quantize(plan.codes(name), (name,), plan.codes(name)))
+            nodes.extend(_copies(plan, name))
+    for node in plan.graph.nodes:
+        nodes.append(_convert(plan, node))
+        nodes.extend(_copies(plan, node.output))
+        if node.output in plan.floats and not isinstance(node, Softmax):
+            value = node.output
+            nodes.append(Dequantize(f"{value}.float", (plan.codes(value),), value))
+    return Graph(graph.name, graph.inputs, graph.outputs, _values(plan, nodes), tuple(nodes))
+
+
+def _plan(
+    graph: FloatGraph, bits: Mapping[str, LayerBits], range_of: RangeOf, observer: WeightObserver
+) -> _Plan:
+    _check_layers(graph, bits)
+    _check_softmax(graph)
+    fused = fuse_clamps(graph)
+    encodings: dict[str, QParams] = {}
+    for shared in classes(fused.graph, bits):
+        encodings |= encode_class(shared, range_of, fused.clips)
+    copies = {
+        (value, width): encode(value, width, range_of)
+        for value, width in _narrow_reads(fused.graph, bits)
+        if width < encodings[value].bits
+    }
+    softmax = [node for node in graph.nodes if isinstance(node, Softmax)]
+    floats = {*graph.inputs, *graph.outputs, *(node.inputs[0] for node in softmax)}
+    return _Plan(fused.graph, bits, encodings, copies, frozenset(floats), observer)
+
+
+def _narrow_reads(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> Iterator[tuple[str, int]]:
+    for node in graph.nodes:
+        if isinstance(node, FloatConv2d | FloatLinear):
+            yield node.inputs[0], layer_bits(node, bits).a
+
+
+def _convert(plan: _Plan, node: FloatNode) -> Node:
+    match node:
+        case FloatConv2d() | FloatLinear():
+            return _convert_layer(plan, node)
+        case Activation():
+            (source,), q = node.inputs, plan.encodings
+            entries = table(node.function, q[source], q[node.output])
+            output = plan.codes(node.output)
+            return Lookup(node.name, (plan.codes(source),), output, entries, node.function)
+        case Add():
+            first, second = node.inputs
+            return Add(node.name, (plan.codes(first), plan.codes(second)), plan.codes(node.output))
+        case Concat():
+            return Concat(node.name, tuple(map(plan.codes, node.inputs)), plan.codes(node.output))
+        case MaxPool() | AvgPool() | GlobalAvgPool() | Pad() | Reshape() | Upsample():
+            source = plan.codes(node.inputs[0])
+            return replace(node, inputs=(source,), output=plan.codes(node.output))
+        case Softmax():
+            return node
+        case _:
+            assert_never(node)
+
+
+def _convert_layer(plan: _Plan, node: FloatConv2d | FloatLinear) -> Conv2d | Linear:
+    (source,), width = node.inputs, layer_bits(node, plan.bits)
+    qx = plan.copies.get((source, width.a), plan.encodings[source])
+    weight = quantize_layer(node, width.w, qx, plan.encodings[node.output], plan.observer)
+    inputs, output = (plan.copy(source, width.a),), plan.codes(node.output)
+    match node:
+        case FloatConv2d():
+            return Conv2d(node.name, inputs, output, weight, node.window, node.groups)
+        case FloatLinear():
+            return Linear(node.name, inputs, output, weight)
+        case _:
+            assert_never(node)
+
+
+def _copies(plan: _Plan, value: str) -> Iterator[Node]:
+    for source, bits in plan.copies:
+        if source == value:
+            name = plan.copy(value, bits)
+            yield Requantize(name, (plan.codes(value),), name)
+
+
+def _values(plan: _Plan, nodes: list[Node]) -> dict[str, Value]:
+    values = plan.graph.values
+    known = {plan.codes(name): replace(values[name], q=q) for name, q in plan.encodings.items()}
+    known |= {plan.copy(*key): replace(values[key[0]], q=q) for key, q in plan.copies.items()}
+    known |= {name: values[name] for name in plan.floats}
+    names = (*plan.graph.inputs, *(node.output for node in nodes))
+    return {name: replace(known[name], name=name) for name in names}
+
+
+def _check_layers(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> None:
+    for node in graph.nodes:
+        named = isinstance(node, FloatLinear) or (
+            isinstance(node, FloatConv2d) and not node.auxiliary
+        )
+        if named and node.name not in bits:
+            raise PolicyError(f"layer '{node.name}' has no bits{closest(node.name, bits)}")
+
+
+def _check_softmax(graph: FloatGraph) -> None:
+    for node in graph.nodes:
+        if isinstance(node, Softmax) and graph.consumers(node.output):
+            raise LoweringError(
+                f"'{node.name}': softmax has a meaning in codes at the network's output only: "
+                "move it there"
+            )
