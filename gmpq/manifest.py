@@ -1,0 +1,146 @@
+"""``manifest.json``: what an output directory holds, with a digest of every file.
+
+It is written last, so a directory without it is not finished. ``FORMAT`` counts its versions:
+
+- 1: first version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from gmpq.errors import OutputError
+from gmpq.ir import IntGraph, Quantize, Value
+
+FORMAT = 1
+NAME = "manifest.json"
+KIND = "gmpq output"
+TOOLS = ("gmpq", "numpy", "torch", "onnx", "onnxruntime", "apache-tvm", "apache-tvm-ffi")
+
+Fields: TypeAlias = dict[str, Any]  # what JSON holds
+
+
+def write(directory: Path, fields: Mapping[str, Any]) -> None:
+    """Write the manifest of all files in ``directory``, with ``fields`` beside them.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    manifest = {
+        "format": FORMAT,
+        "kind": KIND,
+        **fields,
+        "files": {
+            path.relative_to(directory).as_posix(): {
+                "sha256": digest(path),
+                "bytes": path.stat().st_size,
+            }
+            for path in files
+            if path != directory / NAME
+        },
+        "tools": versions(),
+    }
+    (directory / NAME).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", "utf-8")
+
+
+def read(directory: Path) -> Fields:
+    """Return the manifest of ``directory``.
+
+    Raises:
+        OutputError: there is none, or it is not one that this gmpq reads.
+    """
+    path = directory / NAME
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{directory}: not an output of gmpq: {NAME} is missing or damaged: compile again"
+        ) from error
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise OutputError(f"{directory}: not an output of gmpq: {NAME} is of another kind")
+    if manifest.get("format") != FORMAT:
+        raise OutputError(f"{path}: format {manifest.get('format')} is not {FORMAT}: compile again")
+    return manifest
+
+
+def check_files(directory: Path) -> Fields:
+    """Return the manifest of ``directory`` after comparing the digest of every file.
+
+    Raises:
+        OutputError: a file is missing or was changed.
+    """
+    manifest = read(directory)
+    for name, file in manifest["files"].items():
+        path = directory / name
+        if not path.is_file():
+            raise OutputError(f"{path}: missing: compile again")
+        if digest(path) != file["sha256"]:
+            raise OutputError(f"{path}: changed since it was compiled: compile again")
+    return manifest
+
+
+def owned(directory: Path) -> frozenset[str]:
+    """Return the names at the top of ``directory`` that gmpq wrote; none if it is no output."""
+    try:
+        files = read(directory)["files"]
+    except OutputError:
+        return frozenset()
+    return frozenset({NAME, *(Path(name).parts[0] for name in files)})
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the tools that are installed."""
+    found = {}
+    for name in TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def interface(graph: IntGraph) -> Fields:
+    """Return what a program of ``graph`` reads and writes.
+
+    Tensors are float32 outside; ``codes`` says how the program quantizes them at once.
+    """
+    quantized = {
+        node.inputs[0]: graph.values[node.output]
+        for node in graph.nodes
+        if isinstance(node, Quantize)
+    }
+    written = {name: graph.producer(name) for name in graph.outputs}
+    sources = {
+        name: graph.values[node.inputs[0]] for name, node in written.items() if node is not None
+    }
+    return {
+        "inputs": [_tensor(graph.values[name], quantized.get(name)) for name in graph.inputs],
+        "outputs": [_tensor(graph.values[name], sources.get(name)) for name in graph.outputs],
+    }
+
+
+def _tensor(value: Value, codes: Value | None) -> Fields:
+    fields: Fields = {"name": value.name, "shape": list(value.shape), "type": "float32"}
+    if codes is not None and codes.q is not None:
+        q = codes.q
+        fields["codes"] = {
+            "type": "uint8",
+            "scale": q.scale,
+            "zero_point": q.zero_point,
+            "bits": q.bits,
+            "low": q.low,
+            "high": q.high,
+        }
+    return fields
