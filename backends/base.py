@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 Tensor: TypeAlias = NDArray[Any]
@@ -29,3 +30,13 @@ class Timing:
     min_ms: float
     p90_ms: float
     runs: int
+
+
+def timing(samples_ms: Sequence[float]) -> Timing:
+    """Return the summary of repeated runs; at least one sample."""
+    return Timing(
+        median_ms=float(np.median(samples_ms)),
+        min_ms=float(np.min(samples_ms)),
+        p90_ms=float(np.percentile(samples_ms, 90)),
+        runs=len(samples_ms),
+    )

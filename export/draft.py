@@ -15,8 +15,6 @@ from gmpq.ir import Padding, QParams, Shape, Value
 
 Attribute: TypeAlias = int | float | str | Sequence[int]
 
-FULL = (0, 255)  # what QuantizeLinear to uint8 saturates at anyway
-
 
 @dataclass
 class Draft:
@@ -71,22 +69,18 @@ class Draft:
             self.add("DequantizeLinear", (value, *self.encoding(value)), real)
         return real
 
-    def quantized(self, real: str, value: str, *, clip_always: bool = False) -> None:
+    def quantized(self, real: str, value: str) -> None:
+        """Write float32 ``real`` as the codes ``value``, without a clip."""
+        self.add("QuantizeLinear", (real, *self.encoding(value)), value)
+
+    def clipped(self, real: str, value: str) -> None:
         """Write float32 ``real`` as the codes ``value``, clipped on the codes.
 
         onnxruntime keeps its integer kernels with a clip of codes, and leaves them with a clip of
         floats.
         """
         q = self.q(value)
-        if (q.low, q.high) == FULL and not clip_always:
-            self.add("QuantizeLinear", (real, *self.encoding(value)), value)
-            return
         wide = self.add("QuantizeLinear", (real, *self.encoding(value)), f"{value}:wide")
-        self.clip(wide, value)
-
-    def clip(self, wide: str, value: str) -> None:
-        """Write the codes ``wide`` clipped to the bounds of ``value``."""
-        q = self.q(value)
         low = self.constant(f"{value}:low", np.array(q.low, np.uint8))
         self.add(
             "Clip", (wide, low, self.constant(f"{value}:high", np.array(q.high, np.uint8))), value

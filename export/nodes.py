@@ -32,34 +32,36 @@ from gmpq.ir import (
     Window,
 )
 
+FULL = (0, 255)  # the codes of uint8
+
 
 def emit(draft: Draft, node: Node) -> None:
     """Add the ONNX nodes that compute ``node``."""
     draft.owner = node.name
     match node:
         case Quantize():
-            draft.quantized(node.inputs[0], node.output)
+            _quantize(draft, node.inputs[0], node.output)
         case Dequantize():
             codes = node.inputs[0]
             draft.add("DequantizeLinear", (codes, *draft.encoding(codes)), node.output, main=True)
         case Requantize():
-            draft.quantized(draft.dequantized(node.inputs[0]), node.output, clip_always=True)
+            draft.clipped(draft.dequantized(node.inputs[0]), node.output)
         case Conv2d():
-            _conv(draft, node)
+            _layer(draft, node, "Conv", {**_slide(node.window), "group": node.groups})
         case Linear():
-            _linear(draft, node)
+            _layer(draft, node, "Gemm", {"transB": 1})
         case Lookup():
             _lookup(draft, node)
         case AvgPool():
             _avg_pool(draft, node)
         case Add():
-            _wrap(draft, node, "Add", {})
+            _quantize(draft, _wrap(draft, node, "Add", {}), node.output)
         case Concat():
-            _wrap(draft, node, "Concat", {"axis": 1})
+            draft.quantized(_wrap(draft, node, "Concat", {"axis": 1}), node.output)
         case MaxPool():
-            _wrap(draft, node, "MaxPool", _slide(node.window))
+            draft.quantized(_wrap(draft, node, "MaxPool", _slide(node.window)), node.output)
         case GlobalAvgPool():
-            _wrap(draft, node, "GlobalAveragePool", {})
+            _quantize(draft, _wrap(draft, node, "GlobalAveragePool", {}), node.output)
         case Pad():
             _pad(draft, node)
         case Reshape():
@@ -72,34 +74,32 @@ def emit(draft: Draft, node: Node) -> None:
             assert_never(node)
 
 
-def _wrap(draft: Draft, node: Node, operator: str, attributes: Mapping[str, Attribute]) -> None:
-    """Add a float operator between the codes' DequantizeLinear and QuantizeLinear."""
+def _wrap(draft: Draft, node: Node, operator: str, attributes: Mapping[str, Attribute]) -> str:
+    """Add a float operator on the dequantized inputs and return its output."""
     reals = [draft.dequantized(name) for name in node.inputs]
-    real = draft.add(operator, reals, f"{node.output}:exact", attributes, main=True)
-    draft.quantized(real, node.output)
+    return draft.add(operator, reals, f"{node.output}:exact", attributes, main=True)
 
 
-def _conv(draft: Draft, node: Conv2d) -> None:
+def _quantize(draft: Draft, real: str, value: str) -> None:
+    """Write ``real`` as codes; a full range needs no clip, since QuantizeLinear saturates."""
+    q = draft.q(value)
+    if (q.low, q.high) == FULL:
+        draft.quantized(real, value)
+    else:
+        draft.clipped(real, value)
+
+
+def _layer(
+    draft: Draft, node: Conv2d | Linear, operator: str, attributes: Mapping[str, Attribute]
+) -> None:
     weight = node.weight
     inputs = (
         draft.dequantized(node.inputs[0]),
         draft.weight(node.name, weight.codes, weight.scale, weight.bits),
         _bias(draft, node),
     )
-    attributes = {**_slide(node.window), "group": node.groups}
-    real = draft.add("Conv", inputs, f"{node.output}:exact", attributes, main=True)
-    draft.quantized(real, node.output)
-
-
-def _linear(draft: Draft, node: Linear) -> None:
-    weight = node.weight
-    inputs = (
-        draft.dequantized(node.inputs[0]),
-        draft.weight(node.name, weight.codes, weight.scale, weight.bits),
-        _bias(draft, node),
-    )
-    real = draft.add("Gemm", inputs, f"{node.output}:exact", {"transB": 1}, main=True)
-    draft.quantized(real, node.output)
+    real = draft.add(operator, inputs, f"{node.output}:exact", attributes, main=True)
+    _quantize(draft, real, node.output)
 
 
 def _bias(draft: Draft, node: Conv2d | Linear) -> str:
@@ -150,7 +150,7 @@ def _avg_pool(draft: Draft, node: AvgPool) -> None:
         real = draft.add("Pad", (real, padded), f"{node.output}:padded")
         attributes["pads"] = [p - c for p, c in zip(window.padding, counted, strict=True)]
     real = draft.add("AveragePool", (real,), f"{node.output}:exact", attributes, main=True)
-    draft.quantized(real, node.output)
+    _quantize(draft, real, node.output)
 
 
 def _pad(draft: Draft, node: Pad) -> None:

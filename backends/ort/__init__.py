@@ -1,0 +1,1 @@
+"""The integer graph in onnxruntime, at every optimization level."""
