@@ -1,0 +1,102 @@
+"""Operators with weights: convolution, linear, batch norm."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmpq.ir import FloatConv2d, FloatLinear, Padding, Reshape, Window
+from gmpq.lower.call import Call, Operand, as_array
+
+
+def conv2d(call: Call) -> Operand:
+    """Lower a convolution with the same padding on both sides."""
+    rows, columns = call.pair("padding")
+    return _convolve(call, Padding(rows, columns, rows, columns))
+
+
+def conv2d_named_padding(call: Call) -> Operand:
+    """Lower a convolution with ``padding="same"`` or ``"valid"``."""
+    if call.arguments["padding"] == "valid":
+        return _convolve(call, Padding())
+    kernel = call.constant("weight").shape[2:]
+    rows, columns = (
+        dilation * (size - 1) for dilation, size in zip(call.pair("dilation"), kernel, strict=True)
+    )
+    # torch puts the odd row and column at the bottom and right
+    return _convolve(
+        call, Padding(rows // 2, columns // 2, rows - rows // 2, columns - columns // 2)
+    )
+
+
+def _convolve(call: Call, padding: Padding) -> str:
+    call.image()
+    source = call.value("input")
+    weight = as_array(call.constant("weight"))
+    bias = _bias(call, weight.shape[0])
+    kernel = (weight.shape[2], weight.shape[3])
+    window = Window(kernel, call.pair("stride"), padding, call.pair("dilation"))
+    groups = int(call.number("groups"))
+    return call.builder.emit(
+        call.layer,
+        call.shape,
+        lambda name, output: FloatConv2d(name, (source,), output, weight, bias, window, groups),
+    )
+
+
+def linear(call: Call) -> Operand:
+    """Lower a fully connected layer."""
+    shape = call.input_shape()
+    if len(shape) != 2:
+        raise call.refuse(f"needs an input [N, F], got shape {shape}: flatten it before the layer")
+    source = call.value("input")
+    weight = as_array(call.constant("weight"))
+    bias = _bias(call, weight.shape[0])
+    return call.builder.emit(
+        call.layer,
+        call.shape,
+        lambda name, output: FloatLinear(name, (source,), output, weight, bias),
+    )
+
+
+def _bias(call: Call, channels: int) -> NDArray[np.float32]:
+    bias = call.array("bias")
+    return np.zeros(channels, np.float32) if bias is None else bias
+
+
+def batch_norm(call: Call) -> Operand:
+    """Lower a batch norm to a depthwise 1x1 convolution; ``passes.fold_batch_norm`` absorbs it."""
+    shape = call.input_shape()
+    if len(shape) not in (2, 4):
+        raise call.refuse(f"needs an input [N, F] or [N, C, H, W], got shape {shape}")
+    weight, bias = _scale_and_shift(call)
+    image = shape if len(shape) == 4 else (*shape, 1, 1)
+    source = _reshaped(call, call.value("input"), image)
+    channels = shape[1]
+    normalized = call.builder.emit(
+        call.name,
+        image,
+        lambda name, output: FloatConv2d(
+            name, (source,), output, weight, bias, Window((1, 1)), channels, auxiliary=True
+        ),
+    )
+    return _reshaped(call, normalized, shape)
+
+
+def _scale_and_shift(call: Call) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    mean = call.constant("running_mean").double().numpy()
+    variance = call.constant("running_var").double().numpy() + call.number("eps")
+    if not (variance > 0).all():
+        raise call.refuse("has a running variance below zero: the weights are broken")
+    gamma, beta = call.array("weight"), call.array("bias")
+    scale = (1.0 if gamma is None else gamma.astype(np.float64)) / np.sqrt(variance)
+    shift = (0.0 if beta is None else beta.astype(np.float64)) - mean * scale
+    return scale.astype(np.float32).reshape(-1, 1, 1, 1), shift.astype(np.float32)
+
+
+def _reshaped(call: Call, value: str, shape: tuple[int, ...]) -> str:
+    if call.builder.values[value].shape == shape:
+        return value
+    return call.builder.emit(
+        f"{call.name}.reshape", shape, lambda name, output: Reshape(name, (value,), output)
+    )

@@ -1,0 +1,123 @@
+"""Operators that move data: reshapes, permutations, padding, enlargement."""
+
+from __future__ import annotations
+
+import torch
+
+from gmpq.ir import Pad, Padding, Reshape, Shape, Upsample
+from gmpq.lower.call import Call, Operand, Permuted
+
+
+def identity(call: Call) -> Operand:
+    """Lower an operator that changes nothing in evaluation: clone, detach, dropout."""
+    operand = call.arguments["input"]
+    return operand if isinstance(operand, Permuted) else call.value("input")
+
+
+def copy_to(call: Call) -> Operand:
+    """Lower a copy to another type or layout: only float32 is left alone."""
+    if call.arguments["dtype"] not in (None, torch.float32):
+        raise call.refuse(f"to {call.arguments['dtype']}: the network must stay in torch.float32")
+    return identity(call)
+
+
+def reshape(call: Call) -> Operand:
+    """Lower a view, flatten, squeeze or unsqueeze: whatever keeps the elements' order."""
+    source, shape = call.value("input"), call.input_shape()
+    if call.shape[:1] != shape[:1]:
+        raise call.refuse(f"takes {shape} to {call.shape}: the first axis, the batch, must stay")
+    return call.emit(lambda name, output: Reshape(name, (source,), output))
+
+
+def select(call: Call) -> Operand:
+    """Lower an index into an axis of one element."""
+    shape = call.input_shape()
+    (axis,) = call.integers("dim")
+    if shape[axis] != 1:
+        raise call.refuse(
+            f"takes one of {shape[axis]} along axis {axis}: only an axis of one can go"
+        )
+    return reshape(call)
+
+
+def expand(call: Call) -> Operand:
+    """Lower an expand that changes no size."""
+    if call.shape != call.input_shape():
+        raise call.refuse(f"repeats {call.input_shape()} to {call.shape}: use nearest upsampling")
+    return identity(call)
+
+
+def permute(call: Call) -> Operand:
+    """Lower a permutation of axes."""
+    rank = len(call.shape)
+    return _permute(call, tuple(axis % rank for axis in call.integers("dims")))
+
+
+def transpose(call: Call) -> Operand:
+    """Lower a swap of two axes."""
+    rank = len(call.shape)
+    axes = list(range(rank))
+    (first,), (second,) = call.integers("dim0"), call.integers("dim1")
+    axes[first], axes[second] = axes[second], axes[first]
+    return _permute(call, tuple(axes))
+
+
+def _permute(call: Call, axes: tuple[int, ...]) -> Operand:
+    """Return the operand read in another order of axes.
+
+    Axes of one element may go anywhere; if the others keep their order, it is a reshape.
+    """
+    operand = call.arguments["input"]
+    if isinstance(operand, Permuted):
+        source, axes = operand.value, tuple(operand.axes[axis] for axis in axes)
+    else:
+        source = call.value("input")
+    shape = call.builder.values[source].shape
+    moving = [axis for axis in axes if shape[axis] != 1]
+    if axes[0] != 0 or moving != sorted(moving):
+        return Permuted(source, axes)
+    if axes == tuple(range(len(axes))):
+        return source
+    return call.emit(lambda name, output: Reshape(name, (source,), output))
+
+
+def pad(call: Call) -> Operand:
+    """Lower zeros around an image."""
+    mode, fill = call.arguments["mode"], call.arguments["value"]
+    if mode != "constant" or fill not in (None, 0):
+        raise call.refuse(f"has mode={mode!r} and value={fill}: only zeros are supported")
+    widths = call.integers("pad")
+    shape = call.input_shape()
+    (left, right), (top, bottom) = _sides(widths, 0), _sides(widths, 1)
+    if len(shape) != 4 or any(widths[4:]):
+        raise call.refuse(
+            f"has pad={list(widths)} on shape {shape}: only rows and columns can grow"
+        )
+    if min(widths) < 0:
+        raise call.refuse(f"has pad={list(widths)}: it cannot crop")
+    source = call.value("input")
+    padding = Padding(top, left, bottom, right)
+    return call.emit(lambda name, output: Pad(name, (source,), output, padding))
+
+
+def _sides(widths: tuple[int, ...], axis: int) -> tuple[int, int]:
+    """Return the widths before and after the axis that is ``axis`` from the last."""
+    sides = widths[2 * axis : 2 * axis + 2]
+    return (sides[0], sides[1]) if sides else (0, 0)
+
+
+def upsample(call: Call) -> Operand:
+    """Lower a nearest-neighbour enlargement by whole factors."""
+    _, _, height, width = call.image()
+    rows, columns = call.shape[2:]
+    scales = call.arguments["scale_factors"] or [rows / height, columns / width]
+    factors = (rows // height, columns // width)
+    if not isinstance(scales, list) or tuple(scales) != factors:
+        raise call.refuse(f"takes {height}x{width} to {rows}x{columns}: use whole factors")
+    source = call.value("input")
+    return call.emit(lambda name, output: Upsample(name, (source,), output, factors))
+
+
+def needs_image(shape: Shape) -> bool:
+    """Return whether a value of ``shape`` is neither an image nor a vector per sample."""
+    return len(shape) not in (2, 4)

@@ -1,0 +1,145 @@
+"""The float graph in torch: what calibration runs, and what lowering is tested by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import assert_never
+
+import torch
+from torch.nn import functional
+
+from gmpq.ir import (
+    NO_PADDING,
+    Activation,
+    Add,
+    AvgPool,
+    Clamp,
+    Concat,
+    FloatConv2d,
+    FloatGraph,
+    FloatLinear,
+    FloatNode,
+    Function,
+    GlobalAvgPool,
+    HardSwish,
+    LeakyRelu,
+    MaxPool,
+    Pad,
+    Padding,
+    PRelu,
+    Reshape,
+    Shape,
+    Sigmoid,
+    Silu,
+    Softmax,
+    Upsample,
+)
+
+
+def run_float(
+    graph: FloatGraph, tensors: Mapping[str, torch.Tensor]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every value of ``graph`` in execution order, the inputs first.
+
+    A tensor is let go after its last reader, so a caller that keeps none needs the memory of the
+    widest place only. The batch of ``tensors`` may differ from the graph's.
+    """
+    alive = dict(tensors)
+    yield from tensors.items()
+    last_reader = {name: node.output for node in graph.nodes for name in node.inputs}
+    for node in graph.nodes:
+        result = compute(
+            node, [alive[name] for name in node.inputs], graph.values[node.output].shape
+        )
+        alive[node.output] = result
+        yield node.output, result
+        for name in set(node.inputs):
+            if last_reader[name] == node.output:
+                del alive[name]
+
+
+@torch.no_grad()
+def compute(node: FloatNode, inputs: list[torch.Tensor], shape: Shape) -> torch.Tensor:
+    """Return the output of one node; ``shape`` is the graph's shape of it."""
+    x = inputs[0]
+    match node:
+        case FloatConv2d():
+            return _convolve(node, x)
+        case FloatLinear():
+            return functional.linear(x, torch.from_numpy(node.weight), torch.from_numpy(node.bias))
+        case Activation():
+            return apply(node.function, x)
+        case Add():
+            return x + inputs[1]
+        case Concat():
+            return torch.cat(inputs, 1)
+        case MaxPool(window=window):
+            padded = _pad(x, window.padding, -torch.inf)
+            return functional.max_pool2d(padded, window.kernel, window.stride, 0, window.dilation)
+        case AvgPool():
+            return _average(node, x)
+        case GlobalAvgPool():
+            return x.mean((2, 3), keepdim=True)
+        case Pad(padding=padding):
+            return _pad(x, padding, 0.0)
+        case Reshape():
+            return x.reshape(x.shape[0], *shape[1:])
+        case Upsample(factors=(rows, columns)):
+            return x.repeat_interleave(rows, 2).repeat_interleave(columns, 3)
+        case Softmax():
+            return x.softmax(1)
+        case _:
+            assert_never(node)
+
+
+def apply(function: Function, x: torch.Tensor) -> torch.Tensor:
+    """Return ``function`` of every element of ``x``; channels are axis 1."""
+    match function:
+        case Clamp(low=low, high=high):
+            return x.clamp(low, high)
+        case LeakyRelu(slope=slope):
+            return functional.leaky_relu(x, slope)
+        case PRelu(slopes=slopes):
+            return functional.prelu(x, torch.from_numpy(slopes).to(x.dtype))
+        case Silu():
+            return functional.silu(x)
+        case HardSwish():
+            return functional.hardswish(x)
+        case Sigmoid():
+            return x.sigmoid()
+        case _:
+            assert_never(function)
+
+
+def _convolve(node: FloatConv2d, x: torch.Tensor) -> torch.Tensor:
+    window = node.window
+    top, left, bottom, right = window.padding
+    even = (top, left) == (bottom, right)
+    return functional.conv2d(
+        x if even else _pad(x, window.padding, 0.0),
+        torch.from_numpy(node.weight),
+        torch.from_numpy(node.bias),
+        window.stride,
+        (top, left) if even else 0,
+        window.dilation,
+        node.groups,
+    )
+
+
+def _average(node: AvgPool, x: torch.Tensor) -> torch.Tensor:
+    kernel, stride = node.window.kernel, node.window.stride
+    if node.window.padding == NO_PADDING:
+        return functional.avg_pool2d(x, kernel, stride)
+    padding = node.window.padding
+    beyond = Padding(*(all_ - counted for all_, counted in zip(padding, node.counted, strict=True)))
+    ones = _pad(x.new_ones(1, 1, *x.shape[2:]), node.counted, 1.0)
+    counts = functional.avg_pool2d(_pad(ones, beyond, 0.0), kernel, stride, divisor_override=1)
+    sums = functional.avg_pool2d(_pad(x, padding, 0.0), kernel, stride, divisor_override=1)
+    return sums / counts
+
+
+def _pad(x: torch.Tensor, padding: Padding, fill: float) -> torch.Tensor:
+    if padding == NO_PADDING:
+        return x
+    sides = [padding.left, padding.right, padding.top, padding.bottom]
+    return functional.pad(x, sides, value=fill)
