@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gmpq.errors import LoweringError
-from gmpq.ir import FloatNode, Shape, Value
+from gmpq.ir import FloatNode, Reshape, Shape, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,14 @@ class Call:
     def emit(self, make: Callable[[str, str], FloatNode], shape: Shape | None = None) -> str:
         """Append a node of this call's name and output shape."""
         return self.builder.emit(self.name, self.shape if shape is None else shape, make)
+
+    def reshaped(self, value: str, shape: Shape) -> str:
+        """Return ``value`` in ``shape``, appending a Reshape if it has another."""
+        if self.builder.values[value].shape == shape:
+            return value
+        return self.builder.emit(
+            f"{self.name}.reshape", shape, lambda name, output: Reshape(name, (value,), output)
+        )
 
     def value(self, name: str) -> str:
         """Return the name of the value given as argument ``name``."""

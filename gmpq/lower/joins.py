@@ -8,7 +8,8 @@ from gmpq.lower.call import Call, Operand
 
 def add(call: Call) -> Operand:
     """Lower the sum of two tensors of one shape; the 0 that Python's ``sum`` starts from goes."""
-    if call.arguments["other"] == 0 and call.arguments["alpha"] == 1:
+    other = call.arguments["other"]
+    if isinstance(other, int | float) and other == 0:
         return call.value("input")
     first, second = call.value("input"), call.value("other")
     shapes = call.input_shape(), call.input_shape("other")

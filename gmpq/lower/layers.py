@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gmpq.ir import FloatConv2d, FloatLinear, Padding, Reshape, Window
+from gmpq.ir import FloatConv2d, FloatLinear, Padding, Window
 from gmpq.lower.call import Call, Operand, as_array
 
 
@@ -71,7 +71,7 @@ def batch_norm(call: Call) -> Operand:
         raise call.refuse(f"needs an input [N, F] or [N, C, H, W], got shape {shape}")
     weight, bias = _scale_and_shift(call)
     image = shape if len(shape) == 4 else (*shape, 1, 1)
-    source = _reshaped(call, call.value("input"), image)
+    source = call.reshaped(call.value("input"), image)
     channels = shape[1]
     normalized = call.builder.emit(
         call.name,
@@ -80,7 +80,7 @@ def batch_norm(call: Call) -> Operand:
             name, (source,), output, weight, bias, Window((1, 1)), channels, auxiliary=True
         ),
     )
-    return _reshaped(call, normalized, shape)
+    return call.reshaped(normalized, shape)
 
 
 def _scale_and_shift(call: Call) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -92,11 +92,3 @@ def _scale_and_shift(call: Call) -> tuple[NDArray[np.float32], NDArray[np.float3
     scale = (1.0 if gamma is None else gamma.astype(np.float64)) / np.sqrt(variance)
     shift = (0.0 if beta is None else beta.astype(np.float64)) - mean * scale
     return scale.astype(np.float32).reshape(-1, 1, 1, 1), shift.astype(np.float32)
-
-
-def _reshaped(call: Call, value: str, shape: tuple[int, ...]) -> str:
-    if call.builder.values[value].shape == shape:
-        return value
-    return call.builder.emit(
-        f"{call.name}.reshape", shape, lambda name, output: Reshape(name, (value,), output)
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gmpq.ir import Pad, Padding, Reshape, Shape, Upsample
+from gmpq.ir import Pad, Padding, Reshape, Upsample
 from gmpq.lower.call import Call, Operand, Permuted
 
 
@@ -116,8 +116,3 @@ def upsample(call: Call) -> Operand:
         raise call.refuse(f"takes {height}x{width} to {rows}x{columns}: use whole factors")
     source = call.value("input")
     return call.emit(lambda name, output: Upsample(name, (source,), output, factors))
-
-
-def needs_image(shape: Shape) -> bool:
-    """Return whether a value of ``shape`` is neither an image nor a vector per sample."""
-    return len(shape) not in (2, 4)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gmpq.ir import NO_PADDING, AvgPool, GlobalAvgPool, MaxPool, Padding, Reshape, Shape, Window
+import math
+
+from gmpq.ir import NO_PADDING, AvgPool, GlobalAvgPool, MaxPool, Padding, Window
 from gmpq.lower.call import Call, Operand
 
 
@@ -53,23 +55,12 @@ def mean(call: Call) -> Operand:
         raise call.refuse(
             f"is over axes {axes} of shape {shape}: only a mean over all of space is supported"
         )
-    image = shape if len(shape) == 4 else (*shape[:2], _size(shape[2:]), 1)
-    source = _reshape(call, call.value("input"), image)
+    image = shape if len(shape) == 4 else (*shape[:2], math.prod(shape[2:]), 1)
+    source = call.reshaped(call.value("input"), image)
     pooled = call.emit(
         lambda name, output: GlobalAvgPool(name, (source,), output), (*shape[:2], 1, 1)
     )
-    return _reshape(call, pooled, call.shape)
-
-
-def _reshape(call: Call, value: str, shape: Shape) -> str:
-    return call.emit(lambda name, output: Reshape(name, (value,), output), shape)
-
-
-def _size(shape: Shape) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size
+    return call.reshaped(pooled, call.shape)
 
 
 def _window(call: Call, dilation: tuple[int, int]) -> Window:

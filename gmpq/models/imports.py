@@ -1,0 +1,76 @@
+"""A user's own network, named on the command line and never by a data file."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from gmpq.errors import LoweringError, closest
+
+
+def import_factory(text: str) -> nn.Module:
+    """Return the network that the function or class ``text`` makes when called with nothing.
+
+    Args:
+        text: ``package.module:factory``; modules of the working directory are found as well.
+
+    Raises:
+        LoweringError: ``text`` is not of that form, the module or the factory is missing, or the
+            factory needs arguments or returns something else than a module.
+    """
+    module_name, colon, factory_name = text.partition(":")
+    if not colon or not all(part.isidentifier() for part in module_name.split(".")):
+        raise LoweringError(f"{text}: expected package.module:factory, as in mynets.small:build")
+    with _working_directory_on_path():
+        module = _import(text, module_name)
+        if factory_name not in vars(module):
+            raise LoweringError(
+                f"{text}: module {module_name} has no {factory_name!r}"
+                f"{closest(factory_name, vars(module))}"
+            )
+        return _call(text, vars(module)[factory_name])
+
+
+def _import(text: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        cure = (
+            f"is it in {Path.cwd()} or installed?"
+            if f"{name}.".startswith(f"{error.name}.")
+            else "install it"
+        )
+        raise LoweringError(f"{text}: there is no module {error.name!r}: {cure}") from error
+    except (ImportError, SyntaxError) as error:
+        raise LoweringError(f"{text}: module {name} cannot be imported: {error}") from error
+
+
+def _call(text: str, factory: object) -> nn.Module:
+    if isinstance(factory, nn.Module):
+        return factory
+    if not callable(factory):
+        raise LoweringError(f"{text}: is {type(factory).__name__}, not a function or class")
+    try:
+        network = factory()
+    except TypeError as error:
+        raise LoweringError(f"{text}: cannot be called without arguments: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise LoweringError(f"{text}: returned {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+@contextmanager
+def _working_directory_on_path() -> Iterator[None]:
+    """Find modules of the working directory too, as ``python`` itself would."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
