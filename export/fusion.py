@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from onnx import ModelProto
 
-from gmpq.backends.ort.optimized import optimize, owner_by_name
+from gmpq.backends.ort.optimized import optimize, original_name
 from gmpq.backends.ort.session import Level
 from gmpq.ir import Dequantize, IntGraph, Lookup, Node, Quantize, Requantize, Softmax
 
@@ -65,8 +65,8 @@ def report(model: ModelProto, graph: IntGraph, level: Level = Level.ALL) -> Fusi
     in_float: dict[str, str] = {}
     for op in operators:
         moving = op.op_type in MOVING and not real.intersection(op.input)
-        if ":" not in op.name and op.op_type not in INTEGER and not moving:
-            in_float[owner_by_name(op.name)] = op.op_type
+        if op.op_type not in INTEGER and not moving:
+            in_float[original_name(op.name)] = op.op_type
     fallbacks = [
         Fallback(node.name, in_float[node.name])
         for node in graph.nodes

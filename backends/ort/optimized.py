@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,7 +36,7 @@ def owners(optimized: ModelProto, graph: IntGraph) -> dict[str, str]:
     """
     names = {node.name for node in graph.nodes}
     operators = list(optimized.graph.node)
-    owned = {op.name: owner for op in operators if (owner := owner_by_name(op.name)) in names}
+    owned = {op.name: owner for op in operators if (owner := _named_owner(op.name, names))}
     writers = {output: op.name for op in operators for output in op.output}
     for op in operators:
         if op.name not in owned:
@@ -49,12 +49,20 @@ def owners(optimized: ModelProto, graph: IntGraph) -> dict[str, str]:
     return owned
 
 
-def owner_by_name(name: str) -> str:
-    """Return the node that the writer, or onnxruntime after it, named the operator ``name`` after.
+def original_name(name: str) -> str:
+    """Return the name that an operator had before onnxruntime replaced it, and numbered it."""
+    return RENAMED.sub("", name)
 
-    ``conv1``, ``conv1:Clip:7`` and ``conv1_token_12`` all belong to ``conv1``.
+
+def _named_owner(name: str, nodes: Container[str]) -> str | None:
+    """Return the node that the writer named an operator after.
+
+    ``conv1``, ``conv1:Clip:7`` and ``conv1_token_12`` belong to ``conv1``; ``conv1:2`` is a node.
     """
-    return RENAMED.sub("", name).split(":")[0]
+    owner, colon = original_name(name), ":"
+    while owner not in nodes and colon:
+        owner, colon, _ = owner.rpartition(":")
+    return owner if owner in nodes else None
 
 
 def _adopt(op: NodeProto, writers: Mapping[str, str], owned: dict[str, str]) -> None:
