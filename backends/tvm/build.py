@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import tvm
+from tvm import transform
+from tvm.tirx import transform as tirx
 
 from gmpq.backends.tvm.emit import ENTRY, emit
 from gmpq.backends.tvm.kernels.base import Tensor
@@ -21,6 +23,19 @@ from gmpq.errors import TargetError
 from gmpq.ir import IntGraph
 
 LIBRARY, PARAMS, HEADER = "model.so", "params.bin", "model.h"
+# TVM's default pipeline also moves and shrinks buffers by the accesses that it understands, and tile
+# instructions are not among them; kernels here have no blocks and no packed calls to lower.
+LOWERING = (
+    tirx.FlattenBuffer(),
+    tirx.NarrowDataType(32),
+    tirx.VectorizeLoop(),
+    tirx.UnrollLoop(),
+    tirx.StmtSimplify(),
+    tirx.RemoveNoOp(),
+    tirx.CommonSubexprElim(),
+    tirx.LowerTVMBuiltin(),
+    tirx.LowerIntrin(),
+)
 EXPORTS = "{ global: gmpq_run; gmpq_run_steps; gmpq_set_threads; local: *; };"
 
 
@@ -49,12 +64,12 @@ def build(graph: IntGraph, target: Target, directory: Path) -> Build:
 
 
 def _compile(module: tvm.IRModule, target: Target, scratch: Path) -> Path:
-    """Return the object file of ``module``."""
-    # Storage rewrite checks vector types that kernels mix on purpose, and has nothing to gain here.
-    with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):
-        executable = tvm.compile(module, target=target.llvm())
+    """Return the object file of ``module``, whose functions are plain C functions already."""
+    llvm = target.llvm()
+    host = llvm.with_host(llvm)
+    lowered = transform.Sequential([tirx.BindTarget(host), *LOWERING])(module)
     path = scratch / "model.o"
-    executable.mod.write_to_file(str(path))
+    tvm.get_global_func("target.build.llvm")(lowered, llvm).write_to_file(str(path))
     return path
 
 

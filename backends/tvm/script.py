@@ -19,8 +19,9 @@ Buffer: TypeAlias = Any
 Body: TypeAlias = Callable[..., None]
 
 C_FUNCTION = 1  # tvm.ir.CallingConv.C_PACKED_FUNC: already lowered, so a plain C function results
-ROUNDER = 12582912.0  # 1.5 * 2**23: adding it leaves no fraction bits, ties to even
-ROUNDER_BITS = 0x4B400000  # its float32 pattern; whole numbers add to the pattern
+# 1.5 * 2**23: adding it leaves no fraction bits, ties to even, and the whole number in the low bits
+# of the pattern, whose lowest byte is then the number modulo 256.
+ROUNDER = 12582912.0
 
 
 def c_function(parameters: tuple[tuple[str, str], ...], body: Body) -> PrimFunc:
@@ -47,6 +48,12 @@ def view(pointer: Expr, dtype: str, elements: int) -> Buffer:
 def registers(count: int, dtype: str) -> list[Buffer]:
     """Return ``count`` slots of one vector each, which LLVM keeps in registers."""
     return [T.alloc_buffer((1,), dtype, scope="global") for _ in range(count)]
+
+
+def scratch(elements: int, dtype: str) -> Buffer:
+    """Return memory on the stack, of any size: TVM would take 1024 bytes and more from a heap."""
+    annotations = {"disable_lower_builtin": True}
+    return T.alloc_buffer((elements,), dtype, scope="global", annotations=annotations)
 
 
 def put(register: Buffer, value: Expr) -> None:
@@ -110,5 +117,6 @@ def to_codes(steps: Expr, zero_point: int, low: int, high: int, lanes: int) -> E
     ceiling = splat(T.float32(float(high - zero_point)), lanes)
     clipped = T.max(T.min(steps, ceiling), floor)
     pattern = T.reinterpret(vector("int32", lanes), clipped + splat(T.float32(ROUNDER), lanes))
-    codes = pattern - splat(T.int32(ROUNDER_BITS - zero_point), lanes)
-    return cast("uint8", lanes, codes)
+    if zero_point:
+        pattern = pattern + splat(T.int32(zero_point), lanes)
+    return cast("uint8", lanes, pattern)
