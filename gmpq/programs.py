@@ -1,0 +1,145 @@
+"""The programs of an output directory, opened for comparing and timing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import ModelProto
+
+from gmpq import parity
+from gmpq.backends import reference
+from gmpq.backends.base import Tensor
+from gmpq.backends.ort.latency import layer_samples
+from gmpq.backends.ort.program import OrtProgram, run_forced
+from gmpq.backends.ort.session import LEVELS, Level, Options, open_session
+from gmpq.backends.torch_codes import TorchCodes
+from gmpq.errors import OutputError
+from gmpq.export.onnx import expose
+from gmpq.export.storage import WeightStorage
+from gmpq.ir import IntGraph
+from gmpq.latency import Contender
+from gmpq.parity import EXACT, FLOAT_KERNELS, Parity, Trace
+from gmpq.runtime import Network
+
+MODEL = "model.onnx"
+INTEGER_LEVELS = (Level.EXTENDED, Level.ALL)
+TVM, ORT = "tvm", "onnxruntime"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Programs:
+    """What a directory holds; ``tvm`` is None, and ``absent`` says why, where it cannot run."""
+
+    graph: IntGraph
+    model: ModelProto
+    storage: WeightStorage
+    tvm: Network | None
+    absent: Mapping[str, str]
+
+
+def open_programs(
+    directory: Path, graph: IntGraph, storage: WeightStorage, program: Mapping[str, Any] | str
+) -> Programs:
+    """Return the programs in ``directory``.
+
+    Args:
+        directory: holds ``model.onnx``, and the files of TVM if ``program`` describes them.
+        graph: what the programs compute.
+        storage: how ``model.onnx`` holds its weights.
+        program: what ``gmpq.runtime`` needs to know, or why it cannot run here.
+
+    Raises:
+        OutputError: ``model.onnx`` cannot be read.
+    """
+    try:
+        model = onnx.load(directory / MODEL)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{directory / MODEL}: cannot be read: compile again") from error
+    if isinstance(program, str):
+        return Programs(graph, model, storage, None, {TVM: program})
+    return Programs(graph, model, storage, Network(directory, program), {})
+
+
+def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
+    """Return how all programs compare with the reference on float32 ``samples``."""
+    runs = []
+    for sample in samples:
+        expected = reference.run(programs.graph, sample)
+        runs += [
+            parity.compare(programs.graph, expected, trace)
+            for trace in _traces(programs, sample, expected)
+        ]
+    return parity.gather(runs, programs.absent)
+
+
+def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> list[Contender]:
+    """Return the programs ready to be timed on ``sample`` with ``threads`` threads."""
+    session = open_session(programs.model, Options(Level.ALL, threads))
+    found = [
+        Contender(
+            ORT,
+            lambda: session.run(None, sample),
+            lambda runs: layer_samples(programs.model, programs.graph, sample, threads, runs),
+        )
+    ]
+    if programs.tvm is not None:
+        network = programs.tvm
+        network.set_threads(threads)
+        inputs = [sample[name] for name in programs.graph.inputs]
+        found.append(
+            Contender(
+                TVM, lambda: network.run(*inputs), lambda runs: _step_times(network, inputs, runs)
+            )
+        )
+    return found
+
+
+def _traces(
+    programs: Programs, sample: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> Iterator[Trace]:
+    graph = programs.graph
+    yield Trace("torch", "", TorchCodes(graph).tensors(sample))
+    yield from _onnxruntime(programs, sample, expected)
+    if programs.tvm is not None:
+        inputs = [sample[name] for name in graph.inputs]
+        codes = {name: x for name, x in programs.tvm.trace(*inputs) if graph.values[name].q}
+        yield Trace(TVM, "", codes)
+
+
+def _onnxruntime(
+    programs: Programs, sample: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> Iterator[Trace]:
+    graph = programs.graph
+    inexact = parity.depends_on_average(graph)
+    for level in LEVELS:
+        integer = level in INTEGER_LEVELS
+        codes: dict[str, Tensor] = {}
+        if inexact or not integer:
+            codes |= run_forced(graph, expected, level, programs.storage)
+        if integer:
+            shipped = _ort_program(programs, level).tensors(sample)
+            codes |= {name: x for name, x in shipped.items() if name not in inexact}
+        yield Trace(ORT, level.value, codes, EXACT if integer else FLOAT_KERNELS)
+
+
+def _ort_program(programs: Programs, level: Level) -> OrtProgram:
+    model, graph = programs.model, programs.graph
+    shipped = open_session(model, Options(level))
+    exposed = open_session(expose(model, graph), Options(level))
+    return OrtProgram(shipped, exposed, parity.codes_of(graph))
+
+
+def _step_times(network: Network, inputs: list[Tensor], runs: int) -> dict[str, list[float]]:
+    step = network.stepper(*inputs)
+    spent: dict[str, list[float]] = {found.node: [] for found in network.steps}
+    for _ in range(runs):
+        for index, found in enumerate(network.steps):
+            before = time.perf_counter()
+            step(index, index + 1)
+            spent[found.node].append((time.perf_counter() - before) * 1e3)
+    return spent
