@@ -100,7 +100,7 @@ class Draft:
         self, name: str, codes: NDArray[np.int8], scale: NDArray[np.float32], bits: int
     ) -> str:
         """Return the name of the dequantized weight of layer ``name``."""
-        element = element_type(codes, bits, self.storage)
+        element = element_type(bits, self.storage)
         self.opset = max(self.opset, opset_of(element))
         stored = f"{name}:weight"
         self.initializers[stored] = pack(stored, codes, element)

@@ -24,13 +24,11 @@ class WeightStorage(Enum):
     PACKED = "packed"
 
 
-def element_type(codes: NDArray[np.int8], bits: int, storage: WeightStorage) -> int:
-    """Return the TensorProto type that holds ``codes`` of ``bits`` bits."""
-    if storage is WeightStorage.PACKED and bits <= 2 and codes.min() >= -2 and codes.max() <= 1:
-        return TensorProto.INT2
-    if storage is WeightStorage.PACKED and bits <= 4:
-        return TensorProto.INT4
-    return TensorProto.INT8
+def element_type(bits: int, storage: WeightStorage) -> int:
+    """Return the TensorProto type that holds weight codes of ``bits`` bits."""
+    if storage is WeightStorage.INT8 or bits > 4:
+        return TensorProto.INT8
+    return TensorProto.INT4 if bits > 2 else TensorProto.INT2
 
 
 def opset_of(element: int) -> int:

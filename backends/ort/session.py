@@ -26,6 +26,7 @@ ERRORS = (
     native.NoSuchFile,
     native.NotImplemented,
     native.RuntimeException,
+    ValueError,  # of its Python layer: a missing input
 )
 ERROR_LOG = 3  # onnxruntime's severity: warnings stay silent
 
