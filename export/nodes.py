@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from typing import assert_never
 
@@ -12,6 +13,7 @@ from onnx import TensorProto
 from gmpq import numerics
 from gmpq.export.draft import Attribute, Draft
 from gmpq.ir import (
+    NO_PADDING,
     Add,
     AvgPool,
     Concat,
@@ -23,6 +25,7 @@ from gmpq.ir import (
     MaxPool,
     Node,
     Pad,
+    Padding,
     Quantize,
     Requantize,
     Reshape,
@@ -59,7 +62,7 @@ def emit(draft: Draft, node: Node) -> None:
         case Concat():
             draft.quantized(_wrap(draft, node, "Concat", {"axis": 1}), node.output)
         case MaxPool():
-            draft.quantized(_wrap(draft, node, "MaxPool", _slide(node.window)), node.output)
+            _max_pool(draft, node)
         case GlobalAvgPool():
             _quantize(draft, _wrap(draft, node, "GlobalAveragePool", {}), node.output)
         case Pad():
@@ -137,20 +140,47 @@ def _lookup(draft: Draft, node: Lookup) -> None:
     draft.reshape(codes, node.output, shape)
 
 
+def _max_pool(draft: Draft, node: MaxPool) -> None:
+    """Add the pool; padding that onnxruntime refuses goes before it, as the smallest code."""
+    window = node.window
+    if _is_narrow(window):
+        real = draft.dequantized(node.inputs[0])
+    else:
+        lowest = draft.constant(f"{node.name}:lowest", np.array(0, np.uint8))
+        real = _padded(draft, node, window.padding, lowest)
+        window = replace(window, padding=NO_PADDING)
+    real = draft.add("MaxPool", (real,), f"{node.output}:exact", _slide(window), main=True)
+    draft.quantized(real, node.output)
+
+
 def _avg_pool(draft: Draft, node: AvgPool) -> None:
-    """Add the pool; padding that counts, where other padding does not, goes into the image."""
-    source, window, counted = node.inputs[0], node.window, node.counted
+    """Add the pool; padding that counts, where other padding does not, goes before it."""
+    window, counted = node.window, node.counted
     attributes = _slide(window)
     del attributes["dilations"]
-    real = draft.dequantized(source)
-    if counted == window.padding:
-        attributes["count_include_pad"] = 1
-    elif any(counted):
-        padded = draft.pads(f"{node.name}:counted", counted)
-        real = draft.add("Pad", (real, padded), f"{node.output}:padded")
+    if any(counted) and (counted != window.padding or not _is_narrow(window)):
+        real = _padded(draft, node, counted, draft.encoding(node.inputs[0])[1])
         attributes["pads"] = [p - c for p, c in zip(window.padding, counted, strict=True)]
+    else:
+        real = draft.dequantized(node.inputs[0])
+        attributes["count_include_pad"] = int(any(counted))
     real = draft.add("AveragePool", (real,), f"{node.output}:exact", attributes, main=True)
     _quantize(draft, real, node.output)
+
+
+def _is_narrow(window: Window) -> bool:
+    """Tell whether onnxruntime pools with this padding: narrower than the kernel."""
+    (rows, columns), (top, left, bottom, right) = window.kernel, window.padding
+    return max(top, bottom) < rows and max(left, right) < columns
+
+
+def _padded(draft: Draft, node: MaxPool | AvgPool, padding: Padding, fill: str) -> str:
+    """Pad the input's codes with ``fill`` and return their float32 reading."""
+    source = node.inputs[0]
+    inputs = (source, draft.pads(f"{node.name}:pads", padding), fill)
+    codes = draft.add("Pad", inputs, f"{node.output}:padded")
+    encoded = (codes, *draft.encoding(source))
+    return draft.add("DequantizeLinear", encoded, f"{node.output}:padded-real")
 
 
 def _pad(draft: Draft, node: Pad) -> None:

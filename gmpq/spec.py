@@ -230,22 +230,22 @@ def _check_same(node: Node, source: Value, output: Value) -> None:
 
 def _check_pool(node: MaxPool | AvgPool | GlobalAvgPool, source: Value, output: Value) -> None:
     batch, channels, height, width = source.shape
+    if isinstance(node, GlobalAvgPool):
+        _check_shape(node, output, (batch, channels, 1, 1))
+        return
+    size, counted = _slide(node, node.window, height, width), Padding()
+    _check_shape(node, output, (batch, channels, *size))
     match node:
-        case GlobalAvgPool():
-            _check_shape(node, output, (batch, channels, 1, 1))
         case MaxPool():
-            size = _slide(node, node.window, height, width)
-            _check_shape(node, output, (batch, channels, *size))
             _check_same(node, source, output)
-            _check_seen(node, node.window, (height, width), Padding())
         case AvgPool():
-            size = _slide(node, node.window, height, width)
-            _check_shape(node, output, (batch, channels, *size))
-            counted = zip(node.counted, node.window.padding, strict=True)
-            assert all(0 <= c <= p for c, p in counted), f"{node.name}: counted padding is padding"
-            _check_seen(node, node.window, (height, width), node.counted)
+            counted = node.counted
+            within = all(0 <= c <= p for c, p in zip(counted, node.window.padding, strict=True))
+            assert within, f"{node.name}: counted padding is padding"
+            assert node.window.dilation == (1, 1), f"{node.name}: means are of neighbours"
         case _:
             assert_never(node)
+    _check_seen(node, node.window, (height, width), counted)
 
 
 def _slide(node: Node, window: Window, height: int, width: int) -> tuple[int, int]:

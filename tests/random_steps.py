@@ -175,7 +175,8 @@ def move(draft: Draft, x: Value, kind: str) -> Value:
     if kind == "max" and _sees_everywhere(window, (height, width)):
         return draft.write(MaxPool("", (x.name,), "", window), shape, x.q)
     if kind == "avg" and not draft.exact and _sees_everywhere(window, (height, width)):
-        counted = window.padding if draft.chance(0.5) else Padding()
+        top, left, bottom, right = window.padding
+        counted = draft.pick((window.padding, Padding(), Padding(top, left, 0, right)))
         node = AvgPool("", (x.name,), "", window, counted)
         return draft.write(node, shape, draft.encoding())
     if kind == "pad" and x.q is not None and x.q.low <= x.q.zero_point <= x.q.high:

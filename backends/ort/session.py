@@ -28,7 +28,7 @@ ERRORS = (
     native.RuntimeException,
     ValueError,  # of its Python layer: a missing input
 )
-ERROR_LOG = 3  # onnxruntime's severity: warnings stay silent
+SILENT = 4  # fatal errors only: what fails is raised, in one line
 
 
 class Level(Enum):
@@ -96,7 +96,7 @@ def _session_options(options: Options) -> onnxruntime.SessionOptions:
     native_options.graph_optimization_level = _native(options.level)
     native_options.intra_op_num_threads = options.threads
     native_options.inter_op_num_threads = 1
-    native_options.log_severity_level = ERROR_LOG
+    native_options.log_severity_level = SILENT
     # Between two runs its threads must not spin: they would slow whatever is measured next.
     native_options.add_session_config_entry("session.force_spinning_stop", "1")
     if options.optimized is not None:

@@ -21,6 +21,7 @@ from gmpq.ir import (
     IntGraph,
     Linear,
     Lookup,
+    MaxPool,
     Padding,
     PRelu,
     QParams,
@@ -103,14 +104,38 @@ def test_float_kernels_with_large_sums_too(level: Level) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.value)
-@pytest.mark.parametrize("counted", [Padding(), Padding(1, 1, 0, 0), Padding(1, 1, 1, 1)], ids=str)
-def test_average_pooling_is_within_one_step(level: Level, counted: Padding) -> None:
+@pytest.mark.parametrize(
+    ("padding", "counted"),
+    [
+        pytest.param(Padding(1, 1, 1, 1), Padding(), id="nothing-counts"),
+        pytest.param(Padding(1, 1, 1, 1), Padding(1, 1, 1, 1), id="all-counts"),
+        pytest.param(Padding(1, 1, 2, 2), Padding(1, 1, 0, 1), id="some-counts"),
+        pytest.param(Padding(4, 3, 5, 4), Padding(4, 3, 5, 4), id="wider-than-the-kernel"),
+        pytest.param(Padding(4, 3, 5, 4), Padding(4, 3, 4, 3), id="wider-and-ceil-mode"),
+    ],
+)
+def test_average_pooling_is_within_one_step(
+    level: Level, padding: Padding, counted: Padding
+) -> None:
     # Ties, frequent where both scales are equal, break differently in onnxruntime.
-    node = AvgPool("pool", ("",), "", Window((4, 3), (2, 1), Padding(1, 1, 1, 1)), counted)
-    graph = chain([(node, (2, 5, 5, 12), Q8)], (2, 5, 10, 12), Q8)
+    window = Window((4, 3), (2, 1), padding)
+    node = AvgPool("pool", ("",), "", window, counted)
+    graph = chain([(node, (2, 5, *window.output_size(10, 12)), Q8)], (2, 5, 10, 12), Q8)
     expected = reference.run(graph, random_input(graph, 0))
     found = run_forced(graph, expected, level)["pool"]
     assert np.abs(found.astype(int) - expected["pool"]).max() <= 1
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.value)
+@pytest.mark.parametrize("padding", [1, 2, 3, 4])
+def test_max_pooling_with_wide_padding(level: Level, padding: int) -> None:
+    # onnxruntime refuses padding as wide as the kernel, which dilation makes sensible.
+    window = Window((3, 3), padding=Padding(*[padding] * 4), dilation=(2, 2))
+    node = MaxPool("pool", ("",), "", window)
+    graph = chain([(node, (1, 3, *window.output_size(9, 8)), Q8)], (1, 3, 9, 8), Q8)
+    inputs = random_input(graph, 0)
+    found = OrtProgram.load(graph, level=level).tensors(inputs)
+    assert_same_codes(reference.run(graph, inputs), found)
 
 
 @pytest.mark.parametrize("storage", WeightStorage, ids=lambda storage: storage.value)
