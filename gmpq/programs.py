@@ -18,6 +18,7 @@ from gmpq.backends.ort.latency import layer_samples
 from gmpq.backends.ort.program import OrtProgram, run_forced
 from gmpq.backends.ort.session import LEVELS, Level, Options, open_session
 from gmpq.backends.torch_codes import TorchCodes
+from gmpq.backends.tvm.target import Target
 from gmpq.errors import OutputError
 from gmpq.export.onnx import expose
 from gmpq.export.storage import WeightStorage
@@ -63,6 +64,11 @@ def open_programs(
     if isinstance(program, str):
         return Programs(graph, model, storage, None, {TVM: program})
     return Programs(graph, model, storage, Network(directory, program), {})
+
+
+def elsewhere(target: Target) -> str:
+    """Return why the program of TVM does not run on this machine."""
+    return f"programs for {target.name} do not run on this machine"
 
 
 def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:

@@ -1,0 +1,181 @@
+"""The commands; what they need is imported when they run, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from gmpq.compile import Report
+
+PATH = click.Path(path_type=Path)
+
+EXAMPLE = """\b
+Example:
+  gmpq-compile examples/efficientnet_lite0_mixed.json --target native \\
+      --calibration photographs/ --out lite0-native
+"""
+
+
+class Group(click.Group):
+    """Lists its commands in the order in which a user meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of definition."""
+        return list(self.commands)
+
+
+@click.group(cls=Group)
+@click.version_option(package_name="gmpq")
+def group() -> None:
+    """Compile mixed-precision quantization policies into fast, verified programs."""
+
+
+@group.command("compile", epilog=EXAMPLE)
+@click.argument("policy", type=PATH)
+@click.option("--target", default="native", show_default=True, help="What to compile for.")
+@click.option("--out", type=PATH, help="Directory to write.  [default: POLICY-TARGET]")
+@click.option("--weights", help="Weights file, package:NAME/PATH, or random[:SEED].")
+@click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
+@click.option(
+    "--calibration",
+    multiple=True,
+    metavar="LOCATION",
+    help="Folder of photographs, .npy or .npz array, or package:NAME/PATH; repeatable.",
+)
+@click.option("--images", type=click.IntRange(1), help="Calibrate on at most so many images.")
+@click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
+@click.option(
+    "--weight-observer", default="mse", show_default=True, help="How weight scales are chosen."
+)
+@click.option("--equalize", is_flag=True, help="Equalize ranges across layers first.")
+@click.option("--bias-correct", is_flag=True, help="Correct biases on the calibration data.")
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
+@click.option(
+    "--weight-storage",
+    type=click.Choice(["int8", "packed"]),
+    default="int8",
+    show_default=True,
+    help="How model.onnx holds weights of 4 bits and less.",
+)
+@click.option("--no-bench", is_flag=True, help="Do not measure latency.")
+@click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
+def compile_command(
+    policy: Path,
+    target: str,
+    out: Path | None,
+    weights: str | None,
+    factory: str | None,
+    calibration: tuple[str, ...],
+    images: int | None,
+    observer: str,
+    weight_observer: str,
+    equalize: bool,
+    bias_correct: bool,
+    threads: int,
+    weight_storage: str,
+    no_bench: bool,
+    explain: bool,
+) -> int:
+    """Compile POLICY into a directory of verified, measured programs.
+
+    The directory holds model.onnx, the ahead-of-time program (model.so, params.bin, model.h),
+    parity.json, latency.json and manifest.json. It appears when all is done, or not at all.
+    """
+    from gmpq.cli.terminal import Terminal
+    from gmpq.compile import CompileOptions, compile_network
+    from gmpq.export.storage import WeightStorage
+    from gmpq.job import Sources, open_job
+    from gmpq.staging import check_replaceable
+
+    place = out or Path(f"{policy.stem}-{target}")
+    check_replaceable(place.resolve())
+    options = CompileOptions(
+        target=target,
+        observer=observer,
+        weight_observer=weight_observer,
+        equalize=equalize,
+        bias_correct=bias_correct,
+        storage=WeightStorage(weight_storage),
+        threads=threads,
+        bench=not no_bench,
+    )
+    job = open_job(Sources(policy, weights, factory, calibration, images))
+    report = compile_network(job, options, place, Terminal())
+    _print_report(report, place, explain)
+    return 0 if report.parity.equal else 1
+
+
+@group.command(epilog="\b\nExample:\n  gmpq verify lite0-native")
+@click.argument("out", type=PATH)
+def verify(out: Path) -> int:
+    """Compare all programs of the directory OUT again; exit with 1 if they differ.
+
+    Every file is first compared with its digest in manifest.json.
+    """
+    from gmpq import parity
+    from gmpq.output import check_again
+
+    found = check_again(out)
+    click.echo(parity.to_table(found))
+    return 0 if found.equal else 1
+
+
+@group.command(epilog="\b\nExample:\n  gmpq bench lite0-native --threads 2 --layers")
+@click.argument("out", type=PATH)
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True)
+@click.option("--layers", is_flag=True, help="Print the time of every layer too.")
+def bench(out: Path, threads: int, seconds: float, layers: bool) -> None:
+    """Measure the programs of the directory OUT on this machine, interleaved."""
+    from gmpq import latency
+    from gmpq.output import measure_again
+
+    rows = measure_again(out, threads, latency.Plan(seconds=seconds))
+    click.echo(latency.to_table(rows))
+    if layers:
+        click.echo("\n" + latency.to_layer_table(rows))
+
+
+@group.command(
+    epilog="\b\nExamples:\n  gmpq explain examples/resnet18_w4a4.json --costs\n"
+    "  gmpq explain resnet18-native"
+)
+@click.argument("path", type=PATH)
+@click.option("--costs", is_flag=True, help="Print MACs, BOPs and bytes of every layer.")
+@click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
+def explain(path: Path, costs: bool, factory: str | None) -> None:
+    """Tell what is known about PATH: a policy, or an output directory.
+
+    Of a policy: the layers of its network with their bits. Of a directory: the kernel of every
+    layer, its time, and why other kernels were refused.
+    """
+    if path.is_dir():
+        from gmpq.output import explain_output
+
+        click.echo(explain_output(path))
+        return
+    from gmpq.explain import costs_of_policy, layers_of_policy
+    from gmpq.job import Sources
+
+    sources = Sources(path, factory=factory)
+    click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
+
+
+def _print_report(report: Report, out: Path, explain: bool) -> None:
+    from gmpq import cost, latency, parity, table
+    from gmpq.explain import kernels_table
+
+    if explain:
+        click.echo(cost.to_table(report.costs) + "\n\n" + kernels_table(report.kernels) + "\n")
+    click.echo(parity.to_table(report.parity) + "\n")
+    if report.latency:
+        click.echo(latency.to_table(report.latency) + "\n")
+    for fallback in report.fusion.fallbacks:
+        click.echo(f"onnxruntime: {fallback}")
+    files = ", ".join(
+        f"{path.name} {table.size(path.stat().st_size)}" for path in sorted(out.iterdir())
+    )
+    click.echo(f"{out}: {files}")

@@ -1,0 +1,24 @@
+"""Progress on a terminal; silent where stderr is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+
+class Terminal:
+    """Tells a person at a terminal."""
+
+    def stage(self, name: str) -> None:
+        """Print the name of the stage."""
+        if sys.stderr.isatty():
+            print(f"{name} ...", file=sys.stderr)  # noqa: T201 - this is the terminal
+
+    @contextmanager
+    def bar(self, name: str, total: int) -> Iterator[Callable[[int], object]]:
+        """Show a bar of ``total`` items."""
+        with tqdm(total=total, desc=name, unit="image", file=sys.stderr, disable=None) as shown:
+            yield shown.update

@@ -1,0 +1,223 @@
+"""The main job: a policy, a network and images become a verified, measured directory.
+
+    report = compile_network(job, CompileOptions(target="native"), Path("resnet18-native"))
+
+The directory holds ``model.onnx``, the program of TVM, what ``gmpq verify`` repeats the comparison
+from (``graph.safetensors``, ``samples.safetensors``), ``policy.json``, ``parity.json``,
+``latency.json`` and ``manifest.json``. It appears when everything is done, or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gmpq import cost, latency, manifest, parity, policy_io, programs, samples, serialize
+from gmpq.backends.torch_codes import TorchMachine
+from gmpq.backends.tvm import target as targets
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.target import Target
+from gmpq.calib import observers
+from gmpq.calib.sweep import sweep
+from gmpq.cost import NetworkCost
+from gmpq.errors import CalibrationError, LoweringError, closest
+from gmpq.explain import Kernel
+from gmpq.export.fusion import FusionReport
+from gmpq.export.fusion import report as fusion_report
+from gmpq.export.onnx import serialize as to_bytes
+from gmpq.export.onnx import to_onnx
+from gmpq.export.storage import WeightStorage
+from gmpq.ir import FloatGraph, IntGraph
+from gmpq.job import Job
+from gmpq.latency import Row
+from gmpq.lower import lower
+from gmpq.lower.fidelity import float_error
+from gmpq.parity import Parity
+from gmpq.passes.bias_correct import Correction
+from gmpq.passes.equalize import equalize
+from gmpq.passes.ptq import QuantizeOptions, quantize_network
+from gmpq.passes.weights import WeightObserver
+from gmpq.policy import LayerBits, bind
+from gmpq.programs import MODEL
+from gmpq.progress import Progress, Silent
+from gmpq.samples import Inputs
+from gmpq.staging import staged
+
+GRAPH, SAMPLES, POLICY = "graph.safetensors", "samples.safetensors", "policy.json"
+PARITY, LATENCY = "parity.json", "latency.json"
+MOST_FLOAT_ERROR = 1e-3  # of the largest output; rounding alone is about 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """What the user may choose."""
+
+    target: str = "native"
+    observer: str = "mse"
+    weight_observer: str = "mse"
+    equalize: bool = False
+    bias_correct: bool = False
+    storage: WeightStorage = WeightStorage.INT8
+    threads: int = 1
+    bench: bool = True
+    batch: int = 8  # images per step of calibration
+    samples: int = 2  # inputs that parity is checked on
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """What a compile found out."""
+
+    costs: NetworkCost
+    float_error: float
+    fusion: FusionReport
+    kernels: tuple[Kernel, ...]
+    parity: Parity
+    latency: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """What is known before anything is written."""
+
+    target: Target
+    quantization: QuantizeOptions
+    graph: FloatGraph
+    bits: Mapping[str, LayerBits]
+    costs: NetworkCost
+    samples: list[Inputs]
+    float_error: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Built:
+    """The programs that were written."""
+
+    fusion: FusionReport
+    kernels: tuple[Kernel, ...]
+    program: Mapping[str, Any]  # what gmpq.runtime needs to know
+
+
+def compile_network(
+    job: Job, options: CompileOptions, out: Path, progress: Progress | None = None
+) -> Report:
+    """Compile ``job`` into the directory ``out`` and return what was found out.
+
+    Raises:
+        GmpqError: the user's mistake, told in one line; nothing is written then.
+    """
+    told = progress or Silent()
+    plan = _prepare(job, options, told)
+    with staged(out) as work:
+        graph = _quantize(job, plan, options, told)
+        built = _write_programs(graph, plan, options, work, told)
+        here = plan.target.runs_here()
+        program = built.program if here else programs.elsewhere(plan.target)
+        opened = programs.open_programs(work, graph, options.storage, program)
+        told.stage("comparing all programs")
+        found = programs.check(opened, plan.samples)
+        rows = _measure(opened, plan, options, told) if options.bench else []
+        _write_json(work / PARITY, parity.to_json(found))
+        _write_json(work / LATENCY, latency.to_json(rows))
+        policy_io.write(job.policy, work / POLICY)
+        manifest.write(work, _fields(job, plan, options, graph, built))
+    return Report(plan.costs, plan.float_error, built.fusion, built.kernels, found, tuple(rows))
+
+
+def find_weight_observer(name: str) -> WeightObserver:
+    """Return the weight observer called ``name``.
+
+    Raises:
+        CalibrationError: there is none.
+    """
+    names = [observer.value for observer in WeightObserver]
+    if name not in names:
+        raise CalibrationError(
+            f"weight observer {name!r} is unknown{closest(name, names)}: use {', '.join(names)}"
+        )
+    return WeightObserver(name)
+
+
+def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
+    target = targets.find(options.target)
+    quantization = QuantizeOptions(
+        observers.find(options.observer), find_weight_observer(options.weight_observer)
+    )
+    network = job.network
+    told.stage(f"reading {network.name}")
+    graph = lower(network.module, network.shape, network.name)
+    bits = bind(job.policy, cost.layer_names(graph))
+    (source,) = graph.inputs
+    inputs = samples.take(job.images, source, network.shape, options.samples)
+    error = float_error(network.module, graph, inputs[0][source])
+    if not error < MOST_FLOAT_ERROR:
+        raise LoweringError(
+            f"{network.name}: the lowered network differs from the module by {error:.1e} of its "
+            "largest output: the module's outputs depend on more than its input"
+        )
+    costs = cost.measure(graph, bits)
+    rewritten = equalize(graph) if options.equalize else graph
+    return _Plan(target, quantization, rewritten, bits, costs, inputs, error)
+
+
+def _quantize(job: Job, plan: _Plan, options: CompileOptions, told: Progress) -> IntGraph:
+    images = job.images
+    with told.bar("calibrating", len(images.items)) as advance:
+        statistics = sweep(plan.graph, images.batches(options.batch), advance)
+    told.stage("quantizing")
+    correction = None
+    if options.bias_correct:
+        correction = Correction(TorchMachine(), images.batches(options.batch))
+    return quantize_network(plan.graph, plan.bits, statistics, plan.quantization, correction)
+
+
+def _write_programs(
+    graph: IntGraph, plan: _Plan, options: CompileOptions, work: Path, told: Progress
+) -> _Built:
+    serialize.save(graph, work / GRAPH)
+    samples.write(plan.samples, work / SAMPLES)
+    told.stage(f"writing {MODEL}")
+    model = to_onnx(graph, options.storage)
+    (work / MODEL).write_bytes(to_bytes(model))
+    told.stage(f"compiling for {plan.target.name}")
+    built = build(graph, plan.target, work)
+    kernels = tuple(Kernel(step.node, step.kernel, step.refusals) for step in built.plan.steps)
+    return _Built(fusion_report(model, graph), kernels, built.program)
+
+
+def _measure(
+    opened: programs.Programs, plan: _Plan, options: CompileOptions, told: Progress
+) -> list[Row]:
+    told.stage("measuring")
+    found = programs.contenders(opened, plan.samples[0], options.threads)
+    return latency.measure(found, options.threads, _bops(plan.costs), latency.Plan())
+
+
+def _fields(
+    job: Job, plan: _Plan, options: CompileOptions, graph: IntGraph, built: _Built
+) -> dict[str, Any]:
+    return {
+        "network": graph.name,
+        "target": plan.target.name,
+        **manifest.interface(graph),
+        "preprocessing": asdict(job.images.preprocessing),
+        "options": asdict(options) | {"storage": options.storage.value},
+        "calibration_images": len(job.images.items),
+        "float_error": plan.float_error,
+        "layers": {name: asdict(bits) for name, bits in plan.bits.items()},
+        "bops": _bops(plan.costs),
+        "kernels": [asdict(kernel) for kernel in built.kernels],
+        "tvm": dict(built.program),
+        "onnxruntime": built.fusion.to_json(),
+    }
+
+
+def _bops(costs: NetworkCost) -> dict[str, int]:
+    return {layer.name: layer.bops for layer in costs.layers}
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")

@@ -1,0 +1,84 @@
+"""Why a program is as it is: layers, bits, costs, kernels and their refusals, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gmpq import cost, policy_io, table
+from gmpq.errors import PolicyError
+from gmpq.ir import FloatGraph
+from gmpq.job import Sources, build_network
+from gmpq.lower import lower
+from gmpq.policy import Policy, bind
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What computes one node of the integer graph, and why other kernels do not."""
+
+    layer: str
+    kernel: str
+    refusals: Mapping[str, str]  # kernel -> reason
+
+
+def layers_of_policy(sources: Sources) -> str:
+    """Return the layers of a policy's network with their bits; weights are not needed.
+
+    A layer that the policy does not cover, or names but does not exist, ends the text.
+
+    Raises:
+        GmpqError: the policy cannot be read, or its network cannot be lowered.
+    """
+    policy, graph = _open(sources)
+    bits = {name: policy.layers.get(name) or policy.default for name in cost.layer_names(graph)}
+    rows = [
+        (name, "-" if found is None else str(found.w), "-" if found is None else str(found.a))
+        for name, found in bits.items()
+    ]
+    text = table.render(("layer", "w", "a"), rows)
+    try:
+        bind(policy, bits)
+    except PolicyError as error:
+        return f"{text}\n\nthe policy does not fit: {error}"
+    return text
+
+
+def costs_of_policy(sources: Sources) -> str:
+    """Return the cost of every layer of a policy's network; weights are not needed.
+
+    Raises:
+        GmpqError: the policy cannot be read, its network cannot be lowered, or they do not fit.
+    """
+    policy, graph = _open(sources)
+    return cost.to_table(cost.measure(graph, bind(policy, cost.layer_names(graph))))
+
+
+def kernels_table(kernels: Sequence[Kernel], times: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Return the kernel of every layer as text, with its time in ``times`` and all refusals.
+
+    ``times`` are rows of ``latency.json``.
+    """
+    spent = {(row["layer"], row["backend"]): f"{row['median_ms']:.4f}" for row in times}
+    rows = [
+        (
+            found.layer,
+            found.kernel,
+            *(spent.get((found.layer, backend), "-") for backend in ("tvm", "onnxruntime")),
+        )
+        for found in kernels
+    ]
+    text = table.render(("layer", "kernel", "tvm ms", "onnxruntime ms"), rows)
+    refusals = [
+        f"{found.layer}: not {kernel}: {reason}"
+        for found in kernels
+        for kernel, reason in found.refusals.items()
+    ]
+    return "\n".join([text, *([""] if refusals else []), *refusals])
+
+
+def _open(sources: Sources) -> tuple[Policy, FloatGraph]:
+    policy = policy_io.read(sources.policy)
+    network = build_network(policy, sources)
+    return policy, lower(network.module, network.shape, network.name)

@@ -1,0 +1,119 @@
+"""From files to a job: the policy, its network with weights, and the calibration images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gmpq import models, policy_io
+from gmpq.data import Images, Preprocessing, find_images
+from gmpq.errors import CalibrationError, PolicyError, WeightsError
+from gmpq.ir import Shape
+from gmpq.models.imports import import_factory
+from gmpq.models.random import randomize
+from gmpq.models.weights import load_weights, resolve_weights
+from gmpq.policy import Policy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RANDOM = re.compile(r"random(?::(\d+))?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where a job comes from: what the command line says beside the policy."""
+
+    policy: Path
+    weights: str | None = None  # a file, package:NAME/PATH, or random[:SEED]
+    factory: str | None = None  # package.module:factory of a user's own network
+    calibration: Sequence[str] = ()
+    images: int | None = None  # use at most so many
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A float network, ready to be lowered."""
+
+    name: str
+    module: nn.Module
+    shape: Shape  # of its input, [N, C, H, W]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """All that a compile needs to know about the user's side."""
+
+    policy: Policy
+    network: Network
+    images: Images
+
+
+def open_job(sources: Sources) -> Job:
+    """Return the job that ``sources`` name.
+
+    Raises:
+        PolicyError: the policy cannot be read, or names no known network.
+        WeightsError: the weights cannot be read, do not fit, or are not named.
+        LoweringError: the user's own network cannot be made.
+        CalibrationError: the images cannot be used.
+    """
+    policy = policy_io.read(sources.policy)
+    network = open_network(policy, sources)
+    preprocessing = Preprocessing.of(network.shape, policy.model.input)
+    if not sources.calibration:
+        raise CalibrationError("no calibration images: give --calibration FOLDER (or an array)")
+    return Job(policy, network, find_images(sources.calibration, preprocessing, sources.images))
+
+
+def open_network(policy: Policy, sources: Sources) -> Network:
+    """Return the network of ``policy`` with its weights.
+
+    Raises:
+        PolicyError: the policy names no known network.
+        WeightsError: the weights cannot be read, do not fit, or are not named.
+        LoweringError: the user's own network cannot be made.
+    """
+    network = build_network(policy, sources)
+    _give_weights(network, policy, sources)
+    return network
+
+
+def build_network(policy: Policy, sources: Sources) -> Network:
+    """Return the network of ``policy`` as its factory makes it.
+
+    Raises:
+        PolicyError: the policy names no known network.
+        LoweringError: the user's own network cannot be made.
+    """
+    spec = policy.model
+    shape = spec.input.shape if spec.input is not None else None
+    if sources.factory is not None:
+        if shape is None:
+            raise PolicyError("model.input.shape is missing: --import needs it, as [N, C, H, W]")
+        module = import_factory(sources.factory)
+        return Network(sources.factory.replace(":", "."), module, shape)
+    if spec.arch is None:
+        raise PolicyError("model.arch is missing: name a built-in network, or give --import")
+    arch = models.find(spec.arch)
+    return Network(arch.name, arch.build(), shape or (1, *arch.shape))
+
+
+def _give_weights(network: Network, policy: Policy, sources: Sources) -> None:
+    named, base = sources.weights, Path()
+    if named is None:
+        named, base = policy.model.weights, sources.policy.parent
+    if named is None:
+        if sources.factory is not None:
+            return  # the factory gave them
+        raise WeightsError("no weights: name them in the policy's model.weights, or give --weights")
+    seed = RANDOM.match(named)
+    if seed is None:
+        load_weights(network.module, resolve_weights(named, base))
+        return
+    _, channels, height, width = network.shape
+    size = (channels, min(height, 64), min(width, 64))  # statistics need no more
+    randomize(network.module, int(seed[1] or 0), size)

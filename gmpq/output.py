@@ -1,0 +1,55 @@
+"""Using an output directory again: comparing, measuring and explaining what it holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gmpq import latency, manifest, programs, samples, serialize
+from gmpq.backends.tvm import target as targets
+from gmpq.compile import GRAPH, LATENCY, SAMPLES
+from gmpq.explain import Kernel, kernels_table
+from gmpq.export.storage import WeightStorage
+from gmpq.latency import Plan, Row
+from gmpq.parity import Parity
+
+
+def check_again(out: Path) -> Parity:
+    """Return how all programs in ``out`` compare, on the samples that it holds.
+
+    Raises:
+        OutputError: a file is missing, damaged or was changed.
+    """
+    fields = manifest.check_files(out)
+    return programs.check(_open(out, fields), samples.read(out / SAMPLES))
+
+
+def measure_again(out: Path, threads: int, plan: Plan) -> list[Row]:
+    """Return the times of the programs in ``out`` on this machine.
+
+    Raises:
+        OutputError: a file is missing, damaged or was changed.
+    """
+    fields = manifest.check_files(out)
+    opened = _open(out, fields)
+    found = programs.contenders(opened, samples.read(out / SAMPLES)[0], threads)
+    return latency.measure(found, threads, fields["bops"], plan)
+
+
+def explain_output(out: Path) -> str:
+    """Return the kernel of every layer in ``out``, its time, and why others were refused.
+
+    Raises:
+        OutputError: a file is missing, damaged or was changed.
+    """
+    fields = manifest.check_files(out)
+    times = json.loads((out / LATENCY).read_text("utf-8"))
+    return kernels_table([Kernel(**kernel) for kernel in fields["kernels"]], times)
+
+
+def _open(out: Path, fields: dict[str, Any]) -> programs.Programs:
+    graph = serialize.load(out / GRAPH)
+    target = targets.find(fields["target"])
+    program = fields["tvm"] if target.runs_here() else programs.elsewhere(target)
+    return programs.open_programs(out, graph, WeightStorage(fields["options"]["storage"]), program)

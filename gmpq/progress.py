@@ -1,0 +1,32 @@
+"""What long work tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Whoever is told how far the work is."""
+
+    def stage(self, name: str) -> None:
+        """Hear that the stage ``name`` begins."""
+
+    def bar(self, name: str, total: int) -> AbstractContextManager[Callable[[int], object]]:
+        """Return a context whose value is called with each number of items that is done."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def stage(self, name: str) -> None:
+        """Ignore the stage."""
+
+    def bar(self, name: str, total: int) -> AbstractContextManager[Callable[[int], object]]:
+        """Ignore the items."""
+        return nullcontext(_ignore)
+
+
+def _ignore(_: int) -> None:
+    """Ignore a number of items."""

@@ -1,0 +1,48 @@
+"""A few inputs that stay with the output, so that its programs can be compared again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from gmpq.backends.base import Tensor
+from gmpq.data import Images
+from gmpq.errors import OutputError
+from gmpq.ir import Shape
+
+Inputs = dict[str, Tensor]  # float32 by name, for one run
+
+
+def take(images: Images, source: str, shape: Shape, count: int) -> list[Inputs]:
+    """Return ``count`` inputs ``source`` of ``shape`` from the first images."""
+    first = next(images.batches(min(count * shape[0], len(images.items))))
+    runs = np.resize(first, (count, *shape))  # repeats the images if there are too few
+    return [{source: run} for run in runs]
+
+
+def write(samples: Sequence[Inputs], path: Path) -> None:
+    """Write ``samples`` to ``path``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    stacked = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+    path.write_bytes(save(stacked))
+
+
+def read(path: Path) -> list[Inputs]:
+    """Return the samples in the file at ``path``.
+
+    Raises:
+        OutputError: the file is missing or damaged.
+    """
+    try:
+        stacked = load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{path}: not saved samples: {error}") from error
+    count = min(len(array) for array in stacked.values())
+    return [{name: array[index] for name, array in stacked.items()} for index in range(count)]
