@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnxruntime
+from onnx import ModelProto
 
 from gmpq.backends.base import Tensor
 from gmpq.backends.ort.session import Level, Options, open_session, run
@@ -31,12 +32,20 @@ class OrtProgram:
         level: Level = Level.ALL,
         threads: int = 1,
     ) -> OrtProgram:
-        """Return the program of ``graph``.
+        """Return the program of ``graph``, written and opened.
 
         Raises:
             TargetError: if this onnxruntime cannot load the model.
         """
-        model, options = to_onnx(graph, storage), Options(level, threads)
+        return cls.from_model(to_onnx(graph, storage), graph, Options(level, threads))
+
+    @classmethod
+    def from_model(cls, model: ModelProto, graph: IntGraph, options: Options) -> OrtProgram:
+        """Return the program of a ``model`` that was written from ``graph``.
+
+        Raises:
+            TargetError: if this onnxruntime cannot load the model.
+        """
         codes = tuple(name for name, value in graph.values.items() if value.q is not None)
         shipped = open_session(model, options)
         return cls(shipped, open_session(expose(model, graph), options), codes)

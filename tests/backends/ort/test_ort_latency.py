@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from onnx import NodeProto, helper
 
-from gmpq.backends.ort.latency import layer_samples, time_layers, time_network
+from gmpq.backends.ort.latency import layer_samples
 from gmpq.backends.ort.optimized import optimize, owners
 from gmpq.export.onnx import to_onnx
 from tests.builders import residual
@@ -25,16 +25,6 @@ def test_each_node_has_a_sample_per_run() -> None:
     for times_ms in samples.values():
         assert len(times_ms) == 7
         assert min(times_ms) >= 0
-
-
-def test_warm_up_is_not_counted() -> None:
-    graph = residual()
-    model, inputs = to_onnx(graph), random_input(graph, 0)
-    layers = time_layers(model, graph, inputs, threads=1, runs=5, warmup=3)
-    assert {5} == {layer.runs for layer in layers.values()}
-    network = time_network(model, inputs, threads=1, runs=5, warmup=3)
-    assert network.runs == 5
-    assert 0 < network.min_ms <= network.median_ms <= network.p90_ms
 
 
 def test_layouts_belong_to_the_node_that_they_read() -> None:
