@@ -11,12 +11,48 @@ from tvm.target import codegen
 
 from gmpq.errors import TargetError, closest
 
+# LLVM's names. It lists how to tune for a processor among the features too: those bind nothing.
+INSTRUCTION_SETS = frozenset(
+    [
+        "sse2",
+        "sse4.1",
+        "sse4.2",
+        "ssse3",
+        "avx",
+        "avx2",
+        "fma",
+        "f16c",
+        "bmi",
+        "bmi2",
+        "lzcnt",
+        "movbe",
+        "popcnt",
+        "avxvnni",
+        "avx512f",
+        "avx512bw",
+        "avx512cd",
+        "avx512dq",
+        "avx512vl",
+        "avx512vnni",
+        "avx512vbmi",
+        "avx512vpopcntdq",
+        "avx512bitalg",
+        "amx-tile",
+        "amx-int8",
+        "fp-armv8",
+        "neon",
+        "dotprod",
+        "i8mm",
+    ]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A processor, as LLVM names it, and the toolchain that links for it.
 
-    ``features`` holds the names of LLVM features; kernels choose their instructions by them.
+    ``features`` holds those of ``INSTRUCTION_SETS`` that the processor has; kernels choose their
+    instructions by them.
     """
 
     name: str
@@ -24,7 +60,7 @@ class Target:
     cpu: str
     attributes: tuple[str, ...]  # LLVM features beyond those of the cpu, "+amx-int8"
     features: frozenset[str]
-    linker: str  # the C compiler that links a shared library for the triple
+    compiler: str  # the C compiler that links for the triple, where it is installed
     registers: int  # vector registers
     cache_bytes: int  # second-level cache of one core
 
@@ -43,14 +79,15 @@ class _Row:
     name: str
     triple: str
     cpu: str
-    linker: str
+    compiler: str
     registers: int
     cache_bytes: int = 1 << 20
+    attributes: tuple[str, ...] = ()
 
 
 ROWS = (
     _Row("x86-64-v3", "x86_64-linux-gnu", "x86-64-v3", "cc", 16, 256 << 10),
-    _Row("x86-64-v4-vnni", "x86_64-linux-gnu", "cascadelake", "cc", 32),
+    _Row("x86-64-v4-vnni", "x86_64-linux-gnu", "x86-64-v4", "cc", 32, attributes=("+avx512vnni",)),
     _Row("arm64", "aarch64-linux-gnu", "cortex-a53", "aarch64-linux-gnu-gcc", 32, 512 << 10),
 )
 
@@ -67,7 +104,7 @@ def find(name: str) -> Target:
         return native()
     for row in ROWS:
         if row.name == name:
-            return _target(row, ())
+            return _target(row)
     raise TargetError(
         f"target {name!r} is unknown{closest(name, NAMES)}: choose one of {', '.join(NAMES)}"
     )
@@ -84,21 +121,23 @@ def native() -> Target:
         "cc",
         32 if wide else 16,
         _second_level_cache_bytes(),
+        # LLVM names a processor by its model number, which virtual machines misreport.
+        ("+amx-tile", "+amx-int8") if {"amx_tile", "amx_int8"} <= _cpu_flags() else (),
     )
-    # LLVM names a processor by its model number, which virtual machines misreport: ask for AMX.
-    amx = {"amx_tile", "amx_int8"} <= _cpu_flags()
-    return _target(row, ("+amx-tile", "+amx-int8") if amx else ())
+    return _target(row)
 
 
-def _target(row: _Row, attributes: tuple[str, ...]) -> Target:
-    features = codegen.llvm_get_cpu_features(_llvm(row.triple, row.cpu, attributes))
+def _target(row: _Row) -> Target:
+    llvm = _llvm(row.triple, row.cpu, row.attributes)
+    features = {str(feature) for feature in codegen.llvm_get_cpu_features(llvm)}
+    features |= {attribute[1:] for attribute in row.attributes}
     return Target(
         row.name,
         row.triple,
         row.cpu,
-        attributes,
-        frozenset(str(feature) for feature in features) | {a[1:] for a in attributes},
-        row.linker,
+        row.attributes,
+        INSTRUCTION_SETS & features,
+        row.compiler,
         row.registers,
         row.cache_bytes,
     )

@@ -1,0 +1,71 @@
+"""The C header of a compiled network, and what its entry points need to know beyond it."""
+
+from __future__ import annotations
+
+from gmpq.backends.tvm.emit import ENTRY
+from gmpq.backends.tvm.memory import SLACK
+from gmpq.backends.tvm.plan import Plan
+from gmpq.ir import IntGraph
+
+PUBLIC = """\
+/* {name}, compiled by gmpq.
+{ends}
+ */
+#ifndef GMPQ_MODEL_H
+#define GMPQ_MODEL_H
+
+#define GMPQ_PARAMS_BYTES {params_bytes} /* of params.bin; align its memory to 64 */
+#define GMPQ_WORKSPACE_BYTES {workspace_bytes} /* align to 64 */
+#define GMPQ_STEPS {steps}
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+/* Runs the network; returns 0 when all is well. One network at a time may run in a process. */
+int gmpq_run(const void *params, void *workspace, const float *const *inputs,
+             float *const *outputs);
+
+/* Runs only the steps first <= i < last, one step per layer. */
+int gmpq_run_steps(const void *params, void *workspace, const float *const *inputs,
+                   float *const *outputs, int first, int last);
+
+/* Sets the number of threads, 1 at first; returns 0 when all is well. */
+int gmpq_set_threads(int threads);
+
+#ifdef __cplusplus
+}}
+#endif
+#endif
+"""
+
+PRIVATE = """\
+#include <stdint.h>
+int32_t {entry}({parameters}, int32_t first, int32_t last);
+#define GMPQ_CALL_STEPS(params, workspace, in, out, first, last) \\
+  {entry}(params, workspace, {arguments}, first, last)
+"""
+
+
+def public_header(graph: IntGraph, plan: Plan, params_bytes: int) -> str:
+    """Return ``model.h``: entry points, sizes, and the shapes of inputs and outputs."""
+    ends = [
+        f" *   {role}s[{i}]: float32 {list(graph.values[name].shape)}"
+        for role, names in (("input", graph.inputs), ("output", graph.outputs))
+        for i, name in enumerate(names)
+    ]
+    return PUBLIC.format(
+        name=graph.name,
+        ends="\n".join(ends),
+        params_bytes=params_bytes,
+        workspace_bytes=plan.memory.size_bytes + SLACK,
+        steps=len(plan.steps),
+    )
+
+
+def private_header(graph: IntGraph) -> str:
+    """Return how ``entry.c`` calls the compiled steps."""
+    inputs, outputs = len(graph.inputs), len(graph.outputs)
+    types = ["const void *", "void *", *["const float *"] * inputs, *["float *"] * outputs]
+    arguments = [f"(in)[{i}]" for i in range(inputs)] + [f"(out)[{i}]" for i in range(outputs)]
+    return PRIVATE.format(entry=ENTRY, parameters=", ".join(types), arguments=", ".join(arguments))
