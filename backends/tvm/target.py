@@ -13,37 +13,13 @@ from gmpq.errors import TargetError, closest
 
 # LLVM's names. It lists how to tune for a processor among the features too: those bind nothing.
 INSTRUCTION_SETS = frozenset(
-    [
-        "sse2",
-        "sse4.1",
-        "sse4.2",
-        "ssse3",
-        "avx",
-        "avx2",
-        "fma",
-        "f16c",
-        "bmi",
-        "bmi2",
-        "lzcnt",
-        "movbe",
-        "popcnt",
-        "avxvnni",
-        "avx512f",
-        "avx512bw",
-        "avx512cd",
-        "avx512dq",
-        "avx512vl",
-        "avx512vnni",
-        "avx512vbmi",
-        "avx512vpopcntdq",
-        "avx512bitalg",
-        "amx-tile",
-        "amx-int8",
-        "fp-armv8",
-        "neon",
-        "dotprod",
-        "i8mm",
-    ]
+    (
+        *("sse2", "ssse3", "sse4.1", "sse4.2", "avx", "avx2", "fma", "f16c", "avxvnni"),
+        *("bmi", "bmi2", "lzcnt", "movbe", "popcnt"),
+        *("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni"),
+        *("avx512vbmi", "avx512bitalg", "avx512vpopcntdq", "amx-tile", "amx-int8"),
+        *("fp-armv8", "neon", "dotprod", "i8mm"),
+    )
 )
 
 
