@@ -62,7 +62,7 @@ def open_session(model: ModelProto, options: Options | None = None) -> onnxrunti
     Raises:
         TargetError: if this onnxruntime cannot load the model.
     """
-    with told("load the model"):
+    with told("load the model", "install a newer one, or store the weights as int8"):
         return onnxruntime.InferenceSession(
             serialize(model), _session_options(options or Options()), ["CPUExecutionProvider"]
         )
@@ -75,20 +75,19 @@ def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> 
         TargetError: if onnxruntime refuses the inputs.
     """
     names = [output.name for output in session.get_outputs()]
-    with told("run the model"):
+    with told("run the model", "check the names, types and shapes of its inputs"):
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
 @contextmanager
-def told(task: str) -> Iterator[None]:
+def told(task: str, cure: str) -> Iterator[None]:
     """Raise onnxruntime's errors as a TargetError that says what it could not do."""
     try:
         yield
     except ERRORS as error:
-        reason = " ".join(str(error).split())
-        raise TargetError(
-            f"onnxruntime {onnxruntime.__version__} cannot {task}: {reason}"
-        ) from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        version = onnxruntime.__version__
+        raise TargetError(f"onnxruntime {version} cannot {task}: {reason}: {cure}") from error
 
 
 def _session_options(options: Options) -> onnxruntime.SessionOptions:
