@@ -23,9 +23,19 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from gmpq.backends.tvm.kernels.amx_tile import (
+    DEPTH,
+    Blocking,
+    Shape,
+    choose,
+    extent_of,
+    groups_of,
+    pack,
+    pitch_of,
+)
 from gmpq.backends.tvm.kernels.base import Array, Call, Family, Site
 from gmpq.backends.tvm.kernels.direct import start_and_factor
-from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout
+from gmpq.backends.tvm.layout import GROUP, VECTOR
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
@@ -39,63 +49,9 @@ from gmpq.backends.tvm.script import (
     to_codes,
     view,
 )
-from gmpq.ir import Conv2d, QParams, Window
+from gmpq.ir import Conv2d, QParams
 
-DEPTH = 64  # codes of one tile row
-TILES = 8
 FEWEST_PIXELS = 4  # below, the tile unit idles and direct kernels are faster
-LATENCY, LOAD = 52, 8  # cycles of a product and of a tile load from the first-level cache
-FINISH = 5  # cycles to requantize 16 accumulators
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Sizes that the loops run over."""
-
-    window: Window
-    x: Layout
-    y: Layout
-
-    @property
-    def runs(self) -> list[tuple[int, int]]:
-        """Rows and columns of the kernel at which a run of consecutive codes starts."""
-        rows, columns = self.window.kernel
-        return list(product(range(rows), range(1 if self._whole_rows else columns)))
-
-    @property
-    def taps_per_run(self) -> int:
-        """Taps whose codes one run covers."""
-        return self.window.kernel[1] if self._whole_rows else 1
-
-    @property
-    def steps(self) -> int:
-        """Tile products per run."""
-        return -(-self.taps_per_run * self.x.stored // DEPTH)
-
-    @property
-    def vectors(self) -> int:
-        """Vectors of output channels."""
-        return -(-self.y.channels // VECTOR)
-
-    @property
-    def _whole_rows(self) -> bool:
-        return self.window.dilation[1] == 1
-
-
-@dataclass(frozen=True, slots=True)
-class Blocking:
-    """How pixels and outputs are cut into tiles."""
-
-    flat: bool
-    pixels: int  # of one tile
-    tiles: int  # of pixels at once
-    vectors: int  # of outputs at once
-    blocks_outside: bool
-
-    @property
-    def registers(self) -> int:
-        """Tile registers: accumulators, input, weights."""
-        return self.tiles * self.vectors + self.tiles + self.vectors
 
 
 def refuses(site: Site) -> str | None:
@@ -120,55 +76,13 @@ def build(site: Site) -> Call:
     blocking = choose(shape, site.target.cache_bytes)
     start, factor = start_and_factor(node.weight, x.q, y.q)
     padding = (0, shape.vectors * VECTOR - y.codes.channels)
-    packed = _pack(node.weight.codes, shape, blocking)
+    packed = pack(node.weight.codes, shape, blocking)
     constants = (_configuration(blocking), packed, np.pad(start, padding), np.pad(factor, padding))
     function = kernel(shape, blocking, y.q)
     return Call(function, (x.value.name,), constants, y.value.name)
 
 
 FAMILY = Family("amx", refuses, build)
-
-
-# --- the blocking --------------------------------------------------------------------------------
-
-
-def choose(shape: Shape, cache_bytes: int) -> Blocking:
-    """Return the blocking with the fewest predicted cycles."""
-    candidates = [
-        Blocking(flat, pixels, tiles, vectors, _blocks_outside(shape, cache_bytes))
-        for flat in ((False, True) if shape.window.stride == (1, 1) else (False,))
-        for pixels in range(1, min(16, _extent(shape, flat)) + 1)
-        for tiles, vectors in ((2, 2), (1, 2), (2, 1), (3, 1), (1, 3), (1, 1))
-        if vectors <= shape.vectors
-    ]
-    fitting = [b for b in candidates if b.registers <= TILES]
-    return min(fitting, key=lambda b: _cycles(shape, b))
-
-
-def _extent(shape: Shape, flat: bool) -> int:
-    """Return the pixels along which tiles follow each other."""
-    return (shape.y.height - 1) * _pitch(shape) + shape.y.width if flat else shape.y.width
-
-
-def _pitch(shape: Shape) -> int:
-    """Return the pixels from one stored input row to the next."""
-    return shape.x.row // shape.x.stored
-
-
-def _cycles(shape: Shape, b: Blocking) -> float:
-    groups = -(-_extent(shape, b.flat) // (b.pixels * b.tiles))
-    if not b.flat:
-        groups *= shape.y.height
-    blocks = -(-shape.vectors // b.vectors)
-    products = b.tiles * b.vectors * b.pixels
-    step = max(products, LATENCY, LOAD * (b.tiles + b.vectors))
-    finish = products * (FINISH + b.flat)
-    return groups * blocks * (len(shape.runs) * shape.steps * step + finish + LATENCY)
-
-
-def _blocks_outside(shape: Shape, cache_bytes: int) -> bool:
-    weights = shape.vectors * len(shape.runs) * shape.steps * VECTOR * DEPTH
-    return weights > min(shape.x.image, cache_bytes // 4)
 
 
 # --- the code ------------------------------------------------------------------------------------
@@ -187,7 +101,7 @@ def kernel(shape: Shape, b: Blocking, q: QParams) -> PrimFunc:
     """Return ``f(x, configuration, weights, start, factor, y)``."""
     blocks = -(-shape.vectors // b.vectors)
     rows = 1 if b.flat else shape.y.height
-    items = shape.x.batch * (_groups(shape, b) if b.flat else rows)
+    items = shape.x.batch * (groups_of(shape, b) if b.flat else rows)
 
     def body(x_: Expr, setup: Expr, w_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
         outputs = shape.vectors * VECTOR
@@ -206,11 +120,11 @@ def kernel(shape: Shape, b: Blocking, q: QParams) -> PrimFunc:
             else:
                 block, place = item % blocks, item // blocks
             if b.flat:
-                image, group = place // _groups(shape, b), place % _groups(shape, b)
+                image, group = place // groups_of(shape, b), place % groups_of(shape, b)
                 _tile_group(shape, b, q, buffers, (block, image, 0, group))
             else:
                 image, row = place // rows, place % rows
-                with T.serial(0, _groups(shape, b)) as group:
+                with T.serial(0, groups_of(shape, b)) as group:
                     _tile_group(shape, b, q, buffers, (block, image, row, group))
             run("llvm.x86.tilerelease")
 
@@ -218,16 +132,11 @@ def kernel(shape: Shape, b: Blocking, q: QParams) -> PrimFunc:
     return c_function((*parameters, ("factor", "float32"), ("y", "uint8")), body)
 
 
-def _groups(shape: Shape, b: Blocking) -> int:
-    """Return how many groups of tiles follow each other in a row, or in a flat image."""
-    return -(-_extent(shape, b.flat) // (b.pixels * b.tiles))
-
-
 def _tile_group(
     shape: Shape, b: Blocking, q: QParams, buffers: _Buffers, at: tuple[Expr, Expr, Expr, Expr]
 ) -> None:
     block, image, row, group = at
-    extent = _extent(shape, b.flat)
+    extent = extent_of(shape, b.flat)
     width = min(b.pixels * b.tiles, extent)
     first = inwards(group, width, extent)
     # When two tiles are more than the image holds, the second one overlaps the first.
@@ -299,7 +208,7 @@ def _finish(
         store(buffers.y, corner + place, codes, VECTOR)
 
     if b.flat:
-        pitch = _pitch(shape)
+        pitch = pitch_of(shape)
         with T.serial(0, b.pixels) as p:
             down, across = (first + p) // pitch, (first + p) % pitch
             if pitch == y.width:
@@ -324,20 +233,3 @@ def _configuration(b: Blocking) -> Array:
     setup[16 : 16 + 2 * len(rows)].view(np.uint16)[:] = DEPTH
     setup[48 : 48 + len(rows)] = rows
     return setup
-
-
-def _pack(codes: Array, shape: Shape, b: Blocking) -> Array:
-    """Return weights int8 [blocks, runs, steps, vectors, 16, 16 * 4]."""
-    outputs, channels, rows, columns = codes.shape
-    taps = np.zeros((outputs, rows, columns, shape.x.stored), np.int8)
-    taps[..., :channels] = codes.transpose(0, 2, 3, 1)
-    runs = taps.reshape(outputs, len(shape.runs), shape.taps_per_run * shape.x.stored)
-    padded = np.zeros((shape.vectors * VECTOR, len(shape.runs), shape.steps * DEPTH), np.int8)
-    padded[:outputs, :, : runs.shape[2]] = runs
-    tiles = padded.reshape(
-        shape.vectors, VECTOR, len(shape.runs), shape.steps, DEPTH // GROUP, GROUP
-    ).transpose(0, 2, 3, 4, 1, 5)  # [vectors, runs, steps, 16, 16, 4]
-    blocks = -(-shape.vectors // b.vectors)
-    firsts = [min(i * b.vectors, shape.vectors - b.vectors) for i in range(blocks)]
-    chosen = np.stack([tiles[first : first + b.vectors] for first in firsts])
-    return np.ascontiguousarray(chosen.transpose(0, 2, 3, 1, 4, 5, 6))

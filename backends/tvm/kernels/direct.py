@@ -28,7 +28,8 @@ from tvm.tirx import PrimFunc
 from gmpq import numerics
 from gmpq.backends.tvm.dot import Dot, best_dot
 from gmpq.backends.tvm.kernels.base import Array, Call, Family, Site
-from gmpq.backends.tvm.layout import GROUP, Layout
+from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, blocked, choose_tile, shape_of
+from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
@@ -41,44 +42,7 @@ from gmpq.backends.tvm.script import (
     to_codes,
     view,
 )
-from gmpq.ir import Conv2d, Linear, QParams, QWeight, Window
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """What stays in registers: output pixels times vectors of output channels."""
-
-    rows: int
-    columns: int
-    vectors: int
-    blocks_outside: bool  # walk all pixels for one block of channels, or the other way round
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Sizes that the loops run over."""
-
-    window: Window
-    x: Layout
-    y: Layout
-    depth: int  # groups of four input channels that one block reads
-    inputs_per_group: int
-    outputs_per_group: int
-    lanes: int
-
-    @property
-    def vectors(self) -> int:
-        """Vectors of output channels."""
-        return -(-self.y.channels // self.lanes)
-
-    def first_channel(self, block_channel: Expr) -> Expr:
-        """Return the first input channel read by the block that starts at ``block_channel``."""
-        if self.inputs_per_group >= self.x.channels:
-            return 0
-        group = block_channel // self.outputs_per_group
-        start = group * self.inputs_per_group // GROUP * GROUP
-        last = self.x.stored - self.depth * GROUP
-        return min(start, last) if isinstance(block_channel, int) else T.min(start, last)
+from gmpq.ir import Conv2d, Linear, QParams, QWeight
 
 
 def refuses(site: Site) -> str | None:
@@ -104,76 +68,6 @@ def build(site: Site) -> Call:
 
 
 FAMILY = Family("direct", refuses, build)
-
-
-def shape_of(site: Site, dot: Dot) -> Shape:
-    """Return the loop sizes of a convolution or a fully connected layer."""
-    node, x, y = site.node, site.inputs[0].codes, site.output.codes
-    assert isinstance(node, Conv2d | Linear)
-    if isinstance(node, Linear):
-        return Shape(
-            Window((1, 1)), x, y, -(-x.channels // GROUP), x.channels, y.channels, dot.lanes
-        )
-    inputs, outputs = x.channels // node.groups, y.channels // node.groups
-    depth = _depth(x, inputs, outputs, dot.lanes) if node.groups > 1 else -(-x.channels // GROUP)
-    return Shape(node.window, x, y, depth, inputs, outputs, dot.lanes)
-
-
-def _depth(x: Layout, inputs: int, outputs: int, lanes: int) -> int:
-    """Return the groups of four channels that cover the union of any vector's input groups."""
-    spans = [
-        (
-            c // outputs * inputs // GROUP * GROUP,
-            min((c + lanes - 1) // outputs * inputs + inputs, x.channels),
-        )
-        for c in range(0, x.channels // inputs * outputs, lanes)
-    ]
-    return min(max(-(-(end - start) // GROUP) for start, end in spans), x.stored // GROUP)
-
-
-# --- the tile ------------------------------------------------------------------------------------
-
-
-def choose_tile(shape: Shape, dot: Dot, site: Site) -> Tile:
-    """Return the tile with the fewest predicted cycles that fits the registers."""
-    spare = site.target.registers - dot.vectors - 1 - (dot.vectors > 1)
-    grouped = shape.inputs_per_group < shape.x.channels
-    widest = 1 if grouped else min(4, shape.vectors)
-    tiles = [
-        Tile(rows, columns, vectors, _blocks_outside(shape, dot, rows, vectors, site))
-        for rows, columns, vectors in product(
-            range(1, min(4, shape.y.height) + 1),
-            range(1, min(28, shape.y.width) + 1),
-            range(1, widest + 1),
-        )
-        if rows * columns * vectors + (vectors - 1) * dot.vectors <= spare
-    ]
-    return min(tiles, key=lambda tile: _cycles(shape, dot, tile))
-
-
-def _cycles(shape: Shape, dot: Dot, tile: Tile) -> float:
-    """Return predicted cycles of one image: two multiplications or two loads a cycle."""
-    pixels = tile.rows * tile.columns
-    tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
-    blocks = -(-shape.vectors // tile.vectors)
-    multiplications = pixels * tile.vectors * dot.vectors
-    loads = pixels + tile.vectors * dot.vectors
-    steps = shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
-    finish = 5 * pixels * tile.vectors + 10
-    return tiles * blocks * (steps * (max(multiplications, loads) / 2 + 0.5) + finish)
-
-
-def _blocks_outside(shape: Shape, dot: Dot, rows: int, vectors: int, site: Site) -> bool:
-    """Tell which order reads fewer bytes: all weights per row, or all pixels per block."""
-    taps = shape.window.kernel[0] * shape.window.kernel[1]
-    item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
-    weights = shape.vectors * taps * shape.depth * item
-    image = shape.x.image
-    if weights < site.target.cache_bytes // 4:
-        return False
-    row_tiles = -(-shape.y.height // rows)
-    blocks = -(-shape.vectors // vectors)
-    return blocks * image + weights < row_tiles * weights + image
 
 
 # --- the code ------------------------------------------------------------------------------------
@@ -315,7 +209,7 @@ def constants(site: Site, shape: Shape, dot: Dot, tile: Tile) -> tuple[Array, Ar
     start, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.q)
     padded = shape.vectors * shape.lanes
     return (
-        dot.pack(_blocked(node.weight.codes, shape, tile)),
+        dot.pack(blocked(node.weight.codes, shape, tile)),
         _pad(start, padded),
         _pad(factor, padded),
     )
@@ -328,27 +222,6 @@ def start_and_factor(weight: QWeight, qx: QParams, qy: QParams) -> tuple[Array, 
     assert np.abs(start).max() < 1 << 31, "spec.check bounds the accumulator"
     factor = numerics.multiplier(numerics.accumulator_scale(qx.scale, weight.scale), qy.scale)
     return start.astype(np.int32), factor
-
-
-def _blocked(codes: Array, shape: Shape, tile: Tile) -> Array:
-    """Return weights int8 [blocks, kH, kW, depth, vectors, lanes, 4]."""
-    kernel_rows, kernel_columns = shape.window.kernel
-    outputs = len(codes)
-    taps = codes.reshape(outputs, -1, kernel_rows, kernel_columns).transpose(0, 2, 3, 1)
-    width = tile.vectors * shape.lanes
-    blocks = -(-shape.vectors // tile.vectors)
-    packed = np.zeros((blocks, width, kernel_rows, kernel_columns, shape.depth * GROUP), np.int8)
-    for block, lane in product(range(blocks), range(width)):
-        first = min(block * tile.vectors, shape.vectors - tile.vectors) * shape.lanes
-        output = first + lane
-        if output < outputs:
-            group = output // shape.outputs_per_group
-            channel = group * shape.inputs_per_group - shape.first_channel(first)
-            packed[block, lane, :, :, channel : channel + taps.shape[3]] = taps[output]
-    split = packed.reshape(
-        blocks, tile.vectors, shape.lanes, kernel_rows, kernel_columns, shape.depth, GROUP
-    )
-    return np.ascontiguousarray(split.transpose(0, 3, 4, 5, 1, 2, 6))
 
 
 def _pad(values: Array, length: int) -> Array:
