@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from gmpq import cost, latency, manifest, parity, policy_io, programs, samples, serialize
-from gmpq.backends.torch_codes import TorchMachine
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.target import Target
@@ -36,7 +35,6 @@ from gmpq.latency import Row
 from gmpq.lower import lower
 from gmpq.lower.fidelity import float_error
 from gmpq.parity import Parity
-from gmpq.passes.bias_correct import Correction
 from gmpq.passes.equalize import equalize
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.passes.weights import WeightObserver
@@ -59,7 +57,7 @@ class CompileOptions:
     observer: str = "mse"
     weight_observer: str = "mse"
     equalize: bool = False
-    bias_correct: bool = False
+    bias_correct: bool = True
     storage: WeightStorage = WeightStorage.INT8
     threads: int = 1
     bench: bool = True
@@ -144,7 +142,9 @@ def find_weight_observer(name: str) -> WeightObserver:
 def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     target = targets.find(options.target)
     quantization = QuantizeOptions(
-        observers.find(options.observer), find_weight_observer(options.weight_observer)
+        observers.find(options.observer),
+        find_weight_observer(options.weight_observer),
+        options.bias_correct,
     )
     network = job.network
     told.stage(f"reading {network.name}")
@@ -168,10 +168,7 @@ def _quantize(job: Job, plan: _Plan, options: CompileOptions, told: Progress) ->
     with told.bar("calibrating", len(images.items)) as advance:
         statistics = sweep(plan.graph, images.batches(options.batch), advance)
     told.stage("quantizing")
-    correction = None
-    if options.bias_correct:
-        correction = Correction(TorchMachine(), images.batches(options.batch))
-    return quantize_network(plan.graph, plan.bits, statistics, plan.quantization, correction)
+    return quantize_network(plan.graph, plan.bits, statistics, plan.quantization)
 
 
 def _write_programs(

@@ -7,8 +7,9 @@
 - Weight bytes: codes as the packed file holds them (1 and 2 bits in INT2, 3 and 4 in INT4, more in
   INT8), and as one byte each. Scales and biases, 8 bytes per output channel, are not in them.
 - Peak activation bytes: the largest set of tensors that live at one time in execution order, as
-  one-byte codes, and as codes of exactly their bits. Elementwise nodes work in place where nothing
-  else reads their input. The float32 input and output of the network are not in them.
+  one-byte codes, and as codes of exactly the bits that they are stored in. Elementwise nodes work
+  in place where nothing else reads their input. The float32 input and output of the network, and
+  copies that a layer reads at fewer bits, are not in them.
 """
 
 from __future__ import annotations
@@ -20,20 +21,16 @@ from dataclasses import dataclass
 from gmpq import table
 from gmpq.ir import (
     Activation,
-    Add,
-    AvgPool,
-    Clamp,
     FloatConv2d,
     FloatGraph,
     FloatLinear,
     FloatNode,
-    GlobalAvgPool,
     Reshape,
-    Softmax,
 )
+from gmpq.passes.classes import classes, layer_bits
+from gmpq.passes.fuse import fuse_clamps
 from gmpq.policy import LayerBits
 
-AUXILIARY = LayerBits(8, 8)  # of layers that the policy does not name
 FLOAT_BITS = 32
 
 
@@ -107,15 +104,16 @@ def container_bits(bits: int) -> int:
 
 
 def measure(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> NetworkCost:
-    """Return the cost of ``graph`` with the layers of ``bits``; others are at 8 bits."""
+    """Return the cost of ``graph``; ``bits`` has all layers but the auxiliary ones."""
     costs = (_layer(graph, node, bits) for node in graph.nodes)
-    widths = activation_bits(graph, bits)
-    elements = {name: math.prod(value.shape) for name, value in graph.values.items()}
+    fused = fuse_clamps(graph).graph
+    widths = activation_bits(fused, bits)
+    elements = {name: math.prod(value.shape) for name, value in fused.values.items()}
     packed = {name: math.ceil(count * widths[name] / 8) for name, count in elements.items()}
     return NetworkCost(
         layers=tuple(cost for cost in costs if cost is not None),
-        peak_bytes=_peak(graph, elements),
-        peak_packed_bytes=_peak(graph, packed),
+        peak_bytes=_peak(fused, elements),
+        peak_packed_bytes=_peak(fused, packed),
     )
 
 
@@ -129,26 +127,13 @@ def layer_names(graph: FloatGraph) -> tuple[str, ...]:
 
 
 def activation_bits(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> dict[str, int]:
-    """Return the bits that each value is stored in.
-
-    Values that must share their codes are one class: it has the most bits that any layer reads it
-    at, and 8 if it meets an Add or no layer reads it.
-    """
-    root = {name: name for name in graph.values}
-    for node in graph.nodes:
-        if _keeps_codes(node):
-            _join(root, (*node.inputs, node.output))
-    widest = dict.fromkeys(root, 0)
-    for node in graph.nodes:
-        top = _find(root, node.inputs[0])
-        match node:
-            case FloatConv2d() | FloatLinear():
-                widest[top] = max(widest[top], bits.get(node.name, AUXILIARY).a)
-            case Add():
-                widest[top] = 8
-            case _:
-                pass
-    return {name: widest[_find(root, name)] or 8 for name in root}
+    """Return the bits that each value of ``graph`` is stored in."""
+    return {
+        value: shared.bits
+        for shared in classes(graph, bits)
+        for group in shared.groups
+        for value in group
+    }
 
 
 def to_table(cost: NetworkCost) -> str:
@@ -200,17 +185,7 @@ def _layer(graph: FloatGraph, node: FloatNode, bits: Mapping[str, LayerBits]) ->
     outputs = math.prod(graph.values[node.output].shape)
     weights = math.prod(node.weight.shape)
     macs = outputs * weights // node.weight.shape[0]
-    return LayerCost(node.name, kind, macs, weights, bits.get(node.name, AUXILIARY), auxiliary)
-
-
-def _keeps_codes(node: FloatNode) -> bool:
-    match node:
-        case Activation():
-            return isinstance(node.function, Clamp)  # its producer's clip; others are lookups
-        case FloatConv2d() | FloatLinear() | AvgPool() | GlobalAvgPool() | Softmax():
-            return False
-        case _:
-            return True
+    return LayerCost(node.name, kind, macs, weights, layer_bits(node, bits), auxiliary)
 
 
 def _peak(graph: FloatGraph, sizes: Mapping[str, int]) -> int:
@@ -236,14 +211,3 @@ def _buffers(graph: FloatGraph) -> dict[str, str]:
         in_place = isinstance(node, (Activation, Reshape)) and len(graph.consumers(source)) == 1
         buffer[node.output] = buffer[source] if in_place else node.output
     return buffer
-
-
-def _join(root: dict[str, str], names: tuple[str, ...]) -> None:
-    for name in names:
-        root[_find(root, name)] = _find(root, names[0])
-
-
-def _find(root: Mapping[str, str], name: str) -> str:
-    while root[name] != name:
-        name = root[name]
-    return name

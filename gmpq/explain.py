@@ -56,7 +56,7 @@ def costs_of_policy(sources: Sources) -> str:
 
 
 def kernels_table(kernels: Sequence[Kernel], times: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Return the kernel of every layer as text, with its time in ``times`` and all refusals.
+    """Return the kernel of every layer as text, with its time in ``times``, and refusals by reason.
 
     ``times`` are rows of ``latency.json``.
     """
@@ -70,12 +70,23 @@ def kernels_table(kernels: Sequence[Kernel], times: Sequence[Mapping[str, Any]] 
         for found in kernels
     ]
     text = table.render(("layer", "kernel", "tvm ms", "onnxruntime ms"), rows)
-    refusals = [
-        f"{found.layer}: not {kernel}: {reason}"
-        for found in kernels
-        for kernel, reason in found.refusals.items()
+    return "\n".join([text, "", *_refusals(kernels)])
+
+
+def _refusals(kernels: Sequence[Kernel]) -> list[str]:
+    layers: dict[tuple[str, str], list[str]] = {}
+    for found in kernels:
+        for kernel, reason in found.refusals.items():
+            layers.setdefault((kernel, reason), []).append(found.layer)
+    return [
+        f"{kernel} refused {_some(names)}: it {reason}"
+        for (kernel, reason), names in layers.items()
     ]
-    return "\n".join([text, *([""] if refusals else []), *refusals])
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _open(sources: Sources) -> tuple[Policy, FloatGraph]:

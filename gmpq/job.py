@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gmpq import models, policy_io
 from gmpq.data import Images, Preprocessing, find_images
-from gmpq.errors import CalibrationError, PolicyError, WeightsError
+from gmpq.errors import CalibrationError, LoweringError, PolicyError, WeightsError
 from gmpq.ir import Shape
 from gmpq.models.imports import import_factory
 from gmpq.models.random import randomize
@@ -116,4 +116,9 @@ def _give_weights(network: Network, policy: Policy, sources: Sources) -> None:
         return
     _, channels, height, width = network.shape
     size = (channels, min(height, 64), min(width, 64))  # statistics need no more
-    randomize(network.module, int(seed[1] or 0), size)
+    try:
+        randomize(network.module, int(seed[1] or 0), size)
+    except RuntimeError as error:
+        raise LoweringError(
+            f"{network.name}: does not run on inputs of shape {list(network.shape)}: {error}"
+        ) from error

@@ -20,7 +20,6 @@ from gmpq.backends.ort.session import LEVELS, Level, Options, open_session
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm.target import Target
 from gmpq.errors import OutputError
-from gmpq.export.onnx import expose
 from gmpq.export.storage import WeightStorage
 from gmpq.ir import IntGraph
 from gmpq.latency import Contender
@@ -128,16 +127,10 @@ def _onnxruntime(
         if inexact or not integer:
             codes |= run_forced(graph, expected, level, programs.storage)
         if integer:
-            shipped = _ort_program(programs, level).tensors(sample)
+            program = OrtProgram.from_model(programs.model, graph, Options(level))
+            shipped = program.tensors(sample)
             codes |= {name: x for name, x in shipped.items() if name not in inexact}
         yield Trace(ORT, level.value, codes, EXACT if integer else FLOAT_KERNELS)
-
-
-def _ort_program(programs: Programs, level: Level) -> OrtProgram:
-    model, graph = programs.model, programs.graph
-    shipped = open_session(model, Options(level))
-    exposed = open_session(expose(model, graph), Options(level))
-    return OrtProgram(shipped, exposed, parity.codes_of(graph))
 
 
 def _step_times(network: Network, inputs: list[Tensor], runs: int) -> dict[str, list[float]]:

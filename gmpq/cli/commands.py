@@ -51,7 +51,12 @@ def group() -> None:
     "--weight-observer", default="mse", show_default=True, help="How weight scales are chosen."
 )
 @click.option("--equalize", is_flag=True, help="Equalize ranges across layers first.")
-@click.option("--bias-correct", is_flag=True, help="Correct biases on the calibration data.")
+@click.option(
+    "--bias-correct/--no-bias-correct",
+    default=True,
+    show_default=True,
+    help="Correct biases on the calibration data.",
+)
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
 @click.option(
     "--weight-storage",

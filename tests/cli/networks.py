@@ -1,0 +1,35 @@
+"""Small networks that the command line's tests import by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+SHAPE = (1, 3, 16, 16)
+
+
+def small() -> nn.Module:
+    """Two convolutions with a residual sum, pooled into ten classes; always the same weights."""
+    torch.manual_seed(0)
+    return Small()
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.body = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        stem = torch.relu(self.stem(x))
+        body = torch.relu(self.body(stem) + stem)
+        result: torch.Tensor = self.head(body.mean((2, 3)))
+        return result
+
+
+class Strange(Small):
+    """Has an operator that has no integer meaning."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(torch.sin(x))
