@@ -22,7 +22,16 @@ class Permuted:
     axes: tuple[int, ...]
 
 
-Operand: TypeAlias = str | torch.Tensor | Permuted  # a value's name, a constant, a pending view
+@dataclass(frozen=True, slots=True)
+class Shuffled:
+    """A vector per sample whose elements are read in ``order``: a linear layer can absorb it."""
+
+    value: str
+    order: tuple[int, ...]
+
+
+# A value's name, a constant, or a view that no node stands for yet.
+Operand: TypeAlias = str | torch.Tensor | Permuted | Shuffled
 Argument: TypeAlias = object
 
 
@@ -102,6 +111,8 @@ class Call:
                 raise self.refuse(
                     f"reads axes in the order {axes}: only permutations that cancel out fold away"
                 )
+            case Shuffled():
+                raise self.refuse("reads a flattened permutation: only a linear layer can")
             case _:
                 raise self.refuse(
                     "works with a constant: move it into a layer's weight or bias, or a batch norm"

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmpq.ir import FloatConv2d, FloatLinear, Padding, Window
-from gmpq.lower.call import Call, Operand, as_array
+from gmpq.lower.call import Call, Operand, Shuffled, as_array
 
 
 def conv2d(call: Call) -> Operand:
@@ -45,12 +45,17 @@ def _convolve(call: Call, padding: Padding) -> str:
 
 
 def linear(call: Call) -> Operand:
-    """Lower a fully connected layer."""
-    shape = call.input_shape()
+    """Lower a fully connected layer; its columns take the order that the input is read in."""
+    weight = as_array(call.constant("weight"))
+    operand = call.arguments["input"]
+    if isinstance(operand, Shuffled):
+        source = operand.value
+        weight = np.ascontiguousarray(weight[:, np.argsort(operand.order)])
+    else:
+        source = call.value("input")
+    shape = call.builder.values[source].shape
     if len(shape) != 2:
         raise call.refuse(f"needs an input [N, F], got shape {shape}: flatten it before the layer")
-    source = call.value("input")
-    weight = as_array(call.constant("weight"))
     bias = _bias(call, weight.shape[0])
     return call.builder.emit(
         call.layer,

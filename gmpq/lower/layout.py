@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 
 from gmpq.ir import Pad, Padding, Reshape, Upsample
-from gmpq.lower.call import Call, Operand, Permuted
+from gmpq.lower.call import Call, Operand, Permuted, Shuffled
 
 
 def identity(call: Call) -> Operand:
     """Lower an operator that changes nothing in evaluation: clone, detach, dropout."""
     operand = call.arguments["input"]
-    return operand if isinstance(operand, Permuted) else call.value("input")
+    return operand if isinstance(operand, Permuted | Shuffled) else call.value("input")
 
 
 def copy_to(call: Call) -> Operand:
@@ -23,10 +26,21 @@ def copy_to(call: Call) -> Operand:
 
 def reshape(call: Call) -> Operand:
     """Lower a view, flatten, squeeze or unsqueeze: whatever keeps the elements' order."""
+    operand = call.arguments["input"]
+    if isinstance(operand, Permuted) and operand.axes[0] == 0 and len(call.shape) == 2:
+        return _flatten(call, operand)
     source, shape = call.value("input"), call.input_shape()
     if call.shape[:1] != shape[:1]:
         raise call.refuse(f"takes {shape} to {call.shape}: the first axis, the batch, must stay")
     return call.emit(lambda name, output: Reshape(name, (source,), output))
+
+
+def _flatten(call: Call, permuted: Permuted) -> Operand:
+    """Return a permuted image as a vector [N, F] of its elements in memory, read in an order."""
+    shape = call.builder.values[permuted.value].shape
+    positions = np.arange(math.prod(shape[1:])).reshape(1, *shape[1:])
+    order = positions.transpose(permuted.axes).ravel()
+    return Shuffled(call.reshaped(permuted.value, call.shape), tuple(order.tolist()))
 
 
 def select(call: Call) -> Operand:

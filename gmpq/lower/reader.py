@@ -13,7 +13,7 @@ from torch.fx import Node
 
 from gmpq.errors import LoweringError
 from gmpq.ir import FloatGraph, Graph, Shape, Value
-from gmpq.lower.call import Argument, Builder, Call, Operand, refusal
+from gmpq.lower.call import Argument, Builder, Call, Operand, Permuted, Shuffled, refusal
 from gmpq.lower.table import CURES, RULES
 
 INPUT = "input"
@@ -70,6 +70,11 @@ class _Reader:
         match self.operands.get(node):
             case str(value) if value != INPUT:
                 return value
+            case Permuted() | Shuffled():
+                raise LoweringError(
+                    f"forward: output {node.name} returns its axes in another order: "
+                    "return the tensor as its layer computes it"
+                )
             case _:
                 raise LoweringError(
                     f"forward: output {node.name} is not computed by a layer from the input"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import io
+import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from gmpq.errors import LoweringError
 from gmpq.ir import Shape
@@ -33,20 +37,39 @@ def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
     makes ``relu_`` and ``+=`` functional, with every alias of what they change renamed.
 
     Raises:
-        LoweringError: ``torch.export`` or the module's own forward fails on ``shape``.
+        LoweringError: the module takes several inputs, branches on values, or fails on ``shape``.
     """
+    _check_inputs(module)
     example = (torch.zeros(shape),)
-    with _evaluation(module), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns about its own internals
+    with _evaluation(module), torch.no_grad(), _quiet():
         try:
             program: ExportedProgram = torch.export.export(module, example, strict=False)
             functional: ExportedProgram = program.run_decompositions({})
+        except GuardOnDataDependentSymNode as error:
+            raise LoweringError(
+                f"{type(module).__name__}: its forward branches on the values of its input: "
+                "it must take the same way for every input"
+            ) from error
         except FORWARD_ERRORS as error:
             raise LoweringError(
                 f"{type(module).__name__}: torch.export fails on one input of shape {shape}: "
                 f"{_first_line(error)}"
             ) from error
     return functional
+
+
+def _check_inputs(module: nn.Module) -> None:
+    required = [
+        parameter.name
+        for parameter in inspect.signature(module.forward).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(required) > 1:
+        raise LoweringError(
+            f"{type(module).__name__}: its forward takes {len(required)} inputs "
+            f"({', '.join(required)}): only networks of one input are supported"
+        )
 
 
 @contextmanager
@@ -58,6 +81,19 @@ def _evaluation(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from printing its own view of an error, or of itself, beside our one line."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _first_line(error: BaseException) -> str:

@@ -27,7 +27,8 @@ def fold_batch_norm(graph: FloatGraph) -> FloatGraph:
     and y is read in the place of z. Reshapes that keep the channels may stand between the two.
     Batch norms after anything else stay auxiliary convolutions.
     """
-    for norm in graph.nodes:
+    for node in graph.nodes:
+        norm = graph.producer(node.output)  # as the folds before it have left it
         if isinstance(norm, FloatConv2d) and norm.auxiliary:
             layer = _layer_before(graph, norm)
             if layer is not None:
@@ -47,7 +48,7 @@ def _layer_before(graph: FloatGraph, norm: FloatConv2d) -> Layer | None:
     writers: dict[str, FloatNode] = {node.output: node for node in graph.nodes}
     readers = Counter(name for node in graph.nodes for name in node.inputs)
     readers.update(graph.outputs)
-    value = writers[norm.output].inputs[0]
+    value = norm.inputs[0]
     while readers[value] == 1:
         match writers.get(value):
             case FloatConv2d() | FloatLinear() as layer if len(layer.bias) == len(norm.bias):
