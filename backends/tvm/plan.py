@@ -50,8 +50,9 @@ def plan(graph: IntGraph, target: Target) -> Plan:
 
 
 def _step(site: Site) -> Step:
-    refusals = {family.name: family.refuses(site) for family in KERNELS}
-    family = next(f for f in KERNELS if refusals[f.name] is None)
+    families = [family for family in KERNELS if isinstance(site.node, family.nodes)]
+    refusals = {family.name: family.refuses(site) for family in families}
+    family = next(f for f in families if refusals[f.name] is None)
     reasons = {name: reason for name, reason in refusals.items() if reason is not None}
     return Step(site.node.name, site.output.value.name, family.name, _calls(site, family), reasons)
 

@@ -58,8 +58,7 @@ def refuses(site: Site) -> str | None:
     """Return why the tile unit cannot compute the site, or is the slower choice."""
     if "amx-int8" not in site.target.features:
         return "needs AMX"
-    if not isinstance(site.node, Conv2d):
-        return "computes convolutions only"
+    assert isinstance(site.node, Conv2d)
     if site.node.groups > 1:
         return "needs one group"
     y = site.output.codes
@@ -82,7 +81,7 @@ def build(site: Site) -> Call:
     return Call(function, (x.value.name,), constants, y.value.name)
 
 
-FAMILY = Family("amx", refuses, build)
+FAMILY = Family("amx", (Conv2d,), build, refuses)
 
 
 # --- the code ------------------------------------------------------------------------------------

@@ -56,13 +56,18 @@ class Call:
     output: str
 
 
+def never(_site: Site) -> None:
+    """Refuse no site."""
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """A way to compute some kinds of nodes.
 
-    ``refuses`` returns why the family cannot compute a site, or None. ``build`` returns the call.
+    ``refuses`` returns why the family cannot compute a site with such a node, or None.
     """
 
     name: str
-    refuses: Callable[[Site], str | None]
+    nodes: tuple[type[Node], ...]
     build: Callable[[Site], Call]
+    refuses: Callable[[Site], str | None] = never

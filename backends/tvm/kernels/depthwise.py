@@ -37,8 +37,7 @@ from gmpq.ir import Conv2d, QParams, Window
 def refuses(site: Site) -> str | None:
     """Return why the site is no depthwise convolution with one output per channel."""
     node = site.node
-    if not isinstance(node, Conv2d):
-        return "computes convolutions only"
+    assert isinstance(node, Conv2d)
     channels = site.inputs[0].codes.channels
     if node.groups == channels == site.output.codes.channels and channels > 1:
         return None
@@ -61,7 +60,7 @@ def build(site: Site) -> Call:
     return Call(function, (x.value.name,), constants, y.value.name)
 
 
-FAMILY = Family("depthwise", refuses, build)
+FAMILY = Family("depthwise", (Conv2d,), build, refuses)
 
 
 def kernel(x: Layout, y: Layout, window: Window, q: QParams, target: Target) -> PrimFunc:

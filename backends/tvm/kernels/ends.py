@@ -47,21 +47,9 @@ def build_softmax(site: Site) -> Call:
     return Call(_softmax(x.value.shape), (x.value.name,), (), site.output.value.name)
 
 
-def _refuses_quantize(site: Site) -> str | None:
-    return None if isinstance(site.node, Quantize) else "quantizes only"
-
-
-def _refuses_dequantize(site: Site) -> str | None:
-    return None if isinstance(site.node, Dequantize) else "dequantizes only"
-
-
-def _refuses_softmax(site: Site) -> str | None:
-    return None if isinstance(site.node, Softmax) else "computes a softmax only"
-
-
-QUANTIZE = Family("quantize", _refuses_quantize, build_quantize)
-DEQUANTIZE = Family("dequantize", _refuses_dequantize, build_dequantize)
-SOFTMAX = Family("softmax", _refuses_softmax, build_softmax)
+QUANTIZE = Family("quantize", (Quantize,), build_quantize)
+DEQUANTIZE = Family("dequantize", (Dequantize,), build_dequantize)
+SOFTMAX = Family("softmax", (Softmax,), build_softmax)
 
 
 def halo_call(tensor: Tensor) -> Call | None:

@@ -46,16 +46,8 @@ def _table(site: Site) -> Codes:
     return quantize(real, qy.scale, qy.zero_point, qy.low, qy.high)
 
 
-def _refuses_add(site: Site) -> str | None:
-    return None if isinstance(site.node, Add) else "adds only"
-
-
-def _refuses_table(site: Site) -> str | None:
-    return None if isinstance(site.node, Lookup | Requantize) else "maps codes through a table only"
-
-
-ADD = Family("add", _refuses_add, build_add)
-TABLE = Family("table", _refuses_table, build_table)
+ADD = Family("add", (Add,), build_add)
+TABLE = Family("table", (Lookup, Requantize), build_table)
 
 
 def _add(a: Layout, b: Layout, y: Layout, qa: QParams, qb: QParams, qy: QParams) -> PrimFunc:

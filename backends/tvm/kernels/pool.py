@@ -52,16 +52,8 @@ def build_average(site: Site) -> Call:
     return Call(function, (x.value.name,), (np.ascontiguousarray(factor),), y.value.name)
 
 
-def _refuses_max(site: Site) -> str | None:
-    return None if isinstance(site.node, MaxPool) else "takes maxima only"
-
-
-def _refuses_average(site: Site) -> str | None:
-    return None if isinstance(site.node, AvgPool | GlobalAvgPool) else "takes means only"
-
-
-MAX = Family("max-pool", _refuses_max, build_max)
-AVERAGE = Family("average-pool", _refuses_average, build_average)
+MAX = Family("max-pool", (MaxPool,), build_max)
+AVERAGE = Family("average-pool", (AvgPool, GlobalAvgPool), build_average)
 
 
 @dataclass(frozen=True, slots=True)

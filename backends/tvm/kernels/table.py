@@ -1,4 +1,4 @@
-"""All kernel families, in the order in which they are asked."""
+"""All kernel families; the first that does not refuse a node computes it."""
 
 from __future__ import annotations
 
