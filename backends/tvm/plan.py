@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gmpq.backends.tvm.kernels.base import Call, Family, Site, Tensor
+from gmpq.backends.tvm.kernels.base import Call, Site, Tensor
 from gmpq.backends.tvm.kernels.ends import halo_call
 from gmpq.backends.tvm.kernels.table import KERNELS
 from gmpq.backends.tvm.layout import layouts
@@ -18,11 +18,12 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One node: its kernel's name, the calls that compute it, and why other kernels did not."""
+    """One node: its kernel, the calls that compute it, and why other kernels could not."""
 
     node: str
     output: str
     kernel: str
+    configuration: str
     calls: tuple[Call, ...]
     refusals: Mapping[str, str]  # kernel family -> reason
 
@@ -52,14 +53,22 @@ def plan(graph: IntGraph, target: Target) -> Plan:
 def _step(site: Site) -> Step:
     families = [family for family in KERNELS if isinstance(site.node, family.nodes)]
     refusals = {family.name: family.refuses(site) for family in families}
-    family = next(f for f in families if refusals[f.name] is None)
-    reasons = {name: reason for name, reason in refusals.items() if reason is not None}
-    return Step(site.node.name, site.output.value.name, family.name, _calls(site, family), reasons)
-
-
-def _calls(site: Site, family: Family) -> tuple[Call, ...]:
+    candidates = [
+        (family, candidate)
+        for family in families
+        if refusals[family.name] is None
+        for candidate in family.candidates(site)
+    ]
+    family, chosen = min(candidates, key=lambda pair: pair[1].cycles)
     halo = None if site.output.layout is None else halo_call(site.output)
-    return (*([halo] if halo else []), family.build(site))
+    return Step(
+        site.node.name,
+        site.output.value.name,
+        family.name,
+        chosen.configuration,
+        (*([halo] if halo else []), chosen.build()),
+        {name: reason for name, reason in refusals.items() if reason is not None},
+    )
 
 
 def _lives(graph: IntGraph, tensors: Mapping[str, Tensor]) -> dict[str, Life]:

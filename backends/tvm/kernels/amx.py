@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -27,13 +28,13 @@ from gmpq.backends.tvm.kernels.amx_tile import (
     DEPTH,
     Blocking,
     Shape,
-    choose,
+    best_blockings,
     extent_of,
     groups_of,
     pack,
     pitch_of,
 )
-from gmpq.backends.tvm.kernels.base import Array, Call, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.direct import start_and_factor
 from gmpq.backends.tvm.layout import GROUP, VECTOR
 from gmpq.backends.tvm.script import (
@@ -51,6 +52,7 @@ from gmpq.backends.tvm.script import (
 )
 from gmpq.ir import Conv2d, QParams
 
+MOST_BLOCKINGS = 8
 FEWEST_PIXELS = 4  # below, the tile unit idles and direct kernels are faster
 
 
@@ -67,12 +69,20 @@ def refuses(site: Site) -> str | None:
     return None
 
 
-def build(site: Site) -> Call:
-    """Return the call with the blocking of the fewest predicted cycles."""
+def candidates(site: Site) -> tuple[Candidate, ...]:
+    """Return the blockings of the fewest predicted cycles."""
+    assert isinstance(site.node, Conv2d)
+    shape = Shape(site.node.window, site.inputs[0].codes, site.output.codes)
+    return tuple(
+        Candidate(str(blocking), cycles, partial(build, site, shape, blocking))
+        for blocking, cycles in best_blockings(shape, site.target.cache_bytes, MOST_BLOCKINGS)
+    )
+
+
+def build(site: Site, shape: Shape, blocking: Blocking) -> Call:
+    """Return the call of one blocking."""
     (x,), node, y = site.inputs, site.node, site.output
     assert isinstance(node, Conv2d)
-    shape = Shape(node.window, x.codes, y.codes)
-    blocking = choose(shape, site.target.cache_bytes)
     start, factor = start_and_factor(node.weight, x.q, y.q)
     padding = (0, shape.vectors * VECTOR - y.codes.channels)
     packed = pack(node.weight.codes, shape, blocking)
@@ -81,7 +91,7 @@ def build(site: Site) -> Call:
     return Call(function, (x.value.name,), constants, y.value.name)
 
 
-FAMILY = Family("amx", (Conv2d,), build, refuses)
+FAMILY = Family("amx", (Conv2d,), candidates, refuses)
 
 
 # --- the code ------------------------------------------------------------------------------------

@@ -61,14 +61,19 @@ class Blocking:
     vectors: int  # of outputs at once
     blocks_outside: bool
 
+    def __str__(self) -> str:
+        order = "blocks" if self.blocks_outside else "pixels"
+        shape = f"{self.tiles}x{self.pixels} pixels x {self.vectors} vectors"
+        return f"{'flat ' if self.flat else ''}{shape}, {order} outside"
+
     @property
     def registers(self) -> int:
         """Tile registers: accumulators, input, weights."""
         return self.tiles * self.vectors + self.tiles + self.vectors
 
 
-def choose(shape: Shape, cache_bytes: int) -> Blocking:
-    """Return the blocking with the fewest predicted cycles."""
+def best_blockings(shape: Shape, cache_bytes: int, most: int) -> list[tuple[Blocking, float]]:
+    """Return the blockings with the fewest predicted cycles, best first."""
     candidates = [
         Blocking(flat, pixels, tiles, vectors, _blocks_outside(shape, cache_bytes))
         for flat in ((False, True) if shape.window.stride == (1, 1) else (False,))
@@ -76,8 +81,8 @@ def choose(shape: Shape, cache_bytes: int) -> Blocking:
         for tiles, vectors in ((2, 2), (1, 2), (2, 1), (3, 1), (1, 3), (1, 1))
         if vectors <= shape.vectors
     ]
-    fitting = [b for b in candidates if b.registers <= TILES]
-    return min(fitting, key=lambda b: _cycles(shape, b))
+    timed = [(b, _cycles(shape, b)) for b in candidates if b.registers <= TILES]
+    return sorted(timed, key=lambda pair: pair[1])[:most]
 
 
 def extent_of(shape: Shape, flat: bool) -> int:
@@ -98,7 +103,9 @@ def _cycles(shape: Shape, b: Blocking) -> float:
     products = b.tiles * b.vectors * b.pixels
     step = max(products, LATENCY, LOAD * (b.tiles + b.vectors))
     finish = products * (FINISH + b.flat)
-    return groups * blocks * (len(shape.runs) * shape.steps * step + finish + LATENCY)
+    return (
+        shape.x.batch * groups * blocks * (len(shape.runs) * shape.steps * step + finish + LATENCY)
+    )
 
 
 def _blocks_outside(shape: Shape, cache_bytes: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
@@ -61,13 +62,28 @@ def never(_site: Site) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """One configuration of a kernel at a site: its name, predicted cycles, and the call."""
+
+    configuration: str
+    cycles: float
+    build: Callable[[], Call]
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """A way to compute some kinds of nodes.
 
-    ``refuses`` returns why the family cannot compute a site with such a node, or None.
+    ``refuses`` returns why the family cannot compute a site with such a node, or None; then
+    ``candidates`` returns the configurations worth trying, the best predicted one first.
     """
 
     name: str
     nodes: tuple[type[Node], ...]
-    build: Callable[[Site], Call]
+    candidates: Callable[[Site], tuple[Candidate, ...]]
     refuses: Callable[[Site], str | None] = never
+
+
+def only(build: Callable[[Site], Call]) -> Callable[[Site], tuple[Candidate, ...]]:
+    """Return the candidates of a family that has one configuration and no competitor."""
+    return lambda site: (Candidate("", 0.0, partial(build, site)),)

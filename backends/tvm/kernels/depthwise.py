@@ -7,13 +7,14 @@ The accumulator starts at ``bias - z * sum of w``, as in ``direct``.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Family, Site
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.direct import start_and_factor
 from gmpq.backends.tvm.layout import VECTOR, Layout
 from gmpq.backends.tvm.script import (
@@ -60,7 +61,16 @@ def build(site: Site) -> Call:
     return Call(function, (x.value.name,), constants, y.value.name)
 
 
-FAMILY = Family("depthwise", (Conv2d,), build, refuses)
+def candidates(site: Site) -> tuple[Candidate, ...]:
+    """Return the one configuration; per output and tap, two loads and a product of 16 channels."""
+    y, node = site.output.codes, site.node
+    assert isinstance(node, Conv2d)
+    vectors = y.batch * y.height * y.width * y.stored // VECTOR
+    cycles = vectors * (node.window.kernel[0] * node.window.kernel[1] * 1.5 + 5)
+    return (Candidate("", cycles, partial(build, site)),)
+
+
+FAMILY = Family("depthwise", (Conv2d,), candidates, refuses)
 
 
 def kernel(x: Layout, y: Layout, window: Window, q: QParams, target: Target) -> PrimFunc:

@@ -19,6 +19,7 @@ where a channel belongs to another group.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -27,8 +28,8 @@ from tvm.tirx import PrimFunc
 
 from gmpq import numerics
 from gmpq.backends.tvm.dot import Dot, best_dot
-from gmpq.backends.tvm.kernels.base import Array, Call, Family, Site
-from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, blocked, choose_tile, shape_of
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
 from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import (
     Buffer,
@@ -44,14 +45,23 @@ from gmpq.backends.tvm.script import (
 )
 from gmpq.ir import Conv2d, Linear, QParams, QWeight
 
+MOST_TILES = 8
 
-def build(site: Site) -> Call:
-    """Return the call with the tile that needs the fewest instructions."""
-    node = site.node
+
+def candidates(site: Site) -> tuple[Candidate, ...]:
+    """Return the tiles of the fewest predicted cycles."""
+    node, q = site.node, site.inputs[0].q
     assert isinstance(node, Conv2d | Linear)
-    dot = best_dot(site.target, site.inputs[0].q.high, node.weight.codes)
+    dot = best_dot(site.target, max(q.high, q.zero_point), node.weight.codes)
     shape = shape_of(site, dot)
-    tile = choose_tile(shape, dot, site)
+    return tuple(
+        Candidate(str(tile), cycles, partial(build, site, shape, dot, tile))
+        for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES)
+    )
+
+
+def build(site: Site, shape: Shape, dot: Dot, tile: Tile) -> Call:
+    """Return the call of one tile."""
     return Call(
         kernel(shape, dot, tile, site.output.q),
         (site.inputs[0].value.name,),
@@ -60,7 +70,7 @@ def build(site: Site) -> Call:
     )
 
 
-FAMILY = Family("direct", (Conv2d, Linear), build)
+FAMILY = Family("direct", (Conv2d, Linear), candidates)
 
 
 # --- the code ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from gmpq.backends.tvm.dot import Dot
 from gmpq.backends.tvm.kernels.base import Array, Site
 from gmpq.backends.tvm.layout import GROUP, Layout
 from gmpq.backends.tvm.script import Expr
+from gmpq.backends.tvm.target import Target
 from gmpq.ir import Conv2d, Linear, Window
 
 
@@ -23,6 +24,10 @@ class Tile:
     columns: int
     vectors: int
     blocks_outside: bool  # walk all pixels for one block of channels, or the other way round
+
+    def __str__(self) -> str:
+        order = "blocks" if self.blocks_outside else "rows"
+        return f"{self.rows}x{self.columns} pixels x {self.vectors} vectors, {order} outside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +82,13 @@ def _depth(x: Layout, inputs: int, outputs: int, lanes: int) -> int:
     return min(max(-(-(end - start) // GROUP) for start, end in spans), x.stored // GROUP)
 
 
-def choose_tile(shape: Shape, dot: Dot, site: Site) -> Tile:
-    """Return the tile with the fewest predicted cycles that fits the registers."""
-    spare = site.target.registers - dot.vectors - 1 - (dot.vectors > 1)
+def best_tiles(shape: Shape, dot: Dot, target: Target, most: int) -> list[tuple[Tile, float]]:
+    """Return the tiles that fit the registers with the fewest predicted cycles, best first."""
+    spare = target.registers - dot.vectors - 1 - (dot.vectors > 1)
     grouped = shape.inputs_per_group < shape.x.channels
     widest = 1 if grouped else min(4, shape.vectors)
     tiles = [
-        Tile(rows, columns, vectors, _blocks_outside(shape, dot, rows, vectors, site))
+        Tile(rows, columns, vectors, _blocks_outside(shape, dot, rows, vectors, target))
         for rows, columns, vectors in product(
             range(1, min(4, shape.y.height) + 1),
             range(1, min(28, shape.y.width) + 1),
@@ -91,11 +96,12 @@ def choose_tile(shape: Shape, dot: Dot, site: Site) -> Tile:
         )
         if rows * columns * vectors + (vectors - 1) * dot.vectors <= spare
     ]
-    return min(tiles, key=lambda tile: _cycles(shape, dot, tile))
+    timed = [(tile, _cycles(shape, dot, tile)) for tile in tiles]
+    return sorted(timed, key=lambda pair: pair[1])[:most]
 
 
 def _cycles(shape: Shape, dot: Dot, tile: Tile) -> float:
-    """Return predicted cycles of one image: two multiplications or two loads a cycle."""
+    """Return predicted cycles: two multiplications or two loads a cycle."""
     pixels = tile.rows * tile.columns
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = -(-shape.vectors // tile.vectors)
@@ -103,16 +109,18 @@ def _cycles(shape: Shape, dot: Dot, tile: Tile) -> float:
     loads = pixels + tile.vectors * dot.vectors
     steps = shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
     finish = 5 * pixels * tile.vectors + 10
-    return tiles * blocks * (steps * (max(multiplications, loads) / 2 + 0.5) + finish)
+    return (
+        shape.x.batch * tiles * blocks * (steps * (max(multiplications, loads) / 2 + 0.5) + finish)
+    )
 
 
-def _blocks_outside(shape: Shape, dot: Dot, rows: int, vectors: int, site: Site) -> bool:
+def _blocks_outside(shape: Shape, dot: Dot, rows: int, vectors: int, target: Target) -> bool:
     """Tell which order reads fewer bytes: all weights per row, or all pixels per block."""
     taps = shape.window.kernel[0] * shape.window.kernel[1]
     item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
     weights = shape.vectors * taps * shape.depth * item
     image = shape.x.image
-    if weights < site.target.cache_bytes // 4:
+    if weights < target.cache_bytes // 4:
         return False
     row_tiles = -(-shape.y.height // rows)
     blocks = -(-shape.vectors // vectors)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Family, Site, Tensor
+from gmpq.backends.tvm.kernels.base import Call, Family, Site, Tensor, only
 from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout, spatial
 from gmpq.backends.tvm.script import (
     Buffer,
@@ -47,9 +47,9 @@ def build_softmax(site: Site) -> Call:
     return Call(_softmax(x.value.shape), (x.value.name,), (), site.output.value.name)
 
 
-QUANTIZE = Family("quantize", (Quantize,), build_quantize)
-DEQUANTIZE = Family("dequantize", (Dequantize,), build_dequantize)
-SOFTMAX = Family("softmax", (Softmax,), build_softmax)
+QUANTIZE = Family("quantize", (Quantize,), only(build_quantize))
+DEQUANTIZE = Family("dequantize", (Dequantize,), only(build_dequantize))
+SOFTMAX = Family("softmax", (Softmax,), only(build_softmax))
 
 
 def halo_call(tensor: Tensor) -> Call | None:

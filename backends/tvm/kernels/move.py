@@ -8,7 +8,7 @@ from typing import TypeAlias
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Family, Site
+from gmpq.backends.tvm.kernels.base import Call, Family, Site, only
 from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.script import Buffer, Expr, c_function, store, view
 from gmpq.ir import Concat, Pad, Padding, Reshape, Upsample
@@ -22,7 +22,7 @@ def build(site: Site) -> Call:
     return Call(_function(site), names, (), site.output.value.name)
 
 
-FAMILY = Family("move", (Concat, Pad, Reshape, Upsample), build)
+FAMILY = Family("move", (Concat, Pad, Reshape, Upsample), only(build))
 
 
 def _function(site: Site) -> PrimFunc:

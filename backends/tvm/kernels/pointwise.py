@@ -10,7 +10,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Family, Site
+from gmpq.backends.tvm.kernels.base import Call, Family, Site, only
 from gmpq.backends.tvm.layout import VECTOR, Layout
 from gmpq.backends.tvm.script import Expr, c_function, cast, load, splat, store, view
 from gmpq.ir import Add, Lookup, QParams, Requantize
@@ -46,8 +46,8 @@ def _table(site: Site) -> Codes:
     return quantize(real, qy.scale, qy.zero_point, qy.low, qy.high)
 
 
-ADD = Family("add", (Add,), build_add)
-TABLE = Family("table", (Lookup, Requantize), build_table)
+ADD = Family("add", (Add,), only(build_add))
+TABLE = Family("table", (Lookup, Requantize), only(build_table))
 
 
 def _add(a: Layout, b: Layout, y: Layout, qa: QParams, qb: QParams, qy: QParams) -> PrimFunc:

@@ -14,7 +14,7 @@ from tvm.tirx import PrimFunc
 
 from gmpq import numerics
 from gmpq.backends import reference
-from gmpq.backends.tvm.kernels.base import Call, Family, Site
+from gmpq.backends.tvm.kernels.base import Call, Family, Site, only
 from gmpq.backends.tvm.layout import VECTOR, Layout
 from gmpq.backends.tvm.script import (
     Expr,
@@ -52,8 +52,8 @@ def build_average(site: Site) -> Call:
     return Call(function, (x.value.name,), (np.ascontiguousarray(factor),), y.value.name)
 
 
-MAX = Family("max-pool", (MaxPool,), build_max)
-AVERAGE = Family("average-pool", (AvgPool, GlobalAvgPool), build_average)
+MAX = Family("max-pool", (MaxPool,), only(build_max))
+AVERAGE = Family("average-pool", (AvgPool, GlobalAvgPool), only(build_average))
 
 
 @dataclass(frozen=True, slots=True)
