@@ -144,8 +144,7 @@ class Call:
     def number(self, name: str) -> float:
         """Return the number given as argument ``name``."""
         value = self.arguments[name]
-        if not isinstance(value, int | float):
-            raise self.refuse(f"has {name}={value!r}: it must be a number")
+        assert isinstance(value, int | float), f"{self.operator}: {name}={value!r}"
         return float(value)
 
     def flag(self, name: str) -> bool:
@@ -157,19 +156,13 @@ class Call:
         value = self.arguments[name]
         items = value if isinstance(value, list | tuple) else [value]
         numbers = tuple(item for item in items if isinstance(item, int))
-        if len(numbers) != len(items):
-            raise self.refuse(f"has {name}={value!r}: it must be made of whole numbers")
+        assert len(numbers) == len(items), f"{self.operator}: {name}={value!r}"
         return numbers
 
     def pair(self, name: str) -> tuple[int, int]:
         """Return the argument ``name`` for rows and columns; a single number counts for both."""
-        match self.integers(name):
-            case (both,):
-                return both, both
-            case (rows, columns):
-                return rows, columns
-            case other:
-                raise self.refuse(f"has {name}={list(other)}: it must be one or two whole numbers")
+        numbers = self.integers(name)
+        return numbers[0], numbers[-1]
 
 
 def refusal(path: str, operator: str, reason: str) -> LoweringError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import logging
 import warnings
@@ -16,18 +15,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from gmpq.errors import LoweringError
 from gmpq.ir import Shape
-
-# What a forward function written by a user raises, and what torch.export adds (all RuntimeErrors).
-FORWARD_ERRORS = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
-    ImportError,
-)
+from gmpq.models.imports import USER_CODE_ERRORS, first_line, required_inputs
 
 
 def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
@@ -39,6 +27,8 @@ def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
     Raises:
         LoweringError: the module takes several inputs, branches on values, or fails on ``shape``.
     """
+    if len(shape) not in (2, 4) or min(shape) < 1:
+        raise LoweringError(f"input shape {list(shape)}: expected [N, C, H, W] or [N, F]")
     _check_inputs(module)
     example = (torch.zeros(shape),)
     with _evaluation(module), torch.no_grad(), _quiet():
@@ -50,21 +40,16 @@ def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
                 f"{type(module).__name__}: its forward branches on the values of its input: "
                 "it must take the same way for every input"
             ) from error
-        except FORWARD_ERRORS as error:
+        except USER_CODE_ERRORS as error:
             raise LoweringError(
                 f"{type(module).__name__}: torch.export fails on one input of shape {shape}: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
     return functional
 
 
 def _check_inputs(module: nn.Module) -> None:
-    required = [
-        parameter.name
-        for parameter in inspect.signature(module.forward).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
+    required = required_inputs(module.forward)
     if len(required) > 1:
         raise LoweringError(
             f"{type(module).__name__}: its forward takes {len(required)} inputs "
@@ -94,8 +79,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

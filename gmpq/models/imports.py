@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,25 @@ from types import ModuleType
 from torch import nn
 
 from gmpq.errors import LoweringError, closest
+
+# What code written by a user may raise when it is run here.
+USER_CODE_ERRORS = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    NameError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    ImportError,
+    OSError,
+)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what ``error`` says, or its kind if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def import_factory(text: str) -> nn.Module:
@@ -22,7 +42,7 @@ def import_factory(text: str) -> nn.Module:
 
     Raises:
         LoweringError: ``text`` is not of that form, the module or the factory is missing, or the
-            factory needs arguments or returns something else than a module.
+            factory needs arguments, fails or returns something else than a module.
     """
     module_name, colon, factory_name = text.partition(":")
     if not colon or not all(part.isidentifier() for part in module_name.split(".")):
@@ -47,8 +67,10 @@ def _import(text: str, name: str) -> ModuleType:
             else "install it"
         )
         raise LoweringError(f"{text}: there is no module {error.name!r}: {cure}") from error
-    except (ImportError, SyntaxError) as error:
-        raise LoweringError(f"{text}: module {name} cannot be imported: {error}") from error
+    except (SyntaxError, *USER_CODE_ERRORS) as error:
+        raise LoweringError(
+            f"{text}: module {name} cannot be imported: {first_line(error)}"
+        ) from error
 
 
 def _call(text: str, factory: object) -> nn.Module:
@@ -56,13 +78,28 @@ def _call(text: str, factory: object) -> nn.Module:
         return factory
     if not callable(factory):
         raise LoweringError(f"{text}: is {type(factory).__name__}, not a function or class")
+    required = required_inputs(factory)
+    if required:
+        raise LoweringError(f"{text}: needs arguments ({', '.join(required)}): it must need none")
     try:
         network = factory()
-    except TypeError as error:
-        raise LoweringError(f"{text}: cannot be called without arguments: {error}") from error
+    except USER_CODE_ERRORS as error:
+        raise LoweringError(
+            f"{text}: fails: {type(error).__name__}: {first_line(error)}"
+        ) from error
     if not isinstance(network, nn.Module):
         raise LoweringError(f"{text}: returned {type(network).__name__}, not a torch.nn.Module")
     return network
+
+
+def required_inputs(function: Callable[..., object]) -> list[str]:
+    """Return the names of the arguments that ``function`` cannot be called without."""
+    return [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
 
 
 @contextmanager

@@ -176,6 +176,11 @@ def test_networks_that_cannot_be_traced(
     assert (captured.out, captured.err) == ("", "")  # torch's own report would bury the one line
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 8), (0, 3, 8, 8), (1, 3, -8, 8), ()], ids=str)
+def test_shapes_that_no_network_reads(shape: tuple[int, ...]) -> None:
+    assert "expected [N, C, H, W] or [N, F]" in refusal(nn.ReLU(), shape)
+
+
 def test_a_weight_that_is_not_finite() -> None:
     layer = nn.Conv2d(4, 4, 1)
     nn.init.constant_(layer.weight, float("nan"))

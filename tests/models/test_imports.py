@@ -17,6 +17,7 @@ from torch import nn
 def build(): return nn.ReLU()
 def build_more(size): return nn.ReLU()
 def number(): return 3
+def fails(): return nn.Conv2d(3, 4, 3, groups=2)
 class Net(nn.Sequential): pass
 ready = nn.ReLU()
 three = 3
@@ -57,7 +58,10 @@ def test_factories(factory: str) -> None:
         pytest.param("usernets.broken:build", "cannot be imported: invalid syntax", id="syntax"),
         pytest.param("usernets.small:biuld", "no 'biuld' (did you mean build", id="typo"),
         pytest.param("usernets.small:three", "is int, not a function or class", id="no-callable"),
-        pytest.param("usernets.small:build_more", "cannot be called without arguments", id="needs"),
+        pytest.param(
+            "usernets.small:build_more", "needs arguments (size): it must need none", id="needs"
+        ),
+        pytest.param("usernets.small:fails", "fails: ValueError: in_channels must", id="fails"),
         pytest.param("usernets.small:number", "returned int, not a torch.nn.Module", id="returns"),
     ],
 )

@@ -11,7 +11,7 @@ from gmpq.models import find
 from gmpq.models.random import random_images, randomize
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "squeezenet1_1", "cifar_resnet20"])
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "cifar_resnet20"])
 def test_activations_are_well_scaled(name: str) -> None:
     arch = find(name)
     module = arch.build()
