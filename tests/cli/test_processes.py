@@ -1,0 +1,119 @@
+"""The commands as processes: exit codes, interruption, a full disk, and how fast they start."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Desk
+
+ROOT = Path(__file__).parents[2]
+COMPILE = (
+    *("compile", "policy.json", "--import", "tests.cli.networks:small"),
+    *("--calibration", "images.npy", "--no-bench", "--out", "out"),
+)
+
+
+def start(desk: Desk, *arguments: str, limit: int | None = None) -> subprocess.Popen[str]:
+    """Start ``gmpq`` in the desk's folder; no file may grow beyond ``limit`` bytes."""
+
+    def restrict() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "gmpq.cli", *arguments],
+        cwd=desk.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=restrict,
+    )
+
+
+def names(desk: Desk) -> set[str]:
+    return {path.name for path in desk.folder.iterdir()}
+
+
+def test_compile_then_verify(desk: Desk) -> None:
+    compiling = start(desk, *COMPILE)
+    out, err = compiling.communicate()
+    assert (compiling.returncode, err) == (0, "")
+    assert "tvm" in out
+    verifying = start(desk, "verify", "out")
+    out, err = verifying.communicate()
+    assert (verifying.returncode, err) == (0, "")
+    assert "DIFFERENT" not in out
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminate"]
+)
+def test_an_interrupted_compile_leaves_nothing(desk: Desk, number: int, code: int) -> None:
+    before = names(desk)
+    process = start(desk, *COMPILE)
+    while names(desk) == before:  # until its unfinished output appears
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.01)
+            pytest.fail(f"ended too early: {process.stderr}")
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert names(desk) == before
+
+
+@pytest.mark.parametrize("limit", [1_000, 30_000], ids=["first-file", "library"])
+def test_a_full_disk_leaves_nothing(desk: Desk, limit: int) -> None:
+    before = names(desk)
+    process = start(desk, *COMPILE, limit=limit)
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert names(desk) == before
+
+
+def modules_after(statement: str) -> set[str]:
+    """Return the top-level modules that Python holds after ``statement``."""
+    script = f"{statement}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import gmpq, gmpq.ir, gmpq.policy, gmpq.policy_io, gmpq.numerics, gmpq.backends.reference",
+        "import gmpq.cli",
+        "import gmpq.runtime",
+    ],
+    ids=["core", "cli", "runtime"],
+)
+def test_light_modules_import_nothing_heavy(statement: str) -> None:
+    heavy = {"torch", "onnx", "onnxruntime", "tvm", "PIL", "safetensors"}
+    assert modules_after(statement).isdisjoint(heavy)
+
+
+def test_the_bare_package_needs_no_dependency() -> None:
+    assert modules_after("import gmpq").isdisjoint({"numpy", "click", "torch"})
+
+
+def test_help_has_an_example(desk: Desk) -> None:
+    result = desk.gmpq("compile", "--help")
+    assert result.code == 0
+    assert "gmpq-compile examples/" in result.out
+    for command in ("verify", "bench", "explain"):
+        assert f"gmpq {command} " in desk.gmpq(command, "--help").out
+    assert desk.gmpq("--version").code == 0
+    assert desk.gmpq().code == 2
