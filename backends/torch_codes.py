@@ -14,7 +14,6 @@ from typing import assert_never
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from numpy.typing import NDArray
 
 from gmpq.backends.base import Tensor
 from gmpq.ir import (
@@ -66,24 +65,6 @@ class TorchCodes:
         for node in self.graph.nodes:
             found[node.output] = compute(self.graph, node, [found[name] for name in node.inputs])
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class TorchMachine:
-    """Runs single nodes on numpy arrays, for bias correction."""
-
-    def compute(self, graph: IntGraph, node: Node, inputs: list[Tensor]) -> Tensor:
-        """Return the output of ``node``, codes as uint8."""
-        output = compute(graph, node, [_codes(x) for x in inputs]).numpy()
-        return output if graph.values[node.output].q is None else output.astype(np.uint8)
-
-    def mean_accumulators(
-        self, graph: IntGraph, node: Conv2d | Linear, x: Tensor
-    ) -> NDArray[np.float64]:
-        """Return the mean accumulator of each output channel for codes ``x``, [O]."""
-        sums = accumulate(graph, node, _codes(x)).to(torch.float64)
-        means: NDArray[np.float64] = sums.transpose(0, 1).flatten(1).mean(dim=1).numpy()
-        return means
 
 
 def compute(graph: IntGraph, node: Node, inputs: list[torch.Tensor]) -> torch.Tensor:
@@ -181,10 +162,6 @@ def _look_up(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     by_channel = codes.transpose(0, 1).flatten(1)  # [C, N * ...]
     found = table.gather(1, by_channel).to(torch.float32)
     return found.reshape(codes.transpose(0, 1).shape).transpose(0, 1)
-
-
-def _codes(x: Tensor) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(x)).to(torch.float32)
 
 
 def _move(

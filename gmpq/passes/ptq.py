@@ -1,8 +1,8 @@
-"""Post-training quantization, the whole of it.
+"""Post-training quantization, the whole of it, in this order.
 
-network = equalize(network)                     # optional; before calibration: it moves ranges
-statistics = collect(network, batches)          # one sweep over the data
-graph = quantize_network(network, bits, statistics, options, correction)
+1. ``network = equalize(network)``: optional; before calibration, since it moves ranges.
+2. ``statistics = collect(network, batches)``: one sweep over the data.
+3. ``graph = quantize_network(network, bits, statistics, options)``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gmpq import spec
 from gmpq.calib.observers import Mse, Observer, Range
 from gmpq.calib.statistics import Statistics
 from gmpq.ir import FloatGraph, IntGraph
-from gmpq.passes.bias_correct import Correction, bias_correct, layer_means
+from gmpq.passes.bias_correct import bias_correct
 from gmpq.passes.quantize import quantize
 from gmpq.passes.weights import WeightObserver
 from gmpq.policy import LayerBits
@@ -26,6 +26,7 @@ class QuantizeOptions:
 
     observer: Observer = field(default_factory=Mse)  # of activations
     weight_observer: WeightObserver = WeightObserver.MSE
+    bias_correct: bool = True  # costs nothing, and gains most at few bits
 
 
 def quantize_network(
@@ -33,7 +34,6 @@ def quantize_network(
     bits: Mapping[str, LayerBits],
     statistics: Mapping[str, Statistics],
     options: QuantizeOptions,
-    correction: Correction | None = None,
 ) -> IntGraph:
     """Return the integer graph of ``graph``, legal by ``gmpq.spec``.
 
@@ -42,7 +42,6 @@ def quantize_network(
         bits: of every layer's weight and input, by node name.
         statistics: of every value of ``graph``, from ``gmpq.calib.collect``.
         options: how ranges and scales are chosen.
-        correction: the data of bias correction; None leaves the biases.
 
     Raises:
         PolicyError: if a layer has no bits.
@@ -55,7 +54,7 @@ def quantize_network(
         return options.observer.range(statistics[value], width)
 
     quantized = quantize(graph, bits, range_of, options.weight_observer)
-    if correction is not None:
-        quantized = bias_correct(quantized, layer_means(graph, statistics), correction)
+    if options.bias_correct:
+        quantized = bias_correct(quantized, graph, statistics)
     spec.check(quantized)
     return quantized
