@@ -91,8 +91,7 @@ class _Reader:
     def _item(self, node: Node) -> Operand:
         source, index = node.args
         assert isinstance(source, Node)
-        if index != 0:
-            raise refusal(_path(source), _operator(source), f"has no output {index} here")
+        assert index == 0, f"{_operator(source)}: only batch norms have several outputs here"
         return self.operands[source]
 
     def _lower(self, node: Node) -> Operand:
