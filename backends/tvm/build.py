@@ -16,7 +16,7 @@ from gmpq.backends.tvm.emit import emit
 from gmpq.backends.tvm.header import private_header, public_header
 from gmpq.backends.tvm.kernels.base import Tensor
 from gmpq.backends.tvm.memory import SLACK
-from gmpq.backends.tvm.plan import Plan, plan
+from gmpq.backends.tvm.plan import Chooser, Plan, cheapest, plan
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.toolchain import link
 from gmpq.ir import IntGraph
@@ -45,13 +45,13 @@ class Build:
     program: Mapping[str, Any]
 
 
-def build(graph: IntGraph, target: Target, directory: Path) -> Build:
+def build(graph: IntGraph, target: Target, directory: Path, choose: Chooser = cheapest) -> Build:
     """Write ``model.so``, ``params.bin`` and ``model.h`` into ``directory``.
 
     Raises:
         TargetError: The target's C compiler is missing or cannot link.
     """
-    planned = plan(graph, target)
+    planned = plan(graph, target, choose)
     emitted = emit(graph, planned)
     header = public_header(graph, planned, len(emitted.params))
     (directory / PARAMS).write_bytes(emitted.params)

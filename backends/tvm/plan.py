@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from gmpq.backends.tvm.kernels.base import Call, Site, Tensor
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site, Tensor
 from gmpq.backends.tvm.kernels.ends import halo_call
 from gmpq.backends.tvm.kernels.table import KERNELS
 from gmpq.backends.tvm.layout import layouts
@@ -37,29 +38,39 @@ class Plan:
     memory: MemoryPlan
 
 
-def plan(graph: IntGraph, target: Target) -> Plan:
-    """Return the steps that compute ``graph`` on ``target``."""
+Choice: TypeAlias = tuple[Family, Candidate]
+Chooser: TypeAlias = Callable[[Site, Sequence[Choice]], Choice]
+
+
+def cheapest(_site: Site, choices: Sequence[Choice]) -> Choice:
+    """Return the choice of the fewest predicted cycles."""
+    return min(choices, key=lambda choice: choice[1].cycles)
+
+
+def plan(graph: IntGraph, target: Target, choose: Chooser = cheapest) -> Plan:
+    """Return the steps that compute ``graph`` by the kernels that ``choose`` takes."""
     placed = layouts(graph)
     tensors = {name: Tensor(value, placed.get(name)) for name, value in graph.values.items()}
     steps = tuple(
         _step(
-            Site(node, tuple(tensors[name] for name in node.inputs), tensors[node.output], target)
+            Site(node, tuple(tensors[name] for name in node.inputs), tensors[node.output], target),
+            choose,
         )
         for node in graph.nodes
     )
     return Plan(steps, tensors, place(_lives(graph, tensors)))
 
 
-def _step(site: Site) -> Step:
+def _step(site: Site, choose: Chooser) -> Step:
     families = [family for family in KERNELS if isinstance(site.node, family.nodes)]
     refusals = {family.name: family.refuses(site) for family in families}
-    candidates = [
+    choices = [
         (family, candidate)
         for family in families
         if refusals[family.name] is None
         for candidate in family.candidates(site)
     ]
-    family, chosen = min(candidates, key=lambda pair: pair[1].cycles)
+    family, chosen = choose(site, choices)
     halo = None if site.output.layout is None else halo_call(site.output)
     return Step(
         site.node.name,

@@ -29,14 +29,15 @@ from gmpq.backends.tvm.kernels.amx_tile import (
     Blocking,
     Shape,
     best_blockings,
+    configuration,
     extent_of,
     groups_of,
     pack,
     pitch_of,
 )
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.direct import start_and_factor
-from gmpq.backends.tvm.layout import GROUP, VECTOR
+from gmpq.backends.tvm.layout import VECTOR
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
@@ -86,7 +87,7 @@ def build(site: Site, shape: Shape, blocking: Blocking) -> Call:
     start, factor = start_and_factor(node.weight, x.q, y.q)
     padding = (0, shape.vectors * VECTOR - y.codes.channels)
     packed = pack(node.weight.codes, shape, blocking)
-    constants = (_configuration(blocking), packed, np.pad(start, padding), np.pad(factor, padding))
+    constants = (configuration(blocking), packed, np.pad(start, padding), np.pad(factor, padding))
     function = kernel(shape, blocking, y.q)
     return Call(function, (x.value.name,), constants, y.value.name)
 
@@ -228,17 +229,3 @@ def _finish(
     else:
         for p in range(b.pixels):
             put(p, row * y.row + (first + p) * y.stored)
-
-
-# --- the constants -------------------------------------------------------------------------------
-
-
-def _configuration(b: Blocking) -> Array:
-    """Return the 64 bytes that LDTILECFG reads: palette 1, bytes per row, rows of each tile."""
-    inputs = b.tiles * b.vectors
-    rows = [b.pixels] * (inputs + b.tiles) + [DEPTH // GROUP] * b.vectors
-    setup = np.zeros(64, np.uint8)
-    setup[0] = 1
-    setup[16 : 16 + 2 * len(rows)].view(np.uint16)[:] = DEPTH
-    setup[48 : 48 + len(rows)] = rows
-    return setup

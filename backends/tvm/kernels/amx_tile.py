@@ -133,3 +133,16 @@ def pack(codes: Array, shape: Shape, b: Blocking) -> Array:
     firsts = [min(i * b.vectors, shape.vectors - b.vectors) for i in range(blocks)]
     chosen = np.stack([tiles[first : first + b.vectors] for first in firsts])
     return np.ascontiguousarray(chosen.transpose(0, 2, 3, 1, 4, 5, 6))
+
+
+def configuration(b: Blocking) -> Array:
+    """Return the 64 bytes that LDTILECFG reads: palette 1, bytes per row, rows of each tile.
+
+    Tiles are numbered accumulators first, then inputs, then weights.
+    """
+    rows = [b.pixels] * (b.tiles * b.vectors + b.tiles) + [DEPTH // GROUP] * b.vectors
+    setup = np.zeros(64, np.uint8)
+    setup[0] = 1
+    setup[16 : 16 + 2 * len(rows)].view(np.uint16)[:] = DEPTH
+    setup[48 : 48 + len(rows)] = rows
+    return setup

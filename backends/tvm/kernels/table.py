@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from gmpq.backends.tvm.kernels import amx, depthwise, direct, ends, move, pointwise, pool
+from gmpq.backends.tvm.kernels import amx, depthwise, direct, ends, move, pointwise, pool, winograd
 from gmpq.backends.tvm.kernels.base import Family
 
 KERNELS: tuple[Family, ...] = (
     depthwise.FAMILY,
+    winograd.FAMILY,
     amx.FAMILY,
     direct.FAMILY,
     pointwise.ADD,

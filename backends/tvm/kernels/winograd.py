@@ -1,0 +1,335 @@
+"""Exact integer Winograd convolution of 3x3 kernels; ``winograd_algebra`` has the proof.
+
+A block of tiles goes through three stages that stay in the caches of one core:
+
+    V[position, tile, channel]   = B^T d B + offset     uint8
+    M[position, tile, output]    = V x U + start        int32, by dot products or by AMX tiles
+    Y                            = A^T M A              requantized, two (three, four) rows at once
+
+``start`` holds -offset * (sum of U); the position of the point 1 adds to every output with one
+coefficient, and brings the bias and the correction for the zero point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.direct import start_and_factor
+from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Proof, Transform, prove
+from gmpq.backends.tvm.kernels.winograd_product import Product, fitted
+from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout
+from gmpq.backends.tvm.script import (
+    Buffer,
+    Expr,
+    c_function,
+    cast,
+    inwards,
+    load,
+    put,
+    registers,
+    scratch,
+    splat,
+    store,
+    to_codes,
+    vector,
+    view,
+)
+from gmpq.ir import Conv2d, QParams
+
+SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
+MOST_TILES = 64
+ONE = 1  # index of the point 1 in the transforms' lists of points
+WORD = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes that the loops run over."""
+
+    transform: Transform
+    x: Layout
+    y: Layout
+    padding: tuple[int, int]  # top, left
+    tiles: int  # of one block
+    splits: tuple[int, ...]
+
+    @property
+    def across(self) -> int:
+        """Tiles along a row."""
+        return -(-self.y.width // self.transform.size)
+
+    @property
+    def all_tiles(self) -> int:
+        """Tiles of one image."""
+        return -(-self.y.height // self.transform.size) * self.across
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of output channels."""
+        return -(-self.y.channels // VECTOR)
+
+    def scratch_bytes(self, product: Product) -> int:
+        """Bytes of V and M."""
+        outputs = 4 * product.vectors * VECTOR
+        return self.transform.positions * self.tiles * (self.x.stored + outputs)
+
+
+def refuses(site: Site) -> str | None:
+    """Return why no transform can compute the site exactly."""
+    node = site.node
+    assert isinstance(node, Conv2d)
+    window = node.window
+    if (window.kernel, window.stride, window.dilation) != ((3, 3), (1, 1), (1, 1)):
+        return "needs a 3x3 kernel of stride and dilation 1"
+    if node.groups > 1:
+        return "needs one group"
+    if not site.target.features & {"avx512vnni", "amx-int8"}:
+        return "needs AVX-512 VNNI or AMX"
+    reasons = [reason for t in TRANSFORMS if isinstance(reason := _proof(site, t), str)]
+    return None if len(reasons) < len(TRANSFORMS) else reasons[0]
+
+
+def candidates(site: Site) -> tuple[Candidate, ...]:
+    """Return every transform that fits, with its best sizes of a block of tiles."""
+    found = []
+    for transform in TRANSFORMS:
+        proof = _proof(site, transform)
+        if isinstance(proof, Proof):
+            found += _sized(site, transform, proof)
+    return tuple(sorted(found, key=lambda candidate: candidate.cycles))
+
+
+FAMILY = Family("winograd", (Conv2d,), candidates, refuses)
+
+
+def _proof(site: Site, transform: Transform) -> Proof | str:
+    assert isinstance(site.node, Conv2d)
+    y = site.output.codes
+    if min(y.height, y.width) < transform.size:
+        return f"{transform} needs {transform.size} rows and columns, has {y.height}x{y.width}"
+    return prove(site.node, site.inputs[0].q, transform)
+
+
+def _sized(site: Site, transform: Transform, proof: Proof) -> list[Candidate]:
+    node, x, y = site.node, site.inputs[0].codes, site.output.codes
+    assert isinstance(node, Conv2d)
+    padding = node.window.padding
+    everything = Shape(transform, x, y, (padding.top, padding.left), 1, proof.splits)
+    sizes = {-(-everything.all_tiles // n) for n in range(1, everything.all_tiles + 1)}
+    found = []
+    for tiles in sorted(size for size in sizes if size <= MOST_TILES):
+        shape = Shape(transform, x, y, (padding.top, padding.left), tiles, proof.splits)
+        for method in fitted(site.target, tiles, shape.vectors, x):
+            if shape.scratch_bytes(method) <= SCRATCH_BYTES:
+                name = f"{transform}, {tiles} tiles, {method}"
+                cycles = _cycles(shape, method)
+                found.append(Candidate(name, cycles, partial(build, site, shape, method, proof)))
+    return sorted(found, key=lambda candidate: candidate.cycles)[:4]
+
+
+def _cycles(shape: Shape, product: Product) -> float:
+    """Return predicted cycles: additions, loads and stores of the transforms, and products."""
+    t = shape.transform
+    blocks = -(-shape.all_tiles // shape.tiles) * shape.x.batch
+    terms = _additions(t.input, t.reach) + 3 * t.positions
+    inputs = shape.tiles * -(-shape.x.stored // 64) * terms / 2.5
+    terms = _additions(t.output, t.reach) + t.positions + t.size * t.size * 8
+    outputs = shape.tiles * shape.vectors * terms / 2.5
+    passes = t.positions + len(shape.splits)
+    return blocks * (inputs + outputs + passes * product.cycles(shape.vectors))
+
+
+def _additions(matrix: Sequence[Sequence[int]], columns: int) -> int:
+    """Return the additions of both sides of a transform."""
+    once = sum(max(0, sum(map(abs, row)) - 1) for row in matrix)
+    return once * (columns + len(matrix))
+
+
+def build(site: Site, shape: Shape, product: Product, proof: Proof) -> Call:
+    """Return the call of one transform and block size."""
+    (x,), node, y = site.inputs, site.node, site.output
+    assert isinstance(node, Conv2d)
+    start, factor = start_and_factor(node.weight, x.q, y.q)
+    starts = -proof.offsets[:, None] * proof.sums
+    one = ONE * shape.transform.reach + ONE
+    starts[one] += _share_of_bias(shape.transform) * start.astype(np.int64)
+    missing = (0, shape.vectors * VECTOR - y.codes.channels)
+    wrapped = ((starts + WORD // 2) % WORD - WORD // 2).astype(np.int32)  # modulo 2**32
+    constants = (
+        product.setup(),
+        product.pack(proof.weights),
+        np.pad(wrapped, ((0, 0), missing)),
+        np.pad(_undone(factor, shape.transform), missing),
+    )
+    function = kernel(shape, product, tuple(proof.offsets.tolist()), y.q)
+    return Call(function, (x.value.name,), constants, y.value.name)
+
+
+def _share_of_bias(transform: Transform) -> int:
+    """Return what the position of the point 1 needs per step of bias."""
+    coefficient = transform.output[0][ONE]  # of every output, along rows and along columns
+    return transform.scale // (coefficient * coefficient)
+
+
+def _undone(factor: Array, transform: Transform) -> Array:
+    """Return the factor over a scale that is a power of two: float32 divides by it exactly."""
+    return factor if _odd(transform) > 1 else factor / np.float32(transform.scale)
+
+
+def _odd(transform: Transform) -> int:
+    return transform.scale // (transform.scale & -transform.scale)
+
+
+# --- the code ------------------------------------------------------------------------------------
+
+
+def kernel(shape: Shape, product: Product, offsets: tuple[int, ...], q: QParams) -> PrimFunc:
+    """Return ``f(x, setup, weights, start, factor, y)``."""
+    t, blocks = shape.transform, -(-shape.all_tiles // shape.tiles)
+    groups = -(-shape.vectors // product.vectors)
+
+    def body(x_: Expr, setup: Expr, u_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
+        x, y = view(x_, "uint8", shape.x.size_bytes), view(y_, "uint8", shape.y.size_bytes)
+        u = view(u_, "int8", product.weight_elements(t.positions + len(shape.splits)))
+        start = view(start_, "int32", t.positions * shape.vectors * VECTOR)
+        factor = view(factor_, "float32", shape.vectors * VECTOR)
+        with T.parallel(0, shape.x.batch * blocks) as item:
+            image, first = item // blocks, inwards(item % blocks, shape.tiles, shape.all_tiles)
+            v = scratch(t.positions * shape.tiles * shape.x.stored // GROUP + VECTOR, "int32")
+            m = scratch(t.positions * shape.tiles * product.vectors * VECTOR, "int32")
+            product.begin(setup)
+            _transform_input(shape, x, v, offsets, image, first)
+            with T.serial(0, groups) as group:
+                first_vector = inwards(group, product.vectors, shape.vectors)
+                with T.serial(0, t.positions) as position:
+                    product.multiply(
+                        v, u, start, m, (position, position, group, first_vector), more=False
+                    )
+                for extra, position in enumerate(shape.splits):
+                    part = t.positions + extra
+                    product.multiply(
+                        v, u, start, m, (position, part, group, first_vector), more=True
+                    )
+                _transform_output(shape, product, m, factor, y, q, (image, first, first_vector))
+            product.end()
+
+    parameters = (("x", "uint8"), ("setup", "uint8"), ("u", "int8"), ("start", "int32"))
+    return c_function((*parameters, ("factor", "float32"), ("y", "uint8")), body)
+
+
+def _corner(shape: Shape, tile: Expr) -> tuple[Expr, Expr]:
+    """Return the first output row and column of a tile."""
+    size = shape.transform.size
+    row = inwards(tile // shape.across, size, shape.y.height)
+    return row, inwards(tile % shape.across, size, shape.y.width)
+
+
+def _transform_input(
+    shape: Shape, x: Buffer, v: Buffer, offsets: tuple[int, ...], image: Expr, first: Expr
+) -> None:
+    t, layout = shape.transform, shape.x
+    lanes = next(n for n in (64, 32, 16, 8, GROUP) if layout.stored % n == 0)
+    with T.grid(shape.tiles, layout.stored // lanes) as (tile, part):
+        row, column = _corner(shape, first + tile)
+        corner = layout.origin + image * layout.image + part * lanes
+        corner += (row - shape.padding[0]) * layout.row
+        corner += (column - shape.padding[1]) * layout.stored
+        d = [
+            [load(x, corner + i * layout.row + j * layout.stored, lanes) for j in range(t.reach)]
+            for i in range(t.reach)
+        ]
+        for i, j, value in _both_sides(t.input, d, f"uint8x{lanes}"):
+            position = i * t.reach + j
+            if offsets[position] % 256:
+                value = value + splat(T.uint8(offsets[position] % 256), lanes)
+            place = (position * shape.tiles + tile) * layout.stored + part * lanes
+            words = T.reinterpret(vector("int32", lanes // GROUP), value)
+            store(v, T.floordiv(place, GROUP), words, lanes // GROUP)
+
+
+def _transform_output(
+    shape: Shape,
+    product: Product,
+    m: Buffer,
+    factor: Buffer,
+    y: Buffer,
+    q: QParams,
+    at: tuple[Expr, Expr, Expr],
+) -> None:
+    t, layout = shape.transform, shape.y
+    image, first, first_vector = at
+    with T.grid(shape.tiles, product.vectors) as (tile, n):
+        row, column = _corner(shape, first + tile)
+        corner = layout.origin + image * layout.image + (first_vector + n) * VECTOR
+        corner += row * layout.row + column * layout.stored
+        place = (tile * product.vectors + n) * VECTOR
+        stride = shape.tiles * product.vectors * VECTOR
+        sums = [
+            [load(m, (i * t.reach + j) * stride + place, VECTOR) for j in range(t.reach)]
+            for i in range(t.reach)
+        ]
+        scale = load(factor, (first_vector + n) * VECTOR, VECTOR)
+        for i, j, value in _both_sides(t.output, sums, "int32x16"):
+            steps = cast("float32", VECTOR, _divided(value, t)) * scale
+            codes = to_codes(steps, q.zero_point, q.low, q.high, VECTOR)
+            store(y, corner + i * layout.row + j * layout.stored, codes, VECTOR)
+
+
+def _divided(value: Expr, transform: Transform) -> Expr:
+    """Return ``value`` over the scale, which divides it: a shift, and the inverse modulo 2**32.
+
+    A scale that is a power of two is left to the factor.
+    """
+    odd = _odd(transform)
+    if odd == 1:
+        return value
+    shift = (transform.scale // odd).bit_length() - 1
+    inverse = (pow(odd, -1, WORD) + WORD // 2) % WORD - WORD // 2
+    return T.shift_right(value, splat(T.int32(shift), VECTOR)) * splat(T.int32(inverse), VECTOR)
+
+
+def _both_sides(
+    matrix: Sequence[Sequence[int]], tile: list[list[Expr]], dtype: str
+) -> list[tuple[int, int, Expr]]:
+    """Return row, column and value of ``matrix * tile * matrix^T``."""
+    columns = range(len(tile[0]))
+    once = []
+    for row in matrix:
+        slots = registers(len(tile[0]), dtype)
+        for j in columns:
+            put(slots[j], _weighted(row, [tile[k][j] for k in range(len(tile))]))
+        once.append([slot[0] for slot in slots])
+    return [
+        (i, j, _weighted(row, once[i]))
+        for i, j, row in ((i, j, matrix[j]) for i in range(len(matrix)) for j in range(len(matrix)))
+    ]
+
+
+def _weighted(coefficients: Sequence[int], terms: Sequence[Expr]) -> Expr:
+    """Return the sum of ``terms`` times small whole numbers, by additions; positive ones first."""
+    pairs = [(c, term) for c, term in zip(coefficients, terms, strict=True) if c]
+    pairs.sort(key=lambda pair: pair[0] < 0)
+    total = None
+    for c, term in pairs:
+        scaled = _times(abs(c), term)
+        if total is None:
+            total = scaled if c > 0 else scaled - scaled - scaled
+        else:
+            total = total + scaled if c > 0 else total - scaled
+    assert total is not None
+    return total
+
+
+def _times(count: int, term: Expr) -> Expr:
+    """Return ``count * term`` by doubling; bytes have no multiplication."""
+    if count == 1:
+        return term
+    half = _times(count // 2, term)
+    return half + half + term if count % 2 else half + half
