@@ -1,0 +1,152 @@
+"""EfficientNet-Lite0 from policy to measured programs, on photographs that packages bring along.
+
+Compiles the mixed policy and an 8-bit one for this machine, compares all programs tensor by
+tensor, counts right answers on 20 labelled photographs, and measures everything interleaved.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from gmpq import latency, parity, programs, runtime, table
+from gmpq.backends.base import Tensor, timing
+from gmpq.backends.ort.session import Options, open_session
+from gmpq.cli.entry import run
+from gmpq.cli.terminal import Terminal
+from gmpq.compile import CompileOptions, Report, compile_network
+from gmpq.data import Images, find_images
+from gmpq.evaluate import count_right
+from gmpq.export.float_onnx import to_float_onnx
+from gmpq.export.storage import WeightStorage
+from gmpq.job import Job, Sources, open_job
+from gmpq.latency import Plan
+from gmpq.lower import lower
+
+HERE = Path(__file__).parent
+POLICIES = ("efficientnet_lite0_mixed", "efficientnet_lite0_w8a8")
+PHOTOGRAPHS = tuple(
+    f"package:skimage/data/{name}"
+    for name in (
+        *("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "coins.png", "grass.png"),
+        *("gravel.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png"),
+        *("motorcycle_right.png", "retina.jpg", "rocket.jpg"),
+    )
+)
+LABELLED = ("package:foolbox/data/imagenet_*.jpg",)
+
+Run = Callable[[NDArray[np.float32]], Tensor]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A program in the final table."""
+
+    name: str
+    run: Run
+    bops: int
+    size: int  # bytes of the files that it needs
+    parity: str
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("out"), show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--seconds", type=float, default=20.0, show_default=True, help="Of measuring.")
+def main(out: Path, threads: int, seconds: float) -> int:
+    """Compile, compare, count and measure EfficientNet-Lite0; exit with 1 if programs differ."""
+    torch.set_num_threads(threads)
+    entrants: list[Entrant] = []
+    for name in POLICIES:
+        job = open_job(Sources(HERE / f"{name}.json", calibration=PHOTOGRAPHS))
+        place = out / f"{name}-native"
+        report = compile_network(job, _options(threads), place, Terminal())
+        click.echo(f"{place}\n{parity.to_table(report.parity)}\n")
+        if not entrants:
+            entrants.append(_float(job, report, out, threads))
+        entrants += _quantized(name.rsplit("_", 1)[1], report, place, threads)
+    labelled = find_images(LABELLED, job.images.preprocessing)
+    click.echo(_table(entrants, labelled, threads, Plan(seconds=seconds)))
+    return 1 if any(entrant.parity == "DIFFERENT" for entrant in entrants) else 0
+
+
+def _options(threads: int) -> CompileOptions:
+    return CompileOptions(threads=threads, storage=WeightStorage.PACKED, bench=False)
+
+
+def _float(job: Job, report: Report, out: Path, threads: int) -> Entrant:
+    network = job.network
+    graph = lower(network.module, network.shape, network.name)
+    path = out / "efficientnet_lite0_float32.onnx"
+    model = to_float_onnx(graph)
+    path.write_bytes(model.SerializeToString())
+    size = path.stat().st_size
+    return Entrant(
+        "onnxruntime float32", _onnxruntime(path, threads), report.costs.float_bops, size, "-"
+    )
+
+
+def _quantized(kind: str, report: Report, place: Path, threads: int) -> list[Entrant]:
+    compiled = runtime.load(place)
+    compiled.set_threads(threads)
+    verdict = "equal" if report.parity.equal else "DIFFERENT"
+    model, library, parameters = (
+        (place / name).stat().st_size for name in (programs.MODEL, "model.so", "params.bin")
+    )
+    ort = _onnxruntime(place / programs.MODEL, threads)
+    bops = report.costs.bops
+    return [
+        Entrant(f"onnxruntime {kind}", ort, bops, model, verdict),
+        Entrant(f"tvm {kind}", _compiled(compiled), bops, library + parameters, verdict),
+    ]
+
+
+def _compiled(network: runtime.Network) -> Run:
+    def predict(image: NDArray[np.float32]) -> Tensor:
+        output = network.run(image)
+        assert not isinstance(output, tuple), "the network has one output"
+        return output
+
+    return predict
+
+
+def _onnxruntime(path: Path, threads: int) -> Run:
+    session = open_session(onnx.load(path), Options(threads=threads))
+    (source,) = (read.name for read in session.get_inputs())
+    return lambda image: session.run(None, {source: image})[0]
+
+
+def _table(entrants: list[Entrant], labelled: Images, threads: int, plan: Plan) -> str:
+    right = [count_right(entrant.run, labelled) for entrant in entrants]
+    image = next(labelled.batches(1))
+    runs = {entrant.name: lambda run=entrant.run: run(image) for entrant in entrants}
+    spent = latency.interleave(runs, plan)
+    rows = []
+    for entrant, count in zip(entrants, right, strict=True):
+        spread = timing(spent[entrant.name])
+        rows.append(
+            (
+                entrant.name,
+                f"{count} of {len(labelled.items)}",
+                f"{spread.median_ms:.2f}",
+                f"{spread.min_ms:.2f}",
+                f"{spread.p90_ms:.2f}",
+                f"{entrant.bops / 1e9:.2f} G",
+                table.size(entrant.size),
+                entrant.parity,
+            )
+        )
+    header = ("program", "right", "median ms", "min ms", "p90 ms", "BOPs", "size", "parity")
+    return f"EfficientNet-Lite0, {threads} thread(s)\n" + table.render(header, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, sys.argv[1:], "demo.py"))
