@@ -57,6 +57,14 @@ class Call:
     output: str
 
 
+STREAM_BYTES = 16  # that a core reads per cycle from beyond its second-level cache
+
+
+def streamed_cycles(constants_bytes: int) -> float:
+    """Return the cycles to read a layer's constants, which other layers have driven from caches."""
+    return constants_bytes / STREAM_BYTES
+
+
 def never(_site: Site) -> None:
     """Refuse no site."""
 

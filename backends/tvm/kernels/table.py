@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from gmpq.backends.tvm.kernels import amx, depthwise, direct, ends, move, pointwise, pool, winograd
+from gmpq.backends.tvm.kernels import (
+    add,
+    amx,
+    depthwise,
+    direct,
+    ends,
+    mapping,
+    move,
+    pool,
+    winograd,
+)
 from gmpq.backends.tvm.kernels.base import Family
 
 KERNELS: tuple[Family, ...] = (
@@ -10,8 +20,9 @@ KERNELS: tuple[Family, ...] = (
     winograd.FAMILY,
     amx.FAMILY,
     direct.FAMILY,
-    pointwise.ADD,
-    pointwise.TABLE,
+    add.FAMILY,
+    mapping.COPY,
+    mapping.TABLE,
     pool.MAX,
     pool.AVERAGE,
     move.FAMILY,

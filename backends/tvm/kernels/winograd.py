@@ -20,7 +20,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
 from gmpq.backends.tvm.kernels.direct import start_and_factor
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Proof, Transform, prove
 from gmpq.backends.tvm.kernels.winograd_product import Product, fitted
@@ -143,7 +143,8 @@ def _cycles(shape: Shape, product: Product) -> float:
     terms = _additions(t.output, t.reach) + t.positions + t.size * t.size * 8
     outputs = shape.tiles * shape.vectors * terms / 2.5
     passes = t.positions + len(shape.splits)
-    return blocks * (inputs + outputs + passes * product.cycles(shape.vectors))
+    weights = streamed_cycles(product.weight_elements(passes))
+    return blocks * (inputs + outputs + passes * product.cycles(shape.vectors)) + weights
 
 
 def _additions(matrix: Sequence[Sequence[int]], columns: int) -> int:
