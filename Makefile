@@ -1,0 +1,31 @@
+# `make demo` and `make test` do everything on a fresh machine: environment, packages, work.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+FOOLBOX := foolbox==3.3.4  # 20 labelled photographs; its own dependencies are not needed
+WORKERS ?= 2
+
+.PHONY: demo test check clean
+
+demo: $(READY)
+	$(BIN)/python examples/demo.py --out out
+
+test: $(READY)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "gmpq needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --no-deps $(FOOLBOX)
+	touch $@
+
+clean:
+	rm -rf $(VENV) out
