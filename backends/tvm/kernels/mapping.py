@@ -47,12 +47,9 @@ def exact_factor(qx: QParams, qy: QParams) -> np.float32 | None:
     expected = _requantized(qx, qy)
     steps = CODES.astype(np.int32) - qx.zero_point
     middle = np.float32(qx.scale) / np.float32(qy.scale)
-    for factor in (
-        middle,
-        np.nextafter(middle, np.float32(0)),
-        np.nextafter(middle, np.float32(1e9)),
-    ):
-        if np.array_equal(expected, requantize(steps, factor, qy.zero_point, qy.low, qy.high)):
+    for factor in (middle, *(np.nextafter(middle, np.float32(end)) for end in (0, 1e9))):
+        found = requantize(steps, np.array(factor), qy.zero_point, qy.low, qy.high)
+        if np.array_equal(expected, found):
             return np.float32(factor)
     return None
 

@@ -1,0 +1,148 @@
+"""The algebra of exact Winograd convolution, its proof, and its programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gmpq.backends import reference
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.kernels.base import Site
+from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Proof, Transform, prove
+from gmpq.backends.tvm.plan import Choice
+from gmpq.backends.tvm.target import find
+from gmpq.ir import (
+    Conv2d,
+    Dequantize,
+    Graph,
+    IntGraph,
+    Padding,
+    QParams,
+    Quantize,
+    QWeight,
+    Value,
+    Window,
+)
+from gmpq.numerics import weight_limits
+from gmpq.runtime import Network
+
+transforms = pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
+
+
+@transforms
+def test_the_matrices_compute_a_convolution(transform: Transform) -> None:
+    rng = np.random.default_rng(0)
+    tile = rng.integers(0, 50, (transform.reach, transform.reach))
+    kernel = rng.integers(-50, 50, (3, 3))
+    b, g, a = (np.array(m) for m in (transform.input, transform.weight, transform.output))
+    found = a @ ((g @ kernel @ g.T) * (b @ tile @ b.T)) @ a.T
+    size = range(transform.size)
+    expected = [[(tile[i : i + 3, j : j + 3] * kernel).sum() for j in size] for i in size]
+    np.testing.assert_array_equal(transform.scale * np.array(expected), found)
+
+
+def conv(rng: np.random.Generator, weight_bits: int, channels: tuple[int, int]) -> Conv2d:
+    """Return a 3x3 convolution with bell-shaped weights."""
+    low, high = weight_limits(weight_bits)
+    inputs, outputs = channels
+    bell = rng.normal(0, high / 2.5, (outputs, inputs, 3, 3)).round()
+    codes = np.where(bell == 0, 1, bell) if weight_bits == 1 else bell
+    scale = rng.uniform(0.5, 1.5, outputs).astype(np.float32) / np.float32(high * 3 * inputs**0.5)
+    bias = rng.integers(-50, 50, outputs).astype(np.int32)
+    weight = QWeight(np.clip(codes, low, high).astype(np.int8), scale, bias, weight_bits)
+    return Conv2d("conv", ("x",), "y", weight, Window((3, 3), padding=Padding(1, 1, 1, 1)))
+
+
+@transforms
+@given(bits=st.integers(1, 6), zero_point=st.integers(0, 63), seed=st.integers(0, 99))
+def test_a_proof_bounds_every_value(
+    transform: Transform, bits: int, zero_point: int, seed: int
+) -> None:
+    q = QParams.full(1.0, zero_point % (1 << bits), bits)
+    rng = np.random.default_rng(seed)
+    proof = prove(conv(rng, 3, (4, 4)), q, transform)
+    if isinstance(proof, str):
+        return
+    b = np.array(transform.input)
+    corners = rng.choice([0, q.maximum], (200, transform.reach, transform.reach))
+    moved = (b @ corners @ b.T).reshape(200, -1) + proof.offsets
+    assert moved.min() >= 0
+    assert moved.max() <= 255
+
+
+CASES = [
+    pytest.param(7, 4, "spreads 128 input codes over 509: 256 fit", id="wide-input"),
+    pytest.param(4, 8, "makes weights of", id="wide-weights"),
+]
+
+
+@pytest.mark.parametrize(("input_bits", "weight_bits", "reason"), CASES)
+def test_what_does_not_fit_is_refused_with_the_reason(
+    input_bits: int, weight_bits: int, reason: str
+) -> None:
+    node = conv(np.random.default_rng(0), weight_bits, (16, 16))
+    found = prove(node, QParams.full(1.0, 0, input_bits), TRANSFORMS[0])
+    assert isinstance(found, str)
+    assert reason in found
+
+
+def test_weights_beyond_a_byte_are_split_in_two() -> None:
+    node = conv(np.random.default_rng(0), 5, (1, 1))
+    node.weight.codes[:] = 15  # the centre sums nine of them: 135
+    proof = prove(node, QParams.full(1.0, 0, 4), TRANSFORMS[0])
+    assert isinstance(proof, Proof)
+    assert proof.splits == (5,)
+    assert proof.weights[[5, 16], 0, 0].astype(int).sum() == 135
+
+
+def network_of(node: Conv2d, q: QParams, size: tuple[int, int], batch: int) -> IntGraph:
+    """Return quantize, the convolution, dequantize."""
+    outputs, inputs = node.weight.codes.shape[:2]
+    rows, columns = node.window.output_size(*size)
+    values = (
+        Value("image", (batch, inputs, *size)),
+        Value("x", (batch, inputs, *size), q),
+        Value("y", (batch, outputs, rows, columns), QParams.full(0.37, 128, 8)),
+        Value("real", (batch, outputs, rows, columns)),
+    )
+    ends = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
+    nodes = (ends[0], node, ends[1])
+    return Graph("g", ("image",), ("real",), {v.name: v for v in values}, nodes)
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v4-vnni"])
+@pytest.mark.parametrize("seed", range(12))
+def test_winograd_programs_equal_the_reference(seed: int, target: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    bits, weight_bits = int(rng.integers(1, 5)), int(rng.integers(1, 5))
+    height, width = (int(n) for n in rng.integers(4, 14, 2))
+    inputs, outputs = (int(n) for n in rng.choice([3, 17, 24, 64, 80], 2))
+    q = QParams.full(1.0, int(rng.integers(0, 1 << bits)), bits)
+    padding = Padding(*(int(n) for n in rng.integers(0, 2, 4)))
+    node = conv(rng, weight_bits, (inputs, outputs))
+    node = replace(node, window=replace(node.window, padding=padding))
+    graph = network_of(node, q, (height, width), batch=1 + seed % 2)
+    chosen = []
+
+    def winograd(_site: Site, choices: Sequence[Choice]) -> Choice:
+        """Return a different Winograd candidate for each seed."""
+        found = [choice for choice in choices if choice[0].name == "winograd"] or choices
+        chosen.append(found[seed % len(found)])
+        return chosen[-1]
+
+    image = rng.uniform(
+        -q.zero_point, q.maximum - q.zero_point, (1 + seed % 2, inputs, height, width)
+    )
+    sample = image.astype(np.float32)
+    if not find(target).runs_here():
+        pytest.skip(f"{target} does not run here")
+    network = Network(tmp_path, build(graph, find(target), tmp_path, winograd).program)
+    assert chosen[1][0].name == "winograd"
+    expected = reference.run(graph, {"image": sample})["y"]
+    np.testing.assert_array_equal(expected, dict(network.trace(sample))["y"])
