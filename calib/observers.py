@@ -7,6 +7,7 @@ extends every range to hold 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import ClassVar, Protocol, TypeAlias
 
 import numpy as np
@@ -69,8 +70,9 @@ class Percentile:
     def range(self, statistics: Statistics, bits: int) -> Range:
         """Return both percentiles, values spread evenly within a bin of the histogram."""
         cut = 1 - self.percent / 100
-        low, high = _quantiles(statistics.histogram, np.array([cut, 1 - cut]))
-        return max(float(low), statistics.minimum), min(float(high), statistics.maximum)
+        found = _quantiles(statistics.histogram, np.array([cut, 1 - cut]))
+        low, high = np.clip(found, statistics.minimum, statistics.maximum).tolist()
+        return low, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,15 @@ class Mse:
     name: ClassVar[str] = "mse"
 
     def range(self, statistics: Statistics, bits: int) -> Range:
-        """Return the best range found by shrinking both ends, then each end alone."""
+        """Return the best of a grid over both ends, refined at each end in turn."""
         low, high = _with_zero(statistics)
-        best = _least(statistics.histogram, bits, [(f * low, f * high) for f in _SHRINKS])
+        lows, highs = ([f * end for f in _SHRINKS] if end else [0.0] for end in (low, high))
+        best = _least(statistics.histogram, bits, list(product(lows, highs)))
         for _ in range(_ROUNDS):
-            lows = [(f * best[0], best[1]) for f in _NUDGES if f * best[0] >= low]
-            best = _least(statistics.histogram, bits, lows)
-            highs = [(best[0], f * best[1]) for f in _NUDGES if f * best[1] <= high]
-            best = _least(statistics.histogram, bits, highs)
+            lower = [(f * best[0], best[1]) for f in _NUDGES if f * best[0] >= low]
+            best = _least(statistics.histogram, bits, lower)
+            upper = [(best[0], f * best[1]) for f in _NUDGES if f * best[1] <= high]
+            best = _least(statistics.histogram, bits, upper)
         return best
 
 
@@ -96,23 +99,24 @@ class Entropy:
     """The range whose codes keep the most information: least Kullback-Leibler divergence.
 
     Migacz, "8-bit inference with TensorRT", GTC 2017: the distribution with its tails folded onto
-    the ends against the same distribution spread evenly over each code's bins. Both ends shrink
-    together.
+    the ends against the same distribution spread evenly over each code's bins. One threshold cuts
+    both ends.
     """
 
     name: ClassVar[str] = "entropy"
 
     def range(self, statistics: Statistics, bits: int) -> Range:
-        """Return the best of 100 shrunk ranges."""
+        """Return the best of 100 thresholds."""
         low, high = _with_zero(statistics)
-        candidates = [(f * low, f * high) for f in np.linspace(1.0, 0.01, 100)]
+        thresholds = (max(-low, high) * np.linspace(1.0, 0.01, 100)).tolist()
+        candidates = [(max(low, -t), min(high, t)) for t in thresholds]
         losses = [_divergence(statistics.histogram, bits, c) for c in candidates]
         return candidates[int(np.argmin(losses))]
 
 
 OBSERVERS: tuple[Observer, ...] = (MinMax(), MovingAverage(), Percentile(), Mse(), Entropy())
 
-_SHRINKS = np.geomspace(1.0, 0.01, 80).tolist()
+_SHRINKS = np.geomspace(1.0, 0.01, 20).tolist()
 _NUDGES = (1.0, *np.geomspace(1.3, 1 / 1.3, 20).tolist())
 _ROUNDS = 2
 

@@ -57,7 +57,7 @@ class Statistics:
 
 def layout(low: float, high: float) -> tuple[int, int, int]:
     """Return exponent, first bin and number of bins of the finest histogram over ``low..high``."""
-    magnitude = max(abs(low), abs(high))
+    magnitude = max(abs(low), abs(high), ldexp(1.0, _SMALLEST_EXPONENT))
     exponent = max(frexp(magnitude)[1] - _MANTISSA, _SMALLEST_EXPONENT)
     while True:
         first, last = (int(np.floor(ldexp(bound, -exponent))) for bound in (low, high))
