@@ -88,7 +88,7 @@ def median_seconds(run: Callable[[], None], seconds: float = 0.2) -> float:
     """Return the median time of ``run`` over about ``seconds``."""
     for _ in range(3):
         run()
-    samples = []
+    samples: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(samples) < 5:
         start = time.perf_counter()

@@ -1,0 +1,52 @@
+"""gmpq beside onnxruntime, OpenVINO and LiteRT: the same network, input and threads, in one run.
+
+    python benchmarks/peers.py --networks resnet18 --bits w8a8,w4a4 --threads 1
+    python benchmarks/peers.py --correlation --networks resnet18 --plot docs/bops.svg
+
+Networks have random weights with realistic activations. The peers run int8 whatever the policy,
+since none of them is faster on fewer bits; the ratio is the best int8 peer's time over gmpq's.
+Needs ``pip install 'gmpq[bench]'``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from gmpq.errors import GmpqError
+from versus import report
+from versus.options import BITS, NETWORKS, Counts, Names, Options
+from versus.tools import TOOLS
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.option("--networks", type=Names(), default=",".join(NETWORKS), show_default=True)
+@click.option("--bits", type=Names(), default=",".join(BITS), show_default=True)
+@click.option("--threads", type=Counts(), default="1,2", show_default=True)
+@click.option("--tools", type=Names(), default=",".join(TOOLS), show_default=True)
+@click.option("--seconds", default=15.0, show_default=True, help="Time of one interleaved run.")
+@click.option("--seed", default=0, show_default=True, help="Of weights, images and mixed policies.")
+@click.option("--target", default="native", show_default=True, help="What gmpq compiles for.")
+@click.option("--correlation", is_flag=True, help="BOPs against milliseconds of 12 policies.")
+@click.option("--onnx", type=FILE, help="Your float model, for the peers, in the network's place.")
+@click.option("--cache", type=FOLDER, help="Keep the peers' files here, for the next run.")
+@click.option("--json", type=FILE, help="Write one row per network, policy, threads and tool.")
+@click.option("--docs", type=FILE, help="Put the tables into this document.")
+@click.option("--plot", type=FILE, help="Draw the correlation, as .svg or .png.")
+@click.pass_context
+def main(context: click.Context, /, **_: object) -> None:
+    """Measure gmpq beside its peers; exit with 1 if a program of gmpq is not exact."""
+    try:
+        found = report.run(Options(**context.params))  # an option is a field
+    except GmpqError as error:
+        raise click.UsageError(str(error)) from error
+    sys.exit(any(row.exact is False for row in found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""gmpq and other runtimes side by side: what ``peers.py`` is made of."""

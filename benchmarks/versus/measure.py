@@ -1,0 +1,123 @@
+"""Measuring one network on some threads: every policy of gmpq and every peer in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from gmpq.cost import NetworkCost
+from versus.bench import Bench
+from versus.contender import Contender
+from versus.gmpq_tool import open_gmpq
+from versus.policies import choose, ladder
+from versus.rows import Row, fastest
+from versus.timing import Measured, Plan, round_robin
+from versus.tools import GMPQ, ORT_QDQ, open_peer
+
+IDLE = 0.1  # of a core: what a clock that ticks coarsely may add
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What to measure of a network in one run."""
+
+    bits: tuple[str, ...]
+    tools: tuple[str, ...]
+    threads: int
+    seed: int
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The rows of a cell, and what each tool says it ran."""
+
+    rows: list[Row]
+    evidence: dict[str, str]
+
+
+def measure(bench: Bench, cell: Cell) -> Found:
+    """Return the rows of every policy and tool of a cell.
+
+    Raises:
+        click.UsageError: a policy or a tool cannot be had.
+    """
+    subject = bench.subject
+    opened, costs = [], {}
+    for name in cell.bits if GMPQ in cell.tools else ():
+        bits = choose(name, subject.name, subject.macs, cell.seed)
+        costs[name] = subject.cost(bits)
+        opened.append(open_gmpq(bench, subject.quantized(bits), name, cell.threads))
+    for tool in cell.tools:
+        if tool != GMPQ:
+            opened += open_peer(tool, bench, cell.threads)
+    spent = _run(opened, cell)
+    rows = [
+        _row(bench, cell, name, contender, measured, costs.get(name))
+        for name in cell.bits
+        for contender, measured in zip(opened, spent, strict=True)
+        if contender.tool != GMPQ or contender.variant == name
+    ]
+    evidence = {f"{found.tool} ({found.variant})": found.evidence for found in opened}
+    return Found(fastest(rows), evidence)
+
+
+def measure_ladder(bench: Bench, cell: Cell, count: int) -> list[Row]:
+    """Return the rows of ``count`` policies from few BOPs to many, in gmpq and onnxruntime."""
+    from versus.onnxruntime_tool import open_policy
+
+    subject = bench.subject
+    opened, costs = [], {}
+    for number, bits in enumerate(ladder(subject.macs, count)):
+        name = f"draw-{number:02}"
+        costs[name] = subject.cost(bits)
+        graph = subject.quantized(bits)
+        opened.append(open_gmpq(bench, graph, name, cell.threads))
+        opened.append(open_policy(bench, graph, name, cell.threads))
+    spent = _run(opened, cell)
+    return [
+        _row(bench, cell, contender.variant, contender, measured, costs[contender.variant])
+        for contender, measured in zip(opened, spent, strict=True)
+    ]
+
+
+def _run(opened: Sequence[Contender], cell: Cell) -> list[Measured]:
+    runs = {str(number): contender.run for number, contender in enumerate(opened)}
+    spent = list(round_robin(runs, cell.plan).values())
+    for contender, measured in zip(opened, spent, strict=True):
+        if measured.cores > cell.threads + IDLE:
+            click.echo(
+                f"warning: {contender.tool} ({contender.variant}) kept {measured.cores:.2f} cores "
+                f"busy on {cell.threads} threads",
+                err=True,
+            )
+    return spent
+
+
+def _row(
+    bench: Bench,
+    cell: Cell,
+    bits: str,
+    contender: Contender,
+    measured: Measured,
+    cost: NetworkCost | None,
+) -> Row:
+    ours = cost is not None and contender.tool in (GMPQ, ORT_QDQ)
+    return Row(
+        network=bench.subject.name,
+        bits=bits,
+        threads=cell.threads,
+        tool=contender.tool,
+        variant=contender.variant,
+        median_ms=measured.timing.median_ms,
+        min_ms=measured.timing.min_ms,
+        p90_ms=measured.timing.p90_ms,
+        runs=measured.timing.runs,
+        processor_ms=measured.processor_ms,
+        cores=measured.cores,
+        exact=contender.exact,
+        bops=cost.bops if cost is not None and ours else None,
+        published_bops=cost.published_bops if cost is not None and ours else None,
+    )

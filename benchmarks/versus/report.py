@@ -1,0 +1,100 @@
+"""From options to measured rows, tables on the terminal, and files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from versus import correlation, document, rows
+from versus.bench import Bench
+from versus.measure import Cell, measure, measure_ladder
+from versus.options import Options
+from versus.rows import Row
+from versus.subject import Subject
+from versus.timing import Plan
+from versus.tools import versions
+
+
+def run(options: Options) -> list[Row]:
+    """Measure, print and write what ``options`` ask for; return all rows.
+
+    Raises:
+        click.UsageError: something asked for cannot be had.
+        GmpqError: the target cannot be compiled for.
+    """
+    about = [
+        f"machine: {document.machine()}",
+        f"versions: {versions()}",
+        f"date: {datetime.now(UTC).date()}, load before the run {os.getloadavg()[0]:.1f}",
+    ]
+    click.echo("\n".join(about))
+    if options.correlation:
+        found = correlate(options)
+        shown = [correlation.cells(found)]
+    else:
+        found = compare(options)
+        shown = [rows.summary(found), rows.details(found)]
+    for table in shown:
+        click.echo("\n" + rows.to_text(*table))
+    command = f"command: `python benchmarks/peers.py {shlex.join(sys.argv[1:])}`"
+    content = "  \n".join([*about, command]) + "\n"
+    content += "".join(f"\n{rows.to_markdown(*table)}\n" for table in shown)
+    _write(options, found, content)
+    return found
+
+
+def compare(options: Options) -> list[Row]:
+    """Return the rows of all policies and tools, the fastest variant of each tool."""
+    found: list[Row] = []
+    for network in options.networks:
+        with opened(options, network) as bench:
+            for threads in options.threads:
+                click.echo(f"\n{network}, {threads} threads", err=True)
+                result = measure(bench, _cell(options, threads))
+                found += result.rows
+                click.echo("".join(f"\n{tool}: {text}" for tool, text in result.evidence.items()))
+    return found
+
+
+def correlate(options: Options) -> list[Row]:
+    """Return the rows of policies from few BOPs to many, in gmpq and in onnxruntime."""
+    found: list[Row] = []
+    for network in options.networks:
+        with opened(options, network) as bench:
+            for threads in options.threads:
+                click.echo(f"{network}, {threads} threads", err=True)
+                found += measure_ladder(bench, _cell(options, threads), correlation.POLICIES)
+    return found
+
+
+@contextmanager
+def opened(options: Options, network: str) -> Iterator[Bench]:
+    """Give a bench of ``network``, whose temporary files go when it is done."""
+    with tempfile.TemporaryDirectory(prefix="gmpq-peers-") as folder:
+        scratch = Path(folder)
+        cache = options.cache if options.cache is not None else scratch / "cache"
+        subject = Subject.of(network, options.seed)
+        yield Bench(subject, cache, scratch, options.onnx, options.target)
+
+
+def _cell(options: Options, threads: int) -> Cell:
+    plan = Plan(seconds=options.seconds)
+    return Cell(options.bits, options.tools, threads, options.seed, plan)
+
+
+def _write(options: Options, found: Sequence[Row], content: str) -> None:
+    if options.json is not None:
+        options.json.write_text(json.dumps(rows.to_json(found), indent=1) + "\n", "utf-8")
+    if options.docs is not None:
+        document.update(options.docs, "correlation" if options.correlation else "peers", content)
+    if options.plot is not None:
+        correlation.plot(found, options.plot)

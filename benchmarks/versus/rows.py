@@ -1,0 +1,111 @@
+"""Results: one row per network, policy, threads and tool; tables of them, and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+from gmpq import table
+from versus.tools import GMPQ, INT8_PEERS
+
+Case: TypeAlias = tuple[str, int, str]  # network, threads, bits
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one tool needs for one run of a network."""
+
+    network: str
+    bits: str
+    threads: int
+    tool: str
+    variant: str
+    median_ms: float
+    min_ms: float
+    p90_ms: float
+    runs: int
+    processor_ms: float  # of all threads, in one run
+    cores: float  # processor time over wall time
+    exact: bool | None  # of gmpq: every code equals the reference
+    bops: int | None  # of gmpq: all layers at their real bits
+    published_bops: float | None
+
+    @property
+    def case(self) -> Case:
+        """What the row is compared within."""
+        return self.network, self.threads, self.bits
+
+
+def to_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Return the rows as plain values."""
+    return [asdict(row) for row in rows]
+
+
+def fastest(rows: Iterable[Row]) -> list[Row]:
+    """Return the fastest row of each tool, of each case: what a tool offers at its best."""
+    best: dict[tuple[Case, str], Row] = {}
+    for row in rows:
+        known = best.get((row.case, row.tool))
+        if known is None or row.median_ms < known.median_ms:
+            best[row.case, row.tool] = row
+    return list(best.values())
+
+
+def ratio(rows: Sequence[Row]) -> float | None:
+    """Return the time of the best int8 peer over that of gmpq, within the rows of one case."""
+    mine = [row.median_ms for row in rows if row.tool == GMPQ]
+    peers = [row.median_ms for row in rows if row.tool in INT8_PEERS]
+    return min(peers) / mine[0] if mine and peers else None
+
+
+def summary(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return header and cells of the table of medians, a line per case."""
+    tools = list(dict.fromkeys(row.tool for row in rows))
+    header = ("network", "threads", "bits", "BOPs", *tools, "best int8 peer / gmpq", "exact")
+    lines = []
+    for case in dict.fromkeys(row.case for row in rows):
+        found = [row for row in rows if row.case == case]
+        by_tool = {row.tool: row for row in found}
+        mine = by_tool.get(GMPQ)
+        times = [f"{by_tool[tool].median_ms:.3f}" if tool in by_tool else "-" for tool in tools]
+        network, threads, bits = case
+        bops = _or_dash(None if mine is None else mine.bops, lambda b: f"{b / 1e9:.1f} G")
+        speed = _or_dash(ratio(found), lambda r: f"{r:.2f}")
+        exact = _or_dash(None if mine is None else mine.exact, lambda e: "yes" if e else "NO")
+        lines.append((network, str(threads), bits, bops, *times, speed, exact))
+    return header, lines
+
+
+def details(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return header and cells of the table of spreads, a line per row."""
+    numbers = ("median ms", "min", "p90", "processor ms", "cores", "runs")
+    header = ("tool", "what runs", "network", "threads", *numbers)
+    lines = [
+        (
+            row.tool,
+            row.variant,
+            row.network,
+            str(row.threads),
+            *(f"{ms:.3f}" for ms in (row.median_ms, row.min_ms, row.p90_ms, row.processor_ms)),
+            f"{row.cores:.2f}",
+            str(row.runs),
+        )
+        for row in rows
+    ]
+    return header, list(dict.fromkeys(lines))  # peers run once for all policies
+
+
+def to_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table for the terminal."""
+    return table.render(header, lines)
+
+
+def to_markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table for a document; the first column is to the left, others right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))
+
+
+def _or_dash(value: Any, text: Callable[[Any], str]) -> str:
+    return "-" if value is None else text(value)
