@@ -35,7 +35,7 @@ def test_bins_cover_the_range_and_are_many(a: float, b: float) -> None:
     assert first * 2.0**exponent <= low
     assert high < (first + bins) * 2.0**exponent or low == high
     finest = np.spacing(np.float32(max(abs(low), abs(high))))
-    assert bins >= BINS // 2 - 1 or 2.0**exponent <= finest or exponent == -100
+    assert bins >= BINS // 2 - 1 or 2.0**exponent <= 2 * finest or exponent == -100
 
 
 @pytest.mark.parametrize("seed", range(6))
