@@ -51,7 +51,15 @@ def build(graph: IntGraph, target: Target, directory: Path, choose: Chooser = ch
     Raises:
         TargetError: The target's C compiler is missing or cannot link.
     """
-    planned = plan(graph, target, choose)
+    return assemble(graph, plan(graph, target, choose), target, directory)
+
+
+def assemble(graph: IntGraph, planned: Plan, target: Target, directory: Path) -> Build:
+    """Write the files of a planned graph into ``directory``.
+
+    Raises:
+        TargetError: The target's C compiler is missing or cannot link.
+    """
     emitted = emit(graph, planned)
     header = public_header(graph, planned, len(emitted.params))
     (directory / PARAMS).write_bytes(emitted.params)

@@ -41,9 +41,9 @@ int gmpq_set_threads(int threads);
 
 PRIVATE = """\
 #include <stdint.h>
-int32_t {entry}({parameters}, int32_t first, int32_t last);
+int32_t {entry}({parameters});
 #define GMPQ_CALL_STEPS(params, workspace, in, out, first, last) \\
-  {entry}(params, workspace, {arguments}, first, last)
+  {entry}({arguments})
 """
 
 
@@ -66,6 +66,10 @@ def public_header(graph: IntGraph, plan: Plan, params_bytes: int) -> str:
 def private_header(graph: IntGraph) -> str:
     """Return how ``entry.c`` calls the compiled steps."""
     inputs, outputs = len(graph.inputs), len(graph.outputs)
-    types = ["const void *", "void *", *["const float *"] * inputs, *["float *"] * outputs]
-    arguments = [f"(in)[{i}]" for i in range(inputs)] + [f"(out)[{i}]" for i in range(outputs)]
-    return PRIVATE.format(entry=ENTRY, parameters=", ".join(types), arguments=", ".join(arguments))
+    ends = ["const float *"] * inputs + ["float *"] * outputs
+    parameters = ["const void *params", "void *workspace", *ends, "int32_t first", "int32_t last"]
+    places = [f"(in)[{i}]" for i in range(inputs)] + [f"(out)[{i}]" for i in range(outputs)]
+    arguments = ["params", "workspace", *places, "first", "last"]
+    return PRIVATE.format(
+        entry=ENTRY, parameters=", ".join(parameters), arguments=", ".join(arguments)
+    )

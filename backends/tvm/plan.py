@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site, Tensor
@@ -27,6 +27,7 @@ class Step:
     configuration: str
     calls: tuple[Call, ...]
     refusals: Mapping[str, str]  # kernel family -> reason
+    measured_ms: Mapping[str, float]  # configuration -> median, where it was tuned
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,12 +40,22 @@ class Plan:
 
 
 Choice: TypeAlias = tuple[Family, Candidate]
-Chooser: TypeAlias = Callable[[Site, Sequence[Choice]], Choice]
 
 
-def cheapest(_site: Site, choices: Sequence[Choice]) -> Choice:
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The choice at a site, and the milliseconds of all choices that were measured, by name."""
+
+    choice: Choice
+    measured_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+Chooser: TypeAlias = Callable[[Site, Sequence[Choice]], Verdict]
+
+
+def cheapest(_site: Site, choices: Sequence[Choice]) -> Verdict:
     """Return the choice of the fewest predicted cycles."""
-    return min(choices, key=lambda choice: choice[1].cycles)
+    return Verdict(min(choices, key=lambda choice: choice[1].cycles))
 
 
 def plan(graph: IntGraph, target: Target, choose: Chooser = cheapest) -> Plan:
@@ -70,7 +81,8 @@ def _step(site: Site, choose: Chooser) -> Step:
         if refusals[family.name] is None
         for candidate in family.candidates(site)
     ]
-    family, chosen = choose(site, choices)
+    verdict = choose(site, choices)
+    family, chosen = verdict.choice
     halo = None if site.output.layout is None else halo_call(site.output)
     return Step(
         site.node.name,
@@ -79,6 +91,7 @@ def _step(site: Site, choose: Chooser) -> Step:
         chosen.configuration,
         (*([halo] if halo else []), chosen.build()),
         {name: reason for name, reason in refusals.items() if reason is not None},
+        verdict.measured_ms,
     )
 
 

@@ -15,7 +15,7 @@ from gmpq.backends import reference
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Proof, Transform, prove
-from gmpq.backends.tvm.plan import Choice
+from gmpq.backends.tvm.plan import Choice, Verdict
 from gmpq.backends.tvm.target import find
 from gmpq.ir import (
     Conv2d,
@@ -130,11 +130,11 @@ def test_winograd_programs_equal_the_reference(seed: int, target: str, tmp_path:
     graph = network_of(node, q, (height, width), batch=1 + seed % 2)
     chosen = []
 
-    def winograd(_site: Site, choices: Sequence[Choice]) -> Choice:
+    def winograd(_site: Site, choices: Sequence[Choice]) -> Verdict:
         """Return a different Winograd candidate for each seed."""
         found = [choice for choice in choices if choice[0].name == "winograd"] or choices
         chosen.append(found[seed % len(found)])
-        return chosen[-1]
+        return Verdict(chosen[-1])
 
     image = rng.uniform(
         -q.zero_point, q.maximum - q.zero_point, (1 + seed % 2, inputs, height, width)

@@ -1,0 +1,195 @@
+"""Choosing kernels by measured time, remembered on disk.
+
+The candidates of a node become the steps of one small program over the same tensors, and are run in
+turn, round after round, with the constants driven out of the second-level cache before each run, as
+the other layers of a network do. The median decides.
+
+A result is kept under a key of all that the time depends on: the node's shape, its codes, the
+target, the threads, the candidates, and the versions of TVM and of these kernels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+
+from gmpq.backends.tvm.build import assemble
+from gmpq.backends.tvm.kernels.base import Site
+from gmpq.backends.tvm.memory import Life, place
+from gmpq.backends.tvm.plan import Choice, Chooser, Plan, Step, Verdict, cheapest, size_bytes
+from gmpq.ir import Conv2d, Graph, IntGraph, Linear
+from gmpq.runtime import Network
+
+KERNELS_VERSION = 1  # raise it when a kernel's speed changes
+ROUNDS = 15
+
+
+class Effort(Enum):
+    """How many candidates are measured."""
+
+    OFF = "off"  # none: predicted cycles decide
+    QUICK = "quick"  # the best predicted ones of each family
+    FULL = "full"  # all
+
+    def select(self, choices: Sequence[Choice]) -> list[Choice]:
+        """Return the choices worth measuring."""
+        if self is Effort.FULL:
+            return list(choices)
+        families = dict.fromkeys(family.name for family, _ in choices)
+        ranked = sorted(choices, key=lambda choice: choice[1].cycles)
+        return [
+            choice
+            for name in families
+            for choice in [c for c in ranked if c[0].name == name][:QUICK_PER_FAMILY]
+        ]
+
+
+QUICK_PER_FAMILY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How to tune: effort, threads of the measured runs, and files of earlier results.
+
+    ``shipped`` is only read; ``cache`` is read and written.
+    """
+
+    effort: Effort
+    threads: int
+    cache: Path | None = None
+    shipped: Path | None = None
+
+
+def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
+    """Return a chooser that takes remembered results, and measures what is not known yet.
+
+    ``told`` is called with the name of each node that is measured.
+    """
+
+    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+        if len(choices) == 1 or not isinstance(site.node, Conv2d | Linear):
+            return cheapest(site, choices)
+        key = key_of(site, choices, tuning.threads)
+        known = read(tuning.shipped) | read(tuning.cache)
+        if key not in known:
+            if tuning.effort is Effort.OFF or not site.target.runs_here():
+                return cheapest(site, choices)
+            told(site.node.name)
+            known[key] = measure(site, tuning.effort.select(choices), tuning.threads)
+            if tuning.cache is not None:
+                write(tuning.cache, read(tuning.cache) | {key: known[key]})
+        return fastest(choices, known[key])
+
+    return choose
+
+
+def name_of(choice: Choice) -> str:
+    """Return the name of a choice in tables and caches."""
+    family, candidate = choice
+    return f"{family.name} {candidate.configuration}".rstrip()
+
+
+def fastest(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> Verdict:
+    """Return the choice with the smallest measured time."""
+    known = [choice for choice in choices if name_of(choice) in measured_ms]
+    return Verdict(min(known, key=lambda choice: measured_ms[name_of(choice)]), measured_ms)
+
+
+def key_of(site: Site, choices: Sequence[Choice], threads: int) -> str:
+    """Return the key under which a result is remembered."""
+    node = site.node
+    window = asdict(node.window) if isinstance(node, Conv2d) else None
+    described = {
+        "kernels": KERNELS_VERSION,
+        "tvm": tvm.__version__,
+        "cpu": site.target.cpu,
+        "features": sorted(site.target.features),
+        "threads": threads,
+        "window": window,
+        "groups": node.groups if isinstance(node, Conv2d) else 1,
+        "layouts": [asdict(tensor.codes) for tensor in (*site.inputs, site.output)],
+        "candidates": sorted(name_of(choice) for choice in choices),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, float]:
+    """Return the median milliseconds of each choice by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = assemble(_NOTHING, _trial(site, choices), site.target, Path(folder)).program
+        network = Network(Path(folder), program)
+        network.set_threads(threads)
+        samples = _samples(network.stepper(), len(choices), site.target.cache_bytes)
+        network.set_threads(1)
+    return {
+        name_of(choice): round(statistics.median(times) * 1e3, 5)
+        for choice, times in zip(choices, samples, strict=True)
+    }
+
+
+_NOTHING: IntGraph = Graph("trial", (), (), {}, ())
+
+
+def _trial(site: Site, choices: Sequence[Choice]) -> Plan:
+    """Return a plan whose steps are the candidates, all on the same tensors."""
+    (x,), y = site.inputs, site.output
+    steps = tuple(
+        Step(site.node.name, y.value.name, family.name, "", (candidate.build(),), {}, {})
+        for family, candidate in choices
+    )
+    tensors = {x.value.name: x, y.value.name: y}
+    lives = {name: Life(size_bytes(tensor), 0, 1) for name, tensor in tensors.items()}
+    return Plan(steps, tensors, place(lives))
+
+
+def _samples(step: Callable[[int, int], None], count: int, cache_bytes: int) -> list[list[float]]:
+    """Return seconds of each step over several rounds, each with cold constants."""
+    other = np.zeros(2 * cache_bytes, np.uint8)
+    samples: list[list[float]] = [[] for _ in range(count)]
+    for _ in range(ROUNDS + 1):
+        for i in range(count):
+            other += 1
+            start = time.perf_counter()
+            step(i, i + 1)
+            samples[i].append(time.perf_counter() - start)
+    return [times[1:] for times in samples]  # the first round warms up
+
+
+# --- remembering ---------------------------------------------------------------------------------
+
+
+def read(path: Path | None) -> dict[str, dict[str, float]]:
+    """Return the results in ``path``; none if there is no such file or it is of another version."""
+    if path is None or not path.exists():
+        return {}
+    try:
+        content: Any = json.loads(path.read_text())
+    except json.JSONDecodeError:
+        return {}  # a cache: measuring again is the cure
+    if not isinstance(content, dict) or content.get("kernels") != KERNELS_VERSION:
+        return {}
+    results: dict[str, dict[str, float]] = content["results"]
+    return results
+
+
+def write(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
+    """Replace ``path`` by ``results`` in one step, so that a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"kernels": KERNELS_VERSION, "results": results}, indent=1, sort_keys=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as stream:
+        stream.write(text + "\n")
+    Path(stream.name).replace(path)
