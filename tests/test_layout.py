@@ -23,7 +23,7 @@ LAYERS = (
     ("gmpq.export", "gmpq.backends"),
     ("gmpq.parity", "gmpq.latency", "gmpq.manifest", "gmpq.staging", "gmpq.serialize"),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain"),
-    ("gmpq.compile", "gmpq.output", "gmpq.demo"),
+    ("gmpq.compile", "gmpq.output", "gmpq.evaluate"),
     ("gmpq.cli",),
 )
 HOMES = {
