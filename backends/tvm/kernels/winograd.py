@@ -24,6 +24,7 @@ from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site,
 from gmpq.backends.tvm.kernels.direct import start_and_factor
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Proof, Transform, prove
 from gmpq.backends.tvm.kernels.winograd_product import Product, fitted
+from gmpq.backends.tvm.kernels.winograd_sums import WORD, both_sides, divided, odd_part
 from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout
 from gmpq.backends.tvm.script import (
     Buffer,
@@ -32,8 +33,6 @@ from gmpq.backends.tvm.script import (
     cast,
     inwards,
     load,
-    put,
-    registers,
     scratch,
     splat,
     store,
@@ -46,7 +45,6 @@ from gmpq.ir import Conv2d, QParams
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 MOST_TILES = 64
 ONE = 1  # index of the point 1 in the transforms' lists of points
-WORD = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +179,7 @@ def _share_of_bias(transform: Transform) -> int:
 
 def _undone(factor: Array, transform: Transform) -> Array:
     """Return the factor over a scale that is a power of two: float32 divides by it exactly."""
-    return factor if _odd(transform) > 1 else factor / np.float32(transform.scale)
-
-
-def _odd(transform: Transform) -> int:
-    return transform.scale // (transform.scale & -transform.scale)
+    return factor if odd_part(transform) > 1 else factor / np.float32(transform.scale)
 
 
 # --- the code ------------------------------------------------------------------------------------
@@ -246,7 +240,7 @@ def _transform_input(
             [load(x, corner + i * layout.row + j * layout.stored, lanes) for j in range(t.reach)]
             for i in range(t.reach)
         ]
-        for i, j, value in _both_sides(t.input, d, f"uint8x{lanes}"):
+        for i, j, value in both_sides(t.input, d, f"uint8x{lanes}"):
             position = i * t.reach + j
             if offsets[position] % 256:
                 value = value + splat(T.uint8(offsets[position] % 256), lanes)
@@ -277,60 +271,7 @@ def _transform_output(
             for i in range(t.reach)
         ]
         scale = load(factor, (first_vector + n) * VECTOR, VECTOR)
-        for i, j, value in _both_sides(t.output, sums, "int32x16"):
-            steps = cast("float32", VECTOR, _divided(value, t)) * scale
+        for i, j, value in both_sides(t.output, sums, "int32x16"):
+            steps = cast("float32", VECTOR, divided(value, t)) * scale
             codes = to_codes(steps, q.zero_point, q.low, q.high, VECTOR)
             store(y, corner + i * layout.row + j * layout.stored, codes, VECTOR)
-
-
-def _divided(value: Expr, transform: Transform) -> Expr:
-    """Return ``value`` over the scale, which divides it: a shift, and the inverse modulo 2**32.
-
-    A scale that is a power of two is left to the factor.
-    """
-    odd = _odd(transform)
-    if odd == 1:
-        return value
-    shift = (transform.scale // odd).bit_length() - 1
-    inverse = (pow(odd, -1, WORD) + WORD // 2) % WORD - WORD // 2
-    return T.shift_right(value, splat(T.int32(shift), VECTOR)) * splat(T.int32(inverse), VECTOR)
-
-
-def _both_sides(
-    matrix: Sequence[Sequence[int]], tile: list[list[Expr]], dtype: str
-) -> list[tuple[int, int, Expr]]:
-    """Return row, column and value of ``matrix * tile * matrix^T``."""
-    columns = range(len(tile[0]))
-    once = []
-    for row in matrix:
-        slots = registers(len(tile[0]), dtype)
-        for j in columns:
-            put(slots[j], _weighted(row, [tile[k][j] for k in range(len(tile))]))
-        once.append([slot[0] for slot in slots])
-    return [
-        (i, j, _weighted(row, once[i]))
-        for i, j, row in ((i, j, matrix[j]) for i in range(len(matrix)) for j in range(len(matrix)))
-    ]
-
-
-def _weighted(coefficients: Sequence[int], terms: Sequence[Expr]) -> Expr:
-    """Return the sum of ``terms`` times small whole numbers, by additions; positive ones first."""
-    pairs = [(c, term) for c, term in zip(coefficients, terms, strict=True) if c]
-    pairs.sort(key=lambda pair: pair[0] < 0)
-    total = None
-    for c, term in pairs:
-        scaled = _times(abs(c), term)
-        if total is None:
-            total = scaled if c > 0 else scaled - scaled - scaled
-        else:
-            total = total + scaled if c > 0 else total - scaled
-    assert total is not None
-    return total
-
-
-def _times(count: int, term: Expr) -> Expr:
-    """Return ``count * term`` by doubling; bytes have no multiplication."""
-    if count == 1:
-        return term
-    half = _times(count // 2, term)
-    return half + half + term if count % 2 else half + half
