@@ -14,14 +14,17 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from gmpq.ir import QParams
+
 Expr: TypeAlias = Any  # a TIR expression, or a Python number
 Buffer: TypeAlias = Any
 Body: TypeAlias = Callable[..., None]
 
 C_FUNCTION = 1  # tvm.ir.CallingConv.C_PACKED_FUNC: already lowered, so a plain C function results
-# 1.5 * 2**23: adding it leaves no fraction bits, ties to even, and the whole number in the low bits
-# of the pattern, whose lowest byte is then the number modulo 256.
+# 1.5 * 2**23: adding it leaves no fraction bits, ties to even, and adds the whole number to the
+# pattern of bits.
 ROUNDER = 12582912.0
+ROUNDER_BITS = 0x4B400000
 
 
 def c_function(parameters: tuple[tuple[str, str], ...], body: Body) -> PrimFunc:
@@ -106,17 +109,22 @@ def run(intrinsic: str, *arguments: Expr) -> None:
     T.evaluate(T.call_llvm_intrin(number, *arguments, dtype="void"))
 
 
-def to_codes(steps: Expr, zero_point: int, low: int, high: int, lanes: int) -> Expr:
-    """Return ``clip(round_half_even(steps) + zero_point, low, high)`` as uint8.
+def rounded(steps: Expr, q: QParams, lanes: int) -> Expr:
+    """Return ``ROUNDER_BITS + clip(round_half_even(steps), low - zero_point, high - zero_point)``.
 
     The clip comes first: between whole bounds it commutes with rounding, it keeps the rounding by
     addition in its exact range, and it stands between a product and that addition, which LLVM
     would otherwise contract into one operation with one rounding.
     """
-    floor = splat(T.float32(float(low - zero_point)), lanes)
-    ceiling = splat(T.float32(float(high - zero_point)), lanes)
+    floor = splat(T.float32(float(q.low - q.zero_point)), lanes)
+    ceiling = splat(T.float32(float(q.high - q.zero_point)), lanes)
     clipped = T.max(T.min(steps, ceiling), floor)
-    pattern = T.reinterpret(vector("int32", lanes), clipped + splat(T.float32(ROUNDER), lanes))
-    if zero_point:
-        pattern = pattern + splat(T.int32(zero_point), lanes)
-    return cast("uint8", lanes, pattern)
+    return T.reinterpret(vector("int32", lanes), clipped + splat(T.float32(ROUNDER), lanes))
+
+
+def to_codes(steps: Expr, q: QParams, lanes: int) -> Expr:
+    """Return ``clip(round_half_even(steps) + zero_point, low, high)`` as uint8."""
+    pattern = rounded(steps, q, lanes)
+    if q.zero_point:
+        pattern = pattern + splat(T.int32(q.zero_point), lanes)
+    return cast("uint8", lanes, pattern)  # the lowest byte of ROUNDER_BITS is zero

@@ -214,7 +214,7 @@ def _finish(
 
     def put(p: Expr, place: Expr) -> None:
         steps = cast("float32", VECTOR, load(sums, p * VECTOR, VECTOR)) * scale
-        codes = to_codes(steps, q.zero_point, q.low, q.high, VECTOR)
+        codes = to_codes(steps, q, VECTOR)
         store(buffers.y, corner + place, codes, VECTOR)
 
     if b.flat:

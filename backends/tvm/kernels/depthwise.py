@@ -95,7 +95,7 @@ def kernel(x: Layout, y: Layout, window: Window, q: QParams, target: Target) -> 
                 scale = load(factor, v * VECTOR, VECTOR)
                 for p, slot in enumerate(acc):
                     steps = cast("float32", VECTOR, slot[0]) * scale
-                    codes = to_codes(steps, q.zero_point, q.low, q.high, VECTOR)
+                    codes = to_codes(steps, q, VECTOR)
                     store(result, corner + p * y.stored, codes, VECTOR)
 
     names = (("x", "uint8"), ("w", "int32"), ("start", "int32"), ("factor", "float32"))

@@ -197,7 +197,7 @@ def _finish(
         for n, slot in enumerate(pixel):
             scale = load(factor, (place.vector + n) * lanes, lanes)
             steps = T.Cast(f"float32x{lanes}", slot[0]) * scale
-            codes = to_codes(steps, q.zero_point, q.low, q.high, lanes)
+            codes = to_codes(steps, q, lanes)
             offset = row * layout.row + column * layout.stored + n * lanes
             store(y, corner + offset, codes, lanes)
 

@@ -100,7 +100,7 @@ def _group(
         channel = group * GROUP + byte
         start = ((image * y.channels + channel) * y.height + row) * y.width + column
         steps = load(source, start, lanes) / splat(T.float32(q.scale), lanes)
-        codes = to_codes(steps, q.zero_point, q.low, q.high, lanes)
+        codes = to_codes(steps, q, lanes)
         shifted = T.shift_left(cast("int32", lanes, codes), splat(T.int32(8 * byte), lanes))
         put(packed, T.bitwise_or(packed[0], shifted))
     return packed[0]

@@ -89,7 +89,7 @@ def _copy(x: Layout, y: Layout, qx: QParams, qy: QParams, factor: float) -> Prim
                 codes = load(source, row_start(x, image, row) + v * VECTOR, VECTOR)
                 centred = cast("int32", VECTOR, codes) - splat(T.int32(qx.zero_point), VECTOR)
                 steps = cast("float32", VECTOR, centred) * splat(T.float32(factor), VECTOR)
-                result = to_codes(steps, qy.zero_point, qy.low, qy.high, VECTOR)
+                result = to_codes(steps, qy, VECTOR)
                 store(target, row_start(y, image, row) + v * VECTOR, result, VECTOR)
 
     return c_function((("x", "uint8"), ("y", "uint8")), body)

@@ -120,7 +120,7 @@ def _average_pool(x: Layout, y: Layout, window: Window, qx: QParams, qy: QParams
                     put(total, total[0] + codes - splat(T.int32(qx.zero_point), VECTOR))
                 scale = splat(factor[row * y.width + column], VECTOR)
                 steps = cast("float32", VECTOR, total[0]) * scale
-                mean = to_codes(steps, qy.zero_point, qy.low, qy.high, VECTOR)
+                mean = to_codes(steps, qy, VECTOR)
                 store(target, _place(y, image, row, column) + v * VECTOR, mean, VECTOR)
 
     return c_function((("x", "uint8"), ("factor", "float32"), ("y", "uint8")), body)

@@ -273,5 +273,5 @@ def _transform_output(
         scale = load(factor, (first_vector + n) * VECTOR, VECTOR)
         for i, j, value in both_sides(t.output, sums, "int32x16"):
             steps = cast("float32", VECTOR, divided(value, t)) * scale
-            codes = to_codes(steps, q.zero_point, q.low, q.high, VECTOR)
+            codes = to_codes(steps, q, VECTOR)
             store(y, corner + i * layout.row + j * layout.stored, codes, VECTOR)
