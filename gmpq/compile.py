@@ -18,6 +18,7 @@ from typing import Any
 from gmpq import cost, latency, manifest, parity, policy_io, programs, samples, serialize
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.plan import Step
 from gmpq.backends.tvm.target import Target
 from gmpq.calib import observers
 from gmpq.calib.sweep import sweep
@@ -181,8 +182,13 @@ def _write_programs(
     (work / MODEL).write_bytes(to_bytes(model))
     told.stage(f"compiling for {plan.target.name}")
     built = build(graph, plan.target, work)
-    kernels = tuple(Kernel(step.node, step.kernel, step.refusals) for step in built.plan.steps)
+    kernels = tuple(_kernel(step) for step in built.plan.steps)
     return _Built(fusion_report(model, graph), kernels, built.program)
+
+
+def _kernel(step: Step) -> Kernel:
+    name = f"{step.kernel} {step.configuration}".rstrip()
+    return Kernel(step.node, name, step.refusals, step.measured_ms)
 
 
 def _measure(

@@ -19,8 +19,9 @@ class Kernel:
     """What computes one node of the integer graph, and why other kernels do not."""
 
     layer: str
-    kernel: str
+    kernel: str  # with its configuration
     refusals: Mapping[str, str]  # kernel -> reason
+    measured_ms: Mapping[str, float]  # of every candidate by name, where kernels were tuned
 
 
 def layers_of_policy(sources: Sources) -> str:
@@ -61,16 +62,26 @@ def kernels_table(kernels: Sequence[Kernel], times: Sequence[Mapping[str, Any]] 
     ``times`` are rows of ``latency.json``.
     """
     spent = {(row["layer"], row["backend"]): f"{row['median_ms']:.4f}" for row in times}
+    backends = sorted({backend for _, backend in spent})
     rows = [
-        (
-            found.layer,
-            found.kernel,
-            *(spent.get((found.layer, backend), "-") for backend in ("tvm", "onnxruntime")),
-        )
+        (found.layer, found.kernel, *(spent.get((found.layer, b), "-") for b in backends))
         for found in kernels
     ]
-    text = table.render(("layer", "kernel", "tvm ms", "onnxruntime ms"), rows)
-    return "\n".join([text, "", *_refusals(kernels)])
+    text = table.render(("layer", "kernel", *(f"{backend} ms" for backend in backends)), rows)
+    return "\n".join([text, "", *_candidates(kernels), *_refusals(kernels)])
+
+
+def _candidates(kernels: Sequence[Kernel]) -> list[str]:
+    return [
+        f"{found.layer} measured: "
+        + ", ".join(f"{name} {spent:.4f} ms" for name, spent in _by_time(found.measured_ms))
+        for found in kernels
+        if found.measured_ms
+    ]
+
+
+def _by_time(measured_ms: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(measured_ms.items(), key=lambda item: item[1])
 
 
 def _refusals(kernels: Sequence[Kernel]) -> list[str]:

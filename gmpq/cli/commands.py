@@ -174,7 +174,8 @@ def _print_report(report: Report, out: Path, explain: bool) -> None:
     from gmpq.explain import kernels_table
 
     if explain:
-        click.echo(cost.to_table(report.costs) + "\n\n" + kernels_table(report.kernels) + "\n")
+        kernels = kernels_table(report.kernels, latency.to_json(report.latency))
+        click.echo(f"{cost.to_table(report.costs)}\n\n{kernels}\n")
     click.echo(parity.to_table(report.parity) + "\n")
     if report.latency:
         click.echo(latency.to_table(report.latency) + "\n")

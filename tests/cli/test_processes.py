@@ -117,3 +117,24 @@ def test_help_has_an_example(desk: Desk) -> None:
         assert f"gmpq {command} " in desk.gmpq(command, "--help").out
     assert desk.gmpq("--version").code == 0
     assert desk.gmpq().code == 2
+
+
+def test_explain_tells_layers_costs_and_kernels(desk: Desk) -> None:
+    own = ("--import", "tests.cli.networks:small")
+    layers = desk.gmpq("explain", "policy.json", *own)
+    assert layers.code == 0
+    assert [line.split() for line in layers.out.splitlines()][2:] == [
+        ["stem", "8", "8"],
+        ["body", "3", "4"],
+        ["head", "8", "8"],
+    ]
+    costs = desk.gmpq("explain", "policy.json", "--costs", *own)
+    assert "BOPs, published convention" in costs.out
+    desk.write_policy(lambda policy: policy["layers"].pop("head"))
+    unfit = desk.gmpq("explain", "policy.json", *own)
+    assert 'the policy does not fit: layer "head" of the network' in unfit.out
+    desk.write_policy(lambda _: None)
+    compiled = desk.compile("--explain")
+    assert compiled.code == 0
+    for word in ("BOPs", "kernel", "quantize", "equal", "model.onnx"):
+        assert word in compiled.out
