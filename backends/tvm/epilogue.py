@@ -9,6 +9,7 @@ so that a convolution followed by an addition writes the sum alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -50,23 +51,17 @@ class Finish:
     residual: Residual | None = None
 
     @property
-    def parameters(self) -> tuple[tuple[str, str], ...]:
-        """Names and element types of the C parameters: constants, then the output, are last."""
-        term = (("residual", "uint8"),) if self.residual else ()
-        return (*term, ("factor", "float32"), ("y", "uint8"))
+    def inputs(self) -> tuple[tuple[str, str], ...]:
+        """Names and element types of the C parameters that hold further inputs."""
+        return (("residual", "uint8"),) if self.residual else ()
 
-    def bind(self, pointers: tuple[Expr, ...], channels: int) -> Bound:
-        """Return the finish with its memory; ``pointers`` are those of ``parameters``."""
-        *term, factor, y = pointers
-        residual = (
-            view(term[0], "uint8", self.residual.layout.size_bytes) if self.residual else None
-        )
-        return Bound(
-            self,
-            view(factor, "float32", channels),
-            residual,
-            view(y, "uint8", self.y.size_bytes),
-        )
+    def bind(self, inputs: Sequence[Expr], factor: Expr, y: Expr, channels: int) -> Bound:
+        """Return the finish with the memory behind its pointers; ``factor`` is of ``channels``."""
+        residual = None
+        if self.residual is not None:
+            residual = view(inputs[0], "uint8", self.residual.layout.size_bytes)
+        factors = view(factor, "float32", channels)
+        return Bound(self, factors, residual, view(y, "uint8", self.y.size_bytes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site, Tensor
+from gmpq.backends.tvm.fuse import fused_additions
+from gmpq.backends.tvm.kernels.base import Addition, Call, Candidate, Family, Site, Tensor
 from gmpq.backends.tvm.kernels.ends import halo_call
 from gmpq.backends.tvm.kernels.table import KERNELS
 from gmpq.backends.tvm.layout import layouts
 from gmpq.backends.tvm.memory import Life, MemoryPlan, place
 from gmpq.backends.tvm.target import Target
-from gmpq.ir import IntGraph
+from gmpq.ir import Add, IntGraph, Node
 
 FLOAT_BYTES = 4
 
@@ -62,14 +63,23 @@ def plan(graph: IntGraph, target: Target, choose: Chooser = cheapest) -> Plan:
     """Return the steps that compute ``graph`` by the kernels that ``choose`` takes."""
     placed = layouts(graph)
     tensors = {name: Tensor(value, placed.get(name)) for name, value in graph.values.items()}
+    additions = fused_additions(graph)
+    taken = {add.name for add in additions.values()}
     steps = tuple(
-        _step(
-            Site(node, tuple(tensors[name] for name in node.inputs), tensors[node.output], target),
-            choose,
-        )
+        _step(_site(node, tensors, additions.get(node.name), target), choose)
         for node in graph.nodes
+        if node.name not in taken
     )
-    return Plan(steps, tensors, place(_lives(graph, tensors)))
+    return Plan(steps, tensors, place(_lives(graph, tensors, steps)))
+
+
+def _site(node: Node, tensors: Mapping[str, Tensor], add: Add | None, target: Target) -> Site:
+    addition = None
+    if add is not None:
+        (term,) = (name for name in add.inputs if name != node.output)
+        addition = Addition(tensors[term], tensors[add.output])
+    inputs = tuple(tensors[name] for name in node.inputs)
+    return Site(node, inputs, tensors[node.output], target, addition)
 
 
 def _step(site: Site, choose: Chooser) -> Step:
@@ -83,10 +93,10 @@ def _step(site: Site, choose: Chooser) -> Step:
     ]
     verdict = choose(site, choices)
     family, chosen = verdict.choice
-    halo = None if site.output.layout is None else halo_call(site.output)
+    halo = None if site.stored.layout is None else halo_call(site.stored)
     return Step(
         site.node.name,
-        site.output.value.name,
+        site.stored.value.name,
         family.name,
         chosen.configuration,
         (*([halo] if halo else []), chosen.build()),
@@ -95,16 +105,16 @@ def _step(site: Site, choose: Chooser) -> Step:
     )
 
 
-def _lives(graph: IntGraph, tensors: Mapping[str, Tensor]) -> dict[str, Life]:
+def _lives(
+    graph: IntGraph, tensors: Mapping[str, Tensor], steps: Sequence[Step]
+) -> dict[str, Life]:
     """Return the life of every value in the workspace: all but the network's inputs and outputs."""
-    lives = {}
-    for first, node in enumerate(graph.nodes):
-        if node.output in graph.outputs:
-            continue
-        readers = [i for i, other in enumerate(graph.nodes) if node.output in other.inputs]
-        size = size_bytes(tensors[node.output])
-        lives[node.output] = Life(size, first, max(readers, default=first))
-    return lives
+    last = {name: i for i, step in enumerate(steps) for call in step.calls for name in call.inputs}
+    return {
+        step.output: Life(size_bytes(tensors[step.output]), i, last.get(step.output, i))
+        for i, step in enumerate(steps)
+        if step.output not in graph.outputs
+    }
 
 
 def size_bytes(tensor: Tensor) -> int:

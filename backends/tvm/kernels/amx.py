@@ -24,6 +24,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.kernels.amx_tile import (
     DEPTH,
     Blocking,
@@ -42,16 +43,13 @@ from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
     c_function,
-    cast,
     inwards,
     load,
     run,
     scratch,
-    store,
-    to_codes,
     view,
 )
-from gmpq.ir import Conv2d, QParams
+from gmpq.ir import Conv2d
 
 MOST_BLOCKINGS = 8
 FEWEST_PIXELS = 4  # below, the tile unit idles and direct kernels are faster
@@ -88,8 +86,7 @@ def build(site: Site, shape: Shape, blocking: Blocking) -> Call:
     padding = (0, shape.vectors * VECTOR - y.codes.channels)
     packed = pack(node.weight.codes, shape, blocking)
     constants = (configuration(blocking), packed, np.pad(start, padding), np.pad(factor, padding))
-    function = kernel(shape, blocking, y.q)
-    return Call(function, (x.value.name,), constants, y.value.name)
+    return site.call(kernel(shape, blocking, site.finish), constants)
 
 
 FAMILY = Family("amx", (Conv2d,), candidates, refuses)
@@ -103,25 +100,24 @@ class _Buffers:
     x: Buffer
     w: Buffer
     start: Buffer
-    factor: Buffer
-    y: Buffer
+    end: Bound
 
 
-def kernel(shape: Shape, b: Blocking, q: QParams) -> PrimFunc:
-    """Return ``f(x, configuration, weights, start, factor, y)``."""
+def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
+    """Return ``f(x, [residual], configuration, weights, start, factor, y)``."""
     blocks = -(-shape.vectors // b.vectors)
     rows = 1 if b.flat else shape.y.height
     items = shape.x.batch * (groups_of(shape, b) if b.flat else rows)
 
-    def body(x_: Expr, setup: Expr, w_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
+    def body(x_: Expr, *others: Expr) -> None:
+        *terms, setup, w_, start_, factor_, y_ = others
         outputs = shape.vectors * VECTOR
         weights = blocks * b.vectors * len(shape.runs) * shape.steps * VECTOR * DEPTH
         buffers = _Buffers(
             view(x_, "uint8", shape.x.size_bytes),
             view(w_, "int8", weights),
             view(start_, "int32", outputs),
-            view(factor_, "float32", outputs),
-            view(y_, "uint8", shape.y.size_bytes),
+            finish.bind(terms, factor_, y_, outputs),
         )
         with T.parallel(0, blocks * items) as item:
             run("llvm.x86.ldtilecfg", setup)
@@ -131,19 +127,19 @@ def kernel(shape: Shape, b: Blocking, q: QParams) -> PrimFunc:
                 block, place = item % blocks, item // blocks
             if b.flat:
                 image, group = place // groups_of(shape, b), place % groups_of(shape, b)
-                _tile_group(shape, b, q, buffers, (block, image, 0, group))
+                _tile_group(shape, b, buffers, (block, image, 0, group))
             else:
                 image, row = place // rows, place % rows
                 with T.serial(0, groups_of(shape, b)) as group:
-                    _tile_group(shape, b, q, buffers, (block, image, row, group))
+                    _tile_group(shape, b, buffers, (block, image, row, group))
             run("llvm.x86.tilerelease")
 
-    parameters = (("x", "uint8"), ("setup", "uint8"), ("w", "int8"), ("start", "int32"))
-    return c_function((*parameters, ("factor", "float32"), ("y", "uint8")), body)
+    constant = (("setup", "uint8"), ("w", "int8"), ("start", "int32"), ("factor", "float32"))
+    return c_function((("x", "uint8"), *finish.inputs, *constant, ("y", "uint8")), body)
 
 
 def _tile_group(
-    shape: Shape, b: Blocking, q: QParams, buffers: _Buffers, at: tuple[Expr, Expr, Expr, Expr]
+    shape: Shape, b: Blocking, buffers: _Buffers, at: tuple[Expr, Expr, Expr, Expr]
 ) -> None:
     block, image, row, group = at
     extent = extent_of(shape, b.flat)
@@ -158,7 +154,7 @@ def _tile_group(
         run("llvm.x86.tilestored64", T.int8(i), T.address_of(memory[0]), T.int64(DEPTH))
     for memory, (tile, n) in zip(sums, _accumulators(b), strict=True):
         where = (image, row, pixels[tile], vector + n)
-        _finish(shape, b, q, buffers, memory, where)
+        _finish(shape, b, buffers.end, memory, where)
 
 
 def _accumulators(b: Blocking) -> Iterator[tuple[int, int]]:
@@ -199,33 +195,26 @@ def _multiply(
 
 
 def _finish(
-    shape: Shape,
-    b: Blocking,
-    q: QParams,
-    buffers: _Buffers,
-    sums: Buffer,
-    at: tuple[Expr, Expr, Expr, Expr],
+    shape: Shape, b: Blocking, end: Bound, sums: Buffer, at: tuple[Expr, Expr, Expr, Expr]
 ) -> None:
-    """Requantize one tile of accumulators."""
+    """Finish one tile of accumulators."""
     image, row, first, vector = at
-    y = shape.y
-    corner = y.origin + image * y.image + vector * VECTOR
-    scale = load(buffers.factor, vector * VECTOR, VECTOR)
+    channel, width = vector * VECTOR, shape.y.width
+    scale = end.scale(channel, VECTOR)
 
-    def put(p: Expr, place: Expr) -> None:
-        steps = cast("float32", VECTOR, load(sums, p * VECTOR, VECTOR)) * scale
-        codes = to_codes(steps, q, VECTOR)
-        store(buffers.y, corner + place, codes, VECTOR)
+    def put(p: Expr, down: Expr, across: Expr) -> None:
+        acc = load(sums, p * VECTOR, VECTOR)
+        end.put(acc, scale, (image, down, across), channel, VECTOR)
 
-    if b.flat:
-        pitch = pitch_of(shape)
-        with T.serial(0, b.pixels) as p:
-            down, across = (first + p) // pitch, (first + p) % pitch
-            if pitch == y.width:
-                put(p, down * y.row + across * y.stored)
-            else:
-                with T.If(across < y.width), T.Then():
-                    put(p, down * y.row + across * y.stored)
-    else:
+    if not b.flat:
         for p in range(b.pixels):
-            put(p, row * y.row + (first + p) * y.stored)
+            put(p, row, first + p)
+        return
+    pitch = pitch_of(shape)
+    with T.serial(0, b.pixels) as p:
+        down, across = (first + p) // pitch, (first + p) % pitch
+        if pitch == width:
+            put(p, down, across)
+        else:
+            with T.If(across < width), T.Then():
+                put(p, down, across)

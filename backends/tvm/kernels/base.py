@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 from tvm.tirx import PrimFunc
 
+from gmpq.backends.tvm.epilogue import Finish, Residual
 from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.target import Target
 from gmpq.ir import Node, QParams, Value
@@ -38,13 +39,44 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Addition:
+    """An addition that follows a layer in the same kernel: its other term, and the sum."""
+
+    term: Tensor
+    total: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
-    """A node with the tensors around it, on a target."""
+    """A node with the tensors around it, on a target.
+
+    With an ``addition`` the node's own ``output`` is never stored, only the sum.
+    """
 
     node: Node
     inputs: tuple[Tensor, ...]
     output: Tensor
     target: Target
+    addition: Addition | None = None
+
+    @property
+    def stored(self) -> Tensor:
+        """The tensor that the kernel writes."""
+        return self.addition.total if self.addition else self.output
+
+    @property
+    def finish(self) -> Finish:
+        """What becomes of the node's accumulators."""
+        if self.addition is None:
+            return Finish(self.output.codes, self.output.q)
+        term, total = self.addition.term, self.addition.total
+        return Finish(total.codes, self.output.q, Residual(term.codes, term.q, total.q))
+
+    def call(self, function: PrimFunc, constants: tuple[Array, ...]) -> Call:
+        """Return the call of ``function`` on the tensors of this site."""
+        read = (*self.inputs, *((self.addition.term,) if self.addition else ()))
+        names = tuple(tensor.value.name for tensor in read)
+        return Call(function, names, constants, self.stored.value.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

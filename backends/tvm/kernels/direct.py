@@ -28,6 +28,7 @@ from tvm.tirx import PrimFunc
 
 from gmpq import numerics
 from gmpq.backends.tvm.dot import Dot, best_dot
+from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
 from gmpq.backends.tvm.layout import GROUP
@@ -39,8 +40,6 @@ from gmpq.backends.tvm.script import (
     load,
     put,
     registers,
-    store,
-    to_codes,
     view,
 )
 from gmpq.ir import Conv2d, Linear, QParams, QWeight
@@ -62,12 +61,8 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
 
 def build(site: Site, shape: Shape, dot: Dot, tile: Tile) -> Call:
     """Return the call of one tile."""
-    return Call(
-        kernel(shape, dot, tile, site.output.q),
-        (site.inputs[0].value.name,),
-        constants(site, shape, dot, tile),
-        site.output.value.name,
-    )
+    function = kernel(shape, dot, tile, site.finish)
+    return site.call(function, constants(site, shape, dot, tile))
 
 
 FAMILY = Family("direct", (Conv2d, Linear), candidates)
@@ -76,20 +71,20 @@ FAMILY = Family("direct", (Conv2d, Linear), candidates)
 # --- the code ------------------------------------------------------------------------------------
 
 
-def kernel(shape: Shape, dot: Dot, tile: Tile, q: QParams) -> PrimFunc:
-    """Return ``f(x, weights, start, factor, y)``."""
+def kernel(shape: Shape, dot: Dot, tile: Tile, finish: Finish) -> PrimFunc:
+    """Return ``f(x, [residual], weights, start, factor, y)``."""
     blocks = -(-shape.vectors // tile.vectors)
     row_tiles = -(-shape.y.height // tile.rows)
     column_tiles = -(-shape.y.width // tile.columns)
     batch = shape.x.batch
 
-    def body(x_: Expr, w_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
+    def body(x_: Expr, *others: Expr) -> None:
+        *terms, w_, start_, factor_, y_ = others
         steps = blocks * shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
         start = view(start_, "int32", shape.vectors * shape.lanes)
-        factor = view(factor_, "float32", shape.vectors * shape.lanes)
-        y = view(y_, "uint8", shape.y.size_bytes)
+        end = finish.bind(terms, factor_, y_, shape.vectors * shape.lanes)
         with T.parallel(0, blocks * batch * row_tiles) as item:
             if tile.blocks_outside:
                 block, image_row = item // (batch * row_tiles), item % (batch * row_tiles)
@@ -102,18 +97,10 @@ def kernel(shape: Shape, dot: Dot, tile: Tile, q: QParams) -> PrimFunc:
                 column = inwards(column_tile, tile.columns, shape.y.width)
                 place = _Place(image, row, column, block, vector)
                 acc = _accumulate(shape, dot, tile, place, x, w, start)
-                _finish(shape, tile, place, acc, factor, y, q)
+                _finish(shape, tile, place, acc, end)
 
-    return c_function(
-        (
-            ("x", "int32"),
-            ("w", dot.dtype),
-            ("start", "int32"),
-            ("factor", "float32"),
-            ("y", "uint8"),
-        ),
-        body,
-    )
+    constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
+    return c_function((("x", "int32"), *finish.inputs, *constant, ("y", "uint8")), body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,32 +161,13 @@ def _held(values: list[Expr]) -> list[Expr]:
     return [slot[0] for slot in slots]
 
 
-def _finish(
-    shape: Shape,
-    tile: Tile,
-    place: _Place,
-    acc: list[list[Buffer]],
-    factor: Buffer,
-    y: Buffer,
-    q: QParams,
-) -> None:
-    lanes, layout = shape.lanes, shape.y
-    corner = (
-        layout.origin
-        + place.image * layout.image
-        + place.row * layout.row
-        + place.column * layout.stored
-        + place.vector * lanes
-    )
-    for (row, column), pixel in zip(
-        product(range(tile.rows), range(tile.columns)), acc, strict=True
-    ):
+def _finish(shape: Shape, tile: Tile, place: _Place, acc: list[list[Buffer]], end: Bound) -> None:
+    pixels = product(range(tile.rows), range(tile.columns))
+    for (row, column), pixel in zip(pixels, acc, strict=True):
+        at = (place.image, place.row + row, place.column + column)
         for n, slot in enumerate(pixel):
-            scale = load(factor, (place.vector + n) * lanes, lanes)
-            steps = T.Cast(f"float32x{lanes}", slot[0]) * scale
-            codes = to_codes(steps, q, lanes)
-            offset = row * layout.row + column * layout.stored + n * lanes
-            store(y, corner + offset, codes, lanes)
+            channel = (place.vector + n) * shape.lanes
+            end.put(slot[0], end.scale(channel, shape.lanes), at, channel, shape.lanes)
 
 
 # --- the constants -------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
 from gmpq.backends.tvm.kernels.direct import start_and_factor
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Proof, Transform, prove
@@ -30,17 +31,15 @@ from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
     c_function,
-    cast,
     inwards,
     load,
     scratch,
     splat,
     store,
-    to_codes,
     vector,
     view,
 )
-from gmpq.ir import Conv2d, QParams
+from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 MOST_TILES = 64
@@ -167,8 +166,8 @@ def build(site: Site, shape: Shape, product: Product, proof: Proof) -> Call:
         np.pad(wrapped, ((0, 0), missing)),
         np.pad(_undone(factor, shape.transform), missing),
     )
-    function = kernel(shape, product, tuple(proof.offsets.tolist()), y.q)
-    return Call(function, (x.value.name,), constants, y.value.name)
+    function = kernel(shape, product, tuple(proof.offsets.tolist()), site.finish)
+    return site.call(function, constants)
 
 
 def _share_of_bias(transform: Transform) -> int:
@@ -185,16 +184,17 @@ def _undone(factor: Array, transform: Transform) -> Array:
 # --- the code ------------------------------------------------------------------------------------
 
 
-def kernel(shape: Shape, product: Product, offsets: tuple[int, ...], q: QParams) -> PrimFunc:
-    """Return ``f(x, setup, weights, start, factor, y)``."""
+def kernel(shape: Shape, product: Product, offsets: tuple[int, ...], finish: Finish) -> PrimFunc:
+    """Return ``f(x, [residual], setup, weights, start, factor, y)``."""
     t, blocks = shape.transform, -(-shape.all_tiles // shape.tiles)
     groups = -(-shape.vectors // product.vectors)
 
-    def body(x_: Expr, setup: Expr, u_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
-        x, y = view(x_, "uint8", shape.x.size_bytes), view(y_, "uint8", shape.y.size_bytes)
+    def body(x_: Expr, *others: Expr) -> None:
+        *terms, setup, u_, start_, factor_, y_ = others
+        x = view(x_, "uint8", shape.x.size_bytes)
         u = view(u_, "int8", product.weight_elements(t.positions + len(shape.splits)))
         start = view(start_, "int32", t.positions * shape.vectors * VECTOR)
-        factor = view(factor_, "float32", shape.vectors * VECTOR)
+        end = finish.bind(terms, factor_, y_, shape.vectors * VECTOR)
         with T.parallel(0, shape.x.batch * blocks) as item:
             image, first = item // blocks, inwards(item % blocks, shape.tiles, shape.all_tiles)
             v = scratch(t.positions * shape.tiles * shape.x.stored // GROUP + VECTOR, "int32")
@@ -212,11 +212,11 @@ def kernel(shape: Shape, product: Product, offsets: tuple[int, ...], q: QParams)
                     product.multiply(
                         v, u, start, m, (position, part, group, first_vector), more=True
                     )
-                _transform_output(shape, product, m, factor, y, q, (image, first, first_vector))
+                _transform_output(shape, product, m, end, (image, first, first_vector))
             product.end()
 
-    parameters = (("x", "uint8"), ("setup", "uint8"), ("u", "int8"), ("start", "int32"))
-    return c_function((*parameters, ("factor", "float32"), ("y", "uint8")), body)
+    constant = (("setup", "uint8"), ("u", "int8"), ("start", "int32"), ("factor", "float32"))
+    return c_function((("x", "uint8"), *finish.inputs, *constant, ("y", "uint8")), body)
 
 
 def _corner(shape: Shape, tile: Expr) -> tuple[Expr, Expr]:
@@ -250,28 +250,20 @@ def _transform_input(
 
 
 def _transform_output(
-    shape: Shape,
-    product: Product,
-    m: Buffer,
-    factor: Buffer,
-    y: Buffer,
-    q: QParams,
-    at: tuple[Expr, Expr, Expr],
+    shape: Shape, product: Product, m: Buffer, end: Bound, at: tuple[Expr, Expr, Expr]
 ) -> None:
-    t, layout = shape.transform, shape.y
+    t = shape.transform
     image, first, first_vector = at
     with T.grid(shape.tiles, product.vectors) as (tile, n):
         row, column = _corner(shape, first + tile)
-        corner = layout.origin + image * layout.image + (first_vector + n) * VECTOR
-        corner += row * layout.row + column * layout.stored
         place = (tile * product.vectors + n) * VECTOR
         stride = shape.tiles * product.vectors * VECTOR
         sums = [
             [load(m, (i * t.reach + j) * stride + place, VECTOR) for j in range(t.reach)]
             for i in range(t.reach)
         ]
-        scale = load(factor, (first_vector + n) * VECTOR, VECTOR)
+        channel = (first_vector + n) * VECTOR
+        scale = end.scale(channel, VECTOR)
         for i, j, value in both_sides(t.output, sums, "int32x16"):
-            steps = cast("float32", VECTOR, divided(value, t)) * scale
-            codes = to_codes(steps, q, VECTOR)
-            store(y, corner + i * layout.row + j * layout.stored, codes, VECTOR)
+            pixel = (image, row + i, column + j)
+            end.put(divided(value, t), scale, pixel, channel, VECTOR)
