@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 FOOLBOX := foolbox==3.3.4  # 20 labelled photographs; its own dependencies are not needed
 WORKERS ?= 2
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py --out out
@@ -19,6 +19,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/peers.py --cache out/peers --json out/peers.json --docs docs/benchmarks.md
+	$(BIN)/python benchmarks/peers.py --correlation --networks resnet18,resnet50 --threads 1 --json out/bops.json --docs docs/benchmarks.md --plot docs/bops.svg
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "gmpq needs Python 3.11 or newer: make PYTHON=python3.11")'

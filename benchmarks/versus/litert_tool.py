@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import click
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
@@ -16,6 +17,7 @@ from versus.tools import LITERT_INT8
 def open_int8(bench: Bench, threads: int) -> list[Contender]:
     """Return the int8 network; there is none of a user's ONNX file."""
     if bench.onnx is not None:
+        click.echo("litert-int8 runs the codes of gmpq, not a file of yours: left out", err=True)
         return []
     interpreter = Interpreter(model_content=to_tflite(bench.int8), num_threads=threads)
     interpreter.allocate_tensors()

@@ -25,7 +25,7 @@ class Options:
     bits: tuple[str, ...] = BITS
     threads: tuple[int, ...] = (1, 2)
     tools: tuple[str, ...] = TOOLS
-    seconds: float = 15.0
+    seconds: float = 10.0
     seed: int = 0
     target: str = "native"
     correlation: bool = False

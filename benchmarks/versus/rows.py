@@ -62,7 +62,8 @@ def ratio(rows: Sequence[Row]) -> float | None:
 def summary(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return header and cells of the table of medians, a line per case."""
     tools = list(dict.fromkeys(row.tool for row in rows))
-    header = ("network", "threads", "bits", "BOPs", *tools, "best int8 peer / gmpq", "exact")
+    costs = ("BOPs", "published")
+    header = ("network", "threads", "bits", *costs, *tools, "best int8 peer / gmpq", "exact")
     lines = []
     for case in dict.fromkeys(row.case for row in rows):
         found = [row for row in rows if row.case == case]
@@ -70,10 +71,11 @@ def summary(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]
         mine = by_tool.get(GMPQ)
         times = [f"{by_tool[tool].median_ms:.3f}" if tool in by_tool else "-" for tool in tools]
         network, threads, bits = case
-        bops = _or_dash(None if mine is None else mine.bops, lambda b: f"{b / 1e9:.1f} G")
+        bops = _or_dash(None if mine is None else mine.bops, _giga)
+        published = _or_dash(None if mine is None else mine.published_bops, _giga)
         speed = _or_dash(ratio(found), lambda r: f"{r:.2f}")
         exact = _or_dash(None if mine is None else mine.exact, lambda e: "yes" if e else "NO")
-        lines.append((network, str(threads), bits, bops, *times, speed, exact))
+        lines.append((network, str(threads), bits, bops, published, *times, speed, exact))
     return header, lines
 
 
@@ -105,6 +107,10 @@ def to_markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Return a table for a document; the first column is to the left, others right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))
+
+
+def _giga(count: float) -> str:
+    return f"{count / 1e9:.1f} G"
 
 
 def _or_dash(value: Any, text: Callable[[Any], str]) -> str:

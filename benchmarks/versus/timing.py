@@ -19,7 +19,7 @@ from gmpq.backends.base import Timing, timing
 class Plan:
     """How often to run: turns end after ``seconds``, but not before ``least`` of them."""
 
-    seconds: float = 15.0
+    seconds: float = 10.0
     least: int = 5
     most: int = 200
     runs: int = 3  # counted runs of a program in a turn

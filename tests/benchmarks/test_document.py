@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from versus.document import describe, replace_block, update
+
+BLOCK = "<!-- begin peers -->\n\nnew\n\n<!-- end peers -->"
+
+
+def test_a_block_replaces_the_old_one_and_nothing_else() -> None:
+    old = "# Title\n\nbefore\n\n<!-- begin peers -->\nold\n<!-- end peers -->\n\nafter\n"
+    assert replace_block(old, "peers", "new\n") == f"# Title\n\nbefore\n\n{BLOCK}\n\nafter\n"
+
+
+def test_a_missing_block_is_appended() -> None:
+    assert replace_block("# Title\n", "peers", "new") == f"# Title\n\n{BLOCK}\n"
+
+
+@pytest.mark.parametrize("text", ["<!-- begin peers -->", "<!-- end peers -->"])
+def test_half_a_block_is_refused(text: str) -> None:
+    with pytest.raises(click.UsageError, match="restore both"):
+        replace_block(text, "peers", "new")
+
+
+def test_two_blocks_share_a_document(tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks.md"
+    for name, content in (("peers", "old"), ("correlation", "0.9"), ("peers", "new")):
+        update(path, name, content)
+    text = path.read_text()
+    assert text.startswith(f"# Benchmarks\n\n{BLOCK}\n\n<!-- begin correlation -->\n\n0.9\n")
+    assert "old" not in text
+
+
+def test_a_machine_is_its_processor_cores_and_instructions() -> None:
+    core = "model name\t: Some CPU\nflags\t\t: fpu avx2 avx512_vnni\n"
+    cpuinfo = f"processor\t: 0\n{core}\nprocessor\t: 1\n{core}"
+    assert describe(cpuinfo, "x86_64") == "Some CPU, 2 cores, avx2 avx512_vnni"
+
+
+def test_an_arm_machine_has_no_model_name() -> None:
+    cpuinfo = "processor\t: 0\nFeatures\t: fp asimd asimddp\n"
+    assert describe(cpuinfo, "aarch64") == "aarch64, 1 cores, asimddp"
