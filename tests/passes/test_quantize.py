@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from gmpq.backends import reference
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.calib.collect import collect
 from gmpq.calib.observers import MinMax
-from gmpq.errors import LoweringError, PolicyError, WeightsError
 from gmpq.ir import (
     Activation,
     Clamp,
@@ -182,34 +180,16 @@ def test_an_output_that_a_layer_also_reads_keeps_8_bits() -> None:
     assert _layer(graph, "second").inputs == ("first.a2",)
 
 
-def test_softmax_in_the_middle_is_refused() -> None:
-    draft = FloatDraft(shape=(1, 6))
-    softmax = draft.softmax("attention", draft.linear("fc", "input", 4))
-    graph = draft.graph(draft.linear("after", softmax, 4))
-    with pytest.raises(LoweringError, match="'attention': softmax"):
-        _quantized(graph, uniform(graph, 8, 8))
-
-
-def test_a_layer_without_bits_is_named_with_its_neighbours() -> None:
+def test_an_input_that_layers_read_at_several_bits_is_quantized_once() -> None:
     draft = FloatDraft()
-    draft.conv("layer1.conv1", "input", 4)
-    with pytest.raises(PolicyError, match=r"'layer1.conv1' has no bits .*layer1.conv2"):
-        _quantized(draft.graph("layer1.conv1"), {"layer1.conv2": LayerBits(8, 8)})
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf], ids=["nan", "inf"])
-def test_weights_that_are_not_finite_are_refused(bad: float) -> None:
-    draft = FloatDraft()
-    draft.conv("conv", "input", 4)
-    graph = draft.graph("conv")
-    statistics = statistics_of(graph)
-    (node,) = graph.nodes
-    assert isinstance(node, FloatConv2d)
-    weight = node.weight.copy()
-    weight[1, 2, 0, 1] = bad
-    broken = replace(graph, nodes=(replace(node, weight=weight),))
-    with pytest.raises(WeightsError, match="layer 'conv': weight holds nan or inf"):
-        quantize_network(broken, uniform(graph, 8, 8), statistics, QuantizeOptions())
+    draft.add("add", draft.conv("a", "input", 4), draft.conv("b", "input", 4))
+    graph = _quantized(draft.graph("add"), {"a": LayerBits(8, 7), "b": LayerBits(8, 3)})
+    assert [type(node) for node in graph.nodes[:2]] == [Quantize, Requantize]
+    assert (_layer(graph, "a").inputs, _layer(graph, "b").inputs) == (
+        ("input.codes",),
+        ("input.a3",),
+    )
+    assert (_q(graph, "input.codes").bits, _q(graph, "input.a3").bits) == (7, 3)
 
 
 @settings(max_examples=60)
