@@ -22,7 +22,7 @@ from gmpq.ir import (
 from tests.strategies import graphs, random_input
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(graph=graphs(), seed=st.integers(0, 1000))
 def test_every_code_equals_the_reference(graph: IntGraph, seed: int) -> None:
     inputs = random_input(graph, seed)

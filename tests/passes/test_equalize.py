@@ -12,7 +12,7 @@ from tests.float_graphs import RELU, FloatDraft, float_values, images, random_fl
 SLOPES = np.array([0.1, -0.2, 0.3, 0.0, 0.5, 1.5], np.float32)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(graph=st.builds(random_float_graph, st.integers(0, 2**32 - 1), st.integers(1, 6)))
 def test_the_function_stays(graph: FloatGraph) -> None:
     _check_same_function(graph, equalize(graph))

@@ -192,7 +192,7 @@ def test_an_input_that_layers_read_at_several_bits_is_quantized_once() -> None:
     assert (_q(graph, "input.codes").bits, _q(graph, "input.a3").bits) == (7, 3)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(graph=random_graphs, seed=st.integers(0, 1000))
 def test_random_networks_become_legal_and_every_program_agrees(
     graph: FloatGraph, seed: int
@@ -206,7 +206,7 @@ def test_random_networks_become_legal_and_every_program_agrees(
         np.testing.assert_array_equal(expected[name], codes, err_msg=name)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(graph=random_graphs, seed=st.integers(0, 1000))
 def test_every_layer_reads_and_holds_the_bits_of_the_policy(graph: FloatGraph, seed: int) -> None:
     bits = random_bits(graph, seed)
@@ -219,7 +219,7 @@ def test_every_layer_reads_and_holds_the_bits_of_the_policy(graph: FloatGraph, s
     assert quantized.outputs == graph.outputs
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(graph=random_graphs)
 def test_no_range_is_cut_by_sharing(graph: FloatGraph) -> None:
     statistics = statistics_of(graph)
@@ -232,7 +232,7 @@ def test_no_range_is_cut_by_sharing(graph: FloatGraph) -> None:
             assert found.maximum <= highest + 0.51 * q.scale
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(graph=random_graphs)
 def test_8_bits_stay_close_to_the_real_network(graph: FloatGraph) -> None:
     x = images(graph.values["input"].shape, 4)
