@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from gmpq.compile import Report
+    from gmpq.compile import CompileOptions, Report
+    from gmpq.job import Sources
 
 PATH = click.Path(path_type=Path)
 
@@ -89,14 +90,10 @@ def compile_command(
     The directory holds model.onnx, the ahead-of-time program (model.so, params.bin, model.h),
     parity.json, latency.json and manifest.json. It appears when all is done, or not at all.
     """
-    from gmpq.cli.terminal import Terminal
-    from gmpq.compile import CompileOptions, compile_network
+    from gmpq.compile import CompileOptions
     from gmpq.export.storage import WeightStorage
-    from gmpq.job import Sources, open_job
-    from gmpq.staging import check_replaceable
+    from gmpq.job import Sources
 
-    place = out or Path(f"{policy.stem}-{target}")
-    check_replaceable(place.resolve())
     options = CompileOptions(
         target=target,
         observer=observer,
@@ -107,10 +104,8 @@ def compile_command(
         threads=threads,
         bench=not no_bench,
     )
-    job = open_job(Sources(policy, weights, factory, calibration, images))
-    report = compile_network(job, options, place, Terminal())
-    _print_report(report, place, explain)
-    return 0 if report.parity.equal else 1
+    sources = Sources(policy, weights, factory, calibration, images)
+    return _compile(sources, options, out or Path(f"{policy.stem}-{target}"), explain)
 
 
 @group.command(epilog="\b\nExample:\n  gmpq verify lite0-native")
@@ -167,6 +162,18 @@ def explain(path: Path, costs: bool, factory: str | None) -> None:
 
     sources = Sources(path, factory=factory)
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
+
+
+def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool) -> int:
+    from gmpq.cli.terminal import Terminal
+    from gmpq.compile import compile_network
+    from gmpq.job import open_job
+    from gmpq.staging import check_replaceable
+
+    check_replaceable(out.resolve())
+    report = compile_network(open_job(sources), options, out, Terminal())
+    _print_report(report, out, explain)
+    return 0 if report.parity.equal else 1
 
 
 def _print_report(report: Report, out: Path, explain: bool) -> None:
