@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/python examples/demo.py --out out
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS)  # workers are the threads
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -28,7 +28,7 @@ bench: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "gmpq needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[demo,dev,cross]'
 	$(BIN)/python -m pip install --no-deps $(FOOLBOX)
 	touch $@
 
