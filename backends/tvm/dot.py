@@ -15,7 +15,7 @@ weights [..., lanes, 4] out as the step reads them. Every step is exact in int32
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
@@ -24,7 +24,17 @@ from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.script import Expr, cast, pure, splat
 from gmpq.backends.tvm.target import Target
 
-LOW_BYTES = 0x00FF00FF
+# By int32 lanes: adjacent products added, u8 * s8 into int16 with saturation, int16 into int32.
+MULTIPLY_BYTES = {
+    4: "llvm.x86.ssse3.pmadd.ub.sw.128",
+    8: "llvm.x86.avx2.pmadd.ub.sw",
+    16: "llvm.x86.avx512.pmaddubs.w.512",
+}
+MULTIPLY_WORDS = {
+    4: "llvm.x86.sse2.pmadd.wd",
+    8: "llvm.x86.avx2.pmadd.wd",
+    16: "llvm.x86.avx512.pmaddw.d.512",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,10 @@ class Vnni:
     vectors: int = 1
     dtype: str = "int8"
     elements: int = 64  # of one weight vector
+
+    temporaries: ClassVar[int] = 1
+    product_cycles: ClassVar[float] = 0.5
+    operand_cycles: ClassVar[float] = 0.0
 
     def pack(self, weights: Array) -> Array:
         """Return int8 [..., 1, lanes * 4] of weights [..., lanes, 4]."""
@@ -51,55 +65,90 @@ class Vnni:
 
 @dataclass(frozen=True, slots=True)
 class Narrow:
-    """AVX2 with a + w <= 15."""
+    """SSSE3, AVX2 or AVX-512 BW where no pair of products saturates.
+
+    ``run`` steps may be added as int16 ``pairs`` before they must ``widen``.
+    """
 
     lanes: int = 8
+    run: int = 1
     vectors: int = 1
     dtype: str = "int8"
-    elements: int = 32
+
+    operand_cycles: ClassVar[float] = 0.0
+
+    @property
+    def temporaries(self) -> int:
+        """Registers beside accumulators and weights: the operand, and the ones that widen."""
+        return 2 if self.run == 1 else 1
+
+    @property
+    def product_cycles(self) -> float:
+        """Three ports multiply and add; widening after a run goes through memory."""
+        return 1.0 if self.run == 1 else 2 / 3 + 1.5 / self.run
+
+    @property
+    def elements(self) -> int:
+        """Of one weight vector."""
+        return 4 * self.lanes
 
     def pack(self, weights: Array) -> Array:
         """Return int8 [..., 1, lanes * 4]."""
-        return weights.reshape(*weights.shape[:-2], 1, 32)
+        return weights.reshape(*weights.shape[:-2], 1, self.elements)
 
     def operands(self, codes: Expr) -> list[Expr]:
         """Return the four codes in every lane."""
-        return [T.reinterpret("int8x32", splat(codes, 8))]
+        return [T.reinterpret(f"int8x{self.elements}", splat(codes, self.lanes))]
+
+    def pairs(self, operands: list[Expr], weights: list[Expr]) -> Expr:
+        """Return the sums of two products each, two int16 per lane."""
+        intrinsic = MULTIPLY_BYTES[self.lanes]
+        return pure(intrinsic, f"int16x{2 * self.lanes}", operands[0], weights[0])
+
+    def widen(self, pairs: Expr) -> Expr:
+        """Return the sum of both int16 of each lane."""
+        ones = splat(T.int16(1), 2 * self.lanes)
+        return pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", pairs, ones)
 
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the four products per lane."""
-        pairs = pure("llvm.x86.avx2.pmadd.ub.sw", "int16x16", operands[0], weights[0])
-        ones = splat(T.int16(1), 16)
-        return acc + pure("llvm.x86.avx2.pmadd.wd", "int32x8", pairs, ones)
+        return acc + self.widen(self.pairs(operands, weights))
 
 
 @dataclass(frozen=True, slots=True)
 class Wide:
-    """AVX2 for any bits: even and odd codes as int16 pairs."""
+    """SSE2, AVX2 or AVX-512 BW for any bits: even and odd codes as int16 pairs."""
 
     lanes: int = 8
     vectors: int = 2
     dtype: str = "int16"
-    elements: int = 16
+
+    temporaries: ClassVar[int] = 2
+    product_cycles: ClassVar[float] = 4 / 3
+    operand_cycles: ClassVar[float] = 2 / 3
+
+    @property
+    def elements(self) -> int:
+        """Of one weight vector."""
+        return 2 * self.lanes
 
     def pack(self, weights: Array) -> Array:
         """Return int16 [..., 2, lanes * 2]: channels 0 and 2, then 1 and 3."""
         halves = [weights[..., 0::2], weights[..., 1::2]]
-        flat = [half.reshape(*half.shape[:-2], 16) for half in halves]
+        flat = [half.reshape(*half.shape[:-2], self.elements) for half in halves]
         return np.stack(flat, axis=-2).astype(np.int16)
 
     def operands(self, codes: Expr) -> list[Expr]:
         """Return codes 0 and 2, then 1 and 3, as int16 in every lane."""
-        both = splat(codes, 8)
-        mask = splat(T.int32(LOW_BYTES), 8)
-        odd = T.bitwise_and(T.shift_right(both, splat(T.int32(8), 8)), mask)
-        pairs = [T.bitwise_and(both, mask), odd]
-        return [T.reinterpret("int16x16", pair) for pair in pairs]
+        both = T.reinterpret(f"uint16x{self.elements}", splat(codes, self.lanes))
+        even = T.bitwise_and(both, splat(T.uint16(255), self.elements))
+        odd = T.shift_right(both, splat(T.uint16(8), self.elements))
+        return [T.reinterpret(f"int16x{self.elements}", half) for half in (even, odd)]
 
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the four products per lane."""
         for codes, weight in zip(operands, weights, strict=True):
-            acc = acc + pure("llvm.x86.avx2.pmadd.wd", "int32x8", codes, weight)
+            acc = acc + pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", codes, weight)
         return acc
 
 
@@ -111,6 +160,10 @@ class Portable:
     vectors: int = 4
     dtype: str = "int8"
     elements: int = 4
+
+    temporaries: ClassVar[int] = 2
+    product_cycles: ClassVar[float] = 8.0
+    operand_cycles: ClassVar[float] = 6.0
 
     def pack(self, weights: Array) -> Array:
         """Return int8 [..., 4, lanes]: one vector per input channel."""
@@ -137,7 +190,15 @@ def best_dot(target: Target, highest_code: int, weights: Array) -> Dot:
     """Return the fastest exact instruction for codes up to ``highest_code``."""
     if "avx512vnni" in target.features:
         return Vnni()
-    if "avx2" in target.features:
-        largest_pair = 2 * highest_code * int(np.abs(weights.astype(np.int32)).max(initial=0))
-        return Narrow() if largest_pair <= np.iinfo(np.int16).max else Wide()
-    return Portable()
+    lanes = multiplied_lanes(target)
+    if lanes is None:
+        return Portable()
+    largest_pair = 2 * highest_code * int(np.abs(weights.astype(np.int32)).max(initial=0))
+    return Narrow(lanes) if largest_pair <= np.iinfo(np.int16).max else Wide(lanes)
+
+
+def multiplied_lanes(target: Target) -> int | None:
+    """Return the int32 lanes of the widest vpmaddubsw and vpmaddwd; None without AVX2."""
+    if "avx512bw" in target.features:
+        return 16
+    return 8 if "avx2" in target.features else None

@@ -18,9 +18,11 @@ where a channel belongs to another group.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import Any, TypeAlias
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
@@ -61,7 +63,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
 
 def build(site: Site, shape: Shape, dot: Dot, tile: Tile) -> Call:
     """Return the call of one tile."""
-    function = kernel(shape, dot, tile, site.finish)
+    function = kernel(shape, dot, tile, site.finish, _accumulate)
     return site.call(function, constants(site, shape, dot, tile))
 
 
@@ -70,8 +72,13 @@ FAMILY = Family("direct", (Conv2d, Linear), candidates)
 
 # --- the code ------------------------------------------------------------------------------------
 
+Step: TypeAlias = tuple[Expr, Expr, Expr]  # kernel row, kernel column, group of four channels
+Registers: TypeAlias = list[list[Buffer]]  # by pixel and vector
+Product: TypeAlias = tuple[Buffer, list[Expr], list[Expr]]  # accumulator, operands, weights
+Accumulate: TypeAlias = Callable[["Sums"], Registers]
 
-def kernel(shape: Shape, dot: Dot, tile: Tile, finish: Finish) -> PrimFunc:
+
+def kernel(shape: Shape, dot: Dot, tile: Tile, finish: Finish, accumulate: Accumulate) -> PrimFunc:
     """Return ``f(x, [residual], weights, start, factor, y)``."""
     blocks = -(-shape.vectors // tile.vectors)
     row_tiles = -(-shape.y.height // tile.rows)
@@ -95,8 +102,8 @@ def kernel(shape: Shape, dot: Dot, tile: Tile, finish: Finish) -> PrimFunc:
             vector = inwards(block, tile.vectors, shape.vectors)
             with T.serial(0, column_tiles) as column_tile:
                 column = inwards(column_tile, tile.columns, shape.y.width)
-                place = _Place(image, row, column, block, vector)
-                acc = _accumulate(shape, dot, tile, place, x, w, start)
+                place = Place(image, row, column, block, vector)
+                acc = accumulate(Sums(shape, dot, tile, place, x, w, start))
                 _finish(shape, tile, place, acc, end)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
@@ -104,7 +111,9 @@ def kernel(shape: Shape, dot: Dot, tile: Tile, finish: Finish) -> PrimFunc:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
+    """Where a tile lies in the output."""
+
     image: Expr
     row: Expr
     column: Expr
@@ -112,34 +121,66 @@ class _Place:
     vector: Expr  # first vector of the block
 
 
-def _accumulate(
-    shape: Shape, dot: Dot, tile: Tile, place: _Place, x: Buffer, w: Buffer, start: Buffer
-) -> list[list[Buffer]]:
-    pixels = list(product(range(tile.rows), range(tile.columns)))
-    acc = [registers(tile.vectors, f"int32x{shape.lanes}") for _ in pixels]
-    for pixel in acc:
-        for n, slot in enumerate(pixel):
-            put(slot, load(start, (place.vector + n) * shape.lanes, shape.lanes))
-    (kernel_rows, kernel_columns), (sy, sx) = shape.window.kernel, shape.window.stride
-    (dy, dx), padding, layout = shape.window.dilation, shape.window.padding, shape.x
-    first = layout.origin - padding.top * layout.row - padding.left * layout.stored
-    corner = (
-        place.image * layout.image
-        + place.row * (sy * layout.row)
-        + place.column * (sx * layout.stored)
-        + first
-        + shape.first_channel(place.vector * shape.lanes)
-    )
-    with T.grid(kernel_rows, kernel_columns, shape.depth) as (r, s, k):
-        tap = corner + r * (dy * layout.row) + s * (dx * layout.stored)
-        step = ((place.block * kernel_rows + r) * kernel_columns + s) * shape.depth + k
-        weights = _weights(dot, tile, w, step)
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What the accumulators of a tile are computed from."""
+
+    shape: Shape
+    dot: Any  # a Dot
+    tile: Tile
+    place: Place
+    x: Buffer  # four codes in an int32
+    w: Buffer
+    start: Buffer
+
+    def registers(self, lane: str) -> Registers:
+        """Return accumulators by pixel and vector; ``lane`` is their type, such as int32x8."""
+        return [registers(self.tile.vectors, lane) for _ in range(self.tile.pixels)]
+
+    def begin(self, acc: Registers) -> None:
+        """Put the start values into int32 accumulators."""
+        lanes = self.shape.lanes
+        for pixel in acc:
+            for n, slot in enumerate(pixel):
+                put(slot, load(self.start, (self.place.vector + n) * lanes, lanes))
+
+    def products(self, acc: Registers, step: Step) -> Iterator[Product]:
+        """Yield every accumulator with its operands and weights of one step."""
+        (sy, sx), (dy, dx), layout = (
+            self.shape.window.stride,
+            self.shape.window.dilation,
+            self.shape.x,
+        )
+        rows, columns = self.shape.window.kernel
+        r, s, k = step
+        tap = self._corner() + r * (dy * layout.row) + s * (dx * layout.stored)
+        number = ((self.place.block * rows + r) * columns + s) * self.shape.depth + k
+        weights = _weights(self.dot, self.tile, self.w, number)
+        pixels = product(range(self.tile.rows), range(self.tile.columns))
         for (row, column), pixel in zip(pixels, acc, strict=True):
             offset = row * sy * layout.row + column * sx * layout.stored
-            codes = x[T.floordiv(tap, GROUP) + offset // GROUP + k]
-            operands = _held(dot.operands(codes))
+            codes = self.x[T.floordiv(tap, GROUP) + offset // GROUP + k]
+            operands = _held(self.dot.operands(codes))
             for slot, weight in zip(pixel, weights, strict=True):
-                put(slot, dot.accumulate(slot[0], operands, weight))
+                yield slot, operands, weight
+
+    def _corner(self) -> Expr:
+        """Return where the first tap of the first pixel lies."""
+        shape, place, layout = self.shape, self.place, self.shape.x
+        padding, (sy, sx) = shape.window.padding, shape.window.stride
+        inside = place.row * (sy * layout.row) + place.column * (sx * layout.stored)
+        first = layout.origin - padding.top * layout.row - padding.left * layout.stored
+        channel = shape.first_channel(place.vector * shape.lanes)
+        return first + place.image * layout.image + inside + channel
+
+
+def _accumulate(sums: Sums) -> Registers:
+    """Return the accumulators by pixel and vector."""
+    acc = sums.registers(f"int32x{sums.shape.lanes}")
+    sums.begin(acc)
+    with T.grid(*sums.shape.window.kernel, sums.shape.depth) as (r, s, k):
+        for slot, operands, weights in sums.products(acc, (r, s, k)):
+            put(slot, sums.dot.accumulate(slot[0], operands, weights))
     return acc
 
 
@@ -161,7 +202,7 @@ def _held(values: list[Expr]) -> list[Expr]:
     return [slot[0] for slot in slots]
 
 
-def _finish(shape: Shape, tile: Tile, place: _Place, acc: list[list[Buffer]], end: Bound) -> None:
+def _finish(shape: Shape, tile: Tile, place: Place, acc: list[list[Buffer]], end: Bound) -> None:
     pixels = product(range(tile.rows), range(tile.columns))
     for (row, column), pixel in zip(pixels, acc, strict=True):
         at = (place.image, place.row + row, place.column + column)

@@ -25,6 +25,11 @@ class Tile:
     vectors: int
     blocks_outside: bool  # walk all pixels for one block of channels, or the other way round
 
+    @property
+    def pixels(self) -> int:
+        """Output pixels of the tile."""
+        return self.rows * self.columns
+
     def __str__(self) -> str:
         order = "blocks" if self.blocks_outside else "rows"
         return f"{self.rows}x{self.columns} pixels x {self.vectors} vectors, {order} outside"
@@ -84,7 +89,7 @@ def _depth(x: Layout, inputs: int, outputs: int, lanes: int) -> int:
 
 def best_tiles(shape: Shape, dot: Dot, target: Target, most: int) -> list[tuple[Tile, float]]:
     """Return the tiles that fit the registers with the fewest predicted cycles, best first."""
-    spare = target.registers - dot.vectors - 1 - (dot.vectors > 1)
+    spare = target.registers - dot.temporaries
     grouped = shape.inputs_per_group < shape.x.channels
     widest = 1 if grouped else min(4, shape.vectors)
     tiles = [
@@ -94,23 +99,23 @@ def best_tiles(shape: Shape, dot: Dot, target: Target, most: int) -> list[tuple[
             range(1, min(28, shape.y.width) + 1),
             range(1, widest + 1),
         )
-        if rows * columns * vectors + (vectors - 1) * dot.vectors <= spare
+        if rows * columns * vectors + vectors * dot.vectors <= spare
     ]
     timed = [(tile, _cycles(shape, dot, tile)) for tile in tiles]
     return sorted(timed, key=lambda pair: pair[1])[:most]
 
 
 def _cycles(shape: Shape, dot: Dot, tile: Tile) -> float:
-    """Return predicted cycles: two multiplications or two loads a cycle."""
+    """Return predicted cycles: products and operands, or two loads a cycle."""
     pixels = tile.rows * tile.columns
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = -(-shape.vectors // tile.vectors)
-    multiplications = pixels * tile.vectors * dot.vectors
+    multiplications = pixels * (tile.vectors * dot.product_cycles + dot.operand_cycles)
     loads = pixels + tile.vectors * dot.vectors
     steps = shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
     finish = 5 * pixels * tile.vectors + 10
     return (
-        shape.x.batch * tiles * blocks * (steps * (max(multiplications, loads) / 2 + 0.5) + finish)
+        shape.x.batch * tiles * blocks * (steps * (max(multiplications, loads / 2) + 0.5) + finish)
     )
 
 

@@ -1,0 +1,107 @@
+"""Random single layers, and programs of them by a chosen kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gmpq.backends import reference
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.plan import Choice, Verdict
+from gmpq.backends.tvm.target import Target
+from gmpq.ir import (
+    Conv2d,
+    Dequantize,
+    Graph,
+    IntGraph,
+    Padding,
+    QParams,
+    Quantize,
+    QWeight,
+    Value,
+    Window,
+)
+from gmpq.numerics import weight_limits
+from gmpq.runtime import Network
+
+CHANNELS = (1, 3, 4, 8, 17, 24, 32, 48, 70)
+
+
+def random_convolution(rng: np.random.Generator, bits: tuple[int, int]) -> IntGraph:
+    """Return one convolution of random shape, with ``bits`` of its codes and of its weights."""
+    input_bits, weight_bits = bits
+    groups = int(rng.choice([1, 1, 1, 2, 3]))
+    inputs, outputs = (int(n) * groups for n in rng.choice(CHANNELS, 2))
+    kernel = (int(rng.choice([1, 2, 3, 5])), int(rng.choice([1, 3, 4])))
+    stride = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
+    dilation = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
+    window = Window(kernel, stride, Padding(*(int(n) for n in rng.integers(0, 3, 4))), dilation)
+    size = (int(rng.integers(9, 13)), int(rng.integers(9, 13)))
+    q = QParams.full(1.0, int(rng.integers(0, 1 << input_bits)), input_bits)
+    weight = random_weight(rng, (outputs, inputs // groups, *kernel), weight_bits)
+    return network_of(Conv2d("conv", ("x",), "y", weight, window, groups), q, size, 1)
+
+
+def random_weight(rng: np.random.Generator, shape: tuple[int, ...], bits: int) -> QWeight:
+    """Return weights: bell-shaped, of one sign, or at the ends of their range."""
+    low, high = weight_limits(bits)
+    kind = rng.integers(0, 4)
+    codes = rng.normal(0, high / 2.5, shape).round()
+    if kind == 1:
+        codes = np.abs(codes)
+    elif kind == 2:
+        codes = rng.choice([low, high], shape)
+    if bits == 1:
+        codes = np.where(codes > 0, 1, -1)
+    fan_in = int(np.prod(shape[1:]))
+    scale = rng.uniform(0.5, 1.5, shape[0]).astype(np.float32) / np.float32(high * fan_in**0.5)
+    bias = rng.integers(-50, 50, shape[0]).astype(np.int32)
+    return QWeight(np.clip(codes, low, high).astype(np.int8), scale, bias, bits)
+
+
+def network_of(node: Conv2d, q: QParams, size: tuple[int, int], batch: int) -> IntGraph:
+    """Return quantize, the convolution, dequantize."""
+    outputs, inputs = len(node.weight.codes), node.weight.codes.shape[1] * node.groups
+    rows, columns = node.window.output_size(*size)
+    values = (
+        Value("image", (batch, inputs, *size)),
+        Value("x", (batch, inputs, *size), q),
+        Value("y", (batch, outputs, rows, columns), QParams.full(0.37, 128, 8)),
+        Value("real", (batch, outputs, rows, columns)),
+    )
+    ends = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
+    nodes = (ends[0], node, ends[1])
+    return Graph("g", ("image",), ("real",), {v.name: v for v in values}, nodes)
+
+
+def check(graph: IntGraph, target: Target, folder: Path, family: str, number: int) -> bool:
+    """Assert that a kernel of ``family`` equals the reference; return False if it refuses.
+
+    ``number`` selects one of its configurations. The samples are random codes, all of the highest
+    code, and codes at both ends.
+    """
+    taken: list[Choice] = []
+
+    def choose(site: object, choices: Sequence[Choice]) -> Verdict:
+        found = [choice for choice in choices if choice[0].name == family]
+        if not found:
+            return Verdict(min(choices, key=lambda choice: choice[1].cycles))
+        taken.append(found[number % len(found)])
+        return Verdict(taken[-1])
+
+    program = build(graph, target, folder, choose).program
+    if not taken:
+        return False
+    network = Network(folder, program)
+    q, shape = graph.values["x"].q, graph.values["x"].shape
+    assert q is not None
+    rng = np.random.default_rng(number)
+    ends = rng.choice([0, q.maximum], shape)
+    for codes in (rng.integers(0, q.maximum + 1, shape), np.full(shape, q.maximum), ends):
+        image = (codes - q.zero_point).astype(np.float32)
+        expected = reference.run(graph, {"image": image})["y"]
+        found = dict(network.trace(image))["y"]
+        np.testing.assert_array_equal(expected, found, err_msg=f"{taken[0][1].configuration}")
+    return True
