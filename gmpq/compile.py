@@ -20,6 +20,7 @@ from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.plan import Step
 from gmpq.backends.tvm.target import Target
+from gmpq.backends.tvm.tune import Effort, Tuning, tuned
 from gmpq.calib import observers
 from gmpq.calib.sweep import sweep
 from gmpq.cost import NetworkCost
@@ -64,6 +65,8 @@ class CompileOptions:
     bench: bool = True
     batch: int = 8  # images per step of calibration
     samples: int = 2  # inputs that parity is checked on
+    tune: Effort = Effort.OFF  # how many kernels are measured per layer
+    tuned: Path | None = None  # where measured times are remembered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,7 +184,9 @@ def _write_programs(
     model = to_onnx(graph, options.storage)
     (work / MODEL).write_bytes(to_bytes(model))
     told.stage(f"compiling for {plan.target.name}")
-    built = build(graph, plan.target, work)
+    tuning = Tuning(options.tune, options.threads, options.tuned)
+    choose = tuned(tuning, lambda layer: told.stage(f"tuning {layer}"))
+    built = build(graph, plan.target, work, choose)
     kernels = tuple(_kernel(step) for step in built.plan.steps)
     return _Built(fusion_report(model, graph), kernels, built.program)
 
@@ -207,7 +212,7 @@ def _fields(
         "target": plan.target.name,
         **manifest.interface(graph),
         "preprocessing": asdict(job.images.preprocessing),
-        "options": asdict(options) | {"storage": options.storage.value},
+        "options": _options(options),
         "calibration_images": len(job.images.items),
         "float_error": plan.float_error,
         "layers": {name: asdict(bits) for name, bits in plan.bits.items()},
@@ -216,6 +221,11 @@ def _fields(
         "tvm": dict(built.program),
         "onnxruntime": built.fusion.to_json(),
     }
+
+
+def _options(options: CompileOptions) -> dict[str, Any]:
+    fields = asdict(options) | {"storage": options.storage.value, "tune": options.tune.value}
+    return {name: value for name, value in fields.items() if name != "tuned"}
 
 
 def _bops(costs: NetworkCost) -> dict[str, int]:

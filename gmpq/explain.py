@@ -90,8 +90,7 @@ def _refusals(kernels: Sequence[Kernel]) -> list[str]:
         for kernel, reason in found.refusals.items():
             layers.setdefault((kernel, reason), []).append(found.layer)
     return [
-        f"{kernel} refused {_some(names)}: it {reason}"
-        for (kernel, reason), names in layers.items()
+        f"{kernel} refused {_some(names)}: {reason}" for (kernel, reason), names in layers.items()
     ]
 
 

@@ -75,8 +75,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """All comparisons, tensors in execution order; ``absent`` says why a backend did not run."""
+    """All comparisons in execution order of ``tensors``, which are all tensors of codes.
 
+    ``absent`` says why a backend did not run.
+    """
+
+    tensors: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     absent: Mapping[str, str]
 
@@ -97,6 +101,16 @@ class Parity:
             found.setdefault((comparison.backend, comparison.level), []).append(comparison)
         return found
 
+    def inside_kernels(self) -> dict[str, list[str]]:
+        """Return the tensors that a backend never writes, since one kernel makes and reads them."""
+        found = {}
+        for (backend, level), comparisons in self.levels().items():
+            written = {comparison.tensor for comparison in comparisons}
+            hidden = [name for name in self.tensors if name not in written]
+            if hidden:
+                found[f"{backend} {level}".strip()] = hidden
+        return found
+
 
 def codes_of(graph: IntGraph) -> tuple[str, ...]:
     """Return the names of all tensors of codes, in execution order."""
@@ -104,7 +118,12 @@ def codes_of(graph: IntGraph) -> tuple[str, ...]:
 
 
 def compare(graph: IntGraph, expected: Mapping[str, Tensor], trace: Trace) -> list[Comparison]:
-    """Return how each tensor of codes in ``trace`` differs from ``expected``."""
+    """Return how each tensor of codes in ``trace`` differs from ``expected``.
+
+    A program may keep a tensor inside a kernel, but not one that a network's output is read from.
+    """
+    last = {source for name in graph.outputs for source in _sources(graph, name)}
+    assert last <= trace.codes.keys(), f"{trace.backend} hides {last - trace.codes.keys()}"
     averages = {node.output for node in graph.nodes if isinstance(node, AvgPool)}
     ours = trace.backend == "onnxruntime"
     return [
@@ -119,14 +138,16 @@ def compare(graph: IntGraph, expected: Mapping[str, Tensor], trace: Trace) -> li
     ]
 
 
-def gather(runs: Iterable[Sequence[Comparison]], absent: Mapping[str, str]) -> Parity:
-    """Return the parity over the comparisons of several inputs."""
+def gather(
+    graph: IntGraph, runs: Iterable[Sequence[Comparison]], absent: Mapping[str, str]
+) -> Parity:
+    """Return the parity of the programs of ``graph`` over the comparisons of several inputs."""
     joined: dict[tuple[str, str, str], Comparison] = {}
     for run in runs:
         for found in run:
             key = (found.backend, found.level, found.tensor)
             joined[key] = joined[key].joined(found) if key in joined else found
-    return Parity(tuple(joined.values()), absent)
+    return Parity(codes_of(graph), tuple(joined.values()), absent)
 
 
 def depends_on_average(graph: IntGraph) -> frozenset[str]:
@@ -145,6 +166,7 @@ def to_json(parity: Parity) -> dict[str, Any]:
         "verdict": "equal" if parity.equal else "different",
         "first_divergence": None if first is None else _fields(first),
         "not_run": dict(parity.absent),
+        "inside_kernels": parity.inside_kernels(),
         "tensors": [_fields(comparison) for comparison in parity.comparisons],
     }
 
@@ -156,7 +178,7 @@ def to_table(parity: Parity) -> str:
         (
             backend,
             level,
-            str(len(found)),
+            f"{len(found)} of {len(parity.tensors)}",
             table.count(sum(c.compared for c in found)),
             table.count(sum(c.different for c in found)),
             str(max(c.max_abs for c in found)),
@@ -174,6 +196,12 @@ def to_table(parity: Parity) -> str:
             f"{first.compared} values differ, by at most {first.max_abs}"
         )
     return "\n".join(lines)
+
+
+def _sources(graph: IntGraph, output: str) -> tuple[str, ...]:
+    node = graph.producer(output)
+    names = () if node is None else node.inputs
+    return tuple(name for name in names if graph.values[name].q is not None)
 
 
 def _compare(name: str, expected: Tensor, trace: Trace, tolerance: Tolerance) -> Comparison:

@@ -79,7 +79,7 @@ def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
             parity.compare(programs.graph, expected, trace)
             for trace in _traces(programs, sample, expected)
         ]
-    return parity.gather(runs, programs.absent)
+    return parity.gather(programs.graph, runs, programs.absent)
 
 
 def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> list[Contender]:

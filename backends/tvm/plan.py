@@ -117,6 +117,13 @@ def _lives(
     }
 
 
+def moved_bytes(planned: Plan, step: Step) -> int:
+    """Return the bytes of values and constants that a step reads and writes, each once."""
+    values = {name for call in step.calls for name in (*call.inputs, call.output)}
+    constants = sum(array.nbytes for call in step.calls for array in call.constants)
+    return constants + sum(size_bytes(planned.tensors[name]) for name in values)
+
+
 def size_bytes(tensor: Tensor) -> int:
     """Return the bytes that a tensor takes in memory."""
     if tensor.layout is not None:

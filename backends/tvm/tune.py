@@ -56,19 +56,19 @@ class Effort(Enum):
 
 
 QUICK_PER_FAMILY = 3
+SHIPPED = Path(__file__).with_name("tuned.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """How to tune: effort, threads of the measured runs, and files of earlier results.
 
-    ``shipped`` is only read; ``cache`` is read and written.
+    ``cache`` is read and written; the package's own results are read too.
     """
 
     effort: Effort
     threads: int
     cache: Path | None = None
-    shipped: Path | None = None
 
 
 def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
@@ -81,7 +81,7 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
         if len(choices) == 1 or not isinstance(site.node, Conv2d | Linear):
             return cheapest(site, choices)
         key = key_of(site, choices, tuning.threads)
-        known = read(tuning.shipped) | read(tuning.cache)
+        known = read(SHIPPED) | read(tuning.cache)
         if key not in known:
             if tuning.effort is Effort.OFF or not site.target.runs_here():
                 return cheapest(site, choices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,13 @@ def group() -> None:
     show_default=True,
     help="How model.onnx holds weights of 4 bits and less.",
 )
+@click.option(
+    "--tune",
+    type=click.Choice(["off", "quick", "full"]),
+    default="off",
+    show_default=True,
+    help="Measure kernels per layer: none, the most promising, all; results are remembered.",
+)
 @click.option("--no-bench", is_flag=True, help="Do not measure latency.")
 @click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
 def compile_command(
@@ -82,6 +90,7 @@ def compile_command(
     bias_correct: bool,
     threads: int,
     weight_storage: str,
+    tune: str,
     no_bench: bool,
     explain: bool,
 ) -> int:
@@ -90,6 +99,7 @@ def compile_command(
     The directory holds model.onnx, the ahead-of-time program (model.so, params.bin, model.h),
     parity.json, latency.json and manifest.json. It appears when all is done, or not at all.
     """
+    from gmpq.backends.tvm.tune import Effort
     from gmpq.compile import CompileOptions
     from gmpq.export.storage import WeightStorage
     from gmpq.job import Sources
@@ -103,6 +113,8 @@ def compile_command(
         storage=WeightStorage(weight_storage),
         threads=threads,
         bench=not no_bench,
+        tune=Effort(tune),
+        tuned=user_cache() / "kernels.json",
     )
     sources = Sources(policy, weights, factory, calibration, images)
     return _compile(sources, options, out or Path(f"{policy.stem}-{target}"), explain)
@@ -162,6 +174,11 @@ def explain(path: Path, costs: bool, factory: str | None) -> None:
 
     sources = Sources(path, factory=factory)
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
+
+
+def user_cache() -> Path:
+    """Return the folder in which gmpq remembers what it measured."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gmpq"
 
 
 def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool) -> int:

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.plan import Step
+from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.tune import KERNELS_VERSION, Effort, Tuning, read, tuned
+from gmpq.ir import IntGraph
+from tests.builders import residual
+
+
+def conv_step(graph: IntGraph, tuning: Tuning, folder: Path) -> tuple[Step, list[str]]:
+    """Return the convolution's step, and the layers that were measured."""
+    measured: list[str] = []
+    built = build(graph, find("native"), folder, tuned(tuning, measured.append))
+    return next(s for s in built.plan.steps if s.node == "block.conv"), measured
+
+
+def test_what_was_measured_is_remembered_and_decides(tmp_path: Path) -> None:
+    cache = tmp_path / "kernels.json"
+    quick = Tuning(Effort.QUICK, 1, cache)
+    first, measured = conv_step(residual(), quick, tmp_path)
+    again, measured_again = conv_step(residual(), quick, tmp_path)
+    assert measured == ["block.conv"]
+    assert measured_again == []
+    chosen = f"{first.kernel} {first.configuration}".rstrip()
+    assert chosen == min(first.measured_ms, key=first.measured_ms.__getitem__)
+    assert (again.kernel, again.configuration) == (first.kernel, first.configuration)
+
+
+def test_without_tuning_a_remembered_result_still_decides(tmp_path: Path) -> None:
+    cache = tmp_path / "kernels.json"
+    conv_step(residual(), Tuning(Effort.QUICK, 1, cache), tmp_path)
+    content = json.loads(cache.read_text())
+    ((key, times),) = content["results"].items()
+    slowest = max(times, key=times.__getitem__)
+    content["results"][key][slowest] = 0.0
+    cache.write_text(json.dumps(content))
+    step, measured = conv_step(residual(), Tuning(Effort.OFF, 1, cache), tmp_path)
+    assert measured == []
+    assert f"{step.kernel} {step.configuration}".rstrip() == slowest
+
+
+def test_full_effort_measures_every_candidate(tmp_path: Path) -> None:
+    quick, _ = conv_step(residual(), Tuning(Effort.QUICK, 1), tmp_path)
+    full, _ = conv_step(residual(), Tuning(Effort.FULL, 1), tmp_path)
+    assert set(quick.measured_ms) < set(full.measured_ms)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("{", id="half-a-file"),
+        pytest.param("[]", id="no-object"),
+        pytest.param('{"kernels": -1, "results": {"a": {}}}', id="other-kernels"),
+    ],
+)
+def test_a_useless_cache_is_empty(text: str, tmp_path: Path) -> None:
+    (tmp_path / "kernels.json").write_text(text)
+    assert read(tmp_path / "kernels.json") == {}
+
+
+def test_the_shipped_results_are_of_these_kernels() -> None:
+    from gmpq.backends.tvm.tune import SHIPPED
+
+    if SHIPPED.exists():
+        assert json.loads(SHIPPED.read_text())["kernels"] == KERNELS_VERSION
