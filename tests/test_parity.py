@@ -63,7 +63,7 @@ def changed(**steps: int) -> dict[str, Tensor]:
 
 
 def judged(trace: Trace, absent: Mapping[str, str] | None = None) -> Parity:
-    return parity.gather([parity.compare(GRAPH, EXPECTED, trace)], absent or {})
+    return parity.gather(GRAPH, [parity.compare(GRAPH, EXPECTED, trace)], absent or {})
 
 
 def test_equal_codes_are_equal() -> None:
@@ -118,7 +118,7 @@ def test_several_inputs_are_counted_together() -> None:
         parity.compare(GRAPH, EXPECTED, Trace("tvm", "", codes))
         for codes in (changed(), changed(max=3), changed(max=1))
     ]
-    found = parity.gather(runs, {})
+    found = parity.gather(GRAPH, runs, {})
     (worst,) = [c for c in found.comparisons if c.tensor == "max"]
     assert (worst.compared, worst.different, worst.max_abs) == (96, 2, 3)
 
@@ -128,3 +128,13 @@ def test_an_absent_program_is_told() -> None:
     assert found.equal
     assert parity.to_json(found)["not_run"] == {"tvm": "does not run here"}
     assert "not run: tvm: does not run here" in parity.to_table(found)
+
+
+def test_a_tensor_inside_a_kernel_is_told() -> None:
+    codes = {name: tensor for name, tensor in changed().items() if name != "max"}
+    found = judged(Trace("tvm", "", codes))
+    assert found.equal
+    assert parity.to_json(found)["inside_kernels"] == {"tvm": ["max"]}
+    assert "3 of 4" in parity.to_table(found)
+    with pytest.raises(AssertionError, match="hides"):
+        judged(Trace("tvm", "", {"codes": codes["codes"]}))
