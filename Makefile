@@ -22,8 +22,8 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/python benchmarks/peers.py --cache out/peers --json out/peers.json --docs docs/benchmarks.md
-	$(BIN)/python benchmarks/peers.py --correlation --networks resnet18,resnet50 --threads 1 --json out/bops.json --docs docs/benchmarks.md --plot docs/bops.svg
+	$(BIN)/python benchmarks/peers.py --tune quick --cache out/peers --json out/peers.json --docs docs/benchmarks.md
+	$(BIN)/python benchmarks/peers.py --correlation --tune quick --cache out/peers --networks resnet18,resnet50 --threads 1 --json out/bops.json --docs docs/benchmarks.md --plot docs/bops.svg
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "gmpq needs Python 3.11 or newer: make PYTHON=python3.11")'

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import click
 
+from gmpq.backends.tvm.tune import Effort
 from gmpq.errors import GmpqError
 from versus import report
 from versus.options import BITS, NETWORKS, Counts, Names, Options
 from versus.tools import TOOLS
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+EFFORTS = click.Choice([effort.value for effort in Effort])
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -32,6 +34,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--seconds", default=10.0, show_default=True, help="Time of one interleaved run.")
 @click.option("--seed", default=0, show_default=True, help="Of weights, images and mixed policies.")
 @click.option("--target", default="native", show_default=True, help="What gmpq compiles for.")
+@click.option("--tune", type=EFFORTS, default="off", show_default=True, help="As in gmpq-compile.")
 @click.option("--correlation", is_flag=True, help="BOPs against milliseconds of 12 policies.")
 @click.option("--onnx", type=FILE, help="Your float model, for the peers, in the network's place.")
 @click.option("--cache", type=FOLDER, help="Keep the peers' files here, for the next run.")

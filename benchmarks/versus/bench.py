@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from gmpq.backends.tvm.tune import Effort
 from gmpq.ir import IntGraph
 from versus.float_onnx import FloatModel, exported, given
 from versus.policies import choose
@@ -19,10 +20,11 @@ class Bench:
     """One network, and the folders to keep files in."""
 
     subject: Subject
-    cache: Path  # files of the peers
+    cache: Path  # files of the peers, and measured times of kernels
     scratch: Path  # programs of gmpq, of this run
     onnx: Path | None = None  # the user's own model for the peers
     target: str = "native"
+    tune: Effort = Effort.OFF
 
     @cached_property
     def float_model(self) -> FloatModel:

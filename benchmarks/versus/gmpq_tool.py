@@ -6,17 +6,21 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import click
 import numpy as np
 
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor
 from gmpq.backends.tvm import target
 from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.tune import Tuning, tuned
 from gmpq.ir import IntGraph
 from gmpq.runtime import Network
 from versus.bench import Bench
 from versus.contender import Contender
 from versus.tools import GMPQ
+
+TIMES = "kernels.json"
 
 
 def open_gmpq(bench: Bench, graph: IntGraph, variant: str, threads: int) -> Contender:
@@ -26,7 +30,10 @@ def open_gmpq(bench: Bench, graph: IntGraph, variant: str, threads: int) -> Cont
         TargetError: the target is unknown, or its C compiler is missing.
     """
     directory = Path(tempfile.mkdtemp(prefix="gmpq-", dir=bench.scratch))
-    network = Network(directory, build(graph, target.find(bench.target), directory).program)
+    tuning = Tuning(bench.tune, threads, bench.cache / TIMES)
+    choose = tuned(tuning, lambda layer: click.echo(f"tuning {layer}", err=True))
+    built = build(graph, target.find(bench.target), directory, choose)
+    network = Network(directory, built.program)
     network.set_threads(threads)
     image = bench.subject.image
     kernels = Counter(step.kernel for step in network.steps)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from gmpq import models
+from gmpq.backends.tvm.tune import Effort
 from gmpq.errors import closest
 from versus.policies import BUDGETS, MIXED, UNIFORM
 from versus.tools import TOOLS
@@ -28,6 +29,7 @@ class Options:
     seconds: float = 10.0
     seed: int = 0
     target: str = "native"
+    tune: str = Effort.OFF.value
     correlation: bool = False
     onnx: Path | None = None
     cache: Path | None = None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from gmpq.backends.tvm.tune import Effort
 from versus import correlation, document, rows
 from versus.bench import Bench
 from versus.measure import Cell, measure, measure_ladder
@@ -83,7 +84,7 @@ def opened(options: Options, network: str) -> Iterator[Bench]:
         scratch = Path(folder)
         cache = options.cache if options.cache is not None else scratch / "cache"
         subject = Subject.of(network, options.seed)
-        yield Bench(subject, cache, scratch, options.onnx, options.target)
+        yield Bench(subject, cache, scratch, options.onnx, options.target, Effort(options.tune))
 
 
 def _cell(options: Options, threads: int) -> Cell:
