@@ -6,6 +6,7 @@ from gmpq.backends.tvm.kernels import (
     add,
     amx,
     depthwise,
+    depthwise_rows,
     direct,
     direct16,
     ends,
@@ -17,6 +18,7 @@ from gmpq.backends.tvm.kernels import (
 from gmpq.backends.tvm.kernels.base import Family
 
 KERNELS: tuple[Family, ...] = (
+    depthwise_rows.FAMILY,
     depthwise.FAMILY,
     winograd.FAMILY,
     amx.FAMILY,

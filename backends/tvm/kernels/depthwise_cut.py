@@ -1,0 +1,158 @@
+"""How a depthwise convolution is cut: rows into lanes, channels into blocks, pixels into tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gmpq.backends.tvm.kernels.base import Array, Site
+from gmpq.backends.tvm.kernels.depthwise_lanes import Lanes, lanes_for
+from gmpq.backends.tvm.layout import Layout
+from gmpq.backends.tvm.script import Expr, inwards
+from gmpq.ir import Conv2d, Window
+
+MOST_ROWS = 4  # of output in a tile
+MOST_COLUMNS = 14
+MOST_PRODUCTS = 1200  # of a tile, whose code has no loop
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """Which rows of a window fill which lanes, for a number of output rows.
+
+    Groups of neighbouring input rows fill a lane each. Every output row multiplies the groups that
+    it touches, with zero weights for the rows that it does not.
+    """
+
+    window: Window
+    rows: int  # of output
+    per_lane: int
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """The input rows of each group, from the tile's first one on; the last row may repeat."""
+        rows = sorted({row for output in range(self.rows) for row in self._rows_of(output)})
+        padded = rows + rows[-1:] * (-len(rows) % self.per_lane)
+        return [padded[i : i + self.per_lane] for i in range(0, len(padded), self.per_lane)]
+
+    def products(self, output: int) -> list[tuple[int, int, list[int | None]]]:
+        """Return kernel column, group, and the kernel row of each place of the group."""
+        touched = list(self._touched(output))
+        return [(s, group, taps) for s in range(self.window.kernel[1]) for group, taps in touched]
+
+    @property
+    def count(self) -> int:
+        """Number of dot products per column."""
+        return sum(len(self.products(output)) for output in range(self.rows))
+
+    def _rows_of(self, output: int) -> list[int]:
+        down, far = self.window.stride[0], self.window.dilation[0]
+        return [output * down + tap * far for tap in range(self.window.kernel[0])]
+
+    def _touched(self, output: int) -> Iterator[tuple[int, list[int | None]]]:
+        wanted = {row: tap for tap, row in enumerate(self._rows_of(output))}
+        for number, group in enumerate(self.groups):
+            repeated = [row in group[:i] for i, row in enumerate(group)]
+            taps = [None if r else wanted.get(g) for g, r in zip(group, repeated, strict=True)]
+            if any(tap is not None for tap in taps):
+                yield number, taps
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the channels, in blocks of one kind of lanes; the last block may overlap."""
+
+    lanes: Lanes
+    first: int
+    channels: int
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.channels // self.lanes.channels)
+
+    def start(self, block: Expr) -> Expr:
+        """Return the first channel of a block."""
+        return self.first + inwards(block, self.lanes.channels, self.channels)
+
+    def order(self) -> Array:
+        """Return the channel of every lane, [blocks, vectors, lanes]."""
+        starts = np.arange(self.blocks) * self.lanes.channels
+        inside = np.minimum(starts, self.channels - self.lanes.channels) + self.first
+        return inside[:, None, None] + self.lanes.order
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Output pixels that one piece of straight code computes, and the channels in parts."""
+
+    rows: int
+    columns: int
+    parts: tuple[Part, ...]
+
+    def __str__(self) -> str:
+        parts = " + ".join(f"{part.blocks} x {part.lanes.channels}" for part in self.parts)
+        return f"{self.rows}x{self.columns} pixels, {parts} channels"
+
+
+def tiles(site: Site) -> list[tuple[Tile, float]]:
+    """Return the tiles whose code is short and fits the registers, with their predicted cycles."""
+    node, y = site.node, site.output.codes
+    assert isinstance(node, Conv2d)
+    found = []
+    for parts in _partitions(lanes_for(site.target), y.stored):
+        for rows in range(1, min(MOST_ROWS, y.height) + 1):
+            room = min(_room(node.window, rows, part.lanes) for part in parts)
+            if room and all(_fits(node.window, rows, part.lanes) for part in parts):
+                tile = Tile(rows, _columns(y.width, min(room, MOST_COLUMNS)), parts)
+                found.append((tile, _cycles(y, node.window, tile)))
+    return sorted(found, key=lambda pair: pair[1])
+
+
+def _partitions(kinds: tuple[Lanes, ...], stored: int) -> list[tuple[Part, ...]]:
+    """Return the ways to cut the channels: into one kind of lanes, or into wide and slim ones."""
+    found: list[tuple[Part, ...]] = [
+        (Part(lanes, 0, stored),) for lanes in kinds if lanes.channels <= stored
+    ]
+    if len(found) == 2 and stored % kinds[0].channels:
+        whole = stored // kinds[0].channels * kinds[0].channels
+        found.append((Part(kinds[0], 0, whole), Part(kinds[1], whole, stored - whole)))
+    return found
+
+
+def _room(window: Window, rows: int, lanes: Lanes) -> int:
+    """Return how many columns' dot products the code may hold."""
+    return MOST_PRODUCTS // (Taps(window, rows, lanes.rows).count * lanes.vectors)
+
+
+def _fits(window: Window, rows: int, lanes: Lanes) -> bool:
+    """Tell whether the vectors of codes that one step of columns reads stay in registers.
+
+    AVX2 has too few registers for any kernel; its spilled vectors cost less than they save.
+    """
+    live = len(_read(window, lanes.pixels)) * len(Taps(window, rows, lanes.rows).groups)
+    return lanes.rows == 2 or live * lanes.vectors <= 26
+
+
+def _columns(width: int, most: int) -> int:
+    """Return the columns of a tile: the fewest computed twice, then the most at once."""
+    return min(range(1, min(width, most) + 1), key=lambda n: (-(-width // n) * (n + 2), -n))
+
+
+def _read(window: Window, columns: int) -> set[int]:
+    """Return the input columns that neighbouring output columns read."""
+    across, far = window.stride[1], window.dilation[1]
+    return {c * across + s * far for c in range(columns) for s in range(window.kernel[1])}
+
+
+def _cycles(y: Layout, window: Window, tile: Tile) -> float:
+    """Return predicted cycles: interleaving, dot products, and four instructions to finish."""
+    work = 0.0
+    for part in tile.parts:
+        lanes, taps = part.lanes, Taps(window, tile.rows, part.lanes.rows)
+        made = len(_read(window, tile.columns)) * len(taps.groups) * lanes.interleave_cycles
+        products = tile.columns * (taps.count * lanes.product_cycles + tile.rows * 2)
+        work += part.blocks * ((made + products) * lanes.vectors + 20)
+    return y.batch * -(-y.height // tile.rows) * -(-y.width // tile.columns) * work

@@ -1,0 +1,155 @@
+"""Depthwise convolution over rows: how it is cut, what it refuses, and its programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmpq.backends import reference
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.kernels import depthwise_rows
+from gmpq.backends.tvm.kernels.base import Site, Tensor
+from gmpq.backends.tvm.kernels.depthwise_cut import Part, Taps
+from gmpq.backends.tvm.kernels.depthwise_lanes import Pairs, Slim, Wide
+from gmpq.backends.tvm.layout import layouts
+from gmpq.backends.tvm.plan import Choice, Verdict
+from gmpq.backends.tvm.target import find
+from gmpq.ir import (
+    Conv2d,
+    Dequantize,
+    Graph,
+    IntGraph,
+    Padding,
+    QParams,
+    Quantize,
+    QWeight,
+    Value,
+    Window,
+)
+from gmpq.numerics import weight_limits
+from gmpq.runtime import Network
+
+
+def test_two_rows_of_outputs_share_four_rows_of_codes() -> None:
+    taps = Taps(Window((3, 1)), rows=2, per_lane=4)
+    assert taps.groups == [[0, 1, 2, 3]]
+    assert taps.products(0) == [(0, 0, [0, 1, 2, None])]
+    assert taps.products(1) == [(0, 0, [None, 0, 1, 2])]
+
+
+def test_a_repeated_row_has_no_taps() -> None:
+    taps = Taps(Window((3, 1), (2, 1)), rows=1, per_lane=4)
+    assert taps.groups == [[0, 1, 2, 2]]
+    assert taps.products(0) == [(0, 0, [0, 1, 2, None])]
+
+
+def test_dilated_rows_are_read_once() -> None:
+    taps = Taps(Window((3, 1), dilation=(2, 1)), rows=2, per_lane=2)
+    assert taps.groups == [[0, 1], [2, 3], [4, 5]]
+    assert taps.products(1) == [(0, 0, [None, 0]), (0, 1, [None, 1]), (0, 2, [None, 2])]
+
+
+@pytest.mark.parametrize("lanes", [Wide(), Slim(permutes_bytes=True), Pairs()], ids=repr)
+def test_lanes_hold_every_channel_once(lanes: Wide | Slim | Pairs) -> None:
+    assert sorted(lanes.order.reshape(-1)) == list(range(lanes.channels))
+
+
+def test_the_last_block_of_a_part_overlaps() -> None:
+    assert Part(Wide(), 0, 80).order().reshape(2, -1).min(axis=1).tolist() == [0, 16]
+
+
+def layer(rng: np.random.Generator, window: Window, size: tuple[int, int, int]) -> IntGraph:
+    """Return quantize, a depthwise convolution of random bits, dequantize."""
+    channels, *space = size
+    bits, weight_bits = (int(n) for n in rng.integers(1, 9, 2))
+    low, high = weight_limits(weight_bits)
+    codes = rng.integers(low, high + 1, (channels, 1, *window.kernel)).astype(np.int8)
+    spread = rng.uniform(20, 200, channels) / (1 << bits) / high
+    bias = rng.integers(-99, 99, channels).astype(np.int32)
+    weight = QWeight(codes, spread.astype(np.float32), bias, weight_bits)
+    q = QParams.full(1.0, int(rng.integers(0, 1 << bits)), bits)
+    narrow = QParams(1.0, 40, 8, 30, 200)
+    y = narrow if rng.random() < 0.3 else QParams.full(1.0, int(rng.integers(0, 2)) * 128, 8)
+    batch = int(rng.integers(1, 3))
+    values = (
+        Value("image", (batch, channels, *space)),
+        Value("x", (batch, channels, *space), q),
+        Value("y", (batch, channels, *window.output_size(*space)), y),
+        Value("real", (batch, channels, *window.output_size(*space))),
+    )
+    node = Conv2d("conv", ("x",), "y", weight, window, channels)
+    ends = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
+    return Graph("g", ("image",), ("real",), {v.name: v for v in values}, (ends[0], node, ends[1]))
+
+
+WINDOWS = [
+    pytest.param(Window((3, 3), padding=Padding(1, 1, 1, 1)), id="3x3"),
+    pytest.param(Window((3, 3), (2, 2), Padding(1, 1, 1, 1)), id="3x3-stride-2"),
+    pytest.param(Window((5, 5), padding=Padding(2, 2, 2, 2)), id="5x5"),
+    pytest.param(Window((5, 5), (2, 2), Padding(1, 1, 2, 2)), id="5x5-stride-2"),
+    pytest.param(Window((3, 3), (1, 1), Padding(2, 2, 2, 2), (2, 2)), id="3x3-dilated"),
+    pytest.param(Window((2, 7), (3, 1), Padding(0, 3, 0, 2)), id="2x7"),
+    pytest.param(Window((1, 1)), id="1x1"),
+]
+TARGETS = ("native", "x86-64-v4-vnni", "x86-64-v3")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("seed", range(2))
+def test_every_tile_equals_the_reference(
+    seed: int, window: Window, target: str, tmp_path: Path
+) -> None:
+    if not find(target).runs_here():
+        pytest.skip(f"{target} does not run here")
+    rng = np.random.default_rng(seed)
+    channels = int(rng.choice([7, 16, 30, 64, 80, 130]))
+    height, width = (int(n) for n in rng.integers(8, 34, 2))
+    graph = layer(rng, window, (channels, height, width))
+    chosen = []
+
+    def by_rows(_site: Site, choices: Sequence[Choice]) -> Verdict:
+        """Return a different candidate for each seed."""
+        found = [choice for choice in choices if choice[0].name == "depthwise_rows"] or choices
+        chosen.append(found[seed % len(found)])
+        return Verdict(chosen[-1])
+
+    q = graph.values["x"].q
+    assert q is not None
+    shape = graph.values["image"].shape
+    image = rng.uniform(-q.zero_point - 2, q.maximum - q.zero_point + 2, shape).astype(np.float32)
+    network = Network(tmp_path, build(graph, find(target), tmp_path, by_rows).program)
+    assert chosen[1][0].name == "depthwise_rows"
+    expected = reference.run(graph, {"image": image})["y"]
+    np.testing.assert_array_equal(expected, dict(network.trace(image))["y"])
+
+
+def site_of(graph: IntGraph, target: str) -> Site:
+    """Return the convolution's site."""
+    placed = layouts(graph)
+    x, y = (Tensor(graph.values[name], placed[name]) for name in ("x", "y"))
+    return Site(graph.nodes[1], (x,), y, find(target))
+
+
+def test_steps_beyond_int32_are_refused() -> None:
+    graph = layer(np.random.default_rng(0), Window((3, 3)), (16, 5, 5))
+    site = site_of(graph, "x86-64-v4-vnni")
+    assert depthwise_rows.refuses(site) is None
+    node = graph.nodes[1]
+    assert isinstance(node, Conv2d)
+    huge = replace(node.weight, scale=np.full(16, 1e9, np.float32))
+    reason = depthwise_rows.refuses(replace(site, node=replace(node, weight=huge)))
+    assert reason is not None
+    assert "beyond int32" in reason
+
+
+def test_other_processors_and_large_kernels_are_refused() -> None:
+    graph = layer(np.random.default_rng(0), Window((3, 3)), (16, 5, 5))
+    assert depthwise_rows.refuses(site_of(graph, "arm64")) == "needs AVX2 or AVX-512 VNNI"
+    graph = layer(np.random.default_rng(0), Window((31, 31)), (16, 40, 40))
+    reason = depthwise_rows.refuses(site_of(graph, "x86-64-v4-vnni"))
+    assert reason == "the kernel is too large for the registers"
