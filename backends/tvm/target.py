@@ -38,6 +38,7 @@ class Target:
     features: frozenset[str]
     compiler: str  # the C compiler that links for the triple, where it is installed
     registers: int  # vector registers
+    near_bytes: int  # first-level data cache
     cache_bytes: int  # second-level cache of one core
 
     def llvm(self) -> tvm.target.Target:
@@ -57,14 +58,16 @@ class _Row:
     cpu: str
     compiler: str
     registers: int
+    near_bytes: int = 32 << 10
     cache_bytes: int = 1 << 20
     attributes: tuple[str, ...] = ()
 
 
+X86, ARM = "x86_64-linux-gnu", "aarch64-linux-gnu"
 ROWS = (
-    _Row("x86-64-v3", "x86_64-linux-gnu", "x86-64-v3", "cc", 16, 256 << 10),
-    _Row("x86-64-v4-vnni", "x86_64-linux-gnu", "x86-64-v4", "cc", 32, attributes=("+avx512vnni",)),
-    _Row("arm64", "aarch64-linux-gnu", "cortex-a53", "aarch64-linux-gnu-gcc", 32, 512 << 10),
+    _Row("x86-64-v3", X86, "x86-64-v3", "cc", 16, cache_bytes=256 << 10),
+    _Row("x86-64-v4-vnni", X86, "x86-64-v4", "cc", 32, attributes=("+avx512vnni",)),
+    _Row("arm64", ARM, "cortex-a53", f"{ARM}-gcc", 32, cache_bytes=512 << 10),
 )
 
 NAMES = ("native", *(row.name for row in ROWS))
@@ -96,7 +99,8 @@ def native() -> Target:
         codegen.llvm_get_system_cpu(),
         "cc",
         32 if wide else 16,
-        _second_level_cache_bytes(),
+        _cache_bytes("index0", 32 << 10),
+        _cache_bytes("index2", 1 << 20),
         # LLVM names a processor by its model number, which virtual machines misreport.
         ("+amx-tile", "+amx-int8") if {"amx_tile", "amx_int8"} <= _cpu_flags() else (),
     )
@@ -115,6 +119,7 @@ def _target(row: _Row) -> Target:
         INSTRUCTION_SETS & features,
         row.compiler,
         row.registers,
+        row.near_bytes,
         row.cache_bytes,
     )
 
@@ -133,7 +138,6 @@ def _cpu_flags() -> frozenset[str]:
     return frozenset(flags.split(":", maxsplit=1)[1].split())
 
 
-def _second_level_cache_bytes() -> int:
-    size = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
-    text = size.read_text().strip() if size.exists() else "1024K"
-    return int(text.rstrip("K")) << 10
+def _cache_bytes(index: str, usual: int) -> int:
+    size = Path("/sys/devices/system/cpu/cpu0/cache") / index / "size"
+    return int(size.read_text().strip().rstrip("K")) << 10 if size.exists() else usual

@@ -15,7 +15,6 @@ Two ways to count pixels:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -35,6 +34,8 @@ from gmpq.backends.tvm.kernels.amx_tile import (
     groups_of,
     pack,
     pitch_of,
+    rows_of,
+    width_of,
 )
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.direct import start_and_factor
@@ -74,7 +75,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     shape = Shape(site.node.window, site.inputs[0].codes, site.output.codes)
     return tuple(
         Candidate(str(blocking), cycles, partial(build, site, shape, blocking))
-        for blocking, cycles in best_blockings(shape, site.target.cache_bytes, MOST_BLOCKINGS)
+        for blocking, cycles in best_blockings(shape, site.target, MOST_BLOCKINGS)
     )
 
 
@@ -106,8 +107,7 @@ class _Buffers:
 def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
     """Return ``f(x, [residual], configuration, weights, start, factor, y)``."""
     blocks = -(-shape.vectors // b.vectors)
-    rows = 1 if b.flat else shape.y.height
-    items = shape.x.batch * (groups_of(shape, b) if b.flat else rows)
+    items = shape.x.batch * (groups_of(shape, b) if b.flat else rows_of(shape, b))
 
     def body(x_: Expr, *others: Expr) -> None:
         *terms, setup, w_, start_, factor_, y_ = others
@@ -129,9 +129,9 @@ def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
                 image, group = place // groups_of(shape, b), place % groups_of(shape, b)
                 _tile_group(shape, b, buffers, (block, image, 0, group))
             else:
-                image, row = place // rows, place % rows
+                image, rows = place // rows_of(shape, b), place % rows_of(shape, b)
                 with T.serial(0, groups_of(shape, b)) as group:
-                    _tile_group(shape, b, buffers, (block, image, row, group))
+                    _tile_group(shape, b, buffers, (block, image, rows, group))
             run("llvm.x86.tilerelease")
 
     constant = (("setup", "uint8"), ("w", "int8"), ("start", "int32"), ("factor", "float32"))
@@ -141,57 +141,58 @@ def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
 def _tile_group(
     shape: Shape, b: Blocking, buffers: _Buffers, at: tuple[Expr, Expr, Expr, Expr]
 ) -> None:
-    block, image, row, group = at
-    extent = extent_of(shape, b.flat)
-    width = min(b.pixels * b.tiles, extent)
-    first = inwards(group, width, extent)
-    # When two tiles are more than the image holds, the second one overlaps the first.
-    pixels = [first + min(i * b.pixels, extent - b.pixels) for i in range(b.tiles)]
+    block, image, rows, group = at
+    extent, width = extent_of(shape, b.flat), width_of(shape, b)
+    row = 0 if b.flat else inwards(rows, b.down, shape.y.height)
+    column = inwards(group, width, extent)
+    # Where the tiles are more than the image holds, the last one overlaps its neighbour.
+    tiles = [
+        (row + i, column + min(j * b.pixels, width - b.pixels))
+        for i, j in product(range(b.down), range(b.across))
+    ]
     vector = inwards(block, b.vectors, shape.vectors)
-    _multiply(shape, b, buffers, (block, image, row, vector), pixels)
-    sums = [scratch(b.pixels * VECTOR, "int32") for _ in range(b.tiles * b.vectors)]
+    _multiply(shape, b, buffers, (block, image, vector), tiles)
+    sums = [scratch(b.pixels * VECTOR, "int32") for _ in range(b.accumulators)]
     for i, memory in enumerate(sums):
         run("llvm.x86.tilestored64", T.int8(i), T.address_of(memory[0]), T.int64(DEPTH))
-    for memory, (tile, n) in zip(sums, _accumulators(b), strict=True):
-        where = (image, row, pixels[tile], vector + n)
-        _finish(shape, b, buffers.end, memory, where)
-
-
-def _accumulators(b: Blocking) -> Iterator[tuple[int, int]]:
-    """Yield pixel tile and output vector of each accumulator register, from 0."""
-    return product(range(b.tiles), range(b.vectors))
+    for memory, ((row, column), n) in zip(sums, product(tiles, range(b.vectors)), strict=True):
+        _finish(shape, b, buffers.end, memory, (image, row, column, vector + n))
 
 
 def _multiply(
     shape: Shape,
     b: Blocking,
     buffers: _Buffers,
-    at: tuple[Expr, Expr, Expr, Expr],
-    pixels: list[Expr],
+    at: tuple[Expr, Expr, Expr],
+    tiles: list[tuple[Expr, Expr]],
 ) -> None:
-    block, image, row, vector = at
+    block, image, vector = at
     (sy, sx), (dy, dx), x = shape.window.stride, shape.window.dilation, shape.x
     padding = shape.window.padding
     corner = x.origin - padding.top * x.row - padding.left * x.stored + image * x.image
-    corner = corner + row * (sy * x.row)
-    inputs = b.tiles * b.vectors
-    for i, (_, n) in enumerate(_accumulators(b)):
+    corners = [corner + row * (sy * x.row) + column * (sx * x.stored) for row, column in tiles]
+    for i, (_, n) in enumerate(product(tiles, range(b.vectors))):
         start = T.address_of(buffers.start[(vector + n) * VECTOR])
         run("llvm.x86.tileloadd64", T.int8(i), start, T.int64(0))
     for number, (r, s) in enumerate(shape.runs):
         with T.serial(0, shape.steps) as step:
-            offset = corner + r * dy * x.row + s * dx * x.stored + step * DEPTH
-            for i, pixel in enumerate(pixels):
-                codes = T.address_of(buffers.x[offset + pixel * (sx * x.stored)])
-                run("llvm.x86.tileloadd64", T.int8(inputs + i), codes, T.int64(sx * x.stored))
+            offset = r * dy * x.row + s * dx * x.stored + step * DEPTH
             base = (block * len(shape.runs) + number) * shape.steps + step
-            for n in range(b.vectors):
-                place = (base * b.vectors + n) * (VECTOR * DEPTH)
-                weights = T.address_of(buffers.w[place])
-                run("llvm.x86.tileloadd64", T.int8(inputs + b.tiles + n), weights, T.int64(DEPTH))
-            for i, (tile, n) in enumerate(_accumulators(b)):
-                operands = (T.int8(inputs + tile), T.int8(inputs + b.tiles + n))
-                run("llvm.x86.tdpbusd", T.int8(i), *operands)
+            _step(b, buffers, [c + offset for c in corners], sx * x.stored, base)
+
+
+def _step(b: Blocking, buffers: _Buffers, places: list[Expr], stride: int, base: Expr) -> None:
+    """Multiply one step of every tile: the weights once, the inputs in turn."""
+    first_weight = b.accumulators + b.inputs
+    for n in range(b.vectors):
+        weights = T.address_of(buffers.w[(base * b.vectors + n) * (VECTOR * DEPTH)])
+        run("llvm.x86.tileloadd64", T.int8(first_weight + n), weights, T.int64(DEPTH))
+    for i, place in enumerate(places):
+        codes = T.int8(b.accumulators + i % b.inputs)
+        run("llvm.x86.tileloadd64", codes, T.address_of(buffers.x[place]), T.int64(stride))
+        for n in range(b.vectors):
+            accumulator = T.int8(i * b.vectors + n)
+            run("llvm.x86.tdpbusd", accumulator, codes, T.int8(first_weight + n))
 
 
 def _finish(

@@ -7,13 +7,15 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.kernels.base import Array, streamed_cycles
 from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout
+from gmpq.backends.tvm.target import Target
 from gmpq.ir import Window
 
 DEPTH = 64  # codes of one tile row
 TILES = 8
-LATENCY, LOAD = 52, 8  # cycles of a product and of a tile load from the first-level cache
+PRODUCT, LATENCY = 16, 52  # cycles between products, whatever their rows, and to the result
+LOAD, FAR_LOAD = 8, 28  # cycles to load a tile from the first- and from the second-level cache
 FINISH = 5  # cycles to requantize 16 accumulators
 
 
@@ -53,35 +55,61 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Blocking:
-    """How pixels and outputs are cut into tiles."""
+    """How pixels and outputs are cut into tiles: ``down`` x ``across`` tiles at once.
+
+    A flat blocking has one row of tiles, along all padded rows of an image.
+    """
 
     flat: bool
     pixels: int  # of one tile
-    tiles: int  # of pixels at once
+    down: int
+    across: int
     vectors: int  # of outputs at once
-    blocks_outside: bool
+    blocks_outside: bool  # walk all pixels for one block of outputs, or the other way round
 
     def __str__(self) -> str:
         order = "blocks" if self.blocks_outside else "pixels"
-        shape = f"{self.tiles}x{self.pixels} pixels x {self.vectors} vectors"
+        shape = f"{self.down}x{self.across} tiles of {self.pixels} x {self.vectors} vectors"
         return f"{'flat ' if self.flat else ''}{shape}, {order} outside"
 
     @property
-    def registers(self) -> int:
-        """Tile registers: accumulators, input, weights."""
-        return self.tiles * self.vectors + self.tiles + self.vectors
+    def tiles(self) -> int:
+        """Tiles of pixels at once."""
+        return self.down * self.across
+
+    @property
+    def accumulators(self) -> int:
+        """Tile registers that accumulate."""
+        return self.tiles * self.vectors
+
+    @property
+    def inputs(self) -> int:
+        """Tile registers that take input tiles in turn."""
+        return min(self.tiles, TILES - self.accumulators - self.vectors)
 
 
-def best_blockings(shape: Shape, cache_bytes: int, most: int) -> list[tuple[Blocking, float]]:
+ARRANGEMENTS = tuple(  # down, across, vectors: at least one register is left for input
+    (down, across, vectors)
+    for down in range(1, 4)
+    for across in range(1, 7)
+    for vectors in range(1, 4)
+    if down * across * vectors + vectors < TILES
+)
+
+
+def best_blockings(shape: Shape, target: Target, most: int) -> list[tuple[Blocking, float]]:
     """Return the blockings with the fewest predicted cycles, best first."""
     candidates = [
-        Blocking(flat, pixels, tiles, vectors, _blocks_outside(shape, cache_bytes))
+        Blocking(flat, pixels, down, across, vectors, outside)
         for flat in ((False, True) if shape.window.stride == (1, 1) else (False,))
         for pixels in range(1, min(16, extent_of(shape, flat)) + 1)
-        for tiles, vectors in ((2, 2), (1, 2), (2, 1), (3, 1), (1, 3), (1, 1))
+        for down, across, vectors in ARRANGEMENTS
+        for outside in (False, True)
         if vectors <= shape.vectors
+        and down <= (1 if flat else shape.y.height)
+        and across <= -(-extent_of(shape, flat) // pixels)
     ]
-    timed = [(b, _cycles(shape, b)) for b in candidates if b.registers <= TILES]
+    timed = [(b, _cycles(shape, b, target)) for b in candidates]
     return sorted(timed, key=lambda pair: pair[1])[:most]
 
 
@@ -95,27 +123,36 @@ def pitch_of(shape: Shape) -> int:
     return shape.x.row // shape.x.stored
 
 
-def _cycles(shape: Shape, b: Blocking) -> float:
-    groups = -(-extent_of(shape, b.flat) // (b.pixels * b.tiles))
-    if not b.flat:
-        groups *= shape.y.height
-    blocks = -(-shape.vectors // b.vectors)
-    products = b.tiles * b.vectors * b.pixels
-    step = max(products, LATENCY, LOAD * (b.tiles + b.vectors))
-    finish = products * (FINISH + b.flat)
-    return (
-        shape.x.batch * groups * blocks * (len(shape.runs) * shape.steps * step + finish + LATENCY)
-    )
-
-
-def _blocks_outside(shape: Shape, cache_bytes: int) -> bool:
-    weights = shape.vectors * len(shape.runs) * shape.steps * VECTOR * DEPTH
-    return weights > min(shape.x.image, cache_bytes // 4)
+def width_of(shape: Shape, b: Blocking) -> int:
+    """Return the pixels that ``across`` tiles cover."""
+    return min(b.pixels * b.across, extent_of(shape, b.flat))
 
 
 def groups_of(shape: Shape, b: Blocking) -> int:
     """Return how many groups of tiles follow each other in a row, or in a flat image."""
-    return -(-extent_of(shape, b.flat) // (b.pixels * b.tiles))
+    return -(-extent_of(shape, b.flat) // width_of(shape, b))
+
+
+def rows_of(shape: Shape, b: Blocking) -> int:
+    """Return how many rows of tile groups an image has."""
+    return 1 if b.flat else -(-shape.y.height // b.down)
+
+
+def _cycles(shape: Shape, b: Blocking, target: Target) -> float:
+    """Return predicted cycles: products, or loads of tiles from the cache that holds them."""
+    groups = groups_of(shape, b) * rows_of(shape, b) * shape.x.batch
+    blocks = -(-shape.vectors // b.vectors)
+    steps = len(shape.runs) * shape.steps
+    block_bytes = steps * b.vectors * VECTOR * DEPTH
+    rows = shape.x.image if b.flat else shape.x.row * (b.down + shape.window.reach[0])
+    near = rows + block_bytes * (1 if b.blocks_outside else blocks) <= target.near_bytes
+    products = PRODUCT * b.accumulators
+    loads = LOAD * b.tiles + (LOAD if near else FAR_LOAD) * b.vectors
+    step = max(products, loads, LATENCY)
+    finish = b.accumulators * b.pixels * (FINISH + b.flat)
+    again = 0 if b.blocks_outside else rows * blocks / target.cache_bytes
+    weights = blocks * block_bytes
+    return groups * blocks * (steps * step + finish + LATENCY + again) + streamed_cycles(weights)
 
 
 def pack(codes: Array, shape: Shape, b: Blocking) -> Array:
@@ -140,7 +177,7 @@ def configuration(b: Blocking) -> Array:
 
     Tiles are numbered accumulators first, then inputs, then weights.
     """
-    rows = [b.pixels] * (b.tiles * b.vectors + b.tiles) + [DEPTH // GROUP] * b.vectors
+    rows = [b.pixels] * (b.accumulators + b.inputs) + [DEPTH // GROUP] * b.vectors
     setup = np.zeros(64, np.uint8)
     setup[0] = 1
     setup[16 : 16 + 2 * len(rows)].view(np.uint16)[:] = DEPTH
