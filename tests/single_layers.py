@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from gmpq.backends import reference
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.plan import Choice, Verdict
-from gmpq.backends.tvm.target import Target
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import (
     Conv2d,
     Dequantize,
@@ -25,6 +26,15 @@ from gmpq.ir import (
 )
 from gmpq.numerics import weight_limits
 from gmpq.runtime import Network
+
+V3 = find("x86-64-v3")
+WITHOUT_VNNI = replace(
+    V3,
+    name="avx512bw",
+    cpu="x86-64-v4",
+    features=V3.features | {"avx512f", "avx512bw", "avx512vl"},
+    registers=32,
+)
 
 CHANNELS = (1, 3, 4, 8, 17, 24, 32, 48, 70)
 

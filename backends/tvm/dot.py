@@ -9,6 +9,7 @@ weights [..., lanes, 4] out as the step reads them. Every step is exact in int32
   2 * (2**a - 1) * 2**(w - 1) <= 32767, that is a + w <= 15; vpmaddwd by ones widens.
 - ``Wide``: codes and weights as int16, vpmaddwd adds two products in int32: at most
   2 * 255 * 128.
+- ``Words``: the same for codes that lie as int16 in memory.
 - ``Portable``: widening multiplications that any processor has.
 """
 
@@ -46,6 +47,7 @@ class Vnni:
     dtype: str = "int8"
     elements: int = 64  # of one weight vector
 
+    group: ClassVar[int] = 4  # codes that a step multiplies
     temporaries: ClassVar[int] = 1
     product_cycles: ClassVar[float] = 0.5
     operand_cycles: ClassVar[float] = 0.0
@@ -75,6 +77,7 @@ class Narrow:
     vectors: int = 1
     dtype: str = "int8"
 
+    group: ClassVar[int] = 4
     operand_cycles: ClassVar[float] = 0.0
 
     @property
@@ -150,6 +153,42 @@ class Wide:
         for codes, weight in zip(operands, weights, strict=True):
             acc = acc + pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", codes, weight)
         return acc
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """SSE2, AVX2 or AVX-512 for codes that are int16 already: a step multiplies two of them."""
+
+    lanes: int = 8
+    fused: bool = False  # AVX-512 VNNI: vpdpwssd
+    vectors: int = 1
+    dtype: str = "int16"
+
+    group: ClassVar[int] = 2
+    temporaries: ClassVar[int] = 1
+    operand_cycles: ClassVar[float] = 0.0
+
+    @property
+    def product_cycles(self) -> float:
+        """Two fused products a cycle, or three ports that multiply and add."""
+        return 0.5 if self.fused else 2 / 3
+
+    @property
+    def elements(self) -> int:
+        """Of one weight vector."""
+        return 2 * self.lanes
+
+    def operands(self, codes: Expr) -> list[Expr]:
+        """Return the two codes in every lane."""
+        return [T.reinterpret(f"int16x{self.elements}", splat(codes, self.lanes))]
+
+    def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
+        """Return ``acc`` plus the two products per lane."""
+        if self.fused:
+            pair = (operands[0], weights[0])
+            return pure("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pair)
+        products = (MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", operands[0], weights[0])
+        return acc + pure(*products)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A block of tiles goes through three stages that stay in the caches of one core:
 
-    V[position, tile, channel]   = B^T d B + offset     uint8
+    V[position, tile, channel]   = B^T d B + offset     uint8, or int16 without an offset
     M[position, tile, output]    = V x U + start        int32, by dot products or by AMX tiles
     Y                            = A^T M A              requantized, two (three, four) rows at once
 
@@ -12,7 +12,6 @@ coefficient, and brings the bias and the correction for the zero point.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,14 +22,22 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
 from gmpq.backends.tvm.kernels.direct import start_and_factor
-from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Proof, Transform, prove
+from gmpq.backends.tvm.kernels.winograd_algebra import (
+    TRANSFORMS,
+    Proof,
+    Transform,
+    prove,
+    prove_words,
+)
+from gmpq.backends.tvm.kernels.winograd_dots import dot_for
 from gmpq.backends.tvm.kernels.winograd_product import Product, fitted
-from gmpq.backends.tvm.kernels.winograd_sums import WORD, both_sides, divided, odd_part
+from gmpq.backends.tvm.kernels.winograd_sums import WORD, additions, both_sides, divided, odd_part
 from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
     c_function,
+    cast,
     inwards,
     load,
     scratch,
@@ -67,15 +74,17 @@ class Shape:
         """Tiles of one image."""
         return -(-self.y.height // self.transform.size) * self.across
 
-    @property
-    def vectors(self) -> int:
-        """Vectors of output channels."""
-        return -(-self.y.channels // VECTOR)
+    def words(self, product: Product) -> int:
+        """Return the int32 of V."""
+        return self.transform.positions * self.tiles * self.x.stored // product.group
+
+    def sums(self, product: Product) -> int:
+        """Return the int32 of M."""
+        return self.transform.positions * self.tiles * product.vectors * product.lanes
 
     def scratch_bytes(self, product: Product) -> int:
-        """Bytes of V and M."""
-        outputs = 4 * product.vectors * VECTOR
-        return self.transform.positions * self.tiles * (self.x.stored + outputs)
+        """Return the bytes of V and M."""
+        return 4 * (self.words(product) + self.sums(product))
 
 
 def refuses(site: Site) -> str | None:
@@ -87,31 +96,36 @@ def refuses(site: Site) -> str | None:
         return "needs a 3x3 kernel of stride and dilation 1"
     if node.groups > 1:
         return "needs one group"
-    if not site.target.features & {"avx512vnni", "amx-int8"}:
-        return "needs AVX-512 VNNI or AMX"
-    reasons = [reason for t in TRANSFORMS if isinstance(reason := _proof(site, t), str)]
-    return None if len(reasons) < len(TRANSFORMS) else reasons[0]
+    if not site.target.features & {"avx2", "amx-int8"}:
+        return "needs AVX2 or AMX"
+    found = [proof for transform in TRANSFORMS for proof in _proofs(site, transform)]
+    reasons = [reason for reason in found if isinstance(reason, str)]
+    return None if len(reasons) < len(found) else reasons[0]
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return every transform that fits, with its best sizes of a block of tiles."""
     found = []
     for transform in TRANSFORMS:
-        proof = _proof(site, transform)
-        if isinstance(proof, Proof):
-            found += _sized(site, transform, proof)
+        for proof in _proofs(site, transform):
+            if isinstance(proof, Proof):
+                found += _sized(site, transform, proof)
     return tuple(sorted(found, key=lambda candidate: candidate.cycles))
 
 
 FAMILY = Family("winograd", (Conv2d,), candidates, refuses)
 
 
-def _proof(site: Site, transform: Transform) -> Proof | str:
+def _proofs(site: Site, transform: Transform) -> list[Proof | str]:
+    """Return the proofs for bytes and for int16, or why they fail; AMX has tiles of bytes only."""
     assert isinstance(site.node, Conv2d)
     y = site.output.codes
     if min(y.height, y.width) < transform.size:
-        return f"{transform} needs {transform.size} rows and columns, has {y.height}x{y.width}"
-    return prove(site.node, site.inputs[0].q, transform)
+        return [f"{transform} needs {transform.size} rows and columns, has {y.height}x{y.width}"]
+    found = [prove(site.node, site.inputs[0].q, transform)]
+    if "amx-int8" not in site.target.features:
+        found.append(prove_words(site.node, site.inputs[0].q, transform))
+    return found
 
 
 def _sized(site: Site, transform: Transform, proof: Proof) -> list[Candidate]:
@@ -120,34 +134,31 @@ def _sized(site: Site, transform: Transform, proof: Proof) -> list[Candidate]:
     padding = node.window.padding
     everything = Shape(transform, x, y, (padding.top, padding.left), 1, proof.splits)
     sizes = {-(-everything.all_tiles // n) for n in range(1, everything.all_tiles + 1)}
+    dot = dot_for(site.target, x, proof)
     found = []
     for tiles in sorted(size for size in sizes if size <= MOST_TILES):
         shape = Shape(transform, x, y, (padding.top, padding.left), tiles, proof.splits)
-        for method in fitted(site.target, tiles, shape.vectors, x):
+        for method in fitted(site.target, dot, tiles, x, y):
             if shape.scratch_bytes(method) <= SCRATCH_BYTES:
                 name = f"{transform}, {tiles} tiles, {method}"
-                cycles = _cycles(shape, method)
+                cycles = _cycles(site, shape, method)
                 found.append(Candidate(name, cycles, partial(build, site, shape, method, proof)))
     return sorted(found, key=lambda candidate: candidate.cycles)[:4]
 
 
-def _cycles(shape: Shape, product: Product) -> float:
+def _cycles(site: Site, shape: Shape, product: Product) -> float:
     """Return predicted cycles: additions, loads and stores of the transforms, and products."""
     t = shape.transform
     blocks = -(-shape.all_tiles // shape.tiles) * shape.x.batch
-    terms = _additions(t.input, t.reach) + 3 * t.positions
-    inputs = shape.tiles * -(-shape.x.stored // 64) * terms / 2.5
-    terms = _additions(t.output, t.reach) + t.positions + t.size * t.size * 8
-    outputs = shape.tiles * shape.vectors * terms / 2.5
+    terms = additions(t.input, t.reach) + 3 * t.positions
+    inputs = shape.tiles * -(-shape.x.stored // (product.group * product.lanes)) * terms / 2.5
+    terms = additions(t.output, t.reach) + t.positions + t.size * t.size * 8
+    outputs = shape.tiles * product.all_vectors * terms / 2.5
     passes = t.positions + len(shape.splits)
-    weights = streamed_cycles(product.weight_elements(passes))
-    return blocks * (inputs + outputs + passes * product.cycles(shape.vectors)) + weights
-
-
-def _additions(matrix: Sequence[Sequence[int]], columns: int) -> int:
-    """Return the additions of both sides of a transform."""
-    once = sum(max(0, sum(map(abs, row)) - 1) for row in matrix)
-    return once * (columns + len(matrix))
+    size = product.weight_elements(passes) * np.dtype(product.dtype).itemsize
+    reads = blocks if size > site.target.cache_bytes else 1
+    computed = inputs + outputs + passes * product.cycles()
+    return blocks * computed + reads * streamed_cycles(size)
 
 
 def build(site: Site, shape: Shape, product: Product, proof: Proof) -> Call:
@@ -158,7 +169,7 @@ def build(site: Site, shape: Shape, product: Product, proof: Proof) -> Call:
     starts = -proof.offsets[:, None] * proof.sums
     one = ONE * shape.transform.reach + ONE
     starts[one] += _share_of_bias(shape.transform) * start.astype(np.int64)
-    missing = (0, shape.vectors * VECTOR - y.codes.channels)
+    missing = (0, product.all_vectors * product.lanes - y.codes.channels)
     wrapped = ((starts + WORD // 2) % WORD - WORD // 2).astype(np.int32)  # modulo 2**32
     constants = (
         product.setup(),
@@ -187,22 +198,23 @@ def _undone(factor: Array, transform: Transform) -> Array:
 def kernel(shape: Shape, product: Product, offsets: tuple[int, ...], finish: Finish) -> PrimFunc:
     """Return ``f(x, [residual], setup, weights, start, factor, y)``."""
     t, blocks = shape.transform, -(-shape.all_tiles // shape.tiles)
-    groups = -(-shape.vectors // product.vectors)
+    groups = -(-product.all_vectors // product.vectors)
+    outputs = product.all_vectors * product.lanes
 
     def body(x_: Expr, *others: Expr) -> None:
         *terms, setup, u_, start_, factor_, y_ = others
         x = view(x_, "uint8", shape.x.size_bytes)
-        u = view(u_, "int8", product.weight_elements(t.positions + len(shape.splits)))
-        start = view(start_, "int32", t.positions * shape.vectors * VECTOR)
-        end = finish.bind(terms, factor_, y_, shape.vectors * VECTOR)
+        u = view(u_, product.dtype, product.weight_elements(t.positions + len(shape.splits)))
+        start = view(start_, "int32", t.positions * outputs)
+        end = finish.bind(terms, factor_, y_, outputs)
         with T.parallel(0, shape.x.batch * blocks) as item:
             image, first = item // blocks, inwards(item % blocks, shape.tiles, shape.all_tiles)
-            v = scratch(t.positions * shape.tiles * shape.x.stored // GROUP + VECTOR, "int32")
-            m = scratch(t.positions * shape.tiles * product.vectors * VECTOR, "int32")
+            v = scratch(shape.words(product) + VECTOR, "int32")
+            m = scratch(shape.sums(product), "int32")
             product.begin(setup)
-            _transform_input(shape, x, v, offsets, image, first)
+            _transform_input(shape, product, x, v, offsets, (image, first))
             with T.serial(0, groups) as group:
-                first_vector = inwards(group, product.vectors, shape.vectors)
+                first_vector = inwards(group, product.vectors, product.all_vectors)
                 with T.serial(0, t.positions) as position:
                     product.multiply(
                         v, u, start, m, (position, position, group, first_vector), more=False
@@ -215,7 +227,8 @@ def kernel(shape: Shape, product: Product, offsets: tuple[int, ...], finish: Fin
                 _transform_output(shape, product, m, end, (image, first, first_vector))
             product.end()
 
-    constant = (("setup", "uint8"), ("u", "int8"), ("start", "int32"), ("factor", "float32"))
+    u_and_start = (("u", product.dtype), ("start", "int32"))
+    constant = (("setup", "uint8"), *u_and_start, ("factor", "float32"))
     return c_function((("x", "uint8"), *finish.inputs, *constant, ("y", "uint8")), body)
 
 
@@ -227,43 +240,54 @@ def _corner(shape: Shape, tile: Expr) -> tuple[Expr, Expr]:
 
 
 def _transform_input(
-    shape: Shape, x: Buffer, v: Buffer, offsets: tuple[int, ...], image: Expr, first: Expr
+    shape: Shape,
+    product: Product,
+    x: Buffer,
+    v: Buffer,
+    offsets: tuple[int, ...],
+    at: tuple[Expr, Expr],
 ) -> None:
-    t, layout = shape.transform, shape.x
-    lanes = next(n for n in (64, 32, 16, 8, GROUP) if layout.stored % n == 0)
+    t, layout, group = shape.transform, shape.x, product.group
+    image, first = at
+    code = "uint8" if group == GROUP else "int16"
+    sizes = (n for n in (64, 32, 16, 8, GROUP) if n <= group * product.lanes)
+    lanes = next(n for n in sizes if layout.stored % n == 0)
     with T.grid(shape.tiles, layout.stored // lanes) as (tile, part):
         row, column = _corner(shape, first + tile)
         corner = layout.origin + image * layout.image + part * lanes
         corner += (row - shape.padding[0]) * layout.row
         corner += (column - shape.padding[1]) * layout.stored
         d = [
-            [load(x, corner + i * layout.row + j * layout.stored, lanes) for j in range(t.reach)]
+            [
+                cast(code, lanes, load(x, corner + i * layout.row + j * layout.stored, lanes))
+                for j in range(t.reach)
+            ]
             for i in range(t.reach)
         ]
-        for i, j, value in both_sides(t.input, d, f"uint8x{lanes}"):
+        for i, j, value in both_sides(t.input, d, f"{code}x{lanes}"):
             position = i * t.reach + j
             if offsets[position] % 256:
                 value = value + splat(T.uint8(offsets[position] % 256), lanes)
             place = (position * shape.tiles + tile) * layout.stored + part * lanes
-            words = T.reinterpret(vector("int32", lanes // GROUP), value)
-            store(v, T.floordiv(place, GROUP), words, lanes // GROUP)
+            words = T.reinterpret(vector("int32", lanes // group), value)
+            store(v, T.floordiv(place, group), words, lanes // group)
 
 
 def _transform_output(
     shape: Shape, product: Product, m: Buffer, end: Bound, at: tuple[Expr, Expr, Expr]
 ) -> None:
-    t = shape.transform
+    t, lanes = shape.transform, product.lanes
     image, first, first_vector = at
     with T.grid(shape.tiles, product.vectors) as (tile, n):
         row, column = _corner(shape, first + tile)
-        place = (tile * product.vectors + n) * VECTOR
-        stride = shape.tiles * product.vectors * VECTOR
+        place = (tile * product.vectors + n) * lanes
+        stride = shape.tiles * product.vectors * lanes
         sums = [
-            [load(m, (i * t.reach + j) * stride + place, VECTOR) for j in range(t.reach)]
+            [load(m, (i * t.reach + j) * stride + place, lanes) for j in range(t.reach)]
             for i in range(t.reach)
         ]
-        channel = (first_vector + n) * VECTOR
-        scale = end.scale(channel, VECTOR)
-        for i, j, value in both_sides(t.output, sums, "int32x16"):
+        channel = (first_vector + n) * lanes
+        scale = end.scale(channel, lanes)
+        for i, j, value in both_sides(t.output, sums, f"int32x{lanes}"):
             pixel = (image, row + i, column + j)
-            end.put(divided(value, t), scale, pixel, channel, VECTOR)
+            end.put(divided(value, t, lanes), scale, pixel, channel, lanes)

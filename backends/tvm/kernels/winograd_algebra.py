@@ -16,8 +16,10 @@ What must be proved for a layer, from its real weights and the codes of its inpu
   -offset * (sum of the transformed weights) in the accumulator's start value;
 - the transformed weights lie in -128..127; a position where they do not is split into two
   summands, which costs one more product there;
-- scale times the accumulator lies in int32. Partial sums may wrap: addition modulo 2**32 is exact
-  if its result fits.
+- the accumulator times the power of two in the scale lies in int32. Partial sums may wrap: addition
+  modulo 2**32 is exact if its result fits, and the odd factor of the scale has an inverse there.
+
+Where bytes do not hold the values, int16 does for both operands, without offsets or splits.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from gmpq.ir import Conv2d, QParams
 
 Matrix: TypeAlias = tuple[tuple[int, ...], ...]
 Integers: TypeAlias = NDArray[np.int64]
+
+INT16_MAX = np.iinfo(np.int16).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,33 +98,64 @@ TRANSFORMS = (F2, F3, F4)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proof:
-    """What the proof found: offsets and transformed weights by position."""
+    """What the proof found: offsets, transformed weights and largest inputs by position."""
 
     offsets: Integers  # [positions]
-    weights: NDArray[np.int8]  # [positions + splits, O, I]
+    weights: NDArray[np.int8] | NDArray[np.int16]  # [positions + splits, O, I]
     splits: tuple[int, ...]  # positions whose second summands follow after the first ones
     sums: Integers  # [positions, O], of the transformed weights over the input channels
+    spans: Integers  # [positions], what the largest transformed input exceeds the smallest by
 
 
 def prove(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
-    """Return the proof that every value fits, or the reason why one does not."""
+    """Return the proof that every value fits a byte, or the reason why one does not."""
     low, high = min(qx.low, qx.zero_point), max(qx.high, qx.zero_point)
-    coefficients = np.einsum("ia,jb->ijab", np.array(transform.input), np.array(transform.input))
-    flat = coefficients.reshape(transform.positions, -1)
-    positive = np.maximum(flat, 0).sum(axis=1)
-    negative = np.maximum(-flat, 0).sum(axis=1)
-    span = int((positive + negative).max()) * (high - low)
-    if span > 255:
+    positive, negative = _signs(transform)
+    spans = (positive + negative) * (high - low)
+    if (span := int(spans.max())) > 255:
         return f"{transform} spreads {high - low + 1} input codes over {span + 1}: 256 fit"
     weights = transformed(node.weight.codes, transform)
     if np.abs(weights).max(initial=0) > 254:
         return f"{transform} makes weights of {np.abs(weights).max()}: two bytes hold 254"
-    if (bound := transform.scale * _largest_sum(node, qx)) >= 1 << 31:
-        return f"{transform} makes accumulators of {bound}: int32 holds {(1 << 31) - 1}"
+    if reason := _overflow(node, qx, transform):
+        return reason
     first = np.clip(weights, -127, 127)
     splits = tuple(np.flatnonzero((weights != first).any(axis=(1, 2))).tolist())
     parts = np.concatenate([first, weights[list(splits)] - first[list(splits)]]).astype(np.int8)
-    return Proof(negative * high - positive * low, parts, splits, weights.sum(axis=2))
+    offsets = negative * high - positive * low
+    return Proof(offsets, parts, splits, weights.sum(axis=2), spans)
+
+
+def prove_words(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
+    """Return the proof that every value fits int16, or the reason why one does not."""
+    low, high = min(qx.low, qx.zero_point), max(qx.high, qx.zero_point)
+    positive, negative = _signs(transform)
+    largest = int(np.maximum(positive * high - negative * low, negative * high).max())
+    if largest > INT16_MAX:
+        return f"{transform} makes inputs of {largest}: int16 holds {INT16_MAX}"
+    weights = transformed(node.weight.codes, transform)
+    if (most := int(np.abs(weights).max(initial=0))) > INT16_MAX:
+        return f"{transform} makes weights of {most}: int16 holds {INT16_MAX}"
+    if reason := _overflow(node, qx, transform):
+        return reason
+    spans = (positive + negative) * (high - low)
+    words = weights.astype(np.int16)
+    return Proof(np.zeros_like(positive), words, (), weights.sum(axis=2), spans)
+
+
+def _signs(transform: Transform) -> tuple[Integers, Integers]:
+    """Return the sums of positive and of negative coefficients by position."""
+    matrix = np.array(transform.input, np.int64)
+    flat = np.einsum("ia,jb->ijab", matrix, matrix).reshape(transform.positions, -1)
+    return np.maximum(flat, 0).sum(axis=1), np.maximum(-flat, 0).sum(axis=1)
+
+
+def _overflow(node: Conv2d, qx: QParams, transform: Transform) -> str | None:
+    """Return how the layer's accumulators exceed int32, or None."""
+    power = transform.scale & -transform.scale
+    if (bound := power * _largest_sum(node, qx)) >= 1 << 31:
+        return f"{transform} makes accumulators of {bound}: int32 holds {(1 << 31) - 1}"
+    return None
 
 
 def transformed(codes: NDArray[np.int8], transform: Transform) -> Integers:
@@ -132,6 +167,8 @@ def transformed(codes: NDArray[np.int8], transform: Transform) -> Integers:
 
 def _largest_sum(node: Conv2d, qx: QParams) -> int:
     """Return a bound on the accumulator's absolute value, bias included."""
-    reach = max(abs(qx.low - qx.zero_point), abs(qx.high - qx.zero_point))
-    products = np.abs(node.weight.codes.astype(np.int64)).sum(axis=(1, 2, 3)) * reach
-    return int((products + np.abs(node.weight.bias.astype(np.int64))).max())
+    low, high = min(qx.low - qx.zero_point, 0), max(qx.high - qx.zero_point, 0)
+    flat = node.weight.codes.astype(np.int64).reshape(len(node.weight.codes), -1)
+    positive, negative = np.maximum(flat, 0).sum(axis=1), np.maximum(-flat, 0).sum(axis=1)
+    largest = np.maximum(positive * high - negative * low, negative * high - positive * low)
+    return int((largest + np.abs(node.weight.bias.astype(np.int64))).max())

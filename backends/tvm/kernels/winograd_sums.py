@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.winograd_algebra import Transform
-from gmpq.backends.tvm.layout import VECTOR
 from gmpq.backends.tvm.script import Expr, put, registers, splat
 
 WORD = 1 << 32
@@ -53,13 +52,19 @@ def _times(count: int, term: Expr) -> Expr:
     return half + half + term if count % 2 else half + half
 
 
+def additions(matrix: Sequence[Sequence[int]], columns: int) -> int:
+    """Return the additions and doublings of both sides of a transform."""
+    costs = [sum(c.bit_length() + c.bit_count() - 1 for c in map(abs, row) if c) for row in matrix]
+    return sum(cost - 1 for cost in costs) * (columns + len(matrix))
+
+
 def odd_part(transform: Transform) -> int:
     """Return the scale without its power of two."""
     return transform.scale // (transform.scale & -transform.scale)
 
 
-def divided(value: Expr, transform: Transform) -> Expr:
-    """Return ``value`` over the scale, which divides it: a shift, and the inverse modulo 2**32.
+def divided(value: Expr, transform: Transform, lanes: int) -> Expr:
+    """Return ``value`` over the scale, which divides it: the inverse modulo 2**32, then a shift.
 
     A scale that is a power of two is left to the factor.
     """
@@ -68,4 +73,4 @@ def divided(value: Expr, transform: Transform) -> Expr:
         return value
     shift = (transform.scale // odd).bit_length() - 1
     inverse = (pow(odd, -1, WORD) + WORD // 2) % WORD - WORD // 2
-    return T.shift_right(value, splat(T.int32(shift), VECTOR)) * splat(T.int32(inverse), VECTOR)
+    return T.shift_right(value * splat(T.int32(inverse), lanes), splat(T.int32(shift), lanes))

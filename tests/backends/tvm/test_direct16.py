@@ -12,19 +12,9 @@ from gmpq.backends.tvm.kernels.direct_tile import Shape
 from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Window
-from tests.single_layers import check, random_convolution
+from tests.single_layers import WITHOUT_VNNI, check, random_convolution
 
-WORDS = Target(  # AVX-512 BW without VNNI
-    "words",
-    "x86_64-linux-gnu",
-    "x86-64-v4",
-    (),
-    find("x86-64-v3").features | {"avx512f", "avx512bw", "avx512vl"},
-    "cc",
-    32,
-    1 << 20,
-)
-here = [pytest.param(t, id=t.name) for t in (find("x86-64-v3"), WORDS) if t.runs_here()]
+here = [pytest.param(t, id=t.name) for t in (find("x86-64-v3"), WITHOUT_VNNI) if t.runs_here()]
 
 
 def shape_of(channels: int) -> Shape:

@@ -1,0 +1,229 @@
+"""The products of Winograd convolution by dot products, in register tiles.
+
+Per position, [tiles, channels] x [channels, outputs]. Operands are bytes, added in int32 by VNNI or
+in int16 over proven runs by vpmaddubsw, or they are int16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeAlias
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+
+from gmpq.backends.tvm.dot import Narrow, Vnni, Words, multiplied_lanes
+from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.kernels.winograd_algebra import Integers, Proof
+from gmpq.backends.tvm.layout import Layout
+from gmpq.backends.tvm.script import Buffer, Expr, inwards, load, put, registers, splat, store
+from gmpq.backends.tvm.target import Target
+
+At: TypeAlias = tuple[Expr, Expr, Expr, Expr]  # position, part of U, group of outputs, first vector
+Dot: TypeAlias = Vnni | Narrow | Words
+MOST_ROWS, MOST_VECTORS = 14, 4
+INT16 = np.iinfo(np.int16)
+
+
+@dataclass(frozen=True, slots=True)
+class DotProduct:
+    """Register tiles of ``rows`` tiles by ``vectors`` vectors of outputs."""
+
+    dot: Dot
+    rows: int
+    vectors: int
+    tiles: int
+    all_vectors: int
+    stored: int  # channels of one tile in V
+    depth: int  # groups of channels
+
+    def __str__(self) -> str:
+        return f"{_name(self.dot)} {self.rows} x {self.vectors} vectors"
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of a vector of outputs."""
+        return self.dot.lanes
+
+    @property
+    def dtype(self) -> str:
+        """Type of a weight."""
+        return self.dot.dtype
+
+    @property
+    def group(self) -> int:
+        """Codes in one int32 of V."""
+        return self.dot.group
+
+    def cycles(self) -> float:
+        """Return predicted cycles of one position."""
+        products_ = self.rows * self.vectors * self.dot.product_cycles
+        step = max(products_, (self.rows + self.vectors) / 2) + 0.5
+        one = self.depth * step + self.rows * self.vectors * 2
+        return -(-self.tiles // self.rows) * -(-self.all_vectors // self.vectors) * one
+
+    def setup(self) -> Array:
+        """Return nothing to set up."""
+        return np.zeros(64, np.uint8)
+
+    def begin(self, setup: Expr) -> None:
+        """Need no preparation."""
+
+    def end(self) -> None:
+        """Need no clean-up."""
+
+    def weight_elements(self, parts: int) -> int:
+        """Return the elements of packed weights."""
+        groups = -(-self.all_vectors // self.vectors)
+        return parts * groups * self.depth * self.vectors * self.dot.elements
+
+    def pack(self, weights: Array) -> Array:
+        """Return [parts, groups, depth, vectors, lanes, group] of weights [parts, O, I]."""
+        whole = padded(weights, self.all_vectors * self.lanes, self.depth * self.group)
+        lanes = (self.all_vectors, self.lanes, self.depth, self.group)
+        groups = whole.reshape(len(weights), *lanes)[:, chosen(self.all_vectors, self.vectors)]
+        return np.ascontiguousarray(groups.transpose(0, 1, 4, 2, 3, 5))
+
+    def multiply(
+        self, v: Buffer, u: Buffer, start: Buffer, m: Buffer, at: At, *, more: bool
+    ) -> None:
+        """Write M of one position; ``more`` adds to what it holds."""
+        position, part, group, vector = at
+        groups = -(-self.all_vectors // self.vectors)
+        with T.serial(0, -(-self.tiles // self.rows)) as block:
+            first = inwards(block, self.rows, self.tiles)
+            place = (position * self.tiles + first) * self.vectors
+            held = [
+                load(m, (place + i) * self.lanes, self.lanes)
+                if more
+                else load(
+                    start, (position * self.all_vectors + vector + n) * self.lanes, self.lanes
+                )
+                for i, n in enumerate([*range(self.vectors)] * self.rows)
+            ]
+            row, base = position * self.tiles + first, (part * groups + group) * self.depth
+            for i, total in enumerate(self._sums(held, v, u, (row, base))):
+                store(m, (place + i) * self.lanes, total, self.lanes)
+
+    def _sums(
+        self, held: list[Expr], v: Buffer, u: Buffer, at: tuple[Expr, Expr]
+    ) -> Iterator[Expr]:
+        """Yield ``held`` plus the products, by row and vector."""
+        run = self.dot.run if isinstance(self.dot, Narrow) else 1
+        acc = registers(len(held), f"int32x{self.lanes}")
+        if run == 1 or run < self.depth:
+            _fill(acc, held)
+        if run == 1:
+            with T.serial(0, self.depth) as k:
+                for slot, codes, weight in self._step(acc, v, u, (*at, k)):
+                    put(slot, self.dot.accumulate(slot[0], [codes], [weight]))
+        else:
+            with T.serial(0, self.depth // run) as j:
+                self._add_run(acc, held, v, u, (*at, j))
+        return (slot[0] for slot in acc)
+
+    def _add_run(
+        self, acc: list[Buffer], held: list[Expr], v: Buffer, u: Buffer, at: tuple[Expr, Expr, Expr]
+    ) -> None:
+        """Add the products of one run in int16, then widen."""
+        assert isinstance(self.dot, Narrow)
+        row, base, j = at
+        lanes = 2 * self.lanes
+        short = registers(len(acc), f"int16x{lanes}")
+        _fill(short, [splat(T.int16(0), lanes)] * len(acc))
+        with T.serial(0, self.dot.run) as i:
+            k = j * self.dot.run + i
+            for slot, codes, weight in self._step(short, v, u, (row, base, k)):
+                put(slot, slot[0] + self.dot.pairs([codes], [weight]))
+        if self.dot.run == self.depth:
+            _fill(acc, held)  # they need no registers before
+        _fill(acc, [slot[0] + self.dot.widen(s[0]) for slot, s in zip(acc, short, strict=True)])
+
+    def _step(
+        self, acc: list[Buffer], v: Buffer, u: Buffer, at: tuple[Expr, Expr, Expr]
+    ) -> Iterator[tuple[Buffer, Expr, Expr]]:
+        """Yield every accumulator with its codes and weights."""
+        row, base, k = at
+        elements = self.dot.elements
+        kind = f"{self.dot.dtype}x{elements}"
+        weights = registers(self.vectors, kind)
+        first = (base + k) * self.vectors
+        _fill(weights, [load(u, (first + n) * elements, elements) for n in range(self.vectors)])
+        codes = registers(1, kind)[0]
+        for p in range(self.rows):
+            word = v[(row + p) * (self.stored // self.group) + k]
+            put(codes, self.dot.operands(word)[0])
+            for n, weight in enumerate(weights):
+                yield acc[p * self.vectors + n], codes[0], weight[0]
+
+
+def _fill(slots: list[Buffer], values: list[Expr]) -> None:
+    for slot, value in zip(slots, values, strict=True):
+        put(slot, value)
+
+
+def _name(dot: Dot) -> str:
+    if isinstance(dot, Words):
+        return "int16"
+    return "vnni" if isinstance(dot, Vnni) else f"runs of {dot.run},"
+
+
+def dot_for(target: Target, x: Layout, proof: Proof) -> Dot | None:
+    """Return the target's fastest exact instruction for the operands of ``proof``, or None."""
+    vnni, lanes = "avx512vnni" in target.features, multiplied_lanes(target)
+    if proof.weights.dtype == np.int16:
+        return None if lanes is None else Words(lanes, fused=vnni)
+    if vnni:
+        return Vnni()
+    if lanes is None:
+        return None
+    run = longest_run(proof.weights, _part_spans(proof), -(-x.channels // Narrow.group))
+    return None if run is None else Narrow(lanes, run)
+
+
+def best_dots(target: Target, dot: Dot, tiles: int, x: Layout, y: Layout) -> DotProduct:
+    """Return the best register tile for blocks of ``tiles``."""
+    vectors, depth = -(-y.channels // dot.lanes), -(-x.channels // dot.group)
+    found = [
+        DotProduct(dot, rows, wide, tiles, vectors, x.stored, depth)
+        for rows, wide in product(
+            range(1, min(tiles, MOST_ROWS) + 1), range(1, min(vectors, MOST_VECTORS) + 1)
+        )
+        if rows * wide + wide + dot.temporaries <= target.registers
+    ]
+    return min(found, key=lambda p: p.cycles())
+
+
+def _part_spans(proof: Proof) -> Integers:
+    return np.concatenate([proof.spans, proof.spans[list(proof.splits)]])
+
+
+def longest_run(weights: Array, spans: Integers, depth: int) -> int | None:
+    """Return the most steps whose sums fit int16, a divisor of ``depth``; None if a pair does not.
+
+    ``weights`` are [parts, O, I], and the codes of a part lie in 0..span.
+    """
+    pairs = padded(weights, weights.shape[1], depth * 4).astype(np.int64)
+    pairs = pairs.reshape(*weights.shape[:2], depth, 2, 2) * spans[:, None, None, None, None]
+    signs = [np.maximum(pairs, 0).sum(axis=-1), np.minimum(pairs, 0).sum(axis=-1)]
+    for run in (n for n in range(depth, 0, -1) if depth % n == 0):
+        split = (*weights.shape[:2], depth // run, run, 2)
+        highest, lowest = (sign.reshape(split).sum(axis=3) for sign in signs)
+        if highest.max() <= INT16.max and lowest.min() >= INT16.min:
+            return run
+    return None
+
+
+def padded(weights: Array, outputs: int, channels: int) -> Array:
+    """Return weights [parts, O, I] with zeros up to whole vectors."""
+    _, have_outputs, have_channels = weights.shape
+    missing = ((0, 0), (0, outputs - have_outputs), (0, channels - have_channels))
+    return np.pad(weights, missing)
+
+
+def chosen(all_vectors: int, vectors: int) -> Array:
+    """Return the vectors of each group, [groups, vectors]; the last group is moved inwards."""
+    firsts = range(0, all_vectors, vectors)
+    return np.array([[min(i, all_vectors - vectors) + n for n in range(vectors)] for i in firsts])

@@ -1,0 +1,76 @@
+"""Winograd convolution without VNNI: bytes added in int16 over proven runs, and int16 operands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Proof, Transform, prove_words
+from gmpq.backends.tvm.kernels.winograd_dots import longest_run
+from gmpq.backends.tvm.target import Target, find
+from gmpq.ir import Conv2d, Padding, QParams, Window
+from tests.single_layers import WITHOUT_VNNI, check, network_of, random_weight
+
+TARGETS = (find("x86-64-v3"), WITHOUT_VNNI, find("x86-64-v4-vnni"))
+here = [pytest.param(t, id=t.name) for t in TARGETS if t.runs_here()]
+
+
+def conv(rng: np.random.Generator, weight_bits: int, channels: tuple[int, int]) -> Conv2d:
+    inputs, outputs = channels
+    weight = random_weight(rng, (outputs, inputs, 3, 3), weight_bits)
+    return Conv2d("conv", ("x",), "y", weight, Window((3, 3), padding=Padding(1, 1, 1, 1)))
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
+def test_int16_holds_every_value_of_eight_bits(transform: Transform) -> None:
+    rng = np.random.default_rng(0)
+    proof = prove_words(conv(rng, 8, (16, 16)), QParams.full(1.0, 128, 8), transform)
+    assert isinstance(proof, Proof)
+    b = np.array(transform.input)
+    corners = rng.choice([0, 255], (500, transform.reach, transform.reach))
+    moved = (b @ corners @ b.T).reshape(500, -1)
+    assert np.abs(moved).max() <= np.iinfo(np.int16).max
+    assert (np.ptp(moved, axis=0) <= proof.spans).all()
+
+
+def test_accumulators_beyond_int32_are_refused() -> None:
+    node = conv(np.random.default_rng(0), 8, (256, 4))
+    node.weight.codes[:] = 127
+    node.weight.bias[:] = 0  # 64 * 9 * 256 * 127 * 255 = 4775362560
+    found = prove_words(node, QParams.full(1.0, 0, 8), TRANSFORMS[2])
+    assert found == "F(4x4) makes accumulators of 4775362560: int32 holds 2147483647"
+    assert isinstance(prove_words(node, QParams.full(1.0, 0, 8), TRANSFORMS[0]), Proof)
+
+
+RUNS = [
+    pytest.param(127, 8, 16, id="whole"),  # 16 * 2 * 8 * 127 = 32512
+    pytest.param(127, 16, 8, id="half"),
+    pytest.param(127, 129, 1, id="one-pair"),  # 2 * 129 * 127 = 32766
+    pytest.param(127, 130, None, id="a-pair-saturates"),
+]
+
+
+@pytest.mark.parametrize(("weight", "span", "expected"), RUNS)
+def test_runs_are_as_long_as_their_sums_fit(weight: int, span: int, expected: int | None) -> None:
+    weights = np.full((2, 8, 64), weight, np.int8)
+    assert longest_run(weights, np.array([1, span]), 16) == expected
+
+
+@pytest.mark.parametrize("target", here)
+@pytest.mark.parametrize("seed", range(32))
+def test_programs_equal_the_reference(seed: int, target: Target, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    bits, weight_bits = (8, 8) if seed % 4 == 0 else (int(n) for n in rng.integers(1, 9, 2))
+    if seed % 4 == 1:
+        bits, weight_bits = 1 + bits // 2, 1 + weight_bits // 2  # bytes hold them
+    height, width = (int(n) for n in rng.integers(4, 15, 2))
+    inputs, outputs = (int(n) for n in rng.choice([3, 17, 24, 40, 64], 2))
+    q = QParams.full(1.0, int(rng.integers(0, 1 << bits)), bits)
+    node = conv(rng, weight_bits, (inputs, outputs))
+    padding = Padding(*(int(n) for n in rng.integers(0, 2, 4)))
+    node = replace(node, window=replace(node.window, padding=padding))
+    graph = network_of(node, q, (height, width), batch=1 + seed % 2)
+    assert check(graph, target, tmp_path, "winograd", seed)
