@@ -15,8 +15,8 @@ from gmpq.ir import Window
 DEPTH = 64  # codes of one tile row
 TILES = 8
 PRODUCT, LATENCY = 16, 52  # cycles between products, whatever their rows, and to the result
-LOAD, FAR_LOAD = 8, 28  # cycles to load a tile from the first- and from the second-level cache
-FINISH = 5  # cycles to requantize 16 accumulators
+LOAD, FAR_LOAD, FARTHEST_LOAD = 8, 16, 64  # cycles to load a tile from each level of cache
+FINISH, FLAT_FINISH = 8, 12  # cycles to requantize 16 accumulators, and to drop those in the halo
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +145,19 @@ def _cycles(shape: Shape, b: Blocking, target: Target) -> float:
     steps = len(shape.runs) * shape.steps
     block_bytes = steps * b.vectors * VECTOR * DEPTH
     rows = shape.x.image if b.flat else shape.x.row * (b.down + shape.window.reach[0])
-    near = rows + block_bytes * (1 if b.blocks_outside else blocks) <= target.near_bytes
-    products = PRODUCT * b.accumulators
-    loads = LOAD * b.tiles + (LOAD if near else FAR_LOAD) * b.vectors
-    step = max(products, loads, LATENCY)
-    finish = b.accumulators * b.pixels * (FINISH + b.flat)
-    again = 0 if b.blocks_outside else rows * blocks / target.cache_bytes
-    weights = blocks * block_bytes
-    return groups * blocks * (steps * step + finish + LATENCY + again) + streamed_cycles(weights)
+    kept = block_bytes * (1 if b.blocks_outside else blocks)  # weights read again and again
+    loads = LOAD * b.tiles + _weight_load(rows + kept, target) * b.vectors
+    step = max(PRODUCT * b.accumulators, loads, LATENCY)
+    finish = b.accumulators * b.pixels * (FLAT_FINISH if b.flat else FINISH)
+    one = steps * step + finish + LATENCY
+    return groups * blocks * one + streamed_cycles(blocks * block_bytes)
+
+
+def _weight_load(kept_bytes: int, target: Target) -> int:
+    """Return the cycles to load a tile of weights from the cache that holds ``kept_bytes``."""
+    if kept_bytes <= target.near_bytes:
+        return LOAD
+    return FAR_LOAD if kept_bytes <= target.cache_bytes // 2 else FARTHEST_LOAD
 
 
 def pack(codes: Array, shape: Shape, b: Blocking) -> Array:
