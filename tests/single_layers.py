@@ -17,6 +17,7 @@ from gmpq.ir import (
     Dequantize,
     Graph,
     IntGraph,
+    Linear,
     Padding,
     QParams,
     Quantize,
@@ -115,3 +116,20 @@ def check(graph: IntGraph, target: Target, folder: Path, family: str, number: in
         found = dict(network.trace(image))["y"]
         np.testing.assert_array_equal(expected, found, err_msg=f"{taken[0][1].configuration}")
     return True
+
+
+def random_linear(rng: np.random.Generator, bits: tuple[int, int]) -> IntGraph:
+    """Return one fully connected layer of random shape, with ``bits`` of codes and weights."""
+    input_bits, weight_bits = bits
+    batch, inputs, outputs = (int(rng.integers(*ends)) for ends in ((1, 4), (1, 300), (1, 150)))
+    q = QParams.full(1.0, int(rng.integers(0, 1 << input_bits)), input_bits)
+    weight = random_weight(rng, (outputs, inputs), weight_bits)
+    values = (
+        Value("image", (batch, inputs)),
+        Value("x", (batch, inputs), q),
+        Value("y", (batch, outputs), QParams.full(0.37, 128, 8)),
+        Value("real", (batch, outputs)),
+    )
+    ends = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
+    nodes = (ends[0], Linear("linear", ("x",), "y", weight), ends[1])
+    return Graph("g", ("image",), ("real",), {v.name: v for v in values}, nodes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gmpq.backends.tvm.kernels import (
     add,
     amx,
+    bitserial,
     depthwise,
     depthwise_rows,
     direct,
@@ -22,6 +23,7 @@ KERNELS: tuple[Family, ...] = (
     depthwise.FAMILY,
     winograd.FAMILY,
     amx.FAMILY,
+    bitserial.FAMILY,
     direct.FAMILY,
     direct16.FAMILY,
     add.FAMILY,
