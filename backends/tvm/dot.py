@@ -48,7 +48,7 @@ class Vnni:
     elements: int = 64  # of one weight vector
 
     group: ClassVar[int] = 4  # codes that a step multiplies
-    temporaries: ClassVar[int] = 1
+    temporaries: ClassVar[int] = 1  # registers beside accumulators and weights: operand, product
     product_cycles: ClassVar[float] = 0.5
     operand_cycles: ClassVar[float] = 0.0
 
@@ -78,12 +78,8 @@ class Narrow:
     dtype: str = "int8"
 
     group: ClassVar[int] = 4
+    temporaries: ClassVar[int] = 2
     operand_cycles: ClassVar[float] = 0.0
-
-    @property
-    def temporaries(self) -> int:
-        """Registers beside accumulators and weights: the operand, and the ones that widen."""
-        return 2 if self.run == 1 else 1
 
     @property
     def product_cycles(self) -> float:
@@ -165,7 +161,7 @@ class Words:
     dtype: str = "int16"
 
     group: ClassVar[int] = 2
-    temporaries: ClassVar[int] = 1
+    temporaries: ClassVar[int] = 2
     operand_cycles: ClassVar[float] = 0.0
 
     @property
