@@ -30,7 +30,7 @@ WEIGHTS = {
     "efficientnet_lite0": "package:efficientnet-lite0",
 }
 PHOTOGRAPHS = "package:skimage/data"
-PROGRAMS = (("torch", ""), ("tvm", ""), ("onnxruntime", "all"), ("onnxruntime", "disabled"))
+PROGRAMS = (("torch", ""), ("tvm", "unfused"), ("onnxruntime", "all"), ("onnxruntime", "disabled"))
 
 
 def policies(layers: tuple[str, ...], count: int) -> Iterator[tuple[str, dict[str, LayerBits]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
 from gmpq import parity
@@ -18,6 +20,9 @@ from gmpq.backends.ort.latency import layer_samples
 from gmpq.backends.ort.program import OrtProgram, run_forced
 from gmpq.backends.ort.session import LEVELS, Level, Options, open_session
 from gmpq.backends.torch_codes import TorchCodes
+from gmpq.backends.tvm import target as targets
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.fuse import fused_additions
 from gmpq.backends.tvm.target import Target
 from gmpq.errors import OutputError
 from gmpq.export.storage import WeightStorage
@@ -29,6 +34,7 @@ from gmpq.runtime import Network
 MODEL = "model.onnx"
 INTEGER_LEVELS = (Level.EXTENDED, Level.ALL)
 TVM, ORT = "tvm", "onnxruntime"
+SHIPPED, UNFUSED = "shipped", "unfused"  # levels of TVM
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +64,7 @@ def open_programs(
     """
     try:
         model = onnx.load(directory / MODEL)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DecodeError) as error:
         raise OutputError(f"{directory / MODEL}: cannot be read: compile again") from error
     if isinstance(program, str):
         return Programs(graph, model, storage, None, {TVM: program})
@@ -71,15 +77,32 @@ def elsewhere(target: Target) -> str:
 
 
 def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
-    """Return how all programs compare with the reference on float32 ``samples``."""
+    """Return how all programs compare with the reference on float32 ``samples``.
+
+    Where the program of TVM keeps values inside kernels, a second one shows them: the same kernels,
+    each node for itself.
+    """
     runs = []
-    for sample in samples:
-        expected = reference.run(programs.graph, sample)
-        runs += [
-            parity.compare(programs.graph, expected, trace)
-            for trace in _traces(programs, sample, expected)
-        ]
+    with tempfile.TemporaryDirectory() as folder:
+        networks = _networks(programs, Path(folder))
+        for sample in samples:
+            expected = reference.run(programs.graph, sample)
+            runs += [
+                parity.compare(programs.graph, expected, trace)
+                for trace in _traces(programs, networks, sample, expected)
+            ]
     return parity.gather(programs.graph, runs, programs.absent)
+
+
+def _networks(programs: Programs, folder: Path) -> dict[str, Network]:
+    """Return the programs of TVM by level: the shipped one, and one that fuses nothing."""
+    if programs.tvm is None:
+        return {}
+    if not fused_additions(programs.graph):
+        return {SHIPPED: programs.tvm}
+    target = targets.find(programs.tvm.target)
+    unfused = build(programs.graph, target, folder, fuse=False)
+    return {SHIPPED: programs.tvm, UNFUSED: Network(folder, unfused.program)}
 
 
 def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> list[Contender]:
@@ -105,15 +128,18 @@ def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> l
 
 
 def _traces(
-    programs: Programs, sample: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+    programs: Programs,
+    networks: Mapping[str, Network],
+    sample: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
 ) -> Iterator[Trace]:
     graph = programs.graph
     yield Trace("torch", "", TorchCodes(graph).tensors(sample))
     yield from _onnxruntime(programs, sample, expected)
-    if programs.tvm is not None:
-        inputs = [sample[name] for name in graph.inputs]
-        codes = {name: x for name, x in programs.tvm.trace(*inputs) if graph.values[name].q}
-        yield Trace(TVM, "", codes)
+    inputs = [sample[name] for name in graph.inputs]
+    for level, network in networks.items():
+        codes = {name: x for name, x in network.trace(*inputs) if graph.values[name].q}
+        yield Trace(TVM, level, codes)
 
 
 def _onnxruntime(

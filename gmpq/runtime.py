@@ -50,6 +50,12 @@ class Network:
         """The layers in execution order."""
         return tuple(Step(s["node"], s["kernel"], s["output"]) for s in self._program["steps"])
 
+    @property
+    def target(self) -> str:
+        """The target that the network was compiled for."""
+        name: str = self._program["target"]
+        return name
+
     def set_threads(self, threads: int) -> None:
         """Run each layer on ``threads`` threads."""
         if self._library.gmpq_set_threads(threads) != 0:

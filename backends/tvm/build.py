@@ -45,13 +45,20 @@ class Build:
     program: Mapping[str, Any]
 
 
-def build(graph: IntGraph, target: Target, directory: Path, choose: Chooser = cheapest) -> Build:
+def build(
+    graph: IntGraph,
+    target: Target,
+    directory: Path,
+    choose: Chooser = cheapest,
+    *,
+    fuse: bool = True,
+) -> Build:
     """Write ``model.so``, ``params.bin`` and ``model.h`` into ``directory``.
 
     Raises:
         TargetError: The target's C compiler is missing or cannot link.
     """
-    return assemble(graph, plan(graph, target, choose), target, directory)
+    return assemble(graph, plan(graph, target, choose, fuse=fuse), target, directory)
 
 
 def assemble(graph: IntGraph, planned: Plan, target: Target, directory: Path) -> Build:

@@ -59,11 +59,14 @@ def cheapest(_site: Site, choices: Sequence[Choice]) -> Verdict:
     return Verdict(min(choices, key=lambda choice: choice[1].cycles))
 
 
-def plan(graph: IntGraph, target: Target, choose: Chooser = cheapest) -> Plan:
-    """Return the steps that compute ``graph`` by the kernels that ``choose`` takes."""
+def plan(graph: IntGraph, target: Target, choose: Chooser = cheapest, *, fuse: bool = True) -> Plan:
+    """Return the steps that compute ``graph`` by the kernels that ``choose`` takes.
+
+    Without ``fuse`` every node is a step, so that the program shows every value.
+    """
     placed = layouts(graph)
     tensors = {name: Tensor(value, placed.get(name)) for name, value in graph.values.items()}
-    additions = fused_additions(graph)
+    additions = fused_additions(graph) if fuse else {}
     taken = {add.name for add in additions.values()}
     steps = tuple(
         _step(_site(node, tensors, additions.get(node.name), target), choose)
