@@ -15,6 +15,7 @@ from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
     c_function,
+    cast,
     inwards,
     load,
     pure,
@@ -137,31 +138,41 @@ class Kernel:
         corner = layout.origin - window.padding.top * layout.row
         corner = corner - window.padding.left * layout.stored + image * layout.image
         corner = corner + first * (window.stride[0] * layout.row)
-        (total,) = registers(1, "int32")
+        (total,) = registers(1, "int64x4")
         with T.grid(shape.rows_read(self.tile.rows), shape.columns) as (row, column):
             pixel = row * shape.columns + column
-            put(total, T.int32(0))
+            put(total, splat(T.int64(0), 4))
             with T.serial(0, shape.words) as word:
                 place = corner + row * layout.row + column * layout.stored + word * WORD
-                codes = T.reinterpret("int16x16", load(x, place, WORD))
+                codes = load(x, place, WORD)
                 for i in range(shape.planes):
-                    raised = T.shift_left(codes, splat(T.int16(7 - i), 16))
+                    raised = T.shift_left(
+                        T.reinterpret("int16x16", codes), splat(T.int16(7 - i), 16)
+                    )
                     signs = T.reinterpret("int8x32", raised)
                     bits = pure("llvm.x86.avx2.pmovmskb", "int32", signs)
                     store(packed.planes, pixel * size + word * shape.planes + i, bits, 1)
-                    if shape.offset:
-                        count = pure("llvm.ctpop", "int32", self._meaning(bits, word))
-                        put(total, total[0] + count * (1 << i))
-            store(packed.sums, pixel, total[0], 1)
+                if shape.offset:
+                    put(total, total[0] + self._sums(codes, word))
+            if shape.offset:
+                lanes = [cast("int32", 1, T.Shuffle([total[0]], [i])) for i in range(4)]
+                store(packed.sums, pixel, lanes[0] + lanes[1] + lanes[2] + lanes[3], 1)
         return packed
 
-    def _meaning(self, bits: Expr, word: Expr) -> Expr:
-        """Return ``bits`` without those of padding channels, in the last word."""
+    def _sums(self, codes: Expr, word: Expr) -> Expr:
+        """Return four sums of eight codes, without padding channels, which the last word has.
+
+        LLVM 22 computes wrong sums of population counts of the planes.
+        """
         rest = self.shape.x.channels % WORD
-        if not rest:
-            return bits
-        last = T.bitwise_and(bits, T.int32((1 << rest) - 1))
-        return T.Select(word == self.shape.words - 1, last, bits)
+        if rest:
+            kept = T.Shuffle(
+                [T.int8(-1 if i < rest else 0) for i in range(WORD)], list(range(WORD))
+            )
+            everything = splat(T.int8(-1), WORD)
+            last = word == self.shape.words - 1
+            codes = T.bitwise_and(codes, T.Select(last, kept, everything))
+        return pure("llvm.x86.avx2.psad.bw", "int64x4", codes, splat(T.int8(0), WORD))
 
     def _count(
         self, packed: _Packed, w: Buffer, at: tuple[Expr, Expr, Expr]
