@@ -174,6 +174,10 @@ class Words:
         """Of one weight vector."""
         return 2 * self.lanes
 
+    def pack(self, weights: Array) -> Array:
+        """Return int16 [..., 1, lanes * 2] of weights [..., lanes, 2]."""
+        return weights.reshape(*weights.shape[:-2], 1, self.elements).astype(np.int16)
+
     def operands(self, codes: Expr) -> list[Expr]:
         """Return the two codes in every lane."""
         return [T.reinterpret(f"int16x{self.elements}", splat(codes, self.lanes))]
@@ -218,7 +222,7 @@ class Portable:
         return acc
 
 
-Dot: TypeAlias = Vnni | Narrow | Wide | Portable
+Dot: TypeAlias = Vnni | Narrow | Wide | Words | Portable
 
 
 def best_dot(target: Target, highest_code: int, weights: Array) -> Dot:

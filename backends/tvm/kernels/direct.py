@@ -63,7 +63,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
 
 def build(site: Site, shape: Shape, dot: Dot, tile: Tile) -> Call:
     """Return the call of one tile."""
-    function = kernel(shape, dot, tile, site.finish, _accumulate)
+    function = kernel(shape, dot, tile, site.finish, accumulate_tile)
     return site.call(function, constants(site, shape, dot, tile))
 
 
@@ -104,7 +104,7 @@ def kernel(shape: Shape, dot: Dot, tile: Tile, finish: Finish, accumulate: Accum
                 column = inwards(column_tile, tile.columns, shape.y.width)
                 place = Place(image, row, column, block, vector)
                 acc = accumulate(Sums(shape, dot, tile, place, x, w, start))
-                _finish(shape, tile, place, acc, end)
+                finish_tile(shape, tile, place, acc, end)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
     return c_function((("x", "int32"), *finish.inputs, *constant, ("y", "uint8")), body)
@@ -129,7 +129,7 @@ class Sums:
     dot: Any  # a Dot
     tile: Tile
     place: Place
-    x: Buffer  # four codes in an int32
+    x: Buffer  # int32 of ``shape.group`` codes
     w: Buffer
     start: Buffer
 
@@ -152,6 +152,7 @@ class Sums:
             self.shape.x,
         )
         rows, columns = self.shape.window.kernel
+        group = self.shape.group
         r, s, k = step
         tap = self._corner() + r * (dy * layout.row) + s * (dx * layout.stored)
         number = ((self.place.block * rows + r) * columns + s) * self.shape.depth + k
@@ -159,7 +160,7 @@ class Sums:
         pixels = product(range(self.tile.rows), range(self.tile.columns))
         for (row, column), pixel in zip(pixels, acc, strict=True):
             offset = row * sy * layout.row + column * sx * layout.stored
-            codes = self.x[T.floordiv(tap, GROUP) + offset // GROUP + k]
+            codes = self.x[T.floordiv(tap, group) + offset // group + k]
             operands = _held(self.dot.operands(codes))
             for slot, weight in zip(pixel, weights, strict=True):
                 yield slot, operands, weight
@@ -174,7 +175,7 @@ class Sums:
         return first + place.image * layout.image + inside + channel
 
 
-def _accumulate(sums: Sums) -> Registers:
+def accumulate_tile(sums: Sums) -> Registers:
     """Return the accumulators by pixel and vector."""
     acc = sums.registers(f"int32x{sums.shape.lanes}")
     sums.begin(acc)
@@ -202,7 +203,8 @@ def _held(values: list[Expr]) -> list[Expr]:
     return [slot[0] for slot in slots]
 
 
-def _finish(shape: Shape, tile: Tile, place: Place, acc: list[list[Buffer]], end: Bound) -> None:
+def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bound) -> None:
+    """Finish and store the accumulators of a tile."""
     pixels = product(range(tile.rows), range(tile.columns))
     for (row, column), pixel in zip(pixels, acc, strict=True):
         at = (place.image, place.row + row, place.column + column)

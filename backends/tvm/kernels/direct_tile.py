@@ -42,10 +42,11 @@ class Shape:
     window: Window
     x: Layout
     y: Layout
-    depth: int  # groups of four input channels that one block reads
+    depth: int  # groups of input channels that one block reads
     inputs_per_group: int
     outputs_per_group: int
     lanes: int
+    group: int = GROUP  # input channels that one step multiplies
 
     @property
     def vectors(self) -> int:
@@ -58,7 +59,7 @@ class Shape:
             return 0
         group = block_channel // self.outputs_per_group
         start = group * self.inputs_per_group // GROUP * GROUP
-        last = self.x.stored - self.depth * GROUP
+        last = self.x.stored - self.depth * self.group
         return min(start, last) if isinstance(block_channel, int) else T.min(start, last)
 
 
@@ -101,18 +102,23 @@ def best_tiles(shape: Shape, dot: Dot, target: Target, most: int) -> list[tuple[
         )
         if rows * columns * vectors + vectors * dot.vectors <= spare
     ]
-    timed = [(tile, _cycles(shape, dot, tile)) for tile in tiles]
+    timed = [(tile, _cycles(shape, dot, tile, target)) for tile in tiles]
     return sorted(timed, key=lambda pair: pair[1])[:most]
 
 
-def _cycles(shape: Shape, dot: Dot, tile: Tile) -> float:
-    """Return predicted cycles: products and operands, or two loads a cycle."""
+def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
+    """Return predicted cycles: products and operands, or two loads a cycle.
+
+    A vector of weights that comes from the second-level cache takes as long as two loads.
+    """
     pixels = tile.rows * tile.columns
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = -(-shape.vectors // tile.vectors)
     multiplications = pixels * (tile.vectors * dot.product_cycles + dot.operand_cycles)
-    loads = pixels + tile.vectors * dot.vectors
     steps = shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
+    vectors = tile.vectors * dot.vectors
+    size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * steps
+    loads = pixels + vectors * (2 if size > target.near_bytes // 2 else 1)
     finish = 5 * pixels * tile.vectors + 10
     return (
         shape.x.batch * tiles * blocks * (steps * (max(multiplications, loads / 2) + 0.5) + finish)
@@ -139,7 +145,9 @@ def blocked(codes: Array, shape: Shape, tile: Tile) -> Array:
     taps = codes.reshape(outputs, -1, kernel_rows, kernel_columns).transpose(0, 2, 3, 1)
     width = tile.vectors * shape.lanes
     blocks = -(-shape.vectors // tile.vectors)
-    packed = np.zeros((blocks, width, kernel_rows, kernel_columns, shape.depth * GROUP), np.int8)
+    packed = np.zeros(
+        (blocks, width, kernel_rows, kernel_columns, shape.depth * shape.group), np.int8
+    )
     for block, lane in product(range(blocks), range(width)):
         first = min(block * tile.vectors, shape.vectors - tile.vectors) * shape.lanes
         output = first + lane
@@ -148,6 +156,6 @@ def blocked(codes: Array, shape: Shape, tile: Tile) -> Array:
             channel = group * shape.inputs_per_group - shape.first_channel(first)
             packed[block, lane, :, :, channel : channel + taps.shape[3]] = taps[output]
     split = packed.reshape(
-        blocks, tile.vectors, shape.lanes, kernel_rows, kernel_columns, shape.depth, GROUP
+        blocks, tile.vectors, shape.lanes, kernel_rows, kernel_columns, shape.depth, shape.group
     )
     return np.ascontiguousarray(split.transpose(0, 3, 4, 5, 1, 2, 6))
