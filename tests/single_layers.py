@@ -118,10 +118,16 @@ def check(graph: IntGraph, target: Target, folder: Path, family: str, number: in
     return True
 
 
-def random_linear(rng: np.random.Generator, bits: tuple[int, int]) -> IntGraph:
-    """Return one fully connected layer of random shape, with ``bits`` of codes and weights."""
+def random_linear(
+    rng: np.random.Generator, bits: tuple[int, int], sizes: tuple[int, int, int] | None = None
+) -> IntGraph:
+    """Return one fully connected layer with ``bits`` of codes and weights.
+
+    ``sizes`` are images, inputs and outputs; without them, they are random.
+    """
     input_bits, weight_bits = bits
-    batch, inputs, outputs = (int(rng.integers(*ends)) for ends in ((1, 4), (1, 300), (1, 150)))
+    drawn = (int(rng.integers(*ends)) for ends in ((1, 4), (1, 300), (1, 150)))
+    batch, inputs, outputs = sizes or drawn
     q = QParams.full(1.0, int(rng.integers(0, 1 << input_bits)), input_bits)
     weight = random_weight(rng, (outputs, inputs), weight_bits)
     values = (

@@ -47,7 +47,20 @@ def refuses(site: Site) -> str | None:
     shape = shape_of(site, planes_of(node.weight.codes))
     if shape.pairs > MOST_PAIRS:
         return f"has {shape.pairs} pairs of bit planes: pays up to {MOST_PAIRS}"
-    return None if _tiles(shape) else "one row of bit planes is too large for the stack"
+    if not _tiles(shape):
+        return "one row of bit planes is too large for the stack"
+    largest = _largest_sum(site, shape)
+    return None if largest < 1 << 31 else f"may sum up to {largest}, beyond int32"
+
+
+def _largest_sum(site: Site, shape: Shape) -> int:
+    """Return a bound of all terms of an accumulator together, without their signs."""
+    node, x = site.node, site.inputs[0]
+    assert isinstance(node, Conv2d | Linear)
+    start, _ = start_and_factor(node.weight, x.q, site.output.q)
+    inputs = int(node.weight.codes[0].size) * ((1 << shape.planes) - 1)
+    factors = sum(abs(factor) for factor in shape.factors) + abs(shape.offset)
+    return int(np.abs(start.astype(np.int64)).max()) + inputs * factors
 
 
 def shape_of(site: Site, planes: Planes) -> Shape:

@@ -89,6 +89,15 @@ def test_refusals_tell_the_reason() -> None:
     assert reason == "has 6 pairs of bit planes: pays up to 4"
 
 
+def test_sums_beyond_int32_are_refused() -> None:
+    graph = one_by_one(2, 2)
+    node = graph.nodes[1]
+    assert isinstance(node, Conv2d)
+    node.weight.bias[:] = (1 << 31) - 10
+    reason = bitserial.refuses(site_of(graph, COUNTING))
+    assert reason == "may sum up to 2147483734, beyond int32"
+
+
 def test_a_zero_point_beyond_the_codes_has_its_planes() -> None:
     """Padding holds it."""
     graph = one_by_one(1, 1, zero_point=3)

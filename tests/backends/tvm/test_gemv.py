@@ -1,0 +1,64 @@
+"""Fully connected layers with packed weights: what they refuse, and their programs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmpq.backends.tvm.kernels import gemv
+from gmpq.backends.tvm.kernels.base import Site, Tensor
+from gmpq.backends.tvm.layout import layouts
+from gmpq.backends.tvm.target import find
+from gmpq.ir import IntGraph, Linear
+from tests.single_layers import check, random_linear
+
+VNNI = find("x86-64-v4-vnni")
+LARGE = (1, 700, 100)
+
+
+@pytest.mark.parametrize("bits", [(8, 1), (8, 2), (5, 3), (8, 4), (7, 5), (8, 6)], ids=str)
+@pytest.mark.parametrize("sizes", [LARGE, (2, 2100, 33), (1, 8192, 9)], ids=str)
+def test_packed_weights_equal_the_reference(
+    sizes: tuple[int, int, int], bits: tuple[int, int], tmp_path: Path
+) -> None:
+    if not VNNI.runs_here():
+        pytest.skip(f"{VNNI.name} does not run here")
+    graph = random_linear(np.random.default_rng([*sizes, *bits]), bits, sizes)
+    assert check(graph, VNNI, tmp_path, "gemv", bits[1])
+
+
+def site_of(graph: IntGraph) -> Site:
+    """Return the layer's site."""
+    placed = layouts(graph)
+    x, y = (Tensor(graph.values[name], placed[name]) for name in ("x", "y"))
+    return Site(graph.nodes[1], (x,), y, VNNI)
+
+
+def test_refusals_tell_the_reason() -> None:
+    rng = np.random.default_rng(0)
+    site = site_of(random_linear(rng, (8, 4), LARGE))
+    assert gemv.refuses(site) is None
+    assert gemv.refuses(replace(site, target=find("x86-64-v3"))) == "needs AVX-512 VNNI"
+    reason = gemv.refuses(site_of(random_linear(rng, (8, 4), (1, 70, 10))))
+    assert reason == "has 700 weights: caches hold them"
+    node = site.node
+    assert isinstance(node, Linear)
+    node.weight.codes[0, :2] = (-127, 127)
+    assert gemv.refuses(site) == "has weights of 8 bits: bytes are read as fast"
+
+
+def test_sums_beyond_int32_are_refused() -> None:
+    site = site_of(random_linear(np.random.default_rng(0), (8, 4), LARGE))
+    node = site.node
+    assert isinstance(node, Linear)
+    node.weight.bias[:] = (1 << 31) - 1000
+    node.weight.codes[:] = -node.weight.codes.astype(np.int8)
+    q = site.inputs[0].value.q
+    assert q is not None
+    value = replace(site.inputs[0].value, q=replace(q, zero_point=0))
+    reason = gemv.refuses(replace(site, inputs=(replace(site.inputs[0], value=value),)))
+    assert reason is not None
+    assert "beyond int32" in reason
