@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import numpy as np
 from tvm.ir import PrimType
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
@@ -25,6 +26,7 @@ C_FUNCTION = 1  # tvm.ir.CallingConv.C_PACKED_FUNC: already lowered, so a plain 
 # pattern of bits.
 ROUNDER = 12582912.0
 ROUNDER_BITS = 0x4B400000
+LINE = 64  # bytes of a cache line
 
 
 def c_function(parameters: tuple[tuple[str, str], ...], body: Body) -> PrimFunc:
@@ -54,9 +56,16 @@ def registers(count: int, dtype: str) -> list[Buffer]:
 
 
 def scratch(elements: int, dtype: str) -> Buffer:
-    """Return memory on the stack, of any size: TVM would take 1024 bytes and more from a heap."""
+    """Return memory on the stack, of any size, aligned to a cache line.
+
+    TVM would take 1024 bytes and more from a heap, and aligns to 16 bytes unless the elements are
+    wider: here they are vectors of 64 bytes, seen as what they hold.
+    """
     annotations = {"disable_lower_builtin": True}
-    return T.alloc_buffer((elements,), dtype, scope="global", annotations=annotations)
+    lanes = LINE // np.dtype(dtype).itemsize
+    lines = -(-elements // lanes)
+    memory = T.alloc_buffer((lines,), vector(dtype, lanes), annotations=annotations)
+    return T.decl_buffer((lines * lanes,), dtype, data=memory.data)
 
 
 def put(register: Buffer, value: Expr) -> None:

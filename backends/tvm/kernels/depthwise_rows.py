@@ -23,6 +23,7 @@ from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.depthwise_cut import Part, Taps, Tile, tiles
 from gmpq.backends.tvm.kernels.depthwise_lanes import Lanes, lanes_for
 from gmpq.backends.tvm.kernels.direct import start_and_factor
+from gmpq.backends.tvm.kernels.fused_scale import fused_scale
 from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.script import (
     Buffer,
@@ -31,6 +32,7 @@ from gmpq.backends.tvm.script import (
     cast,
     inwards,
     load,
+    pure,
     put,
     registers,
     view,
@@ -63,11 +65,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
 
 def largest_step(site: Site) -> float:
     """Return a bound of ``|acc * factor|`` over all codes that memory may hold."""
-    node, qx = site.node, site.inputs[0].q
-    assert isinstance(node, Conv2d)
-    start, factor = start_and_factor(node.weight, qx, site.output.q)
-    weights = np.abs(node.weight.codes.reshape(len(start), -1).astype(np.float64)).sum(axis=1)
-    bound = np.abs(start.astype(np.float64)) + weights * max(qx.high, qx.zero_point)
+    assert isinstance(site.node, Conv2d)
+    start, factor = start_and_factor(site.node.weight, site.inputs[0].q, site.output.q)
+    bound = np.abs(_range(site, start)).max(axis=0).astype(np.float64)
     return float((bound * factor).max()) * 1.000001  # float32 rounds up at most so far
 
 
@@ -79,14 +79,26 @@ def build(site: Site, tile: Tile) -> Call:
     codes = np.pad(node.weight.codes[:, 0], (padding, (0, 0), (0, 0)))
     order = np.concatenate([part.order().reshape(-1) for part in tile.parts])
     start, factor = start_and_factor(node.weight, x.q, y.q)
+    fused = fused_scale(*_range(site, start), factor, y.q)
+    raised, addend = (fused.raised, fused.addend) if fused else (0, np.zeros_like(factor))
     constants = (
         tile.parts[-1].lanes.turn,
         np.concatenate([_packed(codes, node.window, tile.rows, part) for part in tile.parts]),
-        np.pad(start, padding)[order],
-        np.pad(factor, padding)[order],
+        *(np.pad(array, padding)[order] for array in (start + raised, factor, addend)),
         np.zeros(y.codes.width, np.int32),
     )
-    return site.call(_Kernel(x.codes, y.codes, node.window, tile, y.q).function(), constants)
+    kernel = _Kernel(x.codes, y.codes, node.window, tile, y.q, fused is not None)
+    return site.call(kernel.function(), constants)
+
+
+def _range(site: Site, start: Array) -> tuple[Array, Array]:
+    """Return the smallest and the largest accumulator, int64 [O]."""
+    node, q = site.node, site.inputs[0].q
+    assert isinstance(node, Conv2d)
+    weights = node.weight.codes.reshape(len(start), -1).astype(np.int64)
+    most = max(q.high, q.zero_point)
+    low, high = (most * side(weights, 0).sum(axis=1) + start for side in (np.minimum, np.maximum))
+    return low, high
 
 
 def _packed(codes: Array, window: Window, rows: int, part: Part) -> Array:
@@ -114,6 +126,7 @@ class _Buffers:
     w: Buffer
     start: Buffer
     factor: Buffer
+    addend: Buffer
     zeros: Buffer
     y: Buffer
 
@@ -136,9 +149,10 @@ class _Kernel:
     window: Window
     tile: Tile
     q: QParams
+    fused: bool  # requantized as in ``fused_scale``
 
     def function(self) -> PrimFunc:
-        """Return ``f(x, turn, weights, start, factor, zeros, y)``."""
+        """Return ``f(x, turn, weights, start, factor, addend, zeros, y)``."""
         parts, dtype = self.tile.parts, self.tile.parts[0].lanes.dtype
         weights = sum(part.blocks * self._weights(part) for part in parts)
         channels = sum(part.blocks * part.lanes.channels for part in parts)
@@ -148,6 +162,7 @@ class _Kernel:
             ("w", dtype, weights),
             ("start", "int32", channels),
             ("factor", "float32", channels),
+            ("addend", "float32", channels),
             ("zeros", "int32", self.y.width),
             ("y", "uint8", self.y.size_bytes),
         )
@@ -263,18 +278,22 @@ class _Straight:
 
     def _finish(self, acc: list[list[Buffer]], pixels: range, row: int, zero: Buffer) -> None:
         lanes, y = self.lanes, self.kernel.y
-        channels = self.at.channels + zero[0]
-        scales = [
-            load(self.buffers.factor, channels + v * lanes.lanes, lanes.lanes)
-            for v in range(lanes.vectors)
-        ]
         steps = [
-            cast("float32", lanes.lanes, slot[0]) * scale
+            self._step(slot[0], self.at.channels + zero[0] + v * lanes.lanes)
             for pixel in acc
-            for slot, scale in zip(pixel, scales, strict=True)
+            for v, slot in enumerate(pixel)
         ]
         steps += steps[-1:] * (4 - len(steps))
         codes = registers(1, f"uint8x{4 * lanes.lanes}")[0]
         put(codes, lanes.packed(steps, self.kernel.q))
         places = [self.at.y + row * y.row + p * y.stored for p in pixels]
         lanes.store(self.buffers.y, places, codes[0])
+
+    def _step(self, acc: Expr, channel: Expr) -> Expr:
+        """Return the real steps of an accumulator."""
+        lanes = self.lanes.lanes
+        factor = load(self.buffers.factor, channel, lanes)
+        if not self.kernel.fused:
+            return cast("float32", lanes, acc) * factor
+        dtype, addend = f"float32x{lanes}", load(self.buffers.addend, channel, lanes)
+        return pure("llvm.fma", dtype, T.reinterpret(dtype, acc), factor, addend)

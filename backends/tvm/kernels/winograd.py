@@ -12,7 +12,6 @@ coefficient, and brings the bias and the correction for the zero point.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -31,8 +30,17 @@ from gmpq.backends.tvm.kernels.winograd_algebra import (
 )
 from gmpq.backends.tvm.kernels.winograd_dots import dot_for
 from gmpq.backends.tvm.kernels.winograd_product import Product, fitted
-from gmpq.backends.tvm.kernels.winograd_sums import WORD, additions, both_sides, divided, odd_part
-from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout
+from gmpq.backends.tvm.kernels.winograd_shape import Shape
+from gmpq.backends.tvm.kernels.winograd_sums import (
+    ONE,
+    WORD,
+    additions,
+    both_sides,
+    divided,
+    odd_part,
+    share_of_bias,
+)
+from gmpq.backends.tvm.layout import GROUP, VECTOR
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
@@ -50,41 +58,6 @@ from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 MOST_TILES = 64
-ONE = 1  # index of the point 1 in the transforms' lists of points
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Sizes that the loops run over."""
-
-    transform: Transform
-    x: Layout
-    y: Layout
-    padding: tuple[int, int]  # top, left
-    tiles: int  # of one block
-    splits: tuple[int, ...]
-
-    @property
-    def across(self) -> int:
-        """Tiles along a row."""
-        return -(-self.y.width // self.transform.size)
-
-    @property
-    def all_tiles(self) -> int:
-        """Tiles of one image."""
-        return -(-self.y.height // self.transform.size) * self.across
-
-    def words(self, product: Product) -> int:
-        """Return the int32 of V."""
-        return self.transform.positions * self.tiles * self.x.stored // product.group
-
-    def sums(self, product: Product) -> int:
-        """Return the int32 of M."""
-        return self.transform.positions * self.tiles * product.vectors * product.lanes
-
-    def scratch_bytes(self, product: Product) -> int:
-        """Return the bytes of V and M."""
-        return 4 * (self.words(product) + self.sums(product))
 
 
 def refuses(site: Site) -> str | None:
@@ -149,16 +122,16 @@ def _sized(site: Site, transform: Transform, proof: Proof) -> list[Candidate]:
 def _cycles(site: Site, shape: Shape, product: Product) -> float:
     """Return predicted cycles: additions, loads and stores of the transforms, and products."""
     t = shape.transform
-    blocks = -(-shape.all_tiles // shape.tiles) * shape.x.batch
     terms = additions(t.input, t.reach) + 3 * t.positions
-    inputs = shape.tiles * -(-shape.x.stored // (product.group * product.lanes)) * terms / 2.5
+    vectors = -(-shape.x.stored // (product.group * product.lanes))
+    inputs = shape.parts(product) * shape.tiles * vectors * terms / 2.5
     terms = additions(t.output, t.reach) + t.positions + t.size * t.size * 8
     outputs = shape.tiles * product.all_vectors * terms / 2.5
     passes = t.positions + len(shape.splits)
     size = product.weight_elements(passes) * np.dtype(product.dtype).itemsize
-    reads = blocks if size > site.target.cache_bytes else 1
+    reads = shape.blocks if size > site.target.cache_bytes else 1
     computed = inputs + outputs + passes * product.cycles()
-    return blocks * computed + reads * streamed_cycles(size)
+    return shape.blocks * computed + reads * streamed_cycles(size)
 
 
 def build(site: Site, shape: Shape, product: Product, proof: Proof) -> Call:
@@ -168,7 +141,7 @@ def build(site: Site, shape: Shape, product: Product, proof: Proof) -> Call:
     start, factor = start_and_factor(node.weight, x.q, y.q)
     starts = -proof.offsets[:, None] * proof.sums
     one = ONE * shape.transform.reach + ONE
-    starts[one] += _share_of_bias(shape.transform) * start.astype(np.int64)
+    starts[one] += share_of_bias(shape.transform) * start.astype(np.int64)
     missing = (0, product.all_vectors * product.lanes - y.codes.channels)
     wrapped = ((starts + WORD // 2) % WORD - WORD // 2).astype(np.int32)  # modulo 2**32
     constants = (
@@ -179,12 +152,6 @@ def build(site: Site, shape: Shape, product: Product, proof: Proof) -> Call:
     )
     function = kernel(shape, product, tuple(proof.offsets.tolist()), site.finish)
     return site.call(function, constants)
-
-
-def _share_of_bias(transform: Transform) -> int:
-    """Return what the position of the point 1 needs per step of bias."""
-    coefficient = transform.output[0][ONE]  # of every output, along rows and along columns
-    return transform.scale // (coefficient * coefficient)
 
 
 def _undone(factor: Array, transform: Transform) -> Array:
@@ -198,8 +165,8 @@ def _undone(factor: Array, transform: Transform) -> Array:
 def kernel(shape: Shape, product: Product, offsets: tuple[int, ...], finish: Finish) -> PrimFunc:
     """Return ``f(x, [residual], setup, weights, start, factor, y)``."""
     t, blocks = shape.transform, -(-shape.all_tiles // shape.tiles)
-    groups = -(-product.all_vectors // product.vectors)
-    outputs = product.all_vectors * product.lanes
+    groups, parts = shape.groups(product), shape.parts(product)
+    share, outputs = -(-groups // parts), product.all_vectors * product.lanes
 
     def body(x_: Expr, *others: Expr) -> None:
         *terms, setup, u_, start_, factor_, y_ = others
@@ -207,13 +174,15 @@ def kernel(shape: Shape, product: Product, offsets: tuple[int, ...], finish: Fin
         u = view(u_, product.dtype, product.weight_elements(t.positions + len(shape.splits)))
         start = view(start_, "int32", t.positions * outputs)
         end = finish.bind(terms, factor_, y_, outputs)
-        with T.parallel(0, shape.x.batch * blocks) as item:
-            image, first = item // blocks, inwards(item % blocks, shape.tiles, shape.all_tiles)
+        with T.parallel(0, shape.blocks * parts) as item:
+            section, block = item % parts, item // parts
+            image, first = block // blocks, inwards(block % blocks, shape.tiles, shape.all_tiles)
             v = scratch(shape.words(product) + VECTOR, "int32")
             m = scratch(shape.sums(product), "int32")
             product.begin(setup)
             _transform_input(shape, product, x, v, offsets, (image, first))
-            with T.serial(0, groups) as group:
+            with T.serial(0, share) as member:
+                group = inwards(section, share, groups) + member
                 first_vector = inwards(group, product.vectors, product.all_vectors)
                 with T.serial(0, t.positions) as position:
                     product.multiply(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
@@ -38,6 +38,8 @@ class DotProduct:
     all_vectors: int
     stored: int  # channels of one tile in V
     depth: int  # groups of channels
+
+    fewest_outputs: ClassVar[int] = 128  # against which transforming the input again is cheap
 
     def __str__(self) -> str:
         return f"{_name(self.dot)} {self.rows} x {self.vectors} vectors"

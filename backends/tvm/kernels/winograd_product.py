@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.amx_tile import DEPTH, LATENCY, LOAD, Blocking, configuration
+from gmpq.backends.tvm.kernels.amx_tile import (
+    DEPTH,
+    LATENCY,
+    LOAD,
+    PRODUCT,
+    Blocking,
+    configuration,
+)
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.winograd_dots import At, Dot, DotProduct, best_dots, chosen, padded
 from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout
 from gmpq.backends.tvm.script import Buffer, Expr, inwards, run
 from gmpq.backends.tvm.target import Target
+
+SPILL = 10  # cycles to store 16 accumulators, and to load them again for the output's transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,8 @@ class TileProduct:
     group: int = GROUP  # codes in one int32 of V
     dtype: str = "int8"  # of a weight
 
+    fewest_outputs: ClassVar[int] = 1024  # against which transforming the input again is cheap
+
     def __str__(self) -> str:
         return f"amx {self.blocking}"
 
@@ -41,9 +52,8 @@ class TileProduct:
     def cycles(self) -> float:
         """Return predicted cycles of one position."""
         b = self.blocking
-        products_ = b.tiles * b.vectors * b.pixels
-        step = max(products_, LATENCY, LOAD * (b.tiles + b.vectors))
-        one = self.steps * step + 2 * products_
+        step = max(PRODUCT * b.accumulators, LATENCY, LOAD * (b.tiles + b.vectors))
+        one = self.steps * step + SPILL * b.accumulators * b.pixels
         return -(-self.tiles // (b.tiles * b.pixels)) * -(-self.all_vectors // b.vectors) * one
 
     def setup(self) -> Array:

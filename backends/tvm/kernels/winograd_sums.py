@@ -10,6 +10,7 @@ from gmpq.backends.tvm.kernels.winograd_algebra import Transform
 from gmpq.backends.tvm.script import Expr, put, registers, splat
 
 WORD = 1 << 32
+ONE = 1  # index of the point 1 in the transforms' lists of points
 
 
 def both_sides(
@@ -61,6 +62,12 @@ def additions(matrix: Sequence[Sequence[int]], columns: int) -> int:
 def odd_part(transform: Transform) -> int:
     """Return the scale without its power of two."""
     return transform.scale // (transform.scale & -transform.scale)
+
+
+def share_of_bias(transform: Transform) -> int:
+    """Return what the position of the point 1 needs per step of bias."""
+    coefficient = transform.output[0][ONE]  # of every output, along rows and along columns
+    return transform.scale // (coefficient * coefficient)
 
 
 def divided(value: Expr, transform: Transform, lanes: int) -> Expr:
