@@ -74,3 +74,13 @@ def test_programs_equal_the_reference(seed: int, target: Target, tmp_path: Path)
     node = replace(node, window=replace(node.window, padding=padding))
     graph = network_of(node, q, (height, width), batch=1 + seed % 2)
     assert check(graph, target, tmp_path, "winograd", seed)
+
+
+@pytest.mark.parametrize("target", here)
+@pytest.mark.parametrize("outputs", [256, 273, 520])
+def test_parts_of_the_outputs_equal_the_reference(
+    target: Target, outputs: int, tmp_path: Path
+) -> None:
+    node = conv(np.random.default_rng(outputs), 4, (8, outputs))
+    graph = network_of(node, QParams.full(1.0, 3, 4), (5, 6), batch=1)
+    assert check(graph, target, tmp_path, "winograd", 0)
