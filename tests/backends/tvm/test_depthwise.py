@@ -128,6 +128,27 @@ def test_every_tile_equals_the_reference(
     np.testing.assert_array_equal(expected, dict(network.trace(image))["y"])
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_accumulators_that_float32_rounds(target: str, tmp_path: Path) -> None:
+    """A large bias leaves no way to requantize by one instruction."""
+    if not find(target).runs_here():
+        pytest.skip(f"{target} does not run here")
+    graph = layer(np.random.default_rng(5), Window((3, 3)), (64, 9, 9))
+    node = graph.nodes[1]
+    assert isinstance(node, Conv2d)
+    node.weight.bias[:] = 1 << 29
+    node.weight.scale[:] = 20.5 / (1 << 29)
+    x, y = graph.values["x"], replace(graph.values["y"], q=QParams.full(1.0, 0, 8))
+    assert x.q is not None
+    graph = replace(graph, values={**graph.values, "y": y})
+    image = np.random.default_rng(1).uniform(0, x.q.maximum, x.shape).astype(np.float32)
+    program = build(graph, find(target), tmp_path).program
+    assert program["steps"][1]["kernel"] == "depthwise_rows"
+    expected = reference.run(graph, {"image": image})["y"]
+    found = dict(Network(tmp_path, program).trace(image))["y"]
+    np.testing.assert_array_equal(expected, found)
+
+
 def site_of(graph: IntGraph, target: str) -> Site:
     """Return the convolution's site."""
     placed = layouts(graph)
