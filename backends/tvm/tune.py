@@ -193,4 +193,5 @@ def write(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
     text = json.dumps({"kernels": KERNELS_VERSION, "results": results}, indent=1, sort_keys=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as stream:
         stream.write(text + "\n")
+    Path(stream.name).chmod(0o644)  # temporary files are private
     Path(stream.name).replace(path)

@@ -1,0 +1,61 @@
+"""Measure the kernels of the example policies and write the results that gmpq ships.
+
+    python benchmarks/ship_tuning.py [--targets native,x86-64-v4-vnni] [--threads 1,2]
+
+Layers that are known already are not measured again; delete ``backends/tvm/tuned.json`` to start
+anew. Run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from gmpq import cost
+from gmpq.backends.tvm import target
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.tune import SHIPPED, Effort, Tuning, tuned
+from gmpq.calib.collect import collect
+from gmpq.ir import IntGraph
+from gmpq.job import Sources, open_job
+from gmpq.lower import lower
+from gmpq.passes.ptq import QuantizeOptions, quantize_network
+from gmpq.policy import bind
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PHOTOGRAPHS = "package:skimage/data"
+
+
+def quantized(policy: Path) -> IntGraph:
+    """Return the integer graph of an example."""
+    import torch
+
+    job = open_job(Sources(policy, calibration=(PHOTOGRAPHS,), images=4))
+    network = job.network
+    graph = lower(network.module, network.shape, network.name)
+    batches = (torch.from_numpy(batch) for batch in job.images.batches(1))
+    bits = bind(job.policy, cost.layer_names(graph))
+    return quantize_network(graph, bits, collect(graph, batches), QuantizeOptions())
+
+
+@click.command()
+@click.option("--targets", default="native,x86-64-v4-vnni", show_default=True)
+@click.option("--threads", default="1,2", show_default=True)
+def main(targets: str, threads: str) -> None:
+    """Tune every example for every target and number of threads."""
+    for policy in sorted(EXAMPLES.glob("*.json")):
+        graph = quantized(policy)
+        for name in targets.split(","):
+            for count in map(int, threads.split(",")):
+                tuning = Tuning(Effort.QUICK, count, SHIPPED)
+                measured: list[str] = []
+                with tempfile.TemporaryDirectory() as folder:
+                    choose = tuned(tuning, measured.append)
+                    build(graph, target.find(name), Path(folder), choose)
+                print(f"{policy.stem} {name} {count} threads: {len(measured)} layers", flush=True)
+
+
+if __name__ == "__main__":
+    main()
