@@ -133,7 +133,7 @@ def _fits(window: Window, rows: int, lanes: Lanes) -> bool:
     AVX2 has too few registers for any kernel; its spilled vectors cost less than they save.
     """
     live = len(_read(window, lanes.pixels)) * len(Taps(window, rows, lanes.rows).groups)
-    return lanes.rows == 2 or live * lanes.vectors <= 26
+    return lanes.rows == 2 or live * lanes.vectors <= 22
 
 
 def _columns(width: int, most: int) -> int:
@@ -148,11 +148,11 @@ def _read(window: Window, columns: int) -> set[int]:
 
 
 def _cycles(y: Layout, window: Window, tile: Tile) -> float:
-    """Return predicted cycles: interleaving, dot products, and four instructions to finish."""
+    """Return predicted cycles: interleaving, dot products, and finishing."""
     work = 0.0
     for part in tile.parts:
         lanes, taps = part.lanes, Taps(window, tile.rows, part.lanes.rows)
         made = len(_read(window, tile.columns)) * len(taps.groups) * lanes.interleave_cycles
-        products = tile.columns * (taps.count * lanes.product_cycles + tile.rows * 2)
-        work += part.blocks * ((made + products) * lanes.vectors + 20)
+        products = taps.count * lanes.product_cycles + tile.rows * lanes.finish_cycles
+        work += part.blocks * ((made + tile.columns * products) * lanes.vectors + 20)
     return y.batch * -(-y.height // tile.rows) * -(-y.width // tile.columns) * work

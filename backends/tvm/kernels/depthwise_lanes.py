@@ -47,8 +47,9 @@ class Wide:
     pixels: int = 1  # whose accumulators become one vector of bytes
     dtype: str = "int8"  # of codes and weights
     elements: int = 64  # of a vector of codes or weights
-    interleave_cycles: float = 2.0
+    interleave_cycles: float = 1.6  # of one vector of codes
     product_cycles: float = 0.5
+    finish_cycles: float = 1.6
 
     @property
     def order(self) -> Array:
@@ -93,11 +94,12 @@ class Slim:
     dtype: str = "int8"
     elements: int = 64
     product_cycles: float = 0.5
+    finish_cycles: float = 2.2
 
     @property
     def interleave_cycles(self) -> float:
         """Cycles to make one vector of codes."""
-        return 2.0 if self.permutes_bytes else 2.5
+        return 2.2 if self.permutes_bytes else 2.7
 
     @property
     def order(self) -> Array:
@@ -153,6 +155,7 @@ class Pairs:
     elements: int = 16
     interleave_cycles: float = 1.0
     product_cycles: float = 0.6
+    finish_cycles: float = 2.0
 
     @property
     def order(self) -> Array:
