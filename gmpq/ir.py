@@ -9,6 +9,8 @@ two kinds of graph that share everything which moves data without weights:
   the shared nodes; every value between ``Quantize`` and ``Dequantize`` is a tensor of codes with
   ``QParams``. ``gmpq.backends.reference`` defines what it computes.
 
+The unions are closed, so all nodes stand in this one file, long as it is.
+
 Shapes are logical: [N, C, H, W] for images, [N, F] for vectors; a backend stores them as it likes.
 """
 
