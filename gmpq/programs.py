@@ -79,8 +79,8 @@ def elsewhere(target: Target) -> str:
 def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
     """Return how all programs compare with the reference on float32 ``samples``.
 
-    Where the program of TVM keeps values inside kernels, a second one shows them: the same kernels,
-    each node for itself.
+    Where the program of TVM keeps values inside kernels, a second one shows them: every node for
+    itself, by kernels of the same families, chosen by predicted cycles.
     """
     runs = []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""All kernel families; the first that does not refuse a node computes it."""
+"""All kernel families; the planner compares the candidates of those that do not refuse a node."""
 
 from __future__ import annotations
 
