@@ -75,7 +75,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     shape = Shape(site.node.window, site.inputs[0].codes, site.output.codes)
     return tuple(
         Candidate(str(blocking), cycles, partial(build, site, shape, blocking))
-        for blocking, cycles in best_blockings(shape, site.target, MOST_BLOCKINGS)
+        for blocking, cycles in best_blockings(site, shape, MOST_BLOCKINGS)
     )
 
 

@@ -58,6 +58,12 @@ class Site:
     output: Tensor
     target: Target
     addition: Addition | None = None
+    weights_bytes: int = 0  # of all layers of the network, a byte each
+
+    @property
+    def near(self) -> bool:
+        """Tell whether the last cache keeps the constants of all layers from run to run."""
+        return self.weights_bytes <= self.target.shared_bytes
 
     @property
     def stored(self) -> Tensor:
@@ -89,12 +95,12 @@ class Call:
     output: str
 
 
-STREAM_BYTES = 16  # that a core reads per cycle from beyond its second-level cache
+NEAR_BYTES, FAR_BYTES = 16, 4  # that a core reads per cycle from the last cache, and from memory
 
 
-def streamed_cycles(constants_bytes: int) -> float:
+def streamed_cycles(site: Site, constants_bytes: int) -> float:
     """Return the cycles to read a layer's constants, which other layers have driven from caches."""
-    return constants_bytes / STREAM_BYTES
+    return constants_bytes / (NEAR_BYTES if site.near else FAR_BYTES)
 
 
 def never(_site: Site) -> None:

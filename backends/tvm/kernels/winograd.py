@@ -158,7 +158,7 @@ def _cycles(site: Site, scheme: Scheme) -> float:
     reads = shape.blocks if scheme.weights_bytes > site.target.cache_bytes else 1
     fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.cycles()
     computed = inputs + outputs + fresh + scheme.passes * product.cycles()
-    return shape.blocks * computed + reads * streamed_cycles(scheme.weights_bytes)
+    return shape.blocks * computed + reads * streamed_cycles(site, scheme.weights_bytes)
 
 
 def build(site: Site, scheme: Scheme, proof: Proof) -> Call:
