@@ -19,8 +19,9 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.epilogue import Bound, Finish
+from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
-from gmpq.backends.tvm.kernels.direct import start_and_factor
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.kernels.winograd_algebra import (
     TRANSFORMS,
     Proof,
@@ -256,7 +257,8 @@ def _transform_output(
             for i in range(t.reach)
         ]
         channel = (first_vector + n) * lanes
-        scale = end.scale(channel, lanes)
-        for i, j, value in both_sides(t.output, sums, f"int32x{lanes}"):
-            pixel = (image, row + i, column + j)
-            end.put(divided(value, t, lanes), scale, pixel, channel, lanes)
+        outputs = [
+            PixelSums((image, row + i, column + j), [divided(value, t, lanes)])
+            for i, j, value in both_sides(t.output, sums, f"int32x{lanes}")
+        ]
+        end.put(outputs, channel, lanes)
