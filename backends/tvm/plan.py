@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gmpq.backends.tvm.fuse import fused_additions
-from gmpq.backends.tvm.kernels.base import Addition, Call, Candidate, Family, Site, Tensor
+from gmpq.backends.tvm.kernels.base import Addition, Call, Candidate, Family, Site, Tensor, Work
 from gmpq.backends.tvm.kernels.ends import halo_call
 from gmpq.backends.tvm.kernels.table import KERNELS
 from gmpq.backends.tvm.layout import layouts
@@ -29,6 +29,8 @@ class Step:
     calls: tuple[Call, ...]
     refusals: Mapping[str, str]  # kernel family -> reason
     measured_ms: Mapping[str, float]  # configuration -> median, where it was tuned
+    cycles: float = 0.0  # predicted, on one thread
+    work: Work | None = None  # of a kernel that multiplies
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +107,8 @@ def _step(site: Site, choose: Chooser) -> Step:
         (*([halo] if halo else []), chosen.build()),
         {name: reason for name, reason in refusals.items() if reason is not None},
         verdict.measured_ms,
+        chosen.cycles,
+        chosen.work,
     )
 
 

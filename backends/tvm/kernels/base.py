@@ -13,7 +13,7 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.epilogue import Finish, Residual
 from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.target import Target
-from gmpq.ir import Node, QParams, Value
+from gmpq.ir import Conv2d, Linear, Node, QParams, Value
 
 Array: TypeAlias = NDArray[Any]
 
@@ -47,6 +47,18 @@ class Addition:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a kernel multiplies in one run of the network, and with what.
+
+    Counted is what the algorithm needs: pixels that tiles compute twice and padding channels are
+    not in it.
+    """
+
+    products: int
+    instruction: str  # the sequence that adds a vector of them; empty where LLVM finds its own
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A node with the tensors around it, on a target.
 
@@ -71,6 +83,12 @@ class Site:
             return Finish(self.output.codes, self.output.q)
         term, total = self.addition.term, self.addition.total
         return Finish(total.codes, self.output.q, Residual(term.codes, term.q, total.q))
+
+    def work(self, instruction: str, times: int = 1) -> Work:
+        """Return the work of multiplying every code by every weight of its window ``times``."""
+        node, y = self.node, self.output.codes
+        assert isinstance(node, Conv2d | Linear)
+        return Work(times * node.weight.codes.size * y.batch * y.height * y.width, instruction)
 
     def call(self, function: PrimFunc, constants: tuple[Array, ...]) -> Call:
         """Return the call of ``function`` on the tensors of this site."""
@@ -103,11 +121,12 @@ def never(_site: Site) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One configuration of a kernel at a site: its name, predicted cycles, and the call."""
+    """One configuration of a kernel at a site: its name, predicted cycles, the call, the work."""
 
     configuration: str
     cycles: float
     build: Callable[[], Call]
+    work: Work | None = None  # of a kernel that multiplies
 
 
 @dataclass(frozen=True, slots=True)

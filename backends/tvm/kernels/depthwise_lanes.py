@@ -27,6 +27,7 @@ from typing import TypeAlias
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
+from gmpq.backends.tvm.dot import Vnni, Words
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.script import Buffer, Expr, cast, pure, splat, store
 from gmpq.backends.tvm.target import Target
@@ -50,6 +51,7 @@ class Wide:
     interleave_cycles: float = 1.6  # of one vector of codes
     product_cycles: float = 0.5
     finish_cycles: float = 1.6
+    instruction: str = Vnni.instruction
 
     @property
     def order(self) -> Array:
@@ -95,6 +97,7 @@ class Slim:
     elements: int = 64
     product_cycles: float = 0.5
     finish_cycles: float = 2.2
+    instruction: str = Vnni.instruction
 
     @property
     def interleave_cycles(self) -> float:
@@ -156,6 +159,7 @@ class Pairs:
     interleave_cycles: float = 1.0
     product_cycles: float = 0.6
     finish_cycles: float = 2.0
+    instruction: str = Words().instruction
 
     @property
     def order(self) -> Array:

@@ -115,7 +115,8 @@ def _sized(site: Site, transform: Transform, proof: Proof) -> list[Candidate]:
             if shape.scratch_bytes(method) <= SCRATCH_BYTES:
                 name = f"{transform}, {tiles} tiles, {method}"
                 cycles = _cycles(site, shape, method)
-                found.append(Candidate(name, cycles, partial(build, site, shape, method, proof)))
+                built = partial(build, site, shape, method, proof)
+                found.append(Candidate(name, cycles, built, shape.work(method)))
     return sorted(found, key=lambda candidate: candidate.cycles)[:4]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.kernels.winograd_algebra import Transform
 from gmpq.backends.tvm.kernels.winograd_product import Product
 from gmpq.backends.tvm.layout import Layout
@@ -36,6 +37,12 @@ class Shape:
     def blocks(self) -> int:
         """Blocks of tiles, of all images."""
         return self.x.batch * -(-self.all_tiles // self.tiles)
+
+    def work(self, product: Product) -> Work:
+        """Return what all positions, and those of split weights once more, multiply."""
+        passes = self.transform.positions + len(self.splits)
+        tiles = self.x.batch * self.all_tiles
+        return Work(passes * tiles * self.x.channels * self.y.channels, product.instruction)
 
     def groups(self, product: Product) -> int:
         """Return the groups of outputs that follow each other."""
