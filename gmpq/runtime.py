@@ -28,16 +28,11 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One layer of the program: ``node`` computed by ``kernel`` writes ``output``.
-
-    In one run it multiplies ``products`` pairs of numbers with ``instruction``, if it multiplies.
-    """
+    """One layer of the program: ``node`` computed by ``kernel`` writes ``output``."""
 
     node: str
     kernel: str
     output: str
-    products: int = 0
-    instruction: str = ""
 
 
 class Network:
@@ -53,11 +48,7 @@ class Network:
     @property
     def steps(self) -> tuple[Step, ...]:
         """The layers in execution order."""
-        names = ("node", "kernel", "output", "products", "instruction")
-        return tuple(
-            Step(**{name: step[name] for name in names if name in step})
-            for step in self._program["steps"]
-        )
+        return tuple(Step(s["node"], s["kernel"], s["output"]) for s in self._program["steps"])
 
     @property
     def target(self) -> str:

@@ -12,6 +12,7 @@ from gmpq.backends.tvm.kernels.ends import halo_call
 from gmpq.backends.tvm.kernels.table import KERNELS
 from gmpq.backends.tvm.layout import layouts
 from gmpq.backends.tvm.memory import Life, MemoryPlan, place
+from gmpq.backends.tvm.script import scratch_bytes
 from gmpq.backends.tvm.target import Target
 from gmpq.ir import Add, IntGraph, Node
 
@@ -129,6 +130,11 @@ def moved_bytes(planned: Plan, step: Step) -> int:
     values = {name for call in step.calls for name in (*call.inputs, call.output)}
     constants = sum(array.nbytes for call in step.calls for array in call.constants)
     return constants + sum(size_bytes(planned.tensors[name]) for name in values)
+
+
+def stack_bytes(step: Step) -> int:
+    """Return the bytes that a step keeps on the stack of every thread."""
+    return max(scratch_bytes(call.function) for call in step.calls)
 
 
 def size_bytes(tensor: Tensor) -> int:
