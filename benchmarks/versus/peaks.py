@@ -21,7 +21,7 @@ from gmpq.ir import Graph, IntGraph, Value
 from gmpq.runtime import Network
 from versus.peak_loops import OUTPUT, OUTPUT_BYTES, Loop, chain, loops
 
-ROUNDS = 200
+ROUNDS = 400
 LINKS = 300_000
 LINK_CYCLES = 4  # an integer product and a sum, on Intel and AMD since 2011 and 2017
 

@@ -63,7 +63,7 @@ def cells(
             step.configuration,
             step.work.instruction if step.work is not None else "",
             f"{spent.ms:.4f}",
-            or_dash(macs.get(step.node), lambda count, ms=spent.ms: f"{count / ms / 1e6:.1f}"),
+            f"{macs[step.node] / spent.ms / 1e6:.1f}" if step.node in macs else "-",
             or_dash(spent.share, lambda share: f"{share:.0%}"),
             *_prediction(peaks.predicted_ms(step.cycles, threads), spent.ms),
         )

@@ -14,7 +14,7 @@ from gmpq.backends.tvm.dot import Narrow, Portable, Vnni, Wide, Words
 from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.plan import Choice, Verdict, cheapest, plan
 from gmpq.backends.tvm.target import Target, find
-from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
+from gmpq.ir import Conv2d, IntGraph, Linear, Padding, QParams, Window
 from tests.single_layers import V3, network_of, random_linear, random_weight
 
 VNNI = find("x86-64-v4-vnni")
@@ -107,8 +107,8 @@ def test_winograd_multiplies_positions_instead_of_windows() -> None:
 
 def test_packed_weights_are_multiplied_digit_by_digit() -> None:
     graph = random_linear(np.random.default_rng(0), (8, 6), (1, 512, 256))
-    weight = next(node.weight for node in graph.nodes if node.name == "linear")  # type: ignore[union-attr]
-    spread = int(weight.codes.max()) - int(weight.codes.min())
+    (codes,) = (node.weight.codes for node in graph.nodes if isinstance(node, Linear))
+    spread = int(codes.max()) - int(codes.min())
     digits = {1: 1, 2: 1, 3: 2, 4: 1, 5: 2, 6: 2}[max(1, spread.bit_length())]
     found = {work for (name, _), work in works(graph, VNNI).items() if name == "gemv"}
     assert found == {Work(digits * 512 * 256, "vpdpbusd")}
