@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gmpq.ir import NO_PADDING, Conv2d, IntGraph, Padding, Quantize, Shape, Value
+from gmpq.ir import NO_PADDING, Conv2d, IntGraph, Padding, Quantize, Shape, Value, Window
 
 VECTOR = 16  # channels of one vector of codes
 GROUP = 4  # channels that one dot-product lane reads
+FOLD = 2  # rows and columns that ``folds`` sees as one pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,23 @@ def _halo(graph: IntGraph, name: str, height: int, width: int) -> Padding:
 
 def _border(node: Conv2d, height: int, width: int) -> Padding:
     """Return the part of the padding that some window really touches."""
-    window = node.window
+    window, channels = node.window, node.weight.codes.shape[1]
+    whole = FOLD if folds(window, channels, node.groups) else 1
+    reach = [_round_up(extent, whole) for extent in window.reach]
     rows, columns = window.output_size(height, width)
-    last_row = (rows - 1) * window.stride[0] + window.reach[0] - window.padding.top
-    last_column = (columns - 1) * window.stride[1] + window.reach[1] - window.padding.left
+    last_row = (rows - 1) * window.stride[0] + reach[0] - window.padding.top
+    last_column = (columns - 1) * window.stride[1] + reach[1] - window.padding.left
     bottom, right = max(0, last_row - height), max(0, last_column - width)
     return Padding(window.padding.top, window.padding.left, bottom, right)
+
+
+def folds(window: Window, channels: int, groups: int) -> bool:
+    """Tell whether a convolution may be read two rows and two columns at once, as ``FOLD``.
+
+    It has stride 2 and so few channels that one pixel does not fill a vector.
+    """
+    plain = window.stride == (FOLD, FOLD) and window.dilation == (1, 1) and groups == 1
+    return plain and channels <= GROUP and min(window.kernel) > 2 * FOLD
 
 
 def _round_up(count: int, multiple: int) -> int:

@@ -14,7 +14,7 @@ from gmpq.backends.tvm.layout import layouts
 from gmpq.backends.tvm.memory import Life, MemoryPlan, place
 from gmpq.backends.tvm.script import scratch_bytes
 from gmpq.backends.tvm.target import Target
-from gmpq.ir import Add, IntGraph, Node
+from gmpq.ir import Add, Conv2d, IntGraph, Linear, Node
 
 FLOAT_BYTES = 4
 
@@ -71,21 +71,30 @@ def plan(graph: IntGraph, target: Target, choose: Chooser = cheapest, *, fuse: b
     tensors = {name: Tensor(value, placed.get(name)) for name, value in graph.values.items()}
     additions = fused_additions(graph) if fuse else {}
     taken = {add.name for add in additions.values()}
+    weights = weights_bytes(graph)
     steps = tuple(
-        _step(_site(node, tensors, additions.get(node.name), target), choose)
+        _step(_site(node, tensors, additions.get(node.name), target, weights), choose)
         for node in graph.nodes
         if node.name not in taken
     )
     return Plan(steps, tensors, place(_lives(graph, tensors, steps)))
 
 
-def _site(node: Node, tensors: Mapping[str, Tensor], add: Add | None, target: Target) -> Site:
+def weights_bytes(graph: IntGraph) -> int:
+    """Return the weights of all layers, which a run reads once, at a byte each."""
+    layers = (node for node in graph.nodes if isinstance(node, Conv2d | Linear))
+    return sum(layer.weight.codes.size for layer in layers)
+
+
+def _site(
+    node: Node, tensors: Mapping[str, Tensor], add: Add | None, target: Target, weights: int
+) -> Site:
     addition = None
     if add is not None:
         (term,) = (name for name in add.inputs if name != node.output)
         addition = Addition(tensors[term], tensors[add.output])
     inputs = tuple(tensors[name] for name in node.inputs)
-    return Site(node, inputs, tensors[node.output], target, addition)
+    return Site(node, inputs, tensors[node.output], target, addition, weights)
 
 
 def _step(site: Site, choose: Chooser) -> Step:

@@ -40,6 +40,7 @@ class Target:
     registers: int  # vector registers
     near_bytes: int  # first-level data cache
     cache_bytes: int  # second-level cache of one core
+    shared_bytes: int  # what constants may take of the last cache until memory must bring them
 
     def llvm(self) -> tvm.target.Target:
         """Return the target in TVM's words."""
@@ -60,14 +61,16 @@ class _Row:
     registers: int
     near_bytes: int = 32 << 10
     cache_bytes: int = 1 << 20
+    shared_bytes: int = 8 << 20
     attributes: tuple[str, ...] = ()
 
 
+SHARERS = 4  # a last-level cache is as large as it says for all cores, and other guests, together
 X86, ARM = "x86_64-linux-gnu", "aarch64-linux-gnu"
 ROWS = (
     _Row("x86-64-v3", X86, "x86-64-v3", "cc", 16, cache_bytes=256 << 10),
     _Row("x86-64-v4-vnni", X86, "x86-64-v4", "cc", 32, attributes=("+avx512vnni",)),
-    _Row("arm64", ARM, "cortex-a53", f"{ARM}-gcc", 32, cache_bytes=512 << 10),
+    _Row("arm64", ARM, "cortex-a53", f"{ARM}-gcc", 32, cache_bytes=512 << 10, shared_bytes=0),
 )
 
 NAMES = ("native", *(row.name for row in ROWS))
@@ -101,6 +104,7 @@ def native() -> Target:
         32 if wide else 16,
         _cache_bytes("index0", 32 << 10),
         _cache_bytes("index2", 1 << 20),
+        _cache_bytes("index3", 32 << 20) // SHARERS,
         # LLVM names a processor by its model number, which virtual machines misreport.
         ("+amx-tile", "+amx-int8") if {"amx_tile", "amx_int8"} <= _cpu_flags() else (),
     )
@@ -121,6 +125,7 @@ def _target(row: _Row) -> Target:
         row.registers,
         row.near_bytes,
         row.cache_bytes,
+        row.shared_bytes,
     )
 
 

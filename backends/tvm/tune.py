@@ -1,8 +1,8 @@
 """Choosing kernels by measured time, remembered on disk.
 
 The candidates of a node become the steps of one small program over the same tensors, and are run in
-turn, round after round, with the constants driven out of the second-level cache before each run, as
-the other layers of a network do. The median decides.
+turn, round after round. Before each run as many bytes are read as the network has weights, which
+drives the constants out of the caches as far as its other layers do. The median decides.
 
 A result is kept under a key of all that the time depends on: the node's shape, its codes, the
 target, the threads, the candidates, and the versions of TVM and of these kernels.
@@ -31,7 +31,7 @@ from gmpq.backends.tvm.plan import Choice, Chooser, Plan, Step, Verdict, cheapes
 from gmpq.ir import Conv2d, Graph, IntGraph, Linear
 from gmpq.runtime import Network
 
-KERNELS_VERSION = 1  # raise it when a kernel's speed changes
+KERNELS_VERSION = 2  # raise it when a kernel's speed changes
 ROUNDS = 15
 
 
@@ -120,6 +120,7 @@ def key_of(site: Site, choices: Sequence[Choice], threads: int) -> str:
         "groups": node.groups if isinstance(node, Conv2d) else 1,
         "layouts": [asdict(tensor.codes) for tensor in (*site.inputs, site.stored)],
         "addition": site.addition is not None,
+        "near": site.near,
         "candidates": sorted(name_of(choice) for choice in choices),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
@@ -134,7 +135,8 @@ def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, fl
         program = assemble(_NOTHING, _trial(site, choices), site.target, Path(folder)).program
         network = Network(Path(folder), program)
         network.set_threads(threads)
-        samples = _samples(network.stepper(), len(choices), site.target.cache_bytes)
+        others = max(2 * site.target.cache_bytes, site.weights_bytes)
+        samples = _samples(network.stepper(), len(choices), others)
         network.set_threads(1)
     return {
         name_of(choice): round(statistics.median(times) * 1e3, 5)
@@ -157,13 +159,13 @@ def _trial(site: Site, choices: Sequence[Choice]) -> Plan:
     return Plan(steps, tensors, place(lives))
 
 
-def _samples(step: Callable[[int, int], None], count: int, cache_bytes: int) -> list[list[float]]:
-    """Return seconds of each step over several rounds, each with cold constants."""
-    other = np.zeros(2 * cache_bytes, np.uint8)
+def _samples(step: Callable[[int, int], None], count: int, others: int) -> list[list[float]]:
+    """Return seconds of each step over several rounds, each after ``others`` bytes were read."""
+    other = np.ones(others, np.uint8)
     samples: list[list[float]] = [[] for _ in range(count)]
     for _ in range(ROUNDS + 1):
         for i in range(count):
-            other += 1
+            other.max()
             start = time.perf_counter()
             step(i, i + 1)
             samples[i].append(time.perf_counter() - start)

@@ -77,7 +77,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     work = site.work(INSTRUCTION)
     return tuple(
         Candidate(str(blocking), cycles, partial(build, site, shape, blocking), work)
-        for blocking, cycles in best_blockings(shape, site.target, MOST_BLOCKINGS)
+        for blocking, cycles in best_blockings(site, shape, MOST_BLOCKINGS)
     )
 
 

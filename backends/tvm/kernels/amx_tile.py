@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, streamed_cycles
+from gmpq.backends.tvm.kernels.base import Array, Site, streamed_cycles
 from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout
 from gmpq.backends.tvm.target import Target
 from gmpq.ir import Window
@@ -98,7 +98,7 @@ ARRANGEMENTS = tuple(  # down, across, vectors: at least one register is left fo
 )
 
 
-def best_blockings(shape: Shape, target: Target, most: int) -> list[tuple[Blocking, float]]:
+def best_blockings(site: Site, shape: Shape, most: int) -> list[tuple[Blocking, float]]:
     """Return the blockings with the fewest predicted cycles, best first."""
     candidates = [
         Blocking(flat, pixels, down, across, vectors, outside)
@@ -110,7 +110,7 @@ def best_blockings(shape: Shape, target: Target, most: int) -> list[tuple[Blocki
         and down <= (1 if flat else shape.y.height)
         and across <= -(-extent_of(shape, flat) // pixels)
     ]
-    timed = [(b, _cycles(shape, b, target)) for b in candidates]
+    timed = [(b, _cycles(site, shape, b)) for b in candidates]
     return sorted(timed, key=lambda pair: pair[1])[:most]
 
 
@@ -139,7 +139,7 @@ def rows_of(shape: Shape, b: Blocking) -> int:
     return 1 if b.flat else -(-shape.y.height // b.down)
 
 
-def _cycles(shape: Shape, b: Blocking, target: Target) -> float:
+def _cycles(site: Site, shape: Shape, b: Blocking) -> float:
     """Return predicted cycles: products, or loads of tiles from the cache that holds them."""
     groups = groups_of(shape, b) * rows_of(shape, b) * shape.x.batch
     blocks = -(-shape.vectors // b.vectors)
@@ -147,11 +147,11 @@ def _cycles(shape: Shape, b: Blocking, target: Target) -> float:
     block_bytes = steps * b.vectors * VECTOR * DEPTH
     rows = shape.x.image if b.flat else shape.x.row * (b.down + shape.window.reach[0])
     kept = block_bytes * (1 if b.blocks_outside else blocks)  # weights read again and again
-    loads = LOAD * b.tiles + _weight_load(rows + kept, target) * b.vectors
+    loads = LOAD * b.tiles + _weight_load(rows + kept, site.target) * b.vectors
     step = max(PRODUCT * b.accumulators, loads, LATENCY)
     finish = b.accumulators * b.pixels * (FLAT_FINISH if b.flat else FINISH)
     one = steps * step + finish + LATENCY
-    return groups * blocks * one + streamed_cycles(blocks * block_bytes)
+    return groups * blocks * one + streamed_cycles(site, blocks * block_bytes)
 
 
 def _weight_load(kept_bytes: int, target: Target) -> int:

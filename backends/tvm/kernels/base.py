@@ -70,6 +70,12 @@ class Site:
     output: Tensor
     target: Target
     addition: Addition | None = None
+    weights_bytes: int = 0  # of all layers of the network, a byte each
+
+    @property
+    def near(self) -> bool:
+        """Tell whether the last cache keeps the constants of all layers from run to run."""
+        return self.weights_bytes <= self.target.shared_bytes
 
     @property
     def stored(self) -> Tensor:
@@ -84,11 +90,12 @@ class Site:
         term, total = self.addition.term, self.addition.total
         return Finish(total.codes, self.output.q, Residual(term.codes, term.q, total.q))
 
-    def work(self, instruction: str, times: int = 1) -> Work:
+    def work(self, instruction: str, times: float = 1) -> Work:
         """Return the work of multiplying every code by every weight of its window ``times``."""
         node, y = self.node, self.output.codes
         assert isinstance(node, Conv2d | Linear)
-        return Work(times * node.weight.codes.size * y.batch * y.height * y.width, instruction)
+        macs = node.weight.codes.size * y.batch * y.height * y.width
+        return Work(round(times * macs), instruction)
 
     def call(self, function: PrimFunc, constants: tuple[Array, ...]) -> Call:
         """Return the call of ``function`` on the tensors of this site."""
@@ -107,12 +114,12 @@ class Call:
     output: str
 
 
-STREAM_BYTES = 16  # that a core reads per cycle from beyond its second-level cache
+NEAR_BYTES, FAR_BYTES = 16, 4  # that a core reads per cycle from the last cache, and from memory
 
 
-def streamed_cycles(constants_bytes: int) -> float:
+def streamed_cycles(site: Site, constants_bytes: int) -> float:
     """Return the cycles to read a layer's constants, which other layers have driven from caches."""
-    return constants_bytes / STREAM_BYTES
+    return constants_bytes / (NEAR_BYTES if site.near else FAR_BYTES)
 
 
 def never(_site: Site) -> None:

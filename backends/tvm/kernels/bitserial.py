@@ -78,7 +78,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     assert isinstance(site.node, Conv2d | Linear)
     planes = planes_of(site.node.weight.codes)
     shape = shape_of(site, planes)
-    streamed = streamed_cycles(planes.bits.size // 8)
+    streamed = streamed_cycles(site, planes.bits.size // 8)
     found = [(tile, _cycles(shape, tile) + streamed) for tile in _tiles(shape)]
     work = site.work(INSTRUCTION, shape.pairs)
     return tuple(

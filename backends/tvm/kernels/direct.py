@@ -76,22 +76,32 @@ Step: TypeAlias = tuple[Expr, Expr, Expr]  # kernel row, kernel column, group of
 Registers: TypeAlias = list[list[Buffer]]  # by pixel and vector
 Product: TypeAlias = tuple[Buffer, list[Expr], list[Expr]]  # accumulator, operands, weights
 Accumulate: TypeAlias = Callable[["Sums"], Registers]
+Parameter: TypeAlias = tuple[str, str, int]  # name, element type, elements
 
 
-def kernel(shape: Shape, dot: Dot, tile: Tile, finish: Finish, accumulate: Accumulate) -> PrimFunc:
-    """Return ``f(x, [residual], weights, start, factor, y)``."""
+def kernel(
+    shape: Shape,
+    dot: Dot,
+    tile: Tile,
+    finish: Finish,
+    accumulate: Accumulate,
+    more: tuple[Parameter, ...] = (),
+) -> PrimFunc:
+    """Return ``f(x, [residual], weights, start, factor, [more], y)``."""
     blocks = -(-shape.vectors // tile.vectors)
     row_tiles = -(-shape.y.height // tile.rows)
     column_tiles = -(-shape.y.width // tile.columns)
     batch = shape.x.batch
 
     def body(x_: Expr, *others: Expr) -> None:
-        *terms, w_, start_, factor_, y_ = others
+        terms, rest = others[: len(finish.inputs)], others[len(finish.inputs) :]
+        w_, start_, factor_, *more_, y_ = rest
         steps = blocks * shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
         start = view(start_, "int32", shape.vectors * shape.lanes)
         end = finish.bind(terms, factor_, y_, shape.vectors * shape.lanes)
+        others_ = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
         with T.parallel(0, blocks * batch * row_tiles) as item:
             if tile.blocks_outside:
                 block, image_row = item // (batch * row_tiles), item % (batch * row_tiles)
@@ -103,11 +113,12 @@ def kernel(shape: Shape, dot: Dot, tile: Tile, finish: Finish, accumulate: Accum
             with T.serial(0, column_tiles) as column_tile:
                 column = inwards(column_tile, tile.columns, shape.y.width)
                 place = Place(image, row, column, block, vector)
-                acc = accumulate(Sums(shape, dot, tile, place, x, w, start))
+                acc = accumulate(Sums(shape, dot, tile, place, x, w, start, others_))
                 finish_tile(shape, tile, place, acc, end)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
-    return c_function((("x", "int32"), *finish.inputs, *constant, ("y", "uint8")), body)
+    names = (*finish.inputs, *constant, *((name, kind) for name, kind, _ in more))
+    return c_function((("x", "int32"), *names, ("y", "uint8")), body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +143,7 @@ class Sums:
     x: Buffer  # int32 of ``shape.group`` codes
     w: Buffer
     start: Buffer
+    more: tuple[Buffer, ...] = ()
 
     def registers(self, lane: str) -> Registers:
         """Return accumulators by pixel and vector; ``lane`` is their type, such as int32x8."""
@@ -146,22 +158,24 @@ class Sums:
 
     def products(self, acc: Registers, step: Step) -> Iterator[Product]:
         """Yield every accumulator with its operands and weights of one step."""
-        (sy, sx), (dy, dx), layout = (
-            self.shape.window.stride,
-            self.shape.window.dilation,
-            self.shape.x,
-        )
+        (dy, dx), layout = self.shape.window.dilation, self.shape.x
         rows, columns = self.shape.window.kernel
-        group = self.shape.group
         r, s, k = step
-        tap = self._corner() + r * (dy * layout.row) + s * (dx * layout.stored)
+        tap = r * (dy * layout.row) + s * (dx * layout.stored)
         number = ((self.place.block * rows + r) * columns + s) * self.shape.depth + k
-        weights = _weights(self.dot, self.tile, self.w, number)
+        return self.products_at(acc, T.floordiv(tap, self.shape.group) + k, self.w, number)
+
+    def products_at(
+        self, acc: Registers, place: Expr, w: Buffer, number: Expr
+    ) -> Iterator[Product]:
+        """Yield the same for codes ``place`` after the first tap, and step ``number`` of ``w``."""
+        (sy, sx), layout, group = self.shape.window.stride, self.shape.x, self.shape.group
+        weights = _weights(self.dot, self.tile, w, number)
+        first = T.floordiv(self._corner(), group)
         pixels = product(range(self.tile.rows), range(self.tile.columns))
         for (row, column), pixel in zip(pixels, acc, strict=True):
             offset = row * sy * layout.row + column * sx * layout.stored
-            codes = self.x[T.floordiv(tap, group) + offset // group + k]
-            operands = _held(self.dot.operands(codes))
+            operands = _held(self.dot.operands(self.x[first + offset // group + place]))
             for slot, weight in zip(pixel, weights, strict=True):
                 yield slot, operands, weight
 
@@ -218,15 +232,16 @@ def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bou
 
 def constants(site: Site, shape: Shape, dot: Dot, tile: Tile) -> tuple[Array, Array, Array]:
     """Return packed weights, start values and factors."""
-    node = site.node
-    assert isinstance(node, Conv2d | Linear)
-    start, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.q)
+    assert isinstance(site.node, Conv2d | Linear)
+    return constants_of(site, shape, dot.pack(blocked(site.node.weight.codes, shape, tile)))
+
+
+def constants_of(site: Site, shape: Shape, packed: Array) -> tuple[Array, Array, Array]:
+    """Return ``packed`` weights with start values and factors."""
+    assert isinstance(site.node, Conv2d | Linear)
+    start, factor = start_and_factor(site.node.weight, site.inputs[0].q, site.output.q)
     padded = shape.vectors * shape.lanes
-    return (
-        dot.pack(blocked(node.weight.codes, shape, tile)),
-        _pad(start, padded),
-        _pad(factor, padded),
-    )
+    return packed, _pad(start, padded), _pad(factor, padded)
 
 
 def start_and_factor(weight: QWeight, qx: QParams, qy: QParams) -> tuple[Array, Array]:

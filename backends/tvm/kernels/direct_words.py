@@ -128,7 +128,7 @@ def _cycles(site: Site, shape: Shape, stage: Stage, direct: float) -> float:
     weights = CODE_BYTES * taps * shape.depth * shape.group * shape.vectors * shape.lanes
     again = weights if weights > site.target.cache_bytes else 0
     widened = stage.codes / (2 * shape.lanes) * 1.5
-    return direct * twice + shape.x.batch * items * (widened + streamed_cycles(again))
+    return direct * twice + shape.x.batch * items * (widened + streamed_cycles(site, again))
 
 
 def build(site: Site, shape: Shape, dot: Words, stage: Stage) -> Call:

@@ -110,7 +110,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     most = -(-y.channels // VECTOR)
     shapes = [Shape(x, y, digits, smallest, vectors) for vectors in (4, 2) if vectors <= most]
     shapes = shapes or [Shape(x, y, digits, smallest, 1)]
-    found = [(shape, _cycles(shape)) for shape in shapes]
+    found = [(shape, _cycles(site, shape)) for shape in shapes]
     text = "+".join(str(digit) for digit in digits) + " bits"
     work = site.work(Vnni.instruction, len(digits))
     return tuple(
@@ -119,11 +119,11 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     )
 
 
-def _cycles(shape: Shape) -> float:
+def _cycles(site: Site, shape: Shape) -> float:
     """Return predicted cycles: two instructions a cycle, or as the weights arrive."""
     unpacking = sum(2 * STEPS - STEPS * digit / 8 for digit in shape.digits)
     instructions = shape.vectors * (unpacking + len(shape.digits) * STEPS) + STEPS
-    round_cycles = max(instructions / 2, streamed_cycles(shape.round_bytes))
+    round_cycles = max(instructions / 2, streamed_cycles(site, shape.round_bytes))
     return shape.x.batch * shape.blocks * (shape.rounds * round_cycles + 20 * shape.vectors)
 
 

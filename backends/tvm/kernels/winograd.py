@@ -1,13 +1,17 @@
-"""Exact integer Winograd convolution of 3x3 kernels; ``winograd_algebra`` has the proof.
+"""Exact integer Winograd convolution; ``winograd_proof`` proves it layer by layer.
 
-A block of tiles goes through three stages that stay in the caches of one core:
+A block of tiles goes through three stages that stay in the caches of one core (``winograd_code``):
 
     V[position, tile, channel]   = B^T d B + offset     uint8, or int16 without an offset
     M[position, tile, output]    = V x U + start        int32, by dot products or by AMX tiles
-    Y                            = A^T M A              requantized, two (three, four) rows at once
+    Y                            = A^T M A              requantized, a tile's pixels at once
 
 ``start`` holds -offset * (sum of U); the position of the point 1 adds to every output with one
 coefficient, and brings the bias and the correction for the zero point.
+
+U lies in memory; or, where all tiles of an image are one block, each task transforms the kernels
+that it needs (``winograd_weights``). A few channels of stride 2 are seen as sixteen of stride 1
+(``winograd_fold``).
 """
 
 from __future__ import annotations
@@ -15,63 +19,42 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from tvm.script.ir_builder import tirx as T
-from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
 from gmpq.backends.tvm.kernels.direct import start_and_factor
-from gmpq.backends.tvm.kernels.winograd_algebra import (
-    TRANSFORMS,
-    Proof,
-    Transform,
-    prove,
-    prove_words,
-)
+from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
+from gmpq.backends.tvm.kernels.winograd_code import kernel
 from gmpq.backends.tvm.kernels.winograd_dots import dot_for
-from gmpq.backends.tvm.kernels.winograd_product import Product, fitted
-from gmpq.backends.tvm.kernels.winograd_shape import Shape
+from gmpq.backends.tvm.kernels.winograd_fold import seen
+from gmpq.backends.tvm.kernels.winograd_product import fitted
+from gmpq.backends.tvm.kernels.winograd_proof import Proof, prove, prove_words
+from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
 from gmpq.backends.tvm.kernels.winograd_sums import (
     ONE,
     WORD,
     additions,
-    both_sides,
-    divided,
     odd_part,
     share_of_bias,
 )
-from gmpq.backends.tvm.layout import GROUP, VECTOR
-from gmpq.backends.tvm.script import (
-    Buffer,
-    Expr,
-    c_function,
-    cast,
-    inwards,
-    load,
-    scratch,
-    splat,
-    store,
-    vector,
-    view,
-)
+from gmpq.backends.tvm.kernels.winograd_weights import fresh_for
 from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 MOST_TILES = 64
+MOST_SCHEMES = 4  # of one transform and type
 
 
 def refuses(site: Site) -> str | None:
     """Return why no transform can compute the site exactly."""
-    node = site.node
-    assert isinstance(node, Conv2d)
-    window = node.window
-    if (window.kernel, window.stride, window.dilation) != ((3, 3), (1, 1), (1, 1)):
-        return "needs a 3x3 kernel of stride and dilation 1"
-    if node.groups > 1:
-        return "needs one group"
     if not site.target.features & {"avx2", "amx-int8"}:
         return "needs AVX2 or AMX"
-    found = [proof for transform in TRANSFORMS for proof in _proofs(site, transform)]
+    node, _ = _seen(site)
+    window = node.window
+    if node.groups > 1:
+        return "needs one group"
+    if window.dilation != (1, 1) or not _transforms(node):
+        return "needs a 3x3 kernel of stride 1 or 2, or few channels of stride 2; no dilation"
+    found = [proof for transform in _transforms(node) for proof in _proofs(site, transform)]
     reasons = [reason for reason in found if isinstance(reason, str)]
     return None if len(reasons) < len(found) else reasons[0]
 
@@ -79,185 +62,136 @@ def refuses(site: Site) -> str | None:
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return every transform that fits, with its best sizes of a block of tiles."""
     found = []
-    for transform in TRANSFORMS:
+    for transform in _transforms(_seen(site)[0]):
         for proof in _proofs(site, transform):
             if isinstance(proof, Proof):
-                found += _sized(site, transform, proof)
+                found += _best(site, proof, _stored(site, transform, proof))
+                found += _best(site, proof, _fresh(site, transform, proof))
     return tuple(sorted(found, key=lambda candidate: candidate.cycles))
 
 
 FAMILY = Family("winograd", (Conv2d,), candidates, refuses)
 
 
+def _seen(site: Site) -> tuple[Conv2d, int]:
+    assert isinstance(site.node, Conv2d)
+    return seen(site.node, site.inputs[0].codes)
+
+
+def _transforms(node: Conv2d) -> list[Transform]:
+    """Return the transforms of the node's kernel and stride."""
+    window = node.window
+    return [
+        transform
+        for transform in TRANSFORMS
+        if window.kernel == (transform.kernel, transform.kernel)
+        and window.stride == (transform.stride, transform.stride)
+    ]
+
+
 def _proofs(site: Site, transform: Transform) -> list[Proof | str]:
     """Return the proofs for bytes and for int16, or why they fail; AMX has tiles of bytes only."""
-    assert isinstance(site.node, Conv2d)
+    node, _ = _seen(site)
     y = site.output.codes
     if min(y.height, y.width) < transform.size:
         return [f"{transform} needs {transform.size} rows and columns, has {y.height}x{y.width}"]
-    found = [prove(site.node, site.inputs[0].q, transform)]
+    found = [prove(node, site.inputs[0].q, transform)]
     if "amx-int8" not in site.target.features:
-        found.append(prove_words(site.node, site.inputs[0].q, transform))
+        found.append(prove_words(node, site.inputs[0].q, transform))
     return found
 
 
-def _sized(site: Site, transform: Transform, proof: Proof) -> list[Candidate]:
-    node, x, y = site.node, site.inputs[0].codes, site.output.codes
-    assert isinstance(node, Conv2d)
-    padding = node.window.padding
-    everything = Shape(transform, x, y, (padding.top, padding.left), 1, proof.splits)
-    sizes = {-(-everything.all_tiles // n) for n in range(1, everything.all_tiles + 1)}
-    dot = dot_for(site.target, x, proof)
+def _shape(site: Site, transform: Transform, proof: Proof, tiles: int) -> Shape:
+    node, fold = _seen(site)
+    padding = (node.window.padding.top, node.window.padding.left)
+    x, y = site.inputs[0].codes, site.output.codes
+    return Shape(transform, x, y, padding, fold, tiles, proof.splits)
+
+
+def _stored(site: Site, transform: Transform, proof: Proof) -> list[Scheme]:
+    """Return blocks of tiles of all sizes, with weights that lie in memory."""
+    everything = _shape(site, transform, proof, 1).all_tiles
+    sizes = {-(-everything // n) for n in range(1, everything + 1)}
+    dot = dot_for(site.target, proof)
     found = []
     for tiles in sorted(size for size in sizes if size <= MOST_TILES):
-        shape = Shape(transform, x, y, (padding.top, padding.left), tiles, proof.splits)
-        for method in fitted(site.target, dot, tiles, x, y):
-            if shape.scratch_bytes(method) <= SCRATCH_BYTES:
-                name = f"{transform}, {tiles} tiles, {method}"
-                cycles = _cycles(site, shape, method)
-                built = partial(build, site, shape, method, proof)
-                found.append(Candidate(name, cycles, built, shape.work(method)))
-    return sorted(found, key=lambda candidate: candidate.cycles)[:4]
+        shape = _shape(site, transform, proof, tiles)
+        kinds = {type(product): product for product in fitted(site.target, dot, shape.sizes)[::-1]}
+        found += [Scheme(shape, product) for product in kinds.values()]
+    return found
 
 
-def _cycles(site: Site, shape: Shape, product: Product) -> float:
+def _fresh(site: Site, transform: Transform, proof: Proof) -> list[Scheme]:
+    """Return one block of all tiles of an image, with weights that each task transforms."""
+    shape = _shape(site, transform, proof, 1)
+    if proof.splits or shape.all_tiles > MOST_TILES:
+        return []
+    shape = _shape(site, transform, proof, shape.all_tiles)
+    codes = _seen(site)[0].weight.codes
+    found = []
+    for product in fitted(site.target, dot_for(site.target, proof), shape.sizes):
+        vectors = product.block_elements // product.weight_lanes
+        fresh = fresh_for(transform, codes, product.weight_lanes, vectors, product.dtype)
+        found.append(Scheme(shape, product, fresh))
+    return found
+
+
+def _best(site: Site, proof: Proof, schemes: list[Scheme]) -> list[Candidate]:
+    """Return the best predicted schemes that fit the second-level cache."""
+    found = [
+        Candidate(
+            str(scheme), _cycles(site, scheme), partial(build, site, scheme, proof), scheme.work
+        )
+        for scheme in schemes
+        if scheme.scratch_bytes <= SCRATCH_BYTES
+    ]
+    return sorted(found, key=lambda candidate: candidate.cycles)[:MOST_SCHEMES]
+
+
+def _cycles(site: Site, scheme: Scheme) -> float:
     """Return predicted cycles: additions, loads and stores of the transforms, and products."""
+    shape, product = scheme.shape, scheme.product
     t = shape.transform
     terms = additions(t.input, t.reach) + 3 * t.positions
-    vectors = -(-shape.x.stored // (product.group * product.lanes))
-    inputs = shape.parts(product) * shape.tiles * vectors * terms / 2.5
-    terms = additions(t.output, t.reach) + t.positions + t.size * t.size * 8
+    vectors = -(-shape.stored // (product.group * product.lanes))
+    inputs = scheme.parts * shape.tiles * vectors * terms / 2.5
+    terms = additions(t.output, t.points) + t.positions + t.size * t.size * 8
     outputs = shape.tiles * product.all_vectors * terms / 2.5
-    passes = t.positions + len(shape.splits)
-    size = product.weight_elements(passes) * np.dtype(product.dtype).itemsize
-    reads = shape.blocks if size > site.target.cache_bytes else 1
-    computed = inputs + outputs + passes * product.cycles()
-    return shape.blocks * computed + reads * streamed_cycles(size)
+    reads = shape.blocks if scheme.weights_bytes > site.target.cache_bytes else 1
+    fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.cycles()
+    computed = inputs + outputs + fresh + scheme.passes * product.cycles()
+    return shape.blocks * computed + reads * streamed_cycles(site, scheme.weights_bytes)
 
 
-def build(site: Site, shape: Shape, product: Product, proof: Proof) -> Call:
+def build(site: Site, scheme: Scheme, proof: Proof) -> Call:
     """Return the call of one transform and block size."""
-    (x,), node, y = site.inputs, site.node, site.output
-    assert isinstance(node, Conv2d)
-    start, factor = start_and_factor(node.weight, x.q, y.q)
+    (x,), y = site.inputs, site.output
+    assert isinstance(site.node, Conv2d)
+    product, transform = scheme.product, scheme.shape.transform
+    start, factor = start_and_factor(site.node.weight, x.q, y.q)
     starts = -proof.offsets[:, None] * proof.sums
-    one = ONE * shape.transform.reach + ONE
-    starts[one] += share_of_bias(shape.transform) * start.astype(np.int64)
+    one = ONE * transform.points + ONE
+    starts[one] += share_of_bias(transform) * start.astype(np.int64)
     missing = (0, product.all_vectors * product.lanes - y.codes.channels)
     wrapped = ((starts + WORD // 2) % WORD - WORD // 2).astype(np.int32)  # modulo 2**32
     constants = (
         product.setup(),
-        product.pack(proof.weights),
+        _weights(scheme, proof, _seen(site)[0].weight.codes),
         np.pad(wrapped, ((0, 0), missing)),
-        np.pad(_undone(factor, shape.transform), missing),
+        np.pad(_undone(factor, transform), missing),
     )
-    function = kernel(shape, product, tuple(proof.offsets.tolist()), site.finish)
+    function = kernel(scheme, tuple(proof.offsets.tolist()), site.finish)
     return site.call(function, constants)
+
+
+def _weights(scheme: Scheme, proof: Proof, codes: Array) -> Array:
+    """Return the weights as the scheme reads them."""
+    if scheme.fresh is None:
+        return scheme.product.pack(proof.weights)
+    taps = codes.transpose(2, 3, 0, 1).reshape(-1, *codes.shape[:2])
+    return scheme.fresh.pack(scheme.product.pack(taps))
 
 
 def _undone(factor: Array, transform: Transform) -> Array:
     """Return the factor over a scale that is a power of two: float32 divides by it exactly."""
     return factor if odd_part(transform) > 1 else factor / np.float32(transform.scale)
-
-
-# --- the code ------------------------------------------------------------------------------------
-
-
-def kernel(shape: Shape, product: Product, offsets: tuple[int, ...], finish: Finish) -> PrimFunc:
-    """Return ``f(x, [residual], setup, weights, start, factor, y)``."""
-    t, blocks = shape.transform, -(-shape.all_tiles // shape.tiles)
-    groups, parts = shape.groups(product), shape.parts(product)
-    share, outputs = -(-groups // parts), product.all_vectors * product.lanes
-
-    def body(x_: Expr, *others: Expr) -> None:
-        *terms, setup, u_, start_, factor_, y_ = others
-        x = view(x_, "uint8", shape.x.size_bytes)
-        u = view(u_, product.dtype, product.weight_elements(t.positions + len(shape.splits)))
-        start = view(start_, "int32", t.positions * outputs)
-        end = finish.bind(terms, factor_, y_, outputs)
-        with T.parallel(0, shape.blocks * parts) as item:
-            section, block = item % parts, item // parts
-            image, first = block // blocks, inwards(block % blocks, shape.tiles, shape.all_tiles)
-            v = scratch(shape.words(product) + VECTOR, "int32")
-            m = scratch(shape.sums(product), "int32")
-            product.begin(setup)
-            _transform_input(shape, product, x, v, offsets, (image, first))
-            with T.serial(0, share) as member:
-                group = inwards(section, share, groups) + member
-                first_vector = inwards(group, product.vectors, product.all_vectors)
-                with T.serial(0, t.positions) as position:
-                    product.multiply(
-                        v, u, start, m, (position, position, group, first_vector), more=False
-                    )
-                for extra, position in enumerate(shape.splits):
-                    part = t.positions + extra
-                    product.multiply(
-                        v, u, start, m, (position, part, group, first_vector), more=True
-                    )
-                _transform_output(shape, product, m, end, (image, first, first_vector))
-            product.end()
-
-    u_and_start = (("u", product.dtype), ("start", "int32"))
-    constant = (("setup", "uint8"), *u_and_start, ("factor", "float32"))
-    return c_function((("x", "uint8"), *finish.inputs, *constant, ("y", "uint8")), body)
-
-
-def _corner(shape: Shape, tile: Expr) -> tuple[Expr, Expr]:
-    """Return the first output row and column of a tile."""
-    size = shape.transform.size
-    row = inwards(tile // shape.across, size, shape.y.height)
-    return row, inwards(tile % shape.across, size, shape.y.width)
-
-
-def _transform_input(
-    shape: Shape,
-    product: Product,
-    x: Buffer,
-    v: Buffer,
-    offsets: tuple[int, ...],
-    at: tuple[Expr, Expr],
-) -> None:
-    t, layout, group = shape.transform, shape.x, product.group
-    image, first = at
-    code = "uint8" if group == GROUP else "int16"
-    sizes = (n for n in (64, 32, 16, 8, GROUP) if n <= group * product.lanes)
-    lanes = next(n for n in sizes if layout.stored % n == 0)
-    with T.grid(shape.tiles, layout.stored // lanes) as (tile, part):
-        row, column = _corner(shape, first + tile)
-        corner = layout.origin + image * layout.image + part * lanes
-        corner += (row - shape.padding[0]) * layout.row
-        corner += (column - shape.padding[1]) * layout.stored
-        d = [
-            [
-                cast(code, lanes, load(x, corner + i * layout.row + j * layout.stored, lanes))
-                for j in range(t.reach)
-            ]
-            for i in range(t.reach)
-        ]
-        for i, j, value in both_sides(t.input, d, f"{code}x{lanes}"):
-            position = i * t.reach + j
-            if offsets[position] % 256:
-                value = value + splat(T.uint8(offsets[position] % 256), lanes)
-            place = (position * shape.tiles + tile) * layout.stored + part * lanes
-            words = T.reinterpret(vector("int32", lanes // group), value)
-            store(v, T.floordiv(place, group), words, lanes // group)
-
-
-def _transform_output(
-    shape: Shape, product: Product, m: Buffer, end: Bound, at: tuple[Expr, Expr, Expr]
-) -> None:
-    t, lanes = shape.transform, product.lanes
-    image, first, first_vector = at
-    with T.grid(shape.tiles, product.vectors) as (tile, n):
-        row, column = _corner(shape, first + tile)
-        place = (tile * product.vectors + n) * lanes
-        stride = shape.tiles * product.vectors * lanes
-        sums = [
-            [load(m, (i * t.reach + j) * stride + place, lanes) for j in range(t.reach)]
-            for i in range(t.reach)
-        ]
-        channel = (first_vector + n) * lanes
-        scale = end.scale(channel, lanes)
-        for i, j, value in both_sides(t.output, sums, f"int32x{lanes}"):
-            pixel = (image, row + i, column + j)
-            end.put(divided(value, t, lanes), scale, pixel, channel, lanes)

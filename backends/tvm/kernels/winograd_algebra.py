@@ -1,6 +1,6 @@
-"""Exact integer Winograd convolution: the algebra, and the proof that a layer's values fit.
+"""Exact integer Winograd convolution: the algebra.
 
-For a kernel g of 3x3 and a tile d of (m+2)x(m+2) input codes, with integer matrices B, G and A,
+For a kernel g of k x k, a stride s and a tile d of input codes, with integer matrices B, G and A,
 
     scale * (d convolved with g)  =  A^T [ (G g G^T) * (B^T d B) ] A
 
@@ -8,18 +8,11 @@ where * is element by element (Winograd 1980; Lavin and Gray, "Fast Algorithms f
 Neural Networks", 2015). Nothing rounds: G and A are multiplied by whole numbers until they are
 whole, and ``scale`` is what that multiplies the result by.
 
-What must be proved for a layer, from its real weights and the codes of its input:
-
-- an input tile after B^T d B, plus an offset per position, lies in 0..255. With the sums p and n of
-  the positive and negative coefficients of a position and codes in low..high, its values span
-  (p + n) * (high - low), and the offset is n * high - p * low. The offset returns as the constant
-  -offset * (sum of the transformed weights) in the accumulator's start value;
-- the transformed weights lie in -128..127; a position where they do not is split into two
-  summands, which costs one more product there;
-- the accumulator times the power of two in the scale lies in int32. Partial sums may wrap: addition
-  modulo 2**32 is exact if its result fits, and the odd factor of the scale has an inverse there.
-
-Where bytes do not hold the values, int16 does for both operands, without offsets or splits.
+Stride 2 has two ways. Along one axis the even and the odd taps are two convolutions of stride 1,
+over the even and the odd codes, whose results add up. ``_interleaved`` joins the matrices of both:
+3 taps are 2 even ones and an odd one, and 2 outputs cost 5 products in place of 6. Or the four
+combinations of even and odd rows and columns become channels, four times as many, of an image of
+half the size (``winograd_fold``): a kernel of 7x7 then is one of 4x4.
 """
 
 from __future__ import annotations
@@ -27,25 +20,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gmpq.ir import Conv2d, QParams
-
 Matrix: TypeAlias = tuple[tuple[int, ...], ...]
-Integers: TypeAlias = NDArray[np.int64]
-
-INT16_MAX = np.iinfo(np.int16).max
 
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """Integer matrices of F(m x m, 3x3), and what they multiply the result by."""
+    """Integer matrices of F(m x m, k x k), and what they multiply the result by."""
 
-    input: Matrix  # B^T, [m + 2, m + 2]
-    weight: Matrix  # G, [m + 2, 3]
-    output: Matrix  # A^T, [m, m + 2]
+    input: Matrix  # B^T, [points, reach]
+    weight: Matrix  # G, [points, k]
+    output: Matrix  # A^T, [m, points]
     scale: int
+    stride: int = 1
 
     @property
     def size(self) -> int:
@@ -53,17 +39,50 @@ class Transform:
         return len(self.output)
 
     @property
+    def kernel(self) -> int:
+        """Rows and columns of the kernel: k."""
+        return len(self.weight[0])
+
+    @property
     def reach(self) -> int:
-        """Rows and columns of inputs that one tile reads: m + 2."""
+        """Rows and columns of inputs that one tile reads: (m - 1) * stride + k."""
+        return len(self.input[0])
+
+    @property
+    def points(self) -> int:
+        """Products along one axis."""
         return len(self.input)
 
     @property
     def positions(self) -> int:
         """Products per input channel of one tile."""
-        return self.reach * self.reach
+        return self.points * self.points
 
     def __str__(self) -> str:
-        return f"F({self.size}x{self.size})"
+        kernel = "" if self.kernel == 3 else f", {self.kernel}x{self.kernel}"
+        stride = "" if self.stride == 1 else f" by {self.stride}"
+        return f"F({self.size}x{self.size}{kernel}){stride}"
+
+
+def _interleaved(even: Transform) -> Transform:
+    """Return the transform of stride 2 of a kernel with one tap more: an odd one in the middle.
+
+    ``even`` has two taps. The odd codes have a product each, by the odd tap.
+    """
+    size, points = even.size, even.points
+    scale = round(even.scale**0.5)  # along one axis
+    reach = 2 * even.reach - 1
+    rows = [_spread(row, reach) for row in even.input]
+    rows += [tuple(int(i == 2 * j + 1) for i in range(reach)) for j in range(size)]
+    weight = [(first, 0, second) for first, second in even.weight]
+    output = [(*row, *(int(i == j) for j in range(size))) for i, row in enumerate(even.output)]
+    assert len(rows) == points + size
+    return Transform(tuple(rows), (*weight, *[(0, scale, 0)] * size), tuple(output), even.scale, 2)
+
+
+def _spread(row: tuple[int, ...], reach: int) -> tuple[int, ...]:
+    """Return ``row`` with zeros between its elements."""
+    return tuple(0 if i % 2 else row[i // 2] for i in range(reach))
 
 
 F2 = Transform(  # points 0, 1, -1, infinity
@@ -93,82 +112,37 @@ F4 = Transform(  # points 0, 1, -1, 2, -2, infinity
     ),
     scale=576,
 )
-TRANSFORMS = (F2, F3, F4)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Proof:
-    """What the proof found: offsets, transformed weights and largest inputs by position."""
-
-    offsets: Integers  # [positions]
-    weights: NDArray[np.int8] | NDArray[np.int16]  # [positions + splits, O, I]
-    splits: tuple[int, ...]  # positions whose second summands follow after the first ones
-    sums: Integers  # [positions, O], of the transformed weights over the input channels
-    spans: Integers  # [positions], what the largest transformed input exceeds the smallest by
-
-
-def prove(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
-    """Return the proof that every value fits a byte, or the reason why one does not."""
-    low, high = min(qx.low, qx.zero_point), max(qx.high, qx.zero_point)
-    positive, negative = _signs(transform)
-    spans = (positive + negative) * (high - low)
-    if (span := int(spans.max())) > 255:
-        return f"{transform} spreads {high - low + 1} input codes over {span + 1}: 256 fit"
-    weights = transformed(node.weight.codes, transform)
-    if np.abs(weights).max(initial=0) > 254:
-        return f"{transform} makes weights of {np.abs(weights).max()}: two bytes hold 254"
-    if reason := _overflow(node, qx, transform):
-        return reason
-    first = np.clip(weights, -127, 127)
-    splits = tuple(np.flatnonzero((weights != first).any(axis=(1, 2))).tolist())
-    parts = np.concatenate([first, weights[list(splits)] - first[list(splits)]]).astype(np.int8)
-    offsets = negative * high - positive * low
-    return Proof(offsets, parts, splits, weights.sum(axis=2), spans)
-
-
-def prove_words(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
-    """Return the proof that every value fits int16, or the reason why one does not."""
-    low, high = min(qx.low, qx.zero_point), max(qx.high, qx.zero_point)
-    positive, negative = _signs(transform)
-    largest = int(np.maximum(positive * high - negative * low, negative * high).max())
-    if largest > INT16_MAX:
-        return f"{transform} makes inputs of {largest}: int16 holds {INT16_MAX}"
-    weights = transformed(node.weight.codes, transform)
-    if (most := int(np.abs(weights).max(initial=0))) > INT16_MAX:
-        return f"{transform} makes weights of {most}: int16 holds {INT16_MAX}"
-    if reason := _overflow(node, qx, transform):
-        return reason
-    spans = (positive + negative) * (high - low)
-    words = weights.astype(np.int16)
-    return Proof(np.zeros_like(positive), words, (), weights.sum(axis=2), spans)
-
-
-def _signs(transform: Transform) -> tuple[Integers, Integers]:
-    """Return the sums of positive and of negative coefficients by position."""
-    matrix = np.array(transform.input, np.int64)
-    flat = np.einsum("ia,jb->ijab", matrix, matrix).reshape(transform.positions, -1)
-    return np.maximum(flat, 0).sum(axis=1), np.maximum(-flat, 0).sum(axis=1)
-
-
-def _overflow(node: Conv2d, qx: QParams, transform: Transform) -> str | None:
-    """Return how the layer's accumulators exceed int32, or None."""
-    power = transform.scale & -transform.scale
-    if (bound := power * _largest_sum(node, qx)) >= 1 << 31:
-        return f"{transform} makes accumulators of {bound}: int32 holds {(1 << 31) - 1}"
-    return None
-
-
-def transformed(codes: NDArray[np.int8], transform: Transform) -> Integers:
-    """Return G g G^T by position [positions, O, I] of weight codes [O, I, 3, 3]."""
-    matrix = np.array(transform.weight, np.int64)
-    weights: Integers = np.einsum("ia,ocab,jb->ijoc", matrix, codes.astype(np.int64), matrix)
-    return weights.reshape(transform.positions, *codes.shape[:2])
-
-
-def _largest_sum(node: Conv2d, qx: QParams) -> int:
-    """Return a bound on the accumulator's absolute value, bias included."""
-    low, high = min(qx.low - qx.zero_point, 0), max(qx.high - qx.zero_point, 0)
-    flat = node.weight.codes.astype(np.int64).reshape(len(node.weight.codes), -1)
-    positive, negative = np.maximum(flat, 0).sum(axis=1), np.maximum(-flat, 0).sum(axis=1)
-    largest = np.maximum(positive * high - negative * low, negative * high - positive * low)
-    return int((largest + np.abs(node.weight.bias.astype(np.int64))).max())
+F3_OF_4 = Transform(  # a kernel of 4x4; points as in F4
+    input=F4.input,
+    weight=(
+        *((1, 0, 0, 0), (1, 1, 1, 1), (1, -1, 1, -1)),
+        *((1, 2, 4, 8), (1, -2, 4, -8), (0, 0, 0, 1)),
+    ),
+    output=((6, -4, -4, 1, 1, 0), (0, -4, 4, 2, -2, 0), (0, -4, -4, 4, 4, 24)),
+    scale=576,
+)
+F2_BY_2 = _interleaved(  # even taps: points 0, 1, infinity
+    Transform(
+        input=((1, -1, 0), (0, 1, 0), (0, -1, 1)),
+        weight=((1, 0), (1, 1), (0, 1)),
+        output=((1, 1, 0), (0, 1, 1)),
+        scale=1,
+    )
+)
+F3_BY_2 = _interleaved(  # even taps: points as in F2
+    Transform(
+        input=F2.input,
+        weight=((2, 0), (1, 1), (1, -1), (0, 2)),
+        output=((1, 1, 1, 0), (0, 1, -1, 0), (0, 1, 1, -1)),
+        scale=4,
+    )
+)
+F4_BY_2 = _interleaved(  # even taps: points as in F3
+    Transform(
+        input=F3.input,
+        weight=((1, 0), (1, 1), (1, -1), (1, 2), (0, 1)),
+        output=((3, -3, -1, 1, 0), (0, -3, 1, 2, 0), (0, -3, -1, 4, 0), (0, -3, 1, 8, 6)),
+        scale=36,
+    )
+)
+TRANSFORMS = (F2, F3, F4, F3_OF_4, F2_BY_2, F3_BY_2, F4_BY_2)

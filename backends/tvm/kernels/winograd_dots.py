@@ -16,15 +16,34 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Narrow, Vnni, Words, multiplied_lanes
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.winograd_algebra import Integers, Proof
-from gmpq.backends.tvm.layout import Layout
-from gmpq.backends.tvm.script import Buffer, Expr, inwards, load, put, registers, splat, store
+from gmpq.backends.tvm.kernels.winograd_proof import Integers, Proof
+from gmpq.backends.tvm.script import LINE, Buffer, Expr, inwards, load, put, registers, splat, store
 from gmpq.backends.tvm.target import Target
 
-At: TypeAlias = tuple[Expr, Expr, Expr, Expr]  # position, part of U, group of outputs, first vector
+At: TypeAlias = tuple[Expr, Expr, Expr]  # position, start of its weights in U, first vector
 Dot: TypeAlias = Vnni | Narrow | Words
 MOST_ROWS, MOST_VECTORS = 14, 4
 INT16 = np.iinfo(np.int16)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the products of one block of tiles read and write."""
+
+    v: Buffer
+    u: Buffer
+    start: Buffer
+    m: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the products of one position run over."""
+
+    tiles: int
+    channels: int
+    stored: int  # channels of one tile in V
+    outputs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +100,25 @@ class DotProduct:
     def end(self) -> None:
         """Need no clean-up."""
 
-    def weight_elements(self, parts: int) -> int:
-        """Return the elements of packed weights."""
-        groups = -(-self.all_vectors // self.vectors)
-        return parts * groups * self.depth * self.vectors * self.dot.elements
+    @property
+    def input_pitch(self) -> int:
+        """The int32 from one position to the next in V."""
+        return self.tiles * self.stored // self.group + LINE // 4
+
+    @property
+    def output_pitch(self) -> int:
+        """The int32 from one position to the next in M."""
+        return self.tiles * self.vectors * self.lanes + LINE // 4
+
+    @property
+    def weight_lanes(self) -> int:
+        """Weights of one vector."""
+        return self.dot.elements
+
+    @property
+    def block_elements(self) -> int:
+        """Weights of one position and group of outputs."""
+        return self.depth * self.vectors * self.dot.elements
 
     def pack(self, weights: Array) -> Array:
         """Return [parts, groups, depth, vectors, lanes, group] of weights [parts, O, I]."""
@@ -93,30 +127,26 @@ class DotProduct:
         groups = whole.reshape(len(weights), *lanes)[:, chosen(self.all_vectors, self.vectors)]
         return np.ascontiguousarray(groups.transpose(0, 1, 4, 2, 3, 5))
 
-    def multiply(
-        self, v: Buffer, u: Buffer, start: Buffer, m: Buffer, at: At, *, more: bool
-    ) -> None:
+    def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
-        position, part, group, vector = at
-        groups = -(-self.all_vectors // self.vectors)
+        start, m = memory.start, memory.m
+        position, weights, vector = at
         with T.serial(0, -(-self.tiles // self.rows)) as block:
             first = inwards(block, self.rows, self.tiles)
-            place = (position * self.tiles + first) * self.vectors
+            place = position * self.output_pitch + first * (self.vectors * self.lanes)
             held = [
-                load(m, (place + i) * self.lanes, self.lanes)
+                load(m, place + i * self.lanes, self.lanes)
                 if more
                 else load(
                     start, (position * self.all_vectors + vector + n) * self.lanes, self.lanes
                 )
                 for i, n in enumerate([*range(self.vectors)] * self.rows)
             ]
-            row, base = position * self.tiles + first, (part * groups + group) * self.depth
-            for i, total in enumerate(self._sums(held, v, u, (row, base))):
-                store(m, (place + i) * self.lanes, total, self.lanes)
+            codes = position * self.input_pitch + first * (self.stored // self.group)
+            for i, total in enumerate(self._sums(held, memory, (codes, weights))):
+                store(m, place + i * self.lanes, total, self.lanes)
 
-    def _sums(
-        self, held: list[Expr], v: Buffer, u: Buffer, at: tuple[Expr, Expr]
-    ) -> Iterator[Expr]:
+    def _sums(self, held: list[Expr], memory: Memory, at: tuple[Expr, Expr]) -> Iterator[Expr]:
         """Yield ``held`` plus the products, by row and vector."""
         run = self.dot.run if isinstance(self.dot, Narrow) else 1
         acc = registers(len(held), f"int32x{self.lanes}")
@@ -124,43 +154,45 @@ class DotProduct:
             _fill(acc, held)
         if run == 1:
             with T.serial(0, self.depth) as k:
-                for slot, codes, weight in self._step(acc, v, u, (*at, k)):
-                    put(slot, self.dot.accumulate(slot[0], [codes], [weight]))
+                for slot, code, weight in self._step(acc, memory, (*at, k)):
+                    put(slot, self.dot.accumulate(slot[0], [code], [weight]))
         else:
             with T.serial(0, self.depth // run) as j:
-                self._add_run(acc, held, v, u, (*at, j))
+                self._add_run(acc, held, memory, (*at, j))
         return (slot[0] for slot in acc)
 
     def _add_run(
-        self, acc: list[Buffer], held: list[Expr], v: Buffer, u: Buffer, at: tuple[Expr, Expr, Expr]
+        self, acc: list[Buffer], held: list[Expr], memory: Memory, at: tuple[Expr, Expr, Expr]
     ) -> None:
         """Add the products of one run in int16, then widen."""
         assert isinstance(self.dot, Narrow)
-        row, base, j = at
+        codes, weights, j = at
         lanes = 2 * self.lanes
         short = registers(len(acc), f"int16x{lanes}")
         _fill(short, [splat(T.int16(0), lanes)] * len(acc))
         with T.serial(0, self.dot.run) as i:
             k = j * self.dot.run + i
-            for slot, codes, weight in self._step(short, v, u, (row, base, k)):
-                put(slot, slot[0] + self.dot.pairs([codes], [weight]))
+            for slot, code, weight in self._step(short, memory, (codes, weights, k)):
+                put(slot, slot[0] + self.dot.pairs([code], [weight]))
         if self.dot.run == self.depth:
             _fill(acc, held)  # they need no registers before
         _fill(acc, [slot[0] + self.dot.widen(s[0]) for slot, s in zip(acc, short, strict=True)])
 
     def _step(
-        self, acc: list[Buffer], v: Buffer, u: Buffer, at: tuple[Expr, Expr, Expr]
+        self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr, Expr]
     ) -> Iterator[tuple[Buffer, Expr, Expr]]:
         """Yield every accumulator with its codes and weights."""
-        row, base, k = at
+        first_code, first_weight, k = at
         elements = self.dot.elements
         kind = f"{self.dot.dtype}x{elements}"
         weights = registers(self.vectors, kind)
-        first = (base + k) * self.vectors
-        _fill(weights, [load(u, (first + n) * elements, elements) for n in range(self.vectors)])
+        first = first_weight + k * (self.vectors * elements)
+        _fill(
+            weights, [load(memory.u, first + n * elements, elements) for n in range(self.vectors)]
+        )
         codes = registers(1, kind)[0]
         for p in range(self.rows):
-            word = v[(row + p) * (self.stored // self.group) + k]
+            word = memory.v[first_code + p * (self.stored // self.group) + k]
             put(codes, self.dot.operands(word)[0])
             for n, weight in enumerate(weights):
                 yield acc[p * self.vectors + n], codes[0], weight[0]
@@ -177,7 +209,7 @@ def _name(dot: Dot) -> str:
     return "vnni" if isinstance(dot, Vnni) else f"runs of {dot.run},"
 
 
-def dot_for(target: Target, x: Layout, proof: Proof) -> Dot | None:
+def dot_for(target: Target, proof: Proof) -> Dot | None:
     """Return the target's fastest exact instruction for the operands of ``proof``, or None."""
     vnni, lanes = "avx512vnni" in target.features, multiplied_lanes(target)
     if proof.weights.dtype == np.int16:
@@ -186,21 +218,22 @@ def dot_for(target: Target, x: Layout, proof: Proof) -> Dot | None:
         return Vnni()
     if lanes is None:
         return None
-    run = longest_run(proof.weights, _part_spans(proof), -(-x.channels // Narrow.group))
+    channels = proof.weights.shape[2]
+    run = longest_run(proof.weights, _part_spans(proof), -(-channels // Narrow.group))
     return None if run is None else Narrow(lanes, run)
 
 
-def best_dots(target: Target, dot: Dot, tiles: int, x: Layout, y: Layout) -> DotProduct:
-    """Return the best register tile for blocks of ``tiles``."""
-    vectors, depth = -(-y.channels // dot.lanes), -(-x.channels // dot.group)
+def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
+    """Return the register tiles for blocks of ``sizes.tiles``, the best predicted one first."""
+    vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
     found = [
-        DotProduct(dot, rows, wide, tiles, vectors, x.stored, depth)
+        DotProduct(dot, rows, wide, sizes.tiles, vectors, sizes.stored, depth)
         for rows, wide in product(
-            range(1, min(tiles, MOST_ROWS) + 1), range(1, min(vectors, MOST_VECTORS) + 1)
+            range(1, min(sizes.tiles, MOST_ROWS) + 1), range(1, min(vectors, MOST_VECTORS) + 1)
         )
         if rows * wide + wide + dot.temporaries <= target.registers
     ]
-    return min(found, key=lambda p: p.cycles())
+    return sorted(found, key=lambda p: p.cycles())
 
 
 def _part_spans(proof: Proof) -> Integers:

@@ -19,9 +19,18 @@ from gmpq.backends.tvm.kernels.amx_tile import (
     configuration,
 )
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.winograd_dots import At, Dot, DotProduct, best_dots, chosen, padded
-from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout
-from gmpq.backends.tvm.script import Buffer, Expr, inwards, run
+from gmpq.backends.tvm.kernels.winograd_dots import (
+    At,
+    Dot,
+    DotProduct,
+    Memory,
+    Sizes,
+    chosen,
+    padded,
+    register_tiles,
+)
+from gmpq.backends.tvm.layout import GROUP, VECTOR
+from gmpq.backends.tvm.script import LINE, Expr, inwards, run
 from gmpq.backends.tvm.target import Target
 
 SPILL = 10  # cycles to store 16 accumulators, and to load them again for the output's transform
@@ -70,10 +79,25 @@ class TileProduct:
         """Release the tiles."""
         run("llvm.x86.tilerelease")
 
-    def weight_elements(self, parts: int) -> int:
-        """Return the bytes of packed weights."""
-        groups = -(-self.all_vectors // self.vectors)
-        return parts * groups * self.steps * self.vectors * VECTOR * DEPTH
+    @property
+    def input_pitch(self) -> int:
+        """The int32 from one position to the next in V."""
+        return (self.tiles * self.stored + LINE) // GROUP
+
+    @property
+    def output_pitch(self) -> int:
+        """The int32 from one position to the next in M."""
+        return self.tiles * self.vectors * VECTOR + LINE // 4
+
+    @property
+    def weight_lanes(self) -> int:
+        """Weights of one vector."""
+        return DEPTH
+
+    @property
+    def block_elements(self) -> int:
+        """Weights of one position and group of outputs."""
+        return self.steps * self.vectors * VECTOR * DEPTH
 
     def pack(self, weights: Array) -> Array:
         """Return int8 [parts, groups, steps, vectors, 16, 16 * 4] of weights [parts, O, I]."""
@@ -83,52 +107,51 @@ class TileProduct:
         groups = split[:, chosen(self.all_vectors, self.vectors)]
         return np.ascontiguousarray(groups.transpose(0, 1, 4, 2, 5, 3, 6))
 
-    def multiply(
-        self, v: Buffer, u: Buffer, start: Buffer, m: Buffer, at: At, *, more: bool
-    ) -> None:
+    def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         b = self.blocking
         width = min(b.pixels * b.tiles, self.tiles)
         with T.serial(0, -(-self.tiles // width)) as block:
             first = inwards(block, width, self.tiles)
             rows = [first + min(i * b.pixels, self.tiles - b.pixels) for i in range(b.tiles)]
-            self._start(start, m, rows, at, more=more)
+            self._start(memory, rows, at, more=more)
             with T.serial(0, self.steps) as step:
-                self._step(v, u, rows, (*at, step))
+                self._step(memory, rows, (*at, step))
             for i, (row, n) in enumerate(product(rows, range(b.vectors))):
-                place = T.address_of(m[self._place(at[0], row, n)])
+                place = T.address_of(memory.m[self._place(at[0], row, n)])
                 run("llvm.x86.tilestored64", T.int8(i), place, T.int64(b.vectors * DEPTH))
 
     def _place(self, position: Expr, row: Expr, n: int) -> Expr:
-        return ((position * self.tiles + row) * self.vectors + n) * VECTOR
+        return position * self.output_pitch + (row * self.vectors + n) * VECTOR
 
-    def _start(self, start: Buffer, m: Buffer, rows: list[Expr], at: At, *, more: bool) -> None:
-        position, _, _, vector = at
+    def _start(self, memory: Memory, rows: list[Expr], at: At, *, more: bool) -> None:
+        position, _, vector = at
         for i, (row, n) in enumerate(product(rows, range(self.vectors))):
             if more:
-                place, stride = T.address_of(m[self._place(position, row, n)]), self.vectors * DEPTH
+                place, stride = (
+                    T.address_of(memory.m[self._place(position, row, n)]),
+                    self.vectors * DEPTH,
+                )
             else:
                 first = (position * self.all_vectors + vector + n) * VECTOR
-                place, stride = T.address_of(start[first]), 0
+                place, stride = T.address_of(memory.start[first]), 0
             run("llvm.x86.tileloadd64", T.int8(i), place, T.int64(stride))
 
-    def _step(
-        self, v: Buffer, u: Buffer, rows: list[Expr], at: tuple[Expr, Expr, Expr, Expr, Expr]
-    ) -> None:
-        position, part, group, _, step = at
+    def _step(self, memory: Memory, rows: list[Expr], at: tuple[Expr, Expr, Expr, Expr]) -> None:
+        position, weights, _, step = at
         b = self.blocking
         inputs = b.tiles * b.vectors
         for i, row in enumerate(rows):
-            first = ((position * self.tiles + row) * self.stored + step * DEPTH) // GROUP
+            first = position * self.input_pitch + (row * self.stored + step * DEPTH) // GROUP
             run(
                 "llvm.x86.tileloadd64",
                 T.int8(inputs + i),
-                T.address_of(v[first]),
+                T.address_of(memory.v[first]),
                 T.int64(self.stored),
             )
-        base = ((part * -(-self.all_vectors // b.vectors) + group) * self.steps + step) * b.vectors
+        base = weights + step * (b.vectors * VECTOR * DEPTH)
         for n in range(b.vectors):
-            place = T.address_of(u[(base + n) * VECTOR * DEPTH])
+            place = T.address_of(memory.u[base + n * (VECTOR * DEPTH)])
             run("llvm.x86.tileloadd64", T.int8(inputs + b.tiles + n), place, T.int64(DEPTH))
         for i, (tile, n) in enumerate(product(range(b.tiles), range(b.vectors))):
             operands = (T.int8(inputs + tile), T.int8(inputs + b.tiles + n))
@@ -138,19 +161,25 @@ class TileProduct:
 Product: TypeAlias = DotProduct | TileProduct
 
 
-def fitted(target: Target, dot: Dot | None, tiles: int, x: Layout, y: Layout) -> list[Product]:
-    """Return the best product of each kind for blocks of ``tiles``; ``dot`` is None for none."""
-    found: list[Product] = [] if dot is None else [best_dots(target, dot, tiles, x, y)]
+def fitted(target: Target, dot: Dot | None, sizes: Sizes) -> list[Product]:
+    """Return the products of ``sizes``, the best predicted one of each kind first.
+
+    ``dot`` is None where no dot product is exact.
+    """
+    found: list[Product] = [] if dot is None else list(register_tiles(target, dot, sizes))
     if "amx-int8" in target.features:
-        found.append(_best_tiles(tiles, -(-y.channels // VECTOR), x))
-    return found
+        found += _tile_products(sizes)
+    return sorted(found, key=lambda p: p.cycles())
 
 
-def _best_tiles(tiles: int, vectors: int, x: Layout) -> TileProduct:
-    steps = -(-x.channels // DEPTH)
-    found = [
-        TileProduct(Blocking(True, rows, 1, many, wide, False), tiles, vectors, x.stored, steps)
-        for rows, (many, wide) in product(range(1, min(tiles, 16) + 1), ((2, 2), (1, 2), (1, 1)))
+def _tile_products(sizes: Sizes) -> list[TileProduct]:
+    steps, vectors = -(-sizes.channels // DEPTH), -(-sizes.outputs // VECTOR)
+    return [
+        TileProduct(
+            Blocking(True, rows, 1, many, wide, False), sizes.tiles, vectors, sizes.stored, steps
+        )
+        for rows, (many, wide) in product(
+            range(1, min(sizes.tiles, 16) + 1), ((2, 2), (1, 2), (1, 1))
+        )
         if wide <= vectors
     ]
-    return min(found, key=lambda p: p.cycles())

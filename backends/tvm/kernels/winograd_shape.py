@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.kernels.winograd_algebra import Transform
+from gmpq.backends.tvm.kernels.winograd_dots import Sizes
 from gmpq.backends.tvm.kernels.winograd_product import Product
+from gmpq.backends.tvm.kernels.winograd_weights import Fresh
 from gmpq.backends.tvm.layout import Layout
 
 MOST_PARTS = 4  # of the outputs, where the blocks of tiles alone are too few for threads
@@ -20,6 +24,7 @@ class Shape:
     x: Layout
     y: Layout
     padding: tuple[int, int]  # top, left
+    fold: int  # rows and columns of codes in one pixel
     tiles: int  # of one block
     splits: tuple[int, ...]
 
@@ -38,32 +43,82 @@ class Shape:
         """Blocks of tiles, of all images."""
         return self.x.batch * -(-self.all_tiles // self.tiles)
 
-    def work(self, product: Product) -> Work:
-        """Return what all positions, and those of split weights once more, multiply."""
-        passes = self.transform.positions + len(self.splits)
-        tiles = self.x.batch * self.all_tiles
-        return Work(passes * tiles * self.x.channels * self.y.channels, product.instruction)
+    @property
+    def stored(self) -> int:
+        """Channels of one pixel with padding."""
+        return self.x.stored * self.fold * self.fold
 
-    def groups(self, product: Product) -> int:
-        """Return the groups of outputs that follow each other."""
-        return -(-product.all_vectors // product.vectors)
+    @property
+    def sizes(self) -> Sizes:
+        """What the products of one position run over."""
+        channels = self.stored if self.fold > 1 else self.x.channels
+        return Sizes(self.tiles, channels, self.stored, self.y.channels)
 
-    def parts(self, product: Product) -> int:
-        """Return into how many parts threads share the groups of outputs of one block.
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How the products of a shape are computed; ``fresh`` weights are transformed by each task."""
+
+    shape: Shape
+    product: Product
+    fresh: Fresh | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.shape.transform}, {self.shape.tiles} tiles, {self.product}"
+        return text if self.fresh is None else f"{text}, {self.fresh}"
+
+    @property
+    def groups(self) -> int:
+        """The groups of outputs that follow each other."""
+        return -(-self.product.all_vectors // self.product.vectors)
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts threads share the groups of outputs of one block.
 
         Each part transforms the input again.
         """
-        worth = self.y.channels // product.fewest_outputs
-        return max(1, min(MOST_PARTS // self.blocks, worth, self.groups(product)))
+        worth = self.shape.y.channels // self.product.fewest_outputs
+        return max(1, min(MOST_PARTS // self.shape.blocks, worth, self.groups))
 
-    def words(self, product: Product) -> int:
-        """Return the int32 of V."""
-        return self.transform.positions * self.tiles * self.x.stored // product.group
+    @property
+    def input_words(self) -> int:
+        """The int32 of V."""
+        return self.shape.transform.positions * self.product.input_pitch
 
-    def sums(self, product: Product) -> int:
-        """Return the int32 of M."""
-        return self.transform.positions * self.tiles * product.vectors * product.lanes
+    @property
+    def sums(self) -> int:
+        """The int32 of M."""
+        return self.shape.transform.positions * self.product.output_pitch
 
-    def scratch_bytes(self, product: Product) -> int:
-        """Return the bytes of V and M."""
-        return 4 * (self.words(product) + self.sums(product))
+    @property
+    def passes(self) -> int:
+        """Products per tile and input channel."""
+        return self.shape.transform.positions + len(self.shape.splits)
+
+    @property
+    def work(self) -> Work:
+        """What all passes multiply, without padding channels."""
+        shape = self.shape
+        codes = shape.x.batch * shape.all_tiles * shape.x.channels * shape.fold * shape.fold
+        return Work(self.passes * codes * shape.y.channels, self.product.instruction)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """The bytes of V and M, and of transformed weights."""
+        size = 4 * (self.input_words + self.sums)
+        item = np.dtype(self.product.dtype).itemsize
+        return size if self.fresh is None else size + item * self.fresh.elements
+
+    @property
+    def weights_elements(self) -> int:
+        """The weights in memory; packed ones count by bytes."""
+        blocks = self.groups * self.passes
+        one = self.product.block_elements
+        return blocks * one if self.fresh is None else self.groups * self.fresh.group_bytes
+
+    @property
+    def weights_bytes(self) -> int:
+        """The bytes of all weights in memory."""
+        item = np.dtype(self.product.dtype).itemsize if self.fresh is None else 1
+        return item * self.weights_elements

@@ -17,7 +17,7 @@ from gmpq.runtime import Network
 from tests.strategies import graphs, random_graph, random_input
 
 BASELINE = Target(
-    "x86-64", "x86_64-linux-gnu", "x86-64", (), frozenset(), "cc", 16, 32 << 10, 1 << 20
+    "x86-64", "x86_64-linux-gnu", "x86-64", (), frozenset(), "cc", 16, 32 << 10, 1 << 20, 8 << 20
 )
 TARGETS = (find("native"), find("x86-64-v4-vnni"), find("x86-64-v3"), BASELINE)
 here = [pytest.param(t, id=f"{t.name}-as-{i}") for i, t in enumerate(TARGETS) if t.runs_here()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from gmpq.backends import reference
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.kernels.base import Site
-from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Proof, Transform, prove
+from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
+from gmpq.backends.tvm.kernels.winograd_fold import folded
+from gmpq.backends.tvm.kernels.winograd_proof import Proof, prove
 from gmpq.backends.tvm.plan import Choice, Verdict
 from gmpq.backends.tvm.target import find
 from gmpq.ir import (
@@ -38,25 +41,29 @@ transforms = pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
 @transforms
 def test_the_matrices_compute_a_convolution(transform: Transform) -> None:
     rng = np.random.default_rng(0)
+    k = transform.kernel
     tile = rng.integers(0, 50, (transform.reach, transform.reach))
-    kernel = rng.integers(-50, 50, (3, 3))
+    kernel = rng.integers(-50, 50, (k, k))
     b, g, a = (np.array(m) for m in (transform.input, transform.weight, transform.output))
     found = a @ ((g @ kernel @ g.T) * (b @ tile @ b.T)) @ a.T
-    size = range(transform.size)
-    expected = [[(tile[i : i + 3, j : j + 3] * kernel).sum() for j in size] for i in size]
+    corners = range(0, transform.size * transform.stride, transform.stride)
+    expected = [[(tile[i : i + k, j : j + k] * kernel).sum() for j in corners] for i in corners]
     np.testing.assert_array_equal(transform.scale * np.array(expected), found)
 
 
-def conv(rng: np.random.Generator, weight_bits: int, channels: tuple[int, int]) -> Conv2d:
-    """Return a 3x3 convolution with bell-shaped weights."""
+def conv(
+    rng: np.random.Generator, weight_bits: int, channels: tuple[int, int], size: int = 3
+) -> Conv2d:
+    """Return a convolution of ``size`` x ``size`` with bell-shaped weights."""
     low, high = weight_limits(weight_bits)
     inputs, outputs = channels
-    bell = rng.normal(0, high / 2.5, (outputs, inputs, 3, 3)).round()
+    bell = rng.normal(0, high / 2.5, (outputs, inputs, size, size)).round()
     codes = np.where(bell == 0, 1, bell) if weight_bits == 1 else bell
     scale = rng.uniform(0.5, 1.5, outputs).astype(np.float32) / np.float32(high * 3 * inputs**0.5)
     bias = rng.integers(-50, 50, outputs).astype(np.int32)
     weight = QWeight(np.clip(codes, low, high).astype(np.int8), scale, bias, weight_bits)
-    return Conv2d("conv", ("x",), "y", weight, Window((3, 3), padding=Padding(1, 1, 1, 1)))
+    window = Window((size, size), padding=Padding(1, 1, 1, 1))
+    return Conv2d("conv", ("x",), "y", weight, window)
 
 
 @transforms
@@ -66,7 +73,7 @@ def test_a_proof_bounds_every_value(
 ) -> None:
     q = QParams.full(1.0, zero_point % (1 << bits), bits)
     rng = np.random.default_rng(seed)
-    proof = prove(conv(rng, 3, (4, 4)), q, transform)
+    proof = prove(conv(rng, 3, (4, 4), transform.kernel), q, transform)
     if isinstance(proof, str):
         return
     b = np.array(transform.input)
@@ -114,6 +121,18 @@ def network_of(node: Conv2d, q: QParams, size: tuple[int, int], batch: int) -> I
     ends = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
     nodes = (ends[0], node, ends[1])
     return Graph("g", ("image",), ("real",), {v.name: v for v in values}, nodes)
+
+
+def test_a_folded_kernel_computes_the_same() -> None:
+    rng = np.random.default_rng(0)
+    image, kernel = rng.integers(0, 9, (3, 12, 12)), rng.integers(-9, 9, (1, 3, 7, 5))
+    rows = np.pad(image, ((0, 1), (0, 0), (0, 0))).reshape(4, 6, 2, 6, 2)
+    pixels = rows.transpose(2, 4, 0, 1, 3).reshape(16, 6, 6)
+    small = folded(kernel)
+    assert small.shape == (1, 16, 4, 3)
+    for i, j in product(range(3), range(4)):
+        expected = (image[:, 2 * i : 2 * i + 7, 2 * j : 2 * j + 5] * kernel[0]).sum()
+        assert (pixels[:, i : i + 4, j : j + 3] * small[0]).sum() == expected
 
 
 @pytest.mark.parametrize("target", ["native", "x86-64-v4-vnni"])

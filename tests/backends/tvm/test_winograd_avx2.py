@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Proof, Transform, prove_words
+from gmpq.backends import reference
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.kernels.base import Site
+from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
 from gmpq.backends.tvm.kernels.winograd_dots import longest_run
+from gmpq.backends.tvm.kernels.winograd_proof import Proof, prove_words
+from gmpq.backends.tvm.plan import Choice, Verdict
 from gmpq.backends.tvm.target import Target, find
-from gmpq.ir import Conv2d, Padding, QParams, Window
+from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
+from gmpq.runtime import Network
 from tests.single_layers import WITHOUT_VNNI, check, network_of, random_weight
 
 TARGETS = (find("x86-64-v3"), WITHOUT_VNNI, find("x86-64-v4-vnni"))
 here = [pytest.param(t, id=t.name) for t in TARGETS if t.runs_here()]
 
 
-def conv(rng: np.random.Generator, weight_bits: int, channels: tuple[int, int]) -> Conv2d:
+def conv(
+    rng: np.random.Generator, weight_bits: int, channels: tuple[int, int], size: int = 3
+) -> Conv2d:
     inputs, outputs = channels
-    weight = random_weight(rng, (outputs, inputs, 3, 3), weight_bits)
-    return Conv2d("conv", ("x",), "y", weight, Window((3, 3), padding=Padding(1, 1, 1, 1)))
+    weight = random_weight(rng, (outputs, inputs, size, size), weight_bits)
+    window = Window((size, size), padding=Padding(1, 1, 1, 1))
+    return Conv2d("conv", ("x",), "y", weight, window)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
 def test_int16_holds_every_value_of_eight_bits(transform: Transform) -> None:
     rng = np.random.default_rng(0)
-    proof = prove_words(conv(rng, 8, (16, 16)), QParams.full(1.0, 128, 8), transform)
+    node = conv(rng, 8, (16, 16), transform.kernel)
+    proof = prove_words(node, QParams.full(1.0, 128, 8), transform)
     assert isinstance(proof, Proof)
     b = np.array(transform.input)
     corners = rng.choice([0, 255], (500, transform.reach, transform.reach))
@@ -71,9 +82,52 @@ def test_programs_equal_the_reference(seed: int, target: Target, tmp_path: Path)
     q = QParams.full(1.0, int(rng.integers(0, 1 << bits)), bits)
     node = conv(rng, weight_bits, (inputs, outputs))
     padding = Padding(*(int(n) for n in rng.integers(0, 2, 4)))
-    node = replace(node, window=replace(node.window, padding=padding))
+    stride = (1 + seed // 2 % 2,) * 2
+    node = replace(node, window=Window((3, 3), stride, padding))
+    graph = network_of(node, q, (height + 3, width + 3), batch=1 + seed % 2)
+    assert check(graph, target, tmp_path, "winograd", seed)
+
+
+@pytest.mark.parametrize("target", here)
+@pytest.mark.parametrize("seed", range(8))
+def test_folded_images_equal_the_reference(seed: int, target: Target, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    bits, weight_bits = (int(n) for n in rng.integers(5, 9, 2))
+    height, width = (int(n) for n in rng.integers(15, 30, 2))
+    node = conv(rng, weight_bits, (int(rng.integers(1, 5)), int(rng.choice([5, 24, 40]))), 7)
+    padding = Padding(*(int(n) for n in rng.integers(0, 5, 4)))
+    node = replace(node, window=Window((7, 7), (2, 2), padding))
+    q = QParams.full(1.0, int(rng.integers(0, 1 << bits)), bits)
     graph = network_of(node, q, (height, width), batch=1 + seed % 2)
     assert check(graph, target, tmp_path, "winograd", seed)
+
+
+def transformed_late(_site: Site, choices: Sequence[Choice]) -> Verdict:
+    """Return a choice whose weights are transformed by the task that needs them."""
+    found = [choice for choice in choices if "transformed" in choice[1].configuration]
+    return Verdict((found or choices)[-1])
+
+
+@pytest.mark.parametrize("target", here)
+@pytest.mark.parametrize("bits", range(1, 9), ids="w{}".format)
+def test_weights_transformed_late_equal_the_reference(
+    target: Target, bits: int, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(bits)
+    node = conv(rng, bits, (int(rng.choice([8, 20, 64])), int(rng.choice([24, 136]))))
+    node = replace(node, window=Window((3, 3), (1 + bits % 2,) * 2, Padding(1, 1, 1, 1)))
+    q = QParams.full(1.0, 2, 3)
+    assert_equal_by(network_of(node, q, (9, 7), batch=1 + bits % 2), target, tmp_path)
+
+
+def assert_equal_by(graph: IntGraph, target: Target, folder: Path) -> None:
+    built = build(graph, target, folder, transformed_late)
+    assert "transformed" in built.plan.steps[1].configuration
+    codes = np.random.default_rng(0).integers(0, 8, graph.values["x"].shape)
+    image = (codes - 2).astype(np.float32)
+    expected = reference.run(graph, {"image": image})["y"]
+    found = dict(Network(folder, built.program).trace(image))["y"]
+    np.testing.assert_array_equal(expected, found)
 
 
 @pytest.mark.parametrize("target", here)

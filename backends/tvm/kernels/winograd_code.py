@@ -1,0 +1,141 @@
+"""The loops of Winograd convolution: transform a block of input, multiply, transform the sums."""
+
+from __future__ import annotations
+
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from gmpq.backends.tvm.epilogue import Bound, Finish
+from gmpq.backends.tvm.kernels.winograd_dots import Memory
+from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
+from gmpq.backends.tvm.kernels.winograd_sums import both_sides, divided
+from gmpq.backends.tvm.layout import GROUP, VECTOR
+from gmpq.backends.tvm.script import (
+    Buffer,
+    Expr,
+    c_function,
+    cast,
+    inwards,
+    load,
+    scratch,
+    splat,
+    store,
+    vector,
+    view,
+)
+
+
+def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc:
+    """Return ``f(x, [residual], setup, weights, start, factor, y)``."""
+    shape, product, fresh = scheme.shape, scheme.product, scheme.fresh
+    blocks, groups, parts = -(-shape.all_tiles // shape.tiles), scheme.groups, scheme.parts
+    share, outputs = -(-groups // parts), product.all_vectors * product.lanes
+    dtype = product.dtype if fresh is None else "uint8"
+
+    def body(x_: Expr, *others: Expr) -> None:
+        *terms, setup, u_, start_, factor_, y_ = others
+        x = view(x_, "uint8", shape.x.size_bytes)
+        weights = view(u_, dtype, scheme.weights_elements)
+        start = view(start_, "int32", shape.transform.positions * outputs)
+        end = finish.bind(terms, factor_, y_, outputs)
+        with T.parallel(0, shape.blocks * parts) as item:
+            section, block = item % parts, item // parts
+            image, first = block // blocks, inwards(block % blocks, shape.tiles, shape.all_tiles)
+            v = scratch(scheme.input_words + VECTOR, "int32")
+            m = scratch(scheme.sums, "int32")
+            u = weights if fresh is None else scratch(fresh.elements, product.dtype)
+            product.begin(setup)
+            _transform_input(scheme, x, v, offsets, (image, first))
+            with T.serial(0, share) as member:
+                group = inwards(section, share, groups) + member
+                if fresh is not None:
+                    fresh.write(weights, u, group)
+                first_vector = inwards(group, product.vectors, product.all_vectors)
+                _multiply(scheme, Memory(v, u, start, m), group, first_vector)
+                _transform_output(scheme, m, end, (image, first, first_vector))
+            product.end()
+
+    u_and_start = (("u", dtype), ("start", "int32"))
+    constant = (("setup", "uint8"), *u_and_start, ("factor", "float32"))
+    return c_function((("x", "uint8"), *finish.inputs, *constant, ("y", "uint8")), body)
+
+
+def _multiply(scheme: Scheme, memory: Memory, group: Expr, first_vector: Expr) -> None:
+    """Write M of all positions for one group of outputs."""
+    positions, product = scheme.shape.transform.positions, scheme.product
+
+    def weights(part: Expr) -> Expr:
+        if scheme.fresh is not None:
+            return part * scheme.fresh.pitch
+        return (part * scheme.groups + group) * product.block_elements
+
+    with T.serial(0, positions) as position:
+        product.multiply(memory, (position, weights(position), first_vector), more=False)
+    for extra, position in enumerate(scheme.shape.splits):
+        at = (position, weights(positions + extra), first_vector)
+        product.multiply(memory, at, more=True)
+
+
+def _corner(shape: Shape, tile: Expr) -> tuple[Expr, Expr]:
+    """Return the first output row and column of a tile."""
+    size = shape.transform.size
+    row = inwards(tile // shape.across, size, shape.y.height)
+    return row, inwards(tile % shape.across, size, shape.y.width)
+
+
+def _transform_input(
+    scheme: Scheme, x: Buffer, v: Buffer, offsets: tuple[int, ...], at: tuple[Expr, Expr]
+) -> None:
+    shape, group = scheme.shape, scheme.product.group
+    t, layout = shape.transform, shape.x
+    image, first = at
+    code = "uint8" if group == GROUP else "int16"
+    sizes = (n for n in (64, 32, 16, 8, GROUP) if n <= group * scheme.product.lanes)
+    lanes = next(n for n in sizes if shape.stored % n == 0)
+    down, across = shape.fold * layout.row, shape.fold * layout.stored  # to the next pixel
+    with T.grid(shape.tiles, shape.stored // lanes) as (tile, part):
+        row, column = _corner(shape, first + tile)
+        corner = layout.origin + image * layout.image + part * lanes
+        corner += row * (t.stride * down) - shape.padding[0] * layout.row
+        corner += column * (t.stride * across) - shape.padding[1] * layout.stored
+        d = [
+            [
+                cast(code, lanes, _pixel(shape, x, corner + i * down + j * across, lanes))
+                for j in range(t.reach)
+            ]
+            for i in range(t.reach)
+        ]
+        for i, j, value in both_sides(t.input, d, f"{code}x{lanes}"):
+            position = i * t.points + j
+            if offsets[position] % 256:
+                value = value + splat(T.uint8(offsets[position] % 256), lanes)
+            place = T.floordiv(tile * shape.stored + part * lanes, group)
+            words = T.reinterpret(vector("int32", lanes // group), value)
+            store(v, position * scheme.product.input_pitch + place, words, lanes // group)
+
+
+def _pixel(shape: Shape, x: Buffer, place: Expr, lanes: int) -> Expr:
+    """Return codes of one pixel; a folded one has a run of codes in each of its rows."""
+    if shape.fold == 1:
+        return load(x, place, lanes)
+    run = lanes // shape.fold
+    rows = [load(x, place + p * shape.x.row, run) for p in range(shape.fold)]
+    return T.Shuffle(rows, list(range(lanes)))
+
+
+def _transform_output(scheme: Scheme, m: Buffer, end: Bound, at: tuple[Expr, Expr, Expr]) -> None:
+    shape, lanes, vectors = scheme.shape, scheme.product.lanes, scheme.product.vectors
+    t, (image, first, first_vector) = shape.transform, at
+    with T.grid(shape.tiles, vectors) as (tile, n):
+        row, column = _corner(shape, first + tile)
+        place = (tile * vectors + n) * lanes
+        pitch = scheme.product.output_pitch
+        sums = [
+            [load(m, (i * t.points + j) * pitch + place, lanes) for j in range(t.points)]
+            for i in range(t.points)
+        ]
+        channel = (first_vector + n) * lanes
+        scale = end.scale(channel, lanes)
+        for i, j, value in both_sides(t.output, sums, f"int32x{lanes}"):
+            pixel = (image, row + i, column + j)
+            end.put(divided(value, t, lanes), scale, pixel, channel, lanes)

@@ -1,0 +1,40 @@
+"""A convolution of stride 2 on few channels, seen as one of stride 1 on sixteen.
+
+Two rows and two columns of codes, of four stored channels each, become the sixteen channels of one
+pixel of an image of half the size; a kernel of k x k becomes one of ceil(k / 2) x ceil(k / 2), with
+zeros where k is odd:
+
+    sum over r, s of w[r, s] * x[2 i + r, 2 j + s]
+        =  sum over R, S and p, q in 0..1 of w[2 R + p, 2 S + q] * x[2 (i + R) + p, 2 (j + S) + q]
+
+Nothing is copied: the pixel is read as two runs of eight codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.layout import FOLD, GROUP, Layout, folds
+from gmpq.ir import Conv2d, Window
+
+
+def seen(node: Conv2d, x: Layout) -> tuple[Conv2d, int]:
+    """Return the convolution as it is computed, and the rows and columns that one pixel holds."""
+    if not folds(node.window, x.channels, node.groups) or x.stored != GROUP:
+        return node, 1
+    codes = folded(node.weight.codes)
+    window = Window((codes.shape[2], codes.shape[3]), padding=node.window.padding)
+    return replace(node, weight=replace(node.weight, codes=codes), window=window), FOLD
+
+
+def folded(codes: Array) -> Array:
+    """Return weights [O, 16, ceil(kH / 2), ceil(kW / 2)] of [O, C, kH, kW]."""
+    outputs, channels, rows, columns = codes.shape
+    odd = ((0, 0), (0, GROUP - channels), (0, rows % FOLD), (0, columns % FOLD))
+    even = np.pad(codes, odd)
+    split = even.reshape(outputs, GROUP, -(-rows // FOLD), FOLD, -(-columns // FOLD), FOLD)
+    pixels = split.transpose(0, 3, 5, 1, 2, 4)  # [O, row, column, C, kH / 2, kW / 2]
+    return np.ascontiguousarray(pixels.reshape(outputs, -1, *pixels.shape[4:]))

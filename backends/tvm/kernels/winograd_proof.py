@@ -1,0 +1,108 @@
+"""The proof that every value of an exact Winograd convolution fits where it is kept.
+
+What must be proved for a layer, from its real weights and the codes of its input:
+
+- an input tile after B^T d B, plus an offset per position, lies in 0..255. With the sums p and n of
+  the positive and negative coefficients of a position and codes in low..high, its values span
+  (p + n) * (high - low), and the offset is n * high - p * low. The offset returns as the constant
+  -offset * (sum of the transformed weights) in the accumulator's start value;
+- the transformed weights lie in -128..127; a position where they do not is split into two
+  summands, which costs one more product there;
+- the accumulator times the power of two in the scale lies in int32. Partial sums may wrap: addition
+  modulo 2**32 is exact if its result fits, and the odd factor of the scale has an inverse there.
+
+Where bytes do not hold the values, int16 does for both operands, without offsets or splits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmpq.backends.tvm.kernels.winograd_algebra import Transform
+from gmpq.ir import Conv2d, QParams
+
+Integers: TypeAlias = NDArray[np.int64]
+
+INT16_MAX = np.iinfo(np.int16).max
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proof:
+    """What the proof found: offsets, transformed weights and largest inputs by position."""
+
+    offsets: Integers  # [positions]
+    weights: NDArray[np.int8] | NDArray[np.int16]  # [positions + splits, O, I]
+    splits: tuple[int, ...]  # positions whose second summands follow after the first ones
+    sums: Integers  # [positions, O], of the transformed weights over the input channels
+    spans: Integers  # [positions], what the largest transformed input exceeds the smallest by
+
+
+def prove(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
+    """Return the proof that every value fits a byte, or the reason why one does not."""
+    low, high = min(qx.low, qx.zero_point), max(qx.high, qx.zero_point)
+    positive, negative = _signs(transform)
+    spans = (positive + negative) * (high - low)
+    if (span := int(spans.max())) > 255:
+        return f"{transform} spreads {high - low + 1} input codes over {span + 1}: 256 fit"
+    weights = transformed(node.weight.codes, transform)
+    if np.abs(weights).max(initial=0) > 254:
+        return f"{transform} makes weights of {np.abs(weights).max()}: two bytes hold 254"
+    if reason := _overflow(node, qx, transform):
+        return reason
+    first = np.clip(weights, -127, 127)
+    splits = tuple(np.flatnonzero((weights != first).any(axis=(1, 2))).tolist())
+    parts = np.concatenate([first, weights[list(splits)] - first[list(splits)]]).astype(np.int8)
+    offsets = negative * high - positive * low
+    return Proof(offsets, parts, splits, weights.sum(axis=2), spans)
+
+
+def prove_words(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
+    """Return the proof that every value fits int16, or the reason why one does not."""
+    low, high = min(qx.low, qx.zero_point), max(qx.high, qx.zero_point)
+    positive, negative = _signs(transform)
+    largest = int(np.maximum(positive * high - negative * low, negative * high).max())
+    if largest > INT16_MAX:
+        return f"{transform} makes inputs of {largest}: int16 holds {INT16_MAX}"
+    weights = transformed(node.weight.codes, transform)
+    if (most := int(np.abs(weights).max(initial=0))) > INT16_MAX:
+        return f"{transform} makes weights of {most}: int16 holds {INT16_MAX}"
+    if reason := _overflow(node, qx, transform):
+        return reason
+    spans = (positive + negative) * (high - low)
+    words = weights.astype(np.int16)
+    return Proof(np.zeros_like(positive), words, (), weights.sum(axis=2), spans)
+
+
+def _signs(transform: Transform) -> tuple[Integers, Integers]:
+    """Return the sums of positive and of negative coefficients by position."""
+    matrix = np.array(transform.input, np.int64)
+    flat = np.einsum("ia,jb->ijab", matrix, matrix).reshape(transform.positions, -1)
+    return np.maximum(flat, 0).sum(axis=1), np.maximum(-flat, 0).sum(axis=1)
+
+
+def _overflow(node: Conv2d, qx: QParams, transform: Transform) -> str | None:
+    """Return how the layer's accumulators exceed int32, or None."""
+    power = transform.scale & -transform.scale
+    if (bound := power * _largest_sum(node, qx)) >= 1 << 31:
+        return f"{transform} makes accumulators of {bound}: int32 holds {(1 << 31) - 1}"
+    return None
+
+
+def transformed(codes: NDArray[np.int8], transform: Transform) -> Integers:
+    """Return G g G^T by position [positions, O, I] of weight codes [O, I, 3, 3]."""
+    matrix = np.array(transform.weight, np.int64)
+    weights: Integers = np.einsum("ia,ocab,jb->ijoc", matrix, codes.astype(np.int64), matrix)
+    return weights.reshape(transform.positions, *codes.shape[:2])
+
+
+def _largest_sum(node: Conv2d, qx: QParams) -> int:
+    """Return a bound on the accumulator's absolute value, bias included."""
+    low, high = min(qx.low - qx.zero_point, 0), max(qx.high - qx.zero_point, 0)
+    flat = node.weight.codes.astype(np.int64).reshape(len(node.weight.codes), -1)
+    positive, negative = np.maximum(flat, 0).sum(axis=1), np.maximum(-flat, 0).sum(axis=1)
+    largest = np.maximum(positive * high - negative * low, negative * high - positive * low)
+    return int((largest + np.abs(node.weight.bias.astype(np.int64))).max())
