@@ -105,6 +105,33 @@ def test_winograd_multiplies_positions_instead_of_windows() -> None:
         assert 0 <= splits <= (size + 2) ** 2  # weights of two parts are multiplied twice
 
 
+def test_winograd_of_folded_rows_and_columns_multiplies_four_times_the_channels() -> None:
+    weight = random_weight(np.random.default_rng(4), (32, 3, 7, 7), 2)
+    window = Window((7, 7), (2, 2), Padding(3, 3, 3, 3))
+    conv = Conv2d("conv", ("x",), "y", weight, window)
+    found = works(network_of(conv, QParams.full(1.0, 0, 4), (36, 36), 1), V3)
+    (work,) = {work for (name, _), work in found.items() if name == "winograd"}
+    tiles, positions = 6 * 6, 6 * 6  # of F(3x3) on 18 x 18 outputs, for a kernel of 4x4
+    assert work == Work(positions * tiles * 3 * 4 * 32, WORDS)
+
+
+def test_split_weights_are_multiplied_again_where_they_would_saturate() -> None:
+    graph = convolution(1, 8)
+    conv = graph.nodes[1]
+    assert isinstance(conv, Conv2d)
+    codes = np.clip(conv.weight.codes, -32, 31)
+    codes[:8, :4, 0, 0] = 127  # pairs of these do not fit, in one step of the first vector
+    node = replace(conv, weight=replace(conv.weight, codes=codes))
+    split = replace(graph, nodes=(graph.nodes[0], node, graph.nodes[2]))
+    found = {
+        key: work for key, work in works(split, V3).items() if key[0] == "direct_split" and work
+    }
+    assert {work.instruction for work in found.values()} == {ONE}
+    for (_, tile), work in found.items():
+        blocks = 4 // int(tile.split(" x ")[1].split()[0])
+        assert work.products == round(MACS * (1 + 1 / (blocks * 9 * 8)))
+
+
 def test_packed_weights_are_multiplied_digit_by_digit() -> None:
     graph = random_linear(np.random.default_rng(0), (8, 6), (1, 512, 256))
     (codes,) = (node.weight.codes for node in graph.nodes if isinstance(node, Linear))
