@@ -18,14 +18,16 @@ weights [..., lanes, 4] out as the step reads them. Every step is exact in int32
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.script import Expr, cast, pure, splat
 from gmpq.backends.tvm.target import Target
+
+Array: TypeAlias = NDArray[Any]
 
 # By int32 lanes: adjacent products added, u8 * s8 into int16 with saturation, int16 into int32.
 MULTIPLY_BYTES = {

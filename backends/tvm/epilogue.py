@@ -1,45 +1,35 @@
-"""What becomes of an accumulator before it leaves the registers.
+"""What becomes of accumulators before they leave the registers.
 
     code = clip(round_half_even(float32(acc) * factor) + zero_point, low, high)
     y    = code                                                    or, with a residual r,
     y    = clip(code - z_code + r - z_r + z_y, low_y, high_y)      all of one scale
 
-so that a convolution followed by an addition writes the sum alone.
+so that a convolution followed by an addition writes the sum alone. Where ``packing`` is proven and
+the target has its instructions, four vectors become codes together, whichever pixels they are of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from tvm.script.ir_builder import tirx as T
 
+from gmpq.backends.tvm.groups import Group, PixelSums, Run, groups_of
 from gmpq.backends.tvm.layout import Layout
+from gmpq.backends.tvm.packing import TOGETHER, in_order, packed
+from gmpq.backends.tvm.residual import Residual
 from gmpq.backends.tvm.script import (
-    ROUNDER_BITS,
     Buffer,
     Expr,
     cast,
+    held,
     load,
-    rounded,
-    splat,
     store,
     to_codes,
     view,
 )
 from gmpq.ir import QParams
-
-Pixel: TypeAlias = tuple[Expr, Expr, Expr]  # image, row, column
-
-
-@dataclass(frozen=True, slots=True)
-class Residual:
-    """The other term of an addition that follows, and the sum's codes."""
-
-    layout: Layout
-    q: QParams
-    total: QParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +39,7 @@ class Finish:
     y: Layout
     q: QParams  # of the layer's own codes
     residual: Residual | None = None
+    packed_lanes: int | None = None  # of a vector, where four become codes together
 
     @property
     def inputs(self) -> tuple[tuple[str, str], ...]:
@@ -73,35 +64,49 @@ class Bound:
     residual: Buffer | None
     y: Buffer
 
-    def scale(self, channel: Expr, lanes: int) -> Expr:
-        """Return the factors of ``lanes`` channels."""
-        return load(self.factor, channel, lanes)
+    def put(self, sums: Sequence[PixelSums], channel: Expr, lanes: int) -> None:
+        """Finish and store the accumulators of pixels whose channels begin at ``channel``."""
+        together = TOGETHER if lanes == self.finish.packed_lanes else 1
+        for group in groups_of(sums, channel, lanes, together):
+            (codes,) = held([self._codes(group)])
+            if self.finish.residual is not None:
+                term = self._term(group, self.finish.residual.layout)
+                (codes,) = held([self.finish.residual.sum(codes, self.finish.q, term, group.size)])
+            for run in group.runs:
+                self._store(group, run, codes)
 
-    def put(self, acc: Expr, scale: Expr, pixel: Pixel, channel: Expr, lanes: int) -> None:
-        """Finish and store the accumulators of ``lanes`` channels of one pixel."""
-        q, residual = self.finish.q, self.finish.residual
-        steps = cast("float32", lanes, acc) * scale
-        if residual is None:
-            codes = to_codes(steps, q, lanes)
+    def _codes(self, group: Group) -> Expr:
+        """Return the layer's own codes."""
+        lanes, q = group.lanes, self.finish.q
+        steps = held(
+            [
+                cast("float32", lanes, acc) * load(self.factor, channel, lanes)
+                for acc, channel in group.vectors
+            ]
+        )
+        if group.together == 1:
+            return to_codes(steps[0], q, lanes)
+        four = [steps[i % len(steps)] for i in range(TOGETHER)]
+        return in_order(packed(four, q, lanes), lanes)
+
+    def _term(self, group: Group, layout: Layout) -> Expr:
+        """Return the residual's codes, over again for the missing vectors of a group."""
+        runs = group.runs
+        parts = [
+            load(self.residual, group.place(layout, run), run.count * group.lanes) for run in runs
+        ]
+        again = -(-group.together // sum(run.count for run in runs))
+        if len(parts) * again == 1:
+            return parts[0]
+        return T.Shuffle(parts * again, list(range(group.size)))
+
+    def _store(self, group: Group, run: Run, codes: Expr) -> None:
+        first, count = run.place * group.lanes, run.count * group.lanes
+        if count < group.size:
+            codes = T.Shuffle([codes], list(range(first, first + count)))
+        place, kept = group.place(self.finish.y, run), run.sums.kept
+        if kept is None:
+            store(self.y, place, codes, count)
         else:
-            assert self.residual is not None
-            place = place_of(residual.layout, pixel, channel)
-            term = cast("int32", lanes, load(self.residual, place, lanes))
-            codes = _sum(rounded(steps, q, lanes), term, residual, lanes)
-        store(self.y, place_of(self.finish.y, pixel, channel), codes, lanes)
-
-
-def _sum(pattern: Expr, term: Expr, residual: Residual, lanes: int) -> Expr:
-    """Return the codes of the sum; ``pattern`` is the layer's code, less its zero point."""
-    total = residual.total
-    constant = total.zero_point - residual.q.zero_point - ROUNDER_BITS
-    codes = pattern + term + splat(T.int32(constant), lanes)
-    low, high = splat(T.int32(total.low), lanes), splat(T.int32(total.high), lanes)
-    return cast("uint8", lanes, T.max(T.min(codes, high), low))
-
-
-def place_of(layout: Layout, pixel: Pixel, channel: Expr) -> Expr:
-    """Return where a channel of a pixel lies."""
-    image, row, column = pixel
-    inside = image * layout.image + row * layout.row + column * layout.stored
-    return layout.origin + inside + channel
+            with T.If(kept), T.Then():
+                store(self.y, place, codes, count)

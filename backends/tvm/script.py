@@ -88,6 +88,14 @@ def put(register: Buffer, value: Expr) -> None:
     T.buffer_store(register, value, [0])
 
 
+def held(values: list[Expr]) -> list[Expr]:
+    """Return ``values`` from registers, so that each is computed once."""
+    slots = [registers(1, str(value.ty.dtype))[0] for value in values]
+    for slot, value in zip(slots, values, strict=True):
+        put(slot, value)
+    return [slot[0] for slot in slots]
+
+
 def load(buffer: Buffer, start: Expr, lanes: int, stride: int = 1) -> Expr:
     """Return ``lanes`` elements that lie ``stride`` apart."""
     return buffer[T.ramp(start, stride, lanes)] if lanes > 1 else buffer[start]

@@ -39,23 +39,20 @@ class Effort(Enum):
     """How many candidates are measured."""
 
     OFF = "off"  # none: predicted cycles decide
-    QUICK = "quick"  # the best predicted ones of each family
+    QUICK = "quick"  # the best predicted ones, and the best of each family
     FULL = "full"  # all
 
     def select(self, choices: Sequence[Choice]) -> list[Choice]:
         """Return the choices worth measuring."""
         if self is Effort.FULL:
             return list(choices)
-        families = dict.fromkeys(family.name for family, _ in choices)
         ranked = sorted(choices, key=lambda choice: choice[1].cycles)
-        return [
-            choice
-            for name in families
-            for choice in [c for c in ranked if c[0].name == name][:QUICK_PER_FAMILY]
-        ]
+        firsts = {family.name: (family, candidate) for family, candidate in reversed(ranked)}
+        best = ranked[:QUICK]
+        return best + [choice for choice in firsts.values() if choice not in best]
 
 
-QUICK_PER_FAMILY = 3
+QUICK = 8
 SHIPPED = Path(__file__).with_name("tuned.json")
 
 

@@ -24,6 +24,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.epilogue import Bound, Finish
+from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.amx_tile import (
     DEPTH,
     INSTRUCTION,
@@ -39,8 +40,9 @@ from gmpq.backends.tvm.kernels.amx_tile import (
     width_of,
 )
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.direct import start_and_factor
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import VECTOR
+from gmpq.backends.tvm.packing import TOGETHER
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
@@ -202,22 +204,20 @@ def _finish(
 ) -> None:
     """Finish one tile of accumulators."""
     image, row, first, vector = at
-    channel, width = vector * VECTOR, shape.y.width
-    scale = end.scale(channel, VECTOR)
+    pitch, width = pitch_of(shape), shape.y.width
 
-    def put(p: Expr, down: Expr, across: Expr) -> None:
-        acc = load(sums, p * VECTOR, VECTOR)
-        end.put(acc, scale, (image, down, across), channel, VECTOR)
+    def acc(p: Expr) -> list[Expr]:
+        return [load(sums, p * VECTOR, VECTOR)]
 
     if not b.flat:
-        for p in range(b.pixels):
-            put(p, row, first + p)
+        pixels = [PixelSums((image, row, first + p), acc(p)) for p in range(b.pixels)]
+        end.put(pixels, vector * VECTOR, VECTOR)
         return
-    pitch = pitch_of(shape)
-    with T.serial(0, b.pixels) as p:
-        down, across = (first + p) // pitch, (first + p) % pitch
-        if pitch == width:
-            put(p, down, across)
-        else:
-            with T.If(across < width), T.Then():
-                put(p, down, across)
+    together = min(TOGETHER, b.pixels)
+    with T.serial(0, -(-b.pixels // together)) as group:
+        pixels = []
+        for p in (inwards(group, together, b.pixels) + i for i in range(together)):
+            down, across = (first + p) // pitch, (first + p) % pitch
+            kept = None if pitch == width else across < width
+            pixels.append(PixelSums((image, down, T.min(across, width - 1)), acc(p), kept))
+        end.put(pixels, vector * VECTOR, VECTOR)

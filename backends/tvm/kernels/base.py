@@ -10,8 +10,11 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.epilogue import Finish, Residual
+from gmpq.backends.tvm.dot import multiplied_lanes
+from gmpq.backends.tvm.epilogue import Finish
+from gmpq.backends.tvm.kernels.requant import STEPS, largest_step
 from gmpq.backends.tvm.layout import Layout
+from gmpq.backends.tvm.residual import Residual
 from gmpq.backends.tvm.target import Target
 from gmpq.ir import Conv2d, Linear, Node, QParams, Value
 
@@ -84,11 +87,18 @@ class Site:
 
     @property
     def finish(self) -> Finish:
-        """What becomes of the node's accumulators."""
-        if self.addition is None:
-            return Finish(self.output.codes, self.output.q)
-        term, total = self.addition.term, self.addition.total
-        return Finish(total.codes, self.output.q, Residual(term.codes, term.q, total.q))
+        """What becomes of the accumulators of a convolution or a fully connected layer."""
+        residual = None
+        if self.addition is not None:
+            term, total = self.addition.term, self.addition.total
+            residual = Residual(term.codes, term.q, total.q)
+        return Finish(self.stored.codes, self.output.q, residual, self._packed_lanes)
+
+    @property
+    def _packed_lanes(self) -> int | None:
+        assert isinstance(self.node, Conv2d | Linear)
+        steps = largest_step(self.node.weight, self.inputs[0].q, self.output.q)
+        return multiplied_lanes(self.target) if steps < STEPS else None
 
     def work(self, instruction: str, times: float = 1) -> Work:
         """Return the work of multiplying every code by every weight of its window ``times``."""

@@ -27,7 +27,7 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
 from gmpq.backends.tvm.kernels.bitserial_code import Kernel, Shape, Tile
 from gmpq.backends.tvm.kernels.bitserial_planes import Planes, planes_of, words
-from gmpq.backends.tvm.kernels.direct import start_and_factor
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import VECTOR
 from gmpq.ir import Conv2d, Linear, Window
 

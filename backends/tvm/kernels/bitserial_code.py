@@ -8,7 +8,8 @@ from itertools import product
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.epilogue import Bound, Finish, Pixel
+from gmpq.backends.tvm.epilogue import Finish
+from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.bitserial_planes import WORD
 from gmpq.backends.tvm.layout import VECTOR, Layout
 from gmpq.backends.tvm.script import (
@@ -121,11 +122,13 @@ class Kernel:
                 with T.grid(blocks, tile.rows, -(-y.width // tile.columns)) as (block, row, t):
                     column = inwards(t, tile.columns, y.width)
                     acc = self._count(packed, w, (block, row, column))
-                    vector = inwards(block, tile.vectors, shape.vectors)
+                    channel = inwards(block, tile.vectors, shape.vectors) * VECTOR
+                    sums = []
                     for p, slots in enumerate(acc):
                         total = self._window_sum(packed, row, column + p)
                         pixel = (image, first + row, column + p)
-                        self._finish(slots, total, start, (pixel, vector), end)
+                        sums.append(PixelSums(pixel, self._joined(slots, total, start, channel)))
+                    end.put(sums, channel, VECTOR)
 
         constants = (("w", "int32"), ("start", "int32"), ("factor", "float32"))
         return c_function((("x", "int8"), *self.finish.inputs, *constants, ("y", "uint8")), body)
@@ -230,22 +233,16 @@ class Kernel:
             put(total, total[0] + packed.sums[pixel])
         return total[0]
 
-    def _finish(
-        self,
-        acc: list[list[Buffer]],
-        total: Expr,
-        start: Buffer,
-        at: tuple[Pixel, Expr],
-        end: Bound,
-    ) -> None:
-        """Requantize and store one pixel; ``total`` is the sum of its codes."""
-        pixel, vector = at
+    def _joined(
+        self, acc: list[list[Buffer]], total: Expr, start: Buffer, channel: Expr
+    ) -> list[Expr]:
+        """Return the accumulators of one pixel by vector; ``total`` is the sum of its codes."""
+        found = []
         for v, slots in enumerate(acc):
-            channel = (vector + v) * VECTOR
-            value = load(start, channel, VECTOR) + splat(total * self.shape.offset, VECTOR)
+            value = load(start, channel + v * VECTOR, VECTOR)
+            value = value + splat(total * self.shape.offset, VECTOR)
             for magnitude, slot in zip(self.shape.magnitudes, slots, strict=True):
                 shift = splat(T.int32(magnitude.bit_length() - 1), VECTOR)
                 value = value + T.shift_left(slot[0], shift)
-            (register,) = registers(1, "int32x16")
-            put(register, value)
-            end.put(register[0], end.scale(channel, VECTOR), pixel, channel, VECTOR)
+            found.append(value)
+        return found

@@ -16,7 +16,7 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.dot import Portable, Words
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.direct import start_and_factor
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import VECTOR, Layout
 from gmpq.backends.tvm.script import (
     Buffer,

@@ -10,13 +10,8 @@ taps of every channel:
 - ``Pairs``: two rows of 16 channels as int16 for vpmaddwd and an addition, on AVX2.
 
 A sum of products is at most 2 * 255 * 128 (pairs) or 4 * 255 * 128 before it is added in int32.
-Four accumulators become one vector of bytes by instructions that pack within each 128 bits:
-
-    round_half_even(float32(acc) * factor) -> int16, saturated -> + zero point -> uint8, saturated
-
-``order`` says which channel a lane holds so that the bytes come out in the order of memory. The
-conversion to int32 is exact because ``depthwise_rows`` proves |acc * factor| < 2**31; saturation
-to int16 and uint8 is a clip, which the codes' own clip into 0 <= low..high <= 255 covers.
+Four accumulators become one vector of bytes as ``packing`` has it, and ``order`` says which channel
+a lane holds so that these bytes are in the order of memory.
 """
 
 from __future__ import annotations
@@ -29,11 +24,10 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Vnni, Words
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.script import Buffer, Expr, cast, pure, splat, store
+from gmpq.backends.tvm.packing import unpacked
+from gmpq.backends.tvm.script import Buffer, Expr, cast, pure, store
 from gmpq.backends.tvm.target import Target
-from gmpq.ir import QParams
 
-NEAREST_EVEN = 8  # rounding of one AVX-512 instruction, whatever the processor's mode
 TURNED = np.arange(16).reshape(4, 4).T
 
 
@@ -72,10 +66,6 @@ class Wide:
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
         """Return ``acc`` plus the products of four rows."""
         return pure("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, codes, weights)
-
-    def packed(self, steps: list[Expr], q: QParams) -> Expr:
-        """Return uint8x64 of four vectors of real steps."""
-        return packed_512(steps, q)
 
     def store(self, y: Buffer, places: list[Expr], codes: Expr) -> None:
         """Store the bytes of each pixel at its place."""
@@ -134,10 +124,6 @@ class Slim:
         """Return ``acc`` plus the products of four rows."""
         return pure("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, codes, weights)
 
-    def packed(self, steps: list[Expr], q: QParams) -> Expr:
-        """Return uint8x64 of four vectors of real steps."""
-        return packed_512(steps, q)
-
     def store(self, y: Buffer, places: list[Expr], codes: Expr) -> None:
         """Store the bytes of each pixel at its place."""
         for i, place in enumerate(places):
@@ -181,11 +167,6 @@ class Pairs:
         """Return ``acc`` plus the products of two rows."""
         return acc + pure("llvm.x86.avx2.pmadd.wd", "int32x8", codes, weights)
 
-    def packed(self, steps: list[Expr], q: QParams) -> Expr:
-        """Return uint8x32 of four vectors of real steps."""
-        whole = [pure("llvm.x86.avx.cvt.ps2dq.256", "int32x8", step) for step in steps]
-        return _packed(whole, q, ("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb"), 32)
-
     def store(self, y: Buffer, places: list[Expr], codes: Expr) -> None:
         """Store the bytes of each pixel at its place."""
         for i, place in enumerate(places):
@@ -201,37 +182,3 @@ def lanes_for(target: Target) -> tuple[Lanes, ...]:
     if "avx512vnni" in target.features:
         return Wide(), Slim("avx512vbmi" in target.features)
     return (Pairs(),) if "avx2" in target.features else ()
-
-
-def unpacked(pair: list[Expr], unit: int, half: int) -> Expr:
-    """Return elements of ``unit`` bytes of both in turn, from one half of each 128 bits.
-
-    LLVM turns the order into one VPUNPCKLBW, VPUNPCKHBW, VPUNPCKLWD or VPUNPCKHWD.
-    """
-    dtype = pair[0].ty.dtype
-    size = dtype.lanes * dtype.bits // 8
-    starts = np.arange(half * 8, half * 8 + 8, unit)
-    both = np.stack([starts, starts + size], axis=1).reshape(-1, 1) + np.arange(unit)
-    order = np.arange(0, size, 16)[:, None] + both.reshape(-1)
-    sides = [T.reinterpret(f"int8x{size}", side) for side in pair]
-    return T.Shuffle(sides, order.reshape(-1).tolist())
-
-
-def packed_512(steps: list[Expr], q: QParams) -> Expr:
-    """Return uint8x64 of four vectors of real steps, rounded, shifted and clipped."""
-    everywhere = (splat(T.int32(0), 16), T.int16(-1), T.int32(NEAREST_EVEN))
-    name = "llvm.x86.avx512.mask.cvtps2dq.512"
-    whole = [pure(name, "int32x16", step, *everywhere) for step in steps]
-    return _packed(whole, q, ("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512"), 64)
-
-
-def _packed(whole: list[Expr], q: QParams, names: tuple[str, str], lanes: int) -> Expr:
-    to_words, to_bytes = names
-    words = [pure(to_words, f"int16x{lanes // 2}", *whole[i : i + 2]) for i in (0, 2)]
-    if q.zero_point:
-        shift = splat(T.int16(q.zero_point), lanes // 2)
-        words = [pure("llvm.sadd.sat", f"int16x{lanes // 2}", pair, shift) for pair in words]
-    codes = T.reinterpret(f"uint8x{lanes}", pure(to_bytes, f"int8x{lanes}", *words))
-    if q.high < 255:
-        codes = T.min(codes, splat(T.uint8(q.high), lanes))
-    return T.max(codes, splat(T.uint8(q.low), lanes)) if q.low > 0 else codes

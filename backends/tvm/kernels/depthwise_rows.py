@@ -6,7 +6,7 @@ All output rows of a tile share these vectors: with four rows in a lane, the fir
 a row each vector serves as many columns as the kernel is wide. The accumulator starts at
 ``bias - z * sum of w``, as in ``direct``, and is requantized four vectors at a time.
 
-The proof obligation is that of ``depthwise_lanes``: |acc * factor| < 2**31, from the weights. Where
+The proof obligation is that of ``packing``: |acc * factor| < 2**31, from the weights. Where
 ``fused_scale`` proves more, one instruction per accumulator replaces a conversion and a product.
 """
 
@@ -23,9 +23,10 @@ from gmpq.backends.tvm.kernels import depthwise
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.depthwise_cut import Part, Taps, Tile, tiles
 from gmpq.backends.tvm.kernels.depthwise_lanes import Lanes, lanes_for
-from gmpq.backends.tvm.kernels.direct import start_and_factor
 from gmpq.backends.tvm.kernels.fused_scale import fused_scale
+from gmpq.backends.tvm.kernels.requant import STEPS, accumulators, largest_step, start_and_factor
 from gmpq.backends.tvm.layout import Layout
+from gmpq.backends.tvm.packing import TOGETHER, packed
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
@@ -40,7 +41,6 @@ from gmpq.backends.tvm.script import (
 )
 from gmpq.ir import Conv2d, QParams, Window
 
-STEPS = float(1 << 31)
 MOST_TILES = 6
 
 
@@ -52,7 +52,8 @@ def refuses(site: Site) -> str | None:
         return "needs AVX2 or AVX-512 VNNI"
     if not tiles(site):
         return "the kernel is too large for the registers"
-    steps = largest_step(site)
+    assert isinstance(site.node, Conv2d)
+    steps = largest_step(site.node.weight, site.inputs[0].q, site.output.q)
     return None if steps < STEPS else f"may requantize to {steps:.3g} steps, beyond int32"
 
 
@@ -64,14 +65,6 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     )
 
 
-def largest_step(site: Site) -> float:
-    """Return a bound of ``|acc * factor|`` over all codes that memory may hold."""
-    assert isinstance(site.node, Conv2d)
-    start, factor = start_and_factor(site.node.weight, site.inputs[0].q, site.output.q)
-    bound = np.abs(_range(site, start)).max(axis=0).astype(np.float64)
-    return float((bound * factor).max()) * 1.000001  # float32 rounds up at most so far
-
-
 def build(site: Site, tile: Tile) -> Call:
     """Return the call of one tile."""
     (x,), node, y = site.inputs, site.node, site.output
@@ -80,7 +73,7 @@ def build(site: Site, tile: Tile) -> Call:
     codes = np.pad(node.weight.codes[:, 0], (padding, (0, 0), (0, 0)))
     order = np.concatenate([part.order().reshape(-1) for part in tile.parts])
     start, factor = start_and_factor(node.weight, x.q, y.q)
-    fused = fused_scale(*_range(site, start), factor, y.q)
+    fused = fused_scale(*accumulators(node.weight, x.q), factor, y.q)
     raised, addend = (fused.raised, fused.addend) if fused else (0, np.zeros_like(factor))
     constants = (
         tile.parts[-1].lanes.turn,
@@ -90,16 +83,6 @@ def build(site: Site, tile: Tile) -> Call:
     )
     kernel = _Kernel(x.codes, y.codes, node.window, tile, y.q, fused is not None)
     return site.call(kernel.function(), constants)
-
-
-def _range(site: Site, start: Array) -> tuple[Array, Array]:
-    """Return the smallest and the largest accumulator, int64 [O]."""
-    node, q = site.node, site.inputs[0].q
-    assert isinstance(node, Conv2d)
-    weights = node.weight.codes.reshape(len(start), -1).astype(np.int64)
-    most = max(q.high, q.zero_point)
-    low, high = (most * side(weights, 0).sum(axis=1) + start for side in (np.minimum, np.maximum))
-    return low, high
 
 
 def _packed(codes: Array, window: Window, rows: int, part: Part) -> Array:
@@ -284,9 +267,9 @@ class _Straight:
             for pixel in acc
             for v, slot in enumerate(pixel)
         ]
-        steps += steps[-1:] * (4 - len(steps))
-        codes = registers(1, f"uint8x{4 * lanes.lanes}")[0]
-        put(codes, lanes.packed(steps, self.kernel.q))
+        steps += steps[-1:] * (TOGETHER - len(steps))
+        codes = registers(1, f"uint8x{TOGETHER * lanes.lanes}")[0]
+        put(codes, packed(steps, self.kernel.q, lanes.lanes))
         places = [self.at.y + row * y.row + p * y.stored for p in pixels]
         lanes.store(self.buffers.y, places, codes[0])
 

@@ -28,23 +28,25 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq import numerics
 from gmpq.backends.tvm.dot import Dot, best_dot
 from gmpq.backends.tvm.epilogue import Bound, Finish
+from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
     c_function,
+    held,
     inwards,
     load,
     put,
     registers,
     view,
 )
-from gmpq.ir import Conv2d, Linear, QParams, QWeight
+from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
 
@@ -175,7 +177,7 @@ class Sums:
         pixels = product(range(self.tile.rows), range(self.tile.columns))
         for (row, column), pixel in zip(pixels, acc, strict=True):
             offset = row * sy * layout.row + column * sx * layout.stored
-            operands = _held(self.dot.operands(self.x[first + offset // group + place]))
+            operands = held(self.dot.operands(self.x[first + offset // group + place]))
             for slot, weight in zip(pixel, weights, strict=True):
                 yield slot, operands, weight
 
@@ -205,26 +207,20 @@ def _weights(dot: Dot, tile: Tile, w: Buffer, step: Expr) -> list[list[Expr]]:
         load(w, (step * tile.vectors * dot.vectors + i) * dot.elements, dot.elements)
         for i in range(tile.vectors * dot.vectors)
     ]
-    held = _held(vectors)
-    return [held[i * dot.vectors : (i + 1) * dot.vectors] for i in range(tile.vectors)]
-
-
-def _held(values: list[Expr]) -> list[Expr]:
-    """Return ``values`` from registers, so that each is computed once."""
-    slots = [registers(1, str(value.ty.dtype))[0] for value in values]
-    for slot, value in zip(slots, values, strict=True):
-        put(slot, value)
-    return [slot[0] for slot in slots]
+    once = held(vectors)
+    return [once[i * dot.vectors : (i + 1) * dot.vectors] for i in range(tile.vectors)]
 
 
 def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bound) -> None:
     """Finish and store the accumulators of a tile."""
     pixels = product(range(tile.rows), range(tile.columns))
-    for (row, column), pixel in zip(pixels, acc, strict=True):
-        at = (place.image, place.row + row, place.column + column)
-        for n, slot in enumerate(pixel):
-            channel = (place.vector + n) * shape.lanes
-            end.put(slot[0], end.scale(channel, shape.lanes), at, channel, shape.lanes)
+    sums = [
+        PixelSums(
+            (place.image, place.row + row, place.column + column), [slot[0] for slot in slots]
+        )
+        for (row, column), slots in zip(pixels, acc, strict=True)
+    ]
+    end.put(sums, place.vector * shape.lanes, shape.lanes)
 
 
 # --- the constants -------------------------------------------------------------------------------
@@ -242,15 +238,6 @@ def constants_of(site: Site, shape: Shape, packed: Array) -> tuple[Array, Array,
     start, factor = start_and_factor(site.node.weight, site.inputs[0].q, site.output.q)
     padded = shape.vectors * shape.lanes
     return packed, _pad(start, padded), _pad(factor, padded)
-
-
-def start_and_factor(weight: QWeight, qx: QParams, qy: QParams) -> tuple[Array, Array]:
-    """Return int32 ``bias - z * sum of w`` and the float32 requantization factor, both [O]."""
-    sums = weight.codes.reshape(len(weight.codes), -1).sum(axis=1, dtype=np.int64)
-    start = weight.bias - qx.zero_point * sums
-    assert np.abs(start).max() < 1 << 31, "spec.check bounds the accumulator"
-    factor = numerics.multiplier(numerics.accumulator_scale(qx.scale, weight.scale), qy.scale)
-    return start.astype(np.int32), factor
 
 
 def _pad(values: Array, length: int) -> Array:

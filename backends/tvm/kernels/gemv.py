@@ -24,8 +24,9 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.dot import Vnni
 from gmpq.backends.tvm.epilogue import Finish
+from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
-from gmpq.backends.tvm.kernels.direct import start_and_factor
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout
 from gmpq.backends.tvm.script import (
     Buffer,
@@ -191,13 +192,13 @@ class _Kernel:
                 corner = (shape.x.origin + image * shape.x.image) // GROUP
                 total = self._sum(x, ones, corner)
                 acc = self._multiply(x, w, corner, block)
-                vector = inwards(block, shape.vectors, shape.all_vectors)
-                for v, slots in enumerate(acc):
-                    channel = (vector + v) * VECTOR
-                    value = load(start, channel, VECTOR) + splat(total * shape.smallest, VECTOR)
-                    put(slots[0], value + self._joined(slots))
-                    scale = end.scale(channel, VECTOR)
-                    end.put(slots[0][0], scale, (image, 0, 0), channel, VECTOR)
+                first = inwards(block, shape.vectors, shape.all_vectors) * VECTOR
+                less = splat(total * shape.smallest, VECTOR)
+                sums = [
+                    load(start, first + v * VECTOR, VECTOR) + less + self._joined(slots)
+                    for v, slots in enumerate(acc)
+                ]
+                end.put([PixelSums((image, 0, 0), sums)], first, VECTOR)
 
         constants = (("ones", "int32"), ("w", "int32"), ("start", "int32"), ("factor", "float32"))
         return c_function((("x", "int32"), *constants, ("y", "uint8")), body)

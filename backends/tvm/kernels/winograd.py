@@ -21,7 +21,7 @@ from functools import partial
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
-from gmpq.backends.tvm.kernels.direct import start_and_factor
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
 from gmpq.backends.tvm.kernels.winograd_code import kernel
 from gmpq.backends.tvm.kernels.winograd_dots import dot_for

@@ -6,6 +6,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.epilogue import Bound, Finish
+from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.winograd_dots import Memory
 from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
 from gmpq.backends.tvm.kernels.winograd_sums import both_sides, divided
@@ -135,7 +136,8 @@ def _transform_output(scheme: Scheme, m: Buffer, end: Bound, at: tuple[Expr, Exp
             for i in range(t.points)
         ]
         channel = (first_vector + n) * lanes
-        scale = end.scale(channel, lanes)
-        for i, j, value in both_sides(t.output, sums, f"int32x{lanes}"):
-            pixel = (image, row + i, column + j)
-            end.put(divided(value, t, lanes), scale, pixel, channel, lanes)
+        outputs = [
+            PixelSums((image, row + i, column + j), [divided(value, t, lanes)])
+            for i, j, value in both_sides(t.output, sums, f"int32x{lanes}")
+        ]
+        end.put(outputs, channel, lanes)

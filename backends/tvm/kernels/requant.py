@@ -1,0 +1,53 @@
+"""The constants of requantization, and the proof that its steps fit int32.
+
+Memory holds codes from 0 to the highest, or the zero point in a border. So the sum of the negative
+weights of an output, times the highest code, is a bound of its accumulator from below, and that of
+the positive ones from above. ``cvtps2dq`` rounds ``float32(acc) * factor`` exactly as the
+definition does, while that is smaller than 2**31.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmpq import numerics
+from gmpq.ir import QParams, QWeight
+
+Integers: TypeAlias = NDArray[np.int64]
+
+STEPS = float(1 << 31)  # that int32 does not hold
+ROUNDED_UP = 1.000001  # two float32 roundings make a product larger at most so much
+
+
+def start_and_factor(
+    weight: QWeight, qx: QParams, qy: QParams
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return int32 ``bias - z * sum of w`` and the float32 requantization factor, both [O]."""
+    start = _start(weight, qx)
+    assert np.abs(start).max() < 1 << 31, "spec.check bounds the accumulator"
+    factor = numerics.multiplier(numerics.accumulator_scale(qx.scale, weight.scale), qy.scale)
+    return start.astype(np.int32), factor
+
+
+def accumulators(weight: QWeight, qx: QParams) -> tuple[Integers, Integers]:
+    """Return the smallest and the largest accumulator, [O], over all codes that memory may hold."""
+    codes = weight.codes.reshape(len(weight.codes), -1).astype(np.int64)
+    start, most = _start(weight, qx), max(qx.high, qx.zero_point)
+    low, high = (most * side(codes, 0).sum(axis=1) + start for side in (np.minimum, np.maximum))
+    return low, high
+
+
+def largest_step(weight: QWeight, qx: QParams, qy: QParams) -> float:
+    """Return a bound of ``|float32(acc) * factor|`` over all codes that memory may hold."""
+    bound = np.abs(accumulators(weight, qx)).max(axis=0).astype(np.float64)
+    _, factor = start_and_factor(weight, qx, qy)
+    return float((bound * factor).max()) * ROUNDED_UP
+
+
+def _start(weight: QWeight, qx: QParams) -> Integers:
+    sums = weight.codes.reshape(len(weight.codes), -1).sum(axis=1, dtype=np.int64)
+    start: Integers = weight.bias - qx.zero_point * sums
+    return start
