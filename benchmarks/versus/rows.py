@@ -33,6 +33,7 @@ class Row:
     share_3x3: float | None = None  # of the peak: the fields of ``versus.shares.Shares``, of gmpq
     share_all: float | None = None
     share_time: float | None = None
+    steps_ms: float | None = None
     workspace_bytes: int | None = None
     live_bytes: int | None = None
     stack_bytes: int | None = None

@@ -19,7 +19,7 @@ from versus.contender import Compiled
 from versus.peaks import Peaks
 from versus.rows import Row, or_dash
 
-RUNS, WARM_UP = 40, 3
+RUNS, WARM_UP = 100, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Shares:
     share_3x3: float | None  # of 3x3 convolutions of one group; None where there are none
     share_all: float | None  # of all layers that multiply
     share_time: float  # that layers that multiply take of all
+    steps_ms: float  # all steps, timed alone; more than the network where others used the machine
     workspace_bytes: int
     live_bytes: int  # the largest set of values that live at one step
     stack_bytes: int  # of every thread
@@ -54,10 +55,12 @@ def share(compiled: Compiled, image: Tensor, peaks: Peaks, threads: int) -> Shar
     """Return the shares of a program that runs on ``threads`` threads."""
     times = step_times(compiled, image, peaks, threads)
     square, program = squares(compiled.graph), compiled.built.program
+    steps_ms = sum(step.ms for step in times)
     return Shares(
         of_peak(step for step in times if step.node in square),
         of_peak(step for step in times if step.multiplies),
-        sum(step.ms for step in times if step.multiplies) / sum(step.ms for step in times),
+        sum(step.ms for step in times if step.multiplies) / steps_ms,
+        steps_ms,
         program["workspace_bytes"],
         program["live_bytes"],
         program["stack_bytes"],
@@ -114,12 +117,12 @@ def medians_ms(step: Callable[[int, int], None], count: int, runs: int) -> list[
 
 def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return header and cells of the table of shares, a line per program of gmpq."""
-    shares = ("3x3 layers of the peak", "all layers", "their share of the time")
+    shares = ("3x3 layers of the peak", "all layers", "their share of the time", "ms of all steps")
     memory = ("workspace", "live at once", "ratio", "stack per thread", "moved")
     lines = []
     for row in (row for row in rows if row.share_time is not None):
         case = (row.network, str(row.threads), row.bits)
-        lines.append((*case, *_percents(row), *_memory(row)))
+        lines.append((*case, *_percents(row), f"{row.steps_ms:.3f}", *_memory(row)))
     return ("network", "threads", "bits", *shares, *memory), lines
 
 

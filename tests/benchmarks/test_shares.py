@@ -82,6 +82,7 @@ def test_the_table_has_a_line_per_program_of_gmpq() -> None:
         share_3x3=None,
         share_all=0.625,
         share_time=0.5,
+        steps_ms=2.125,
         workspace_bytes=3_000_000,
         live_bytes=2_000_000,
         stack_bytes=500_000,
@@ -89,7 +90,7 @@ def test_the_table_has_a_line_per_program_of_gmpq() -> None:
     )
     header, lines = table([known, row("ort-int8", 8.0)])
     sizes = ("3.00 MB", "2.00 MB", "1.50", "0.50 MB", "30.00 MB")
-    assert lines == [("resnet18", "1", "w4a4", "-", "62%", "50%", *sizes)]
+    assert lines == [("resnet18", "1", "w4a4", "-", "62%", "50%", "2.125", *sizes)]
     assert len(header) == len(lines[0])
 
 
