@@ -1,8 +1,10 @@
-"""Speed of single convolutions: GMAC/s of gmpq's kernels on this machine.
+"""Speed of single layers: GMAC/s of gmpq's kernels on this machine.
 
     python benchmarks/layers.py [--threads 1] [--bits 8]
+    python benchmarks/layers.py --network resnet18 --bits w4a4 [--tune quick --cache out/peers]
 
-Each row is one layer inside a program of its own; the figure is the median of many runs.
+Without a network each row is one convolution inside a program of its own; the figure is the median
+of many runs. With one, each row is a step of the whole network, and how near it comes to the peak.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import numpy as np
 
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.tune import Effort
+from gmpq.errors import GmpqError
 from gmpq.ir import (
     Conv2d,
     Dequantize,
@@ -32,7 +36,11 @@ from gmpq.ir import (
 )
 from gmpq.numerics import weight_limits
 from gmpq.runtime import Network
+from versus import steps
+from versus.options import Options
 
+EFFORTS = click.Choice([effort.value for effort in Effort])
+FOLDER = click.Path(path_type=Path, file_okay=False)
 LAYERS = (  # size, channels in, channels out, kernel, stride, groups
     (224, 3, 64, 7, 2, 1),
     (56, 64, 64, 3, 1, 1),
@@ -113,11 +121,40 @@ def measure(layer: tuple[int, ...], bits: int, target: str, threads: int) -> tup
 
 
 @click.command()
-@click.option("--threads", default=1)
-@click.option("--bits", default=8)
-@click.option("--target", default="native")
-def main(threads: int, bits: int, target: str) -> None:
+@click.option("--threads", default=1, show_default=True)
+@click.option("--bits", default="8", show_default=True, help="8, or of a network w4a8, mixed, ...")
+@click.option("--target", default="native", show_default=True)
+@click.option("--network", help="Show all steps of this built-in network.")
+@click.option("--tune", type=EFFORTS, default="off", show_default=True, help="As in gmpq-compile.")
+@click.option("--cache", type=FOLDER, help="Of measured times of kernels.")
+@click.option("--seed", default=0, show_default=True, help="Of a network's weights and image.")
+def main(
+    threads: int,
+    bits: str,
+    target: str,
+    network: str | None,
+    tune: str,
+    cache: Path | None,
+    seed: int,
+) -> None:
     """Print one row per layer."""
+    if network is None:
+        if not bits.isdecimal() or not 1 <= int(bits) <= 8:
+            raise click.UsageError(f"--bits {bits}: use 1 to 8, or name a --network")
+        print_layers(threads, int(bits), target)
+        return
+    policy = f"w{bits}a{bits}" if bits.isdecimal() else bits
+    try:
+        options = Options(
+            (network,), (policy,), (threads,), seed=seed, target=target, tune=tune, cache=cache
+        )
+        print(steps.report(options))
+    except GmpqError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def print_layers(threads: int, bits: int, target: str) -> None:
+    """Print one row per layer of ``LAYERS``."""
     print(f"{'layer':34} {'kernel':10} {'ms':>8} {'GMAC/s':>8}")
     for layer in LAYERS:
         size, inputs, outputs, kernel, stride, groups = layer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from gmpq.backends.tvm.emit import emit
 from gmpq.backends.tvm.header import private_header, public_header
 from gmpq.backends.tvm.kernels.base import Tensor
 from gmpq.backends.tvm.memory import SLACK
-from gmpq.backends.tvm.plan import Chooser, Plan, cheapest, moved_bytes, plan
+from gmpq.backends.tvm.plan import Chooser, Plan, Step, cheapest, moved_bytes, plan, stack_bytes
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.toolchain import link
 from gmpq.ir import IntGraph
@@ -94,6 +94,7 @@ def _program(graph: IntGraph, planned: Plan, params_bytes: int, target: Target) 
         "params_bytes": params_bytes,
         "workspace_bytes": planned.memory.size_bytes + SLACK,
         "live_bytes": planned.memory.live_bytes,
+        "stack_bytes": max((stack_bytes(step) for step in planned.steps), default=0),
         "moved_bytes": sum(moved_bytes(planned, step) for step in planned.steps),
         "inputs": [_end(planned.tensors[name]) for name in graph.inputs],
         "outputs": [_end(planned.tensors[name]) for name in graph.outputs],
@@ -103,6 +104,7 @@ def _program(graph: IntGraph, planned: Plan, params_bytes: int, target: Target) 
                 "kernel": step.kernel,
                 "output": step.output,
                 "moved_bytes": moved_bytes(planned, step),
+                **_work(step),
                 **_memory(planned, step.output),
             }
             for step in planned.steps
@@ -112,6 +114,11 @@ def _program(graph: IntGraph, planned: Plan, params_bytes: int, target: Target) 
 
 def _end(tensor: Tensor) -> dict[str, Any]:
     return {"name": tensor.value.name, "shape": list(tensor.value.shape), "dtype": "float32"}
+
+
+def _work(step: Step) -> dict[str, Any]:
+    """Return how much a step multiplies, and with what."""
+    return {} if step.work is None else asdict(step.work)
 
 
 def _memory(planned: Plan, name: str) -> dict[str, Any]:

@@ -11,6 +11,8 @@ weights [..., lanes, 4] out as the step reads them. Every step is exact in int32
   2 * 255 * 128.
 - ``Words``: the same for codes that lie as int16 in memory.
 - ``Portable``: widening multiplications that any processor has.
+
+``instruction`` names the sequence that multiplies and adds, by which its peak is looked up.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class Vnni:
     dtype: str = "int8"
     elements: int = 64  # of one weight vector
 
+    instruction: ClassVar[str] = "vpdpbusd"
     group: ClassVar[int] = 4  # codes that a step multiplies
     temporaries: ClassVar[int] = 1  # registers beside accumulators and weights: operand, product
     product_cycles: ClassVar[float] = 0.5
@@ -82,6 +85,11 @@ class Narrow:
     group: ClassVar[int] = 4
     temporaries: ClassVar[int] = 2
     operand_cycles: ClassVar[float] = 0.0
+
+    @property
+    def instruction(self) -> str:
+        """Of a step; a run widens too rarely to count."""
+        return "vpmaddubsw+vpmaddwd+vpaddd" if self.run == 1 else "vpmaddubsw+vpaddw"
 
     @property
     def product_cycles(self) -> float:
@@ -124,6 +132,7 @@ class Wide:
     vectors: int = 2
     dtype: str = "int16"
 
+    instruction: ClassVar[str] = "vpmaddwd+vpaddd"
     temporaries: ClassVar[int] = 2
     product_cycles: ClassVar[float] = 4 / 3
     operand_cycles: ClassVar[float] = 2 / 3
@@ -167,6 +176,11 @@ class Words:
     operand_cycles: ClassVar[float] = 0.0
 
     @property
+    def instruction(self) -> str:
+        """Of a step."""
+        return "vpdpwssd" if self.fused else "vpmaddwd+vpaddd"
+
+    @property
     def product_cycles(self) -> float:
         """Two fused products a cycle, or three ports that multiply and add."""
         return 0.5 if self.fused else 2 / 3
@@ -202,6 +216,7 @@ class Portable:
     dtype: str = "int8"
     elements: int = 4
 
+    instruction: ClassVar[str] = ""
     temporaries: ClassVar[int] = 2
     product_cycles: ClassVar[float] = 8.0
     operand_cycles: ClassVar[float] = 6.0

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gmpq.backends.tvm.fuse import fused_additions
-from gmpq.backends.tvm.kernels.base import Addition, Call, Candidate, Family, Site, Tensor
+from gmpq.backends.tvm.kernels.base import Addition, Call, Candidate, Family, Site, Tensor, Work
 from gmpq.backends.tvm.kernels.ends import halo_call
 from gmpq.backends.tvm.kernels.table import KERNELS
 from gmpq.backends.tvm.layout import layouts
 from gmpq.backends.tvm.memory import Life, MemoryPlan, place
+from gmpq.backends.tvm.script import scratch_bytes
 from gmpq.backends.tvm.target import Target
 from gmpq.ir import Add, Conv2d, IntGraph, Linear, Node
 
@@ -29,6 +30,8 @@ class Step:
     calls: tuple[Call, ...]
     refusals: Mapping[str, str]  # kernel family -> reason
     measured_ms: Mapping[str, float]  # configuration -> median, where it was tuned
+    cycles: float = 0.0  # predicted, on one thread
+    work: Work | None = None  # of a kernel that multiplies
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +117,8 @@ def _step(site: Site, choose: Chooser) -> Step:
         (*([halo] if halo else []), chosen.build()),
         {name: reason for name, reason in refusals.items() if reason is not None},
         verdict.measured_ms,
+        chosen.cycles,
+        chosen.work,
     )
 
 
@@ -134,6 +139,11 @@ def moved_bytes(planned: Plan, step: Step) -> int:
     values = {name for call in step.calls for name in (*call.inputs, call.output)}
     constants = sum(array.nbytes for call in step.calls for array in call.constants)
     return constants + sum(size_bytes(planned.tensors[name]) for name in values)
+
+
+def stack_bytes(step: Step) -> int:
+    """Return the bytes that a step keeps on the stack of every thread."""
+    return max(scratch_bytes(call.function) for call in step.calls)
 
 
 def size_bytes(tensor: Tensor) -> int:

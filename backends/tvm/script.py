@@ -13,7 +13,8 @@ import numpy as np
 from tvm.ir import PrimType
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
-from tvm.tirx import PrimFunc
+from tvm.tirx import AllocBuffer, PrimFunc
+from tvm_ffi import structural_walk
 
 from gmpq.ir import QParams
 
@@ -27,6 +28,7 @@ C_FUNCTION = 1  # tvm.ir.CallingConv.C_PACKED_FUNC: already lowered, so a plain 
 ROUNDER = 12582912.0
 ROUNDER_BITS = 0x4B400000
 LINE = 64  # bytes of a cache line
+ON_STACK = "disable_lower_builtin"  # TVM's annotation of a buffer that stays where it is
 
 
 def c_function(parameters: tuple[tuple[str, str], ...], body: Body) -> PrimFunc:
@@ -61,11 +63,24 @@ def scratch(elements: int, dtype: str) -> Buffer:
     TVM would take 1024 bytes and more from a heap, and aligns to 16 bytes unless the elements are
     wider: here they are vectors of 64 bytes, seen as what they hold.
     """
-    annotations = {"disable_lower_builtin": True}
+    annotations = {ON_STACK: True}
     lanes = LINE // np.dtype(dtype).itemsize
     lines = -(-elements // lanes)
     memory = T.alloc_buffer((lines,), vector(dtype, lanes), annotations=annotations)
     return T.decl_buffer((lines * lanes,), dtype, data=memory.data)
+
+
+def scratch_bytes(function: PrimFunc) -> int:
+    """Return the bytes of all ``scratch`` of a kernel, which every thread has on its stack."""
+    found = []
+
+    def visit(node: Any) -> None:
+        if ON_STACK in node.annotations:
+            (lines,) = node.buffer.shape
+            found.append(int(lines) * LINE)
+
+    structural_walk(function.body, (AllocBuffer, visit))
+    return sum(found)
 
 
 def put(register: Buffer, value: Expr) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from gmpq.backends.tvm.tune import Effort
 from gmpq.ir import IntGraph
 from versus.float_onnx import FloatModel, exported, given
+from versus.peaks import Peaks
 from versus.policies import choose
 from versus.subject import Subject
 
@@ -25,6 +26,7 @@ class Bench:
     onnx: Path | None = None  # the user's own model for the peers
     target: str = "native"
     tune: Effort = Effort.OFF
+    peaks: Peaks | None = None  # of the target, for the shares of gmpq's programs
 
     @cached_property
     def float_model(self) -> FloatModel:

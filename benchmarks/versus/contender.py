@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gmpq.backends.tvm.build import Build
+from gmpq.ir import IntGraph
+from gmpq.runtime import Network
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compiled:
+    """A program of gmpq: what it computes, how it was built, and its files ready to run."""
+
+    graph: IntGraph
+    built: Build
+    network: Network
+
 
 @dataclass(frozen=True, slots=True)
 class Contender:
@@ -15,3 +28,4 @@ class Contender:
     run: Callable[[], object]
     evidence: str  # which kernels the tool says it runs
     exact: bool | None = None  # every code equals the reference; None where that is not promised
+    compiled: Compiled | None = None  # of gmpq

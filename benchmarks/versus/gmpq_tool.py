@@ -17,7 +17,7 @@ from gmpq.backends.tvm.tune import Tuning, tuned
 from gmpq.ir import IntGraph
 from gmpq.runtime import Network
 from versus.bench import Bench
-from versus.contender import Contender
+from versus.contender import Compiled, Contender
 from versus.tools import GMPQ
 
 TIMES = "kernels.json"
@@ -29,13 +29,8 @@ def open_gmpq(bench: Bench, graph: IntGraph, variant: str, threads: int) -> Cont
     Raises:
         TargetError: the target is unknown, or its C compiler is missing.
     """
-    directory = Path(tempfile.mkdtemp(prefix="gmpq-", dir=bench.scratch))
-    tuning = Tuning(bench.tune, threads, bench.cache / TIMES)
-    choose = tuned(tuning, lambda layer: click.echo(f"tuning {layer}", err=True))
-    built = build(graph, target.find(bench.target), directory, choose)
-    network = Network(directory, built.program)
-    network.set_threads(threads)
-    image = bench.subject.image
+    compiled = compile_gmpq(bench, graph, threads)
+    network, image = compiled.network, bench.subject.image
     kernels = Counter(step.kernel for step in network.steps)
     return Contender(
         GMPQ,
@@ -43,7 +38,23 @@ def open_gmpq(bench: Bench, graph: IntGraph, variant: str, threads: int) -> Cont
         lambda: network.run(image),
         ", ".join(f"{count} {name}" for name, count in kernels.most_common()),
         is_exact(graph, network, image),
+        compiled,
     )
+
+
+def compile_gmpq(bench: Bench, graph: IntGraph, threads: int) -> Compiled:
+    """Return the program of ``graph``, ready to run on ``threads`` threads.
+
+    Raises:
+        TargetError: the target is unknown, or its C compiler is missing.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="gmpq-", dir=bench.scratch))
+    tuning = Tuning(bench.tune, threads, bench.cache / TIMES)
+    choose = tuned(tuning, lambda layer: click.echo(f"tuning {layer}", err=True))
+    built = build(graph, target.find(bench.target), directory, choose)
+    network = Network(directory, built.program)
+    network.set_threads(threads)
+    return Compiled(graph, built, network)
 
 
 def is_exact(graph: IntGraph, network: Network, image: Tensor) -> bool:

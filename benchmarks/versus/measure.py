@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import click
 
@@ -13,6 +14,7 @@ from versus.contender import Contender
 from versus.gmpq_tool import open_gmpq
 from versus.policies import choose, ladder
 from versus.rows import Row, fastest
+from versus.shares import share
 from versus.timing import Measured, Plan, round_robin
 from versus.tools import GMPQ, ORT_QDQ, open_peer
 
@@ -54,10 +56,11 @@ def measure(bench: Bench, cell: Cell) -> Found:
         if tool != GMPQ:
             opened += open_peer(tool, bench, cell.threads)
     spent = _run(opened, cell)
+    shares = [_share(bench, contender, cell.threads) for contender in opened]
     rows = [
-        _row(bench, cell, name, contender, measured, costs.get(name))
+        replace(_row(bench, cell, name, contender, measured, costs.get(name)), **shared)
         for name in cell.bits
-        for contender, measured in zip(opened, spent, strict=True)
+        for contender, measured, shared in zip(opened, spent, shares, strict=True)
         if contender.tool != GMPQ or contender.variant == name
     ]
     evidence = {f"{found.tool} ({found.variant})": found.evidence for found in opened}
@@ -94,6 +97,13 @@ def _run(opened: Sequence[Contender], cell: Cell) -> list[Measured]:
                 err=True,
             )
     return spent
+
+
+def _share(bench: Bench, contender: Contender, threads: int) -> dict[str, Any]:
+    """Return the fields of ``Shares`` of a program of gmpq."""
+    if contender.compiled is None or bench.peaks is None:
+        return {}
+    return asdict(share(contender.compiled, bench.subject.image, bench.peaks, threads))
 
 
 def _row(

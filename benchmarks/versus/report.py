@@ -14,15 +14,18 @@ from pathlib import Path
 
 import click
 
+from gmpq.backends.tvm import target
 from gmpq.backends.tvm.tune import Effort
-from versus import correlation, document, rows
+from versus import correlation, document, rows, shares
 from versus.bench import Bench
 from versus.measure import Cell, measure, measure_ladder
 from versus.options import Options
+from versus.peaks import Peaks
+from versus.peaks import measure as measure_peaks
 from versus.rows import Row
 from versus.subject import Subject
 from versus.timing import Plan
-from versus.tools import versions
+from versus.tools import GMPQ, versions
 
 
 def run(options: Options) -> list[Row]:
@@ -42,8 +45,14 @@ def run(options: Options) -> list[Row]:
         found = correlate(options)
         shown = [correlation.cells(found)]
     else:
-        found = compare(options)
+        peaks = measure_peaks(target.find(options.target)) if GMPQ in options.tools else None
+        if peaks is not None:
+            about.append(f"peaks: {peaks}")
+            click.echo(about[-1])
+        found = compare(options, peaks)
         shown = [rows.summary(found), rows.details(found)]
+        if peaks is not None:
+            shown.append(shares.table(found))
     for table in shown:
         click.echo("\n" + rows.to_text(*table))
     command = f"command: `python benchmarks/peers.py {shlex.join(sys.argv[1:])}`"
@@ -53,11 +62,11 @@ def run(options: Options) -> list[Row]:
     return found
 
 
-def compare(options: Options) -> list[Row]:
+def compare(options: Options, peaks: Peaks | None) -> list[Row]:
     """Return the rows of all policies and tools, the fastest variant of each tool."""
     found: list[Row] = []
     for network in options.networks:
-        with opened(options, network) as bench:
+        with opened(options, network, peaks) as bench:
             for threads in options.threads:
                 click.echo(f"\n{network}, {threads} threads", err=True)
                 result = measure(bench, _cell(options, threads))
@@ -78,13 +87,14 @@ def correlate(options: Options) -> list[Row]:
 
 
 @contextmanager
-def opened(options: Options, network: str) -> Iterator[Bench]:
+def opened(options: Options, network: str, peaks: Peaks | None = None) -> Iterator[Bench]:
     """Give a bench of ``network``, whose temporary files go when it is done."""
     with tempfile.TemporaryDirectory(prefix="gmpq-peers-") as folder:
         scratch = Path(folder)
         cache = options.cache if options.cache is not None else scratch / "cache"
         subject = Subject.of(network, options.seed)
-        yield Bench(subject, cache, scratch, options.onnx, options.target, Effort(options.tune))
+        tune = Effort(options.tune)
+        yield Bench(subject, cache, scratch, options.onnx, options.target, tune, peaks)
 
 
 def _cell(options: Options, threads: int) -> Cell:

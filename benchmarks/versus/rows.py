@@ -30,6 +30,14 @@ class Row:
     exact: bool | None  # of gmpq: every code equals the reference
     bops: int | None  # of gmpq: all layers at their real bits
     published_bops: float | None
+    share_3x3: float | None = None  # of the peak: the fields of ``versus.shares.Shares``, of gmpq
+    share_all: float | None = None
+    share_time: float | None = None
+    steps_ms: float | None = None
+    workspace_bytes: int | None = None
+    live_bytes: int | None = None
+    stack_bytes: int | None = None
+    moved_bytes: int | None = None
 
     @property
     def case(self) -> Case:
@@ -71,10 +79,10 @@ def summary(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]
         mine = by_tool.get(GMPQ)
         times = [f"{by_tool[tool].median_ms:.3f}" if tool in by_tool else "-" for tool in tools]
         network, threads, bits = case
-        bops = _or_dash(None if mine is None else mine.bops, _giga)
-        published = _or_dash(None if mine is None else mine.published_bops, _giga)
-        speed = _or_dash(ratio(found), lambda r: f"{r:.2f}")
-        exact = _or_dash(None if mine is None else mine.exact, lambda e: "yes" if e else "NO")
+        bops = or_dash(None if mine is None else mine.bops, _giga)
+        published = or_dash(None if mine is None else mine.published_bops, _giga)
+        speed = or_dash(ratio(found), lambda r: f"{r:.2f}")
+        exact = or_dash(None if mine is None else mine.exact, lambda e: "yes" if e else "NO")
         lines.append((network, str(threads), bits, bops, published, *times, speed, exact))
     return header, lines
 
@@ -113,5 +121,6 @@ def _giga(count: float) -> str:
     return f"{count / 1e9:.1f} G"
 
 
-def _or_dash(value: Any, text: Callable[[Any], str]) -> str:
+def or_dash(value: Any, text: Callable[[Any], str]) -> str:
+    """Return ``text`` of a value, a dash for None."""
     return "-" if value is None else text(value)

@@ -27,6 +27,7 @@ from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.amx_tile import (
     DEPTH,
+    INSTRUCTION,
     Blocking,
     Shape,
     best_blockings,
@@ -75,8 +76,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the blockings of the fewest predicted cycles."""
     assert isinstance(site.node, Conv2d)
     shape = Shape(site.node.window, site.inputs[0].codes, site.output.codes)
+    work = site.work(INSTRUCTION)
     return tuple(
-        Candidate(str(blocking), cycles, partial(build, site, shape, blocking))
+        Candidate(str(blocking), cycles, partial(build, site, shape, blocking), work)
         for blocking, cycles in best_blockings(site, shape, MOST_BLOCKINGS)
     )
 

@@ -12,6 +12,7 @@ from gmpq.backends.tvm.layout import GROUP, VECTOR, Layout
 from gmpq.backends.tvm.target import Target
 from gmpq.ir import Window
 
+INSTRUCTION = "tdpbusd"
 DEPTH = 64  # codes of one tile row
 TILES = 8
 PRODUCT, LATENCY = 16, 52  # cycles between products, whatever their rows, and to the result

@@ -50,6 +50,18 @@ class Addition:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a kernel multiplies in one run of the network, and with what.
+
+    Counted is what the algorithm needs: pixels that tiles compute twice and padding channels are
+    not in it.
+    """
+
+    products: int
+    instruction: str  # the sequence that adds a vector of them; empty where LLVM finds its own
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A node with the tensors around it, on a target.
 
@@ -88,6 +100,13 @@ class Site:
         steps = largest_step(self.node.weight, self.inputs[0].q, self.output.q)
         return multiplied_lanes(self.target) if steps < STEPS else None
 
+    def work(self, instruction: str, times: float = 1) -> Work:
+        """Return the work of multiplying every code by every weight of its window ``times``."""
+        node, y = self.node, self.output.codes
+        assert isinstance(node, Conv2d | Linear)
+        macs = node.weight.codes.size * y.batch * y.height * y.width
+        return Work(round(times * macs), instruction)
+
     def call(self, function: PrimFunc, constants: tuple[Array, ...]) -> Call:
         """Return the call of ``function`` on the tensors of this site."""
         read = (*self.inputs, *((self.addition.term,) if self.addition else ()))
@@ -119,11 +138,12 @@ def never(_site: Site) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One configuration of a kernel at a site: its name, predicted cycles, and the call."""
+    """One configuration of a kernel at a site: its name, predicted cycles, the call, the work."""
 
     configuration: str
     cycles: float
     build: Callable[[], Call]
+    work: Work | None = None  # of a kernel that multiplies
 
 
 @dataclass(frozen=True, slots=True)

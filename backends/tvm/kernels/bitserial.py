@@ -31,6 +31,7 @@ from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import VECTOR
 from gmpq.ir import Conv2d, Linear, Window
 
+INSTRUCTION = "vpandd+vpopcntd+vpaddd"  # every pair of planes multiplies all codes by all weights
 MOST_PAIRS = 4  # of planes; beyond, products of bytes are faster on every processor
 MOST_TILES = 6
 SCRATCH_BYTES = 128 << 10
@@ -79,8 +80,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     shape = shape_of(site, planes)
     streamed = streamed_cycles(site, planes.bits.size // 8)
     found = [(tile, _cycles(shape, tile) + streamed) for tile in _tiles(shape)]
+    work = site.work(INSTRUCTION, shape.pairs)
     return tuple(
-        Candidate(str(tile), cycles, partial(build, site, shape, tile))
+        Candidate(str(tile), cycles, partial(build, site, shape, tile), work)
         for tile, cycles in sorted(found, key=lambda pair: pair[1])[:MOST_TILES]
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from gmpq.backends.tvm.dot import Portable, Words
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import VECTOR, Layout
@@ -67,7 +68,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     assert isinstance(node, Conv2d)
     vectors = y.batch * y.height * y.width * y.stored // VECTOR
     cycles = vectors * (node.window.kernel[0] * node.window.kernel[1] * 1.5 + 5)
-    return (Candidate("", cycles, partial(build, site)),)
+    fused = "avx512vnni" in site.target.features
+    instruction = Words(fused=True).instruction if fused else Portable.instruction
+    return (Candidate("", cycles, partial(build, site), site.work(instruction)),)
 
 
 FAMILY = Family("depthwise", (Conv2d,), candidates, refuses)

@@ -92,6 +92,11 @@ class Tile:
     columns: int
     parts: tuple[Part, ...]
 
+    @property
+    def instruction(self) -> str:
+        """What multiplies, the same in all parts."""
+        return self.parts[0].lanes.instruction
+
     def __str__(self) -> str:
         parts = " + ".join(f"{part.blocks} x {part.lanes.channels}" for part in self.parts)
         return f"{self.rows}x{self.columns} pixels, {parts} channels"

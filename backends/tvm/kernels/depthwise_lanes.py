@@ -22,6 +22,7 @@ from typing import TypeAlias
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
+from gmpq.backends.tvm.dot import Vnni, Words
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.packing import unpacked
 from gmpq.backends.tvm.script import Buffer, Expr, cast, pure, store
@@ -44,6 +45,7 @@ class Wide:
     interleave_cycles: float = 1.6  # of one vector of codes
     product_cycles: float = 0.5
     finish_cycles: float = 1.6
+    instruction: str = Vnni.instruction
 
     @property
     def order(self) -> Array:
@@ -85,6 +87,7 @@ class Slim:
     elements: int = 64
     product_cycles: float = 0.5
     finish_cycles: float = 2.2
+    instruction: str = Vnni.instruction
 
     @property
     def interleave_cycles(self) -> float:
@@ -142,6 +145,7 @@ class Pairs:
     interleave_cycles: float = 1.0
     product_cycles: float = 0.6
     finish_cycles: float = 2.0
+    instruction: str = Words().instruction
 
     @property
     def order(self) -> Array:

@@ -60,7 +60,7 @@ def refuses(site: Site) -> str | None:
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the tiles of the fewest predicted cycles."""
     return tuple(
-        Candidate(str(tile), cycles, partial(build, site, tile))
+        Candidate(str(tile), cycles, partial(build, site, tile), site.work(tile.instruction))
         for tile, cycles in tiles(site)[:MOST_TILES]
     )
 

@@ -56,9 +56,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     node, q = site.node, site.inputs[0].q
     assert isinstance(node, Conv2d | Linear)
     dot = best_dot(site.target, max(q.high, q.zero_point), node.weight.codes)
-    shape = shape_of(site, dot)
+    shape, work = shape_of(site, dot), site.work(dot.instruction)
     return tuple(
-        Candidate(str(tile), cycles, partial(build, site, shape, dot, tile))
+        Candidate(str(tile), cycles, partial(build, site, shape, dot, tile), work)
         for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES)
     )
 

@@ -108,9 +108,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     run = _run(site)
     assert run is not None
     dot = _dot(site, run.steps)
-    shape = shape_of(site, dot)
+    shape, work = shape_of(site, dot), site.work(dot.instruction)
     return tuple(
-        Candidate(f"{tile}, {run}", cycles, partial(build, site, shape, dot, tile, run))
+        Candidate(f"{tile}, {run}", cycles, partial(build, site, shape, dot, tile, run), work)
         for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES)
     )
 

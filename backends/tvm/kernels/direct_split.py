@@ -90,8 +90,10 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES):
         if tile.vectors not in repeated:
             repeated[tile.vectors] = split(node.weight.codes, shape, tile, high).repeated
-        total = cycles * (1 + repeated[tile.vectors])
-        found.append(Candidate(str(tile), total, partial(build, site, shape, dot, tile)))
+        times = 1 + repeated[tile.vectors]
+        built = partial(build, site, shape, dot, tile)
+        work = site.work(dot.instruction, times)
+        found.append(Candidate(str(tile), cycles * times, built, work))
     return tuple(sorted(found, key=lambda candidate: candidate.cycles))
 
 

@@ -101,7 +101,8 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES):
         for stage in _stages(shape, tile):
             total = _cycles(site, shape, stage, cycles)
-            found.append(Candidate(str(stage), total, partial(build, site, shape, dot, stage)))
+            built = partial(build, site, shape, dot, stage)
+            found.append(Candidate(str(stage), total, built, site.work(dot.instruction)))
     found.sort(key=lambda candidate: candidate.cycles)
     return tuple(found[:MOST_TILES])
 

@@ -22,6 +22,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from gmpq.backends.tvm.dot import Vnni
 from gmpq.backends.tvm.epilogue import Finish
 from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
@@ -111,9 +112,10 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     shapes = [Shape(x, y, digits, smallest, vectors) for vectors in (4, 2) if vectors <= most]
     shapes = shapes or [Shape(x, y, digits, smallest, 1)]
     found = [(shape, _cycles(site, shape)) for shape in shapes]
-    text = "+".join(str(digit) for digit in digits)
+    text = "+".join(str(digit) for digit in digits) + " bits"
+    work = site.work(Vnni.instruction, len(digits))
     return tuple(
-        Candidate(f"{text} bits, {shape.vectors} vectors", cycles, partial(build, site, shape))
+        Candidate(f"{text}, {shape.vectors} vectors", cycles, partial(build, site, shape), work)
         for shape, cycles in sorted(found, key=lambda pair: pair[1])
     )
 

@@ -139,7 +139,9 @@ def _fresh(site: Site, transform: Transform, proof: Proof) -> list[Scheme]:
 def _best(site: Site, proof: Proof, schemes: list[Scheme]) -> list[Candidate]:
     """Return the best predicted schemes that fit the second-level cache."""
     found = [
-        Candidate(str(scheme), _cycles(site, scheme), partial(build, site, scheme, proof))
+        Candidate(
+            str(scheme), _cycles(site, scheme), partial(build, site, scheme, proof), scheme.work
+        )
         for scheme in schemes
         if scheme.scratch_bytes <= SCRATCH_BYTES
     ]

@@ -69,6 +69,11 @@ class DotProduct:
         return self.dot.lanes
 
     @property
+    def instruction(self) -> str:
+        """What multiplies."""
+        return self.dot.instruction
+
+    @property
     def dtype(self) -> str:
         """Type of a weight."""
         return self.dot.dtype

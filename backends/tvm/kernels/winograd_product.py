@@ -11,6 +11,7 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.amx_tile import (
     DEPTH,
+    INSTRUCTION,
     LATENCY,
     LOAD,
     PRODUCT,
@@ -48,6 +49,7 @@ class TileProduct:
     group: int = GROUP  # codes in one int32 of V
     dtype: str = "int8"  # of a weight
 
+    instruction: ClassVar[str] = INSTRUCTION
     fewest_outputs: ClassVar[int] = 1024  # against which transforming the input again is cheap
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.kernels.winograd_algebra import Transform
 from gmpq.backends.tvm.kernels.winograd_dots import Sizes
 from gmpq.backends.tvm.kernels.winograd_product import Product
@@ -94,6 +95,13 @@ class Scheme:
     def passes(self) -> int:
         """Products per tile and input channel."""
         return self.shape.transform.positions + len(self.shape.splits)
+
+    @property
+    def work(self) -> Work:
+        """What all passes multiply, without padding channels."""
+        shape = self.shape
+        codes = shape.x.batch * shape.all_tiles * shape.x.channels * shape.fold * shape.fold
+        return Work(self.passes * codes * shape.y.channels, self.product.instruction)
 
     @property
     def scratch_bytes(self) -> int:

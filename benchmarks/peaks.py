@@ -1,0 +1,47 @@
+"""Peaks of this machine: products per second and thread of every instruction that kernels use.
+
+    python benchmarks/peaks.py [--target native]
+
+Each is the rate of a bare loop over registers and the first-level cache, the best of several
+register tiles and of many short runs: no kernel can be faster.
+"""
+
+from __future__ import annotations
+
+import click
+
+from gmpq import table
+from gmpq.backends.tvm.target import find
+from gmpq.errors import GmpqError
+from versus.document import machine
+from versus.peaks import ROUNDS, Peaks, measure
+
+
+@click.command()
+@click.option("--target", default="native", show_default=True, help="Whose instructions.")
+@click.option("--rounds", default=ROUNDS, show_default=True, help="Half a millisecond per loop.")
+def main(target: str, rounds: int) -> None:
+    """Print one row per instruction sequence."""
+    try:
+        found = find(target)
+    except GmpqError as error:
+        raise click.UsageError(str(error)) from error
+    if not found.runs_here():
+        raise click.UsageError(f"{target} does not run on this machine: use native")
+    peaks = measure(found, rounds)
+    print(f"{machine()}, {peaks.clock_hz / 1e9:.2f} GHz\n\n{rows(peaks)}")
+
+
+def rows(peaks: Peaks) -> str:
+    """Return a table of the rates, the highest first."""
+    header = ("instruction", "tile", "G products/s", "products/cycle")
+    ordered = sorted(peaks.rates.items(), key=lambda item: -item[1])
+    lines = [
+        (name, peaks.tiles[name], f"{rate / 1e9:.1f}", f"{rate / peaks.clock_hz:.1f}")
+        for name, rate in ordered
+    ]
+    return table.render(header, lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""How near the layers of a program of gmpq come to what the machine can multiply.
+
+The share of some layers is the time that their products would take at the peak of their
+instructions (``versus.peaks``) over the time that they took. Products are those of the algorithm:
+a Winograd kernel has fewer than its layer has MACs, and is held to fewer. Where LLVM chooses the
+instructions, there is no peak, and the time counts with nothing against it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from gmpq.backends.base import Tensor
+from gmpq.ir import Conv2d, IntGraph
+from versus.contender import Compiled
+from versus.peaks import Peaks
+from versus.rows import Row, or_dash
+
+RUNS, WARM_UP = 100, 3
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Milliseconds of one step, and those that its products would take at the peak."""
+
+    node: str
+    ms: float
+    multiplies: bool
+    peak_ms: float  # 0 without products, and without a known peak
+
+    @property
+    def share(self) -> float | None:
+        """Of the peak; None where there is none."""
+        return self.peak_ms / self.ms if self.peak_ms else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Shares of the peak and of the time, 0..1, and the memory of a program."""
+
+    share_3x3: float | None  # of 3x3 convolutions of one group; None where there are none
+    share_all: float | None  # of all layers that multiply
+    share_time: float  # that layers that multiply take of all
+    steps_ms: float  # all steps, timed alone; more than the network where others used the machine
+    workspace_bytes: int
+    live_bytes: int  # the largest set of values that live at one step
+    stack_bytes: int  # of every thread
+    moved_bytes: int  # values and constants that steps read and write
+
+
+def share(compiled: Compiled, image: Tensor, peaks: Peaks, threads: int) -> Shares:
+    """Return the shares of a program that runs on ``threads`` threads."""
+    times = step_times(compiled, image, peaks, threads)
+    square, program = squares(compiled.graph), compiled.built.program
+    steps_ms = sum(step.ms for step in times)
+    return Shares(
+        of_peak(step for step in times if step.node in square),
+        of_peak(step for step in times if step.multiplies),
+        sum(step.ms for step in times if step.multiplies) / steps_ms,
+        steps_ms,
+        program["workspace_bytes"],
+        program["live_bytes"],
+        program["stack_bytes"],
+        program["moved_bytes"],
+    )
+
+
+def of_peak(steps: Iterable[StepTime]) -> float | None:
+    """Return the share of several steps together, None if there are none."""
+    found = list(steps)
+    return sum(s.peak_ms for s in found) / sum(s.ms for s in found) if found else None
+
+
+def squares(graph: IntGraph) -> frozenset[str]:
+    """Return the names of the 3x3 convolutions of one group."""
+    return frozenset(
+        node.name
+        for node in graph.nodes
+        if isinstance(node, Conv2d) and node.window.kernel == (3, 3) and node.groups == 1
+    )
+
+
+def step_times(
+    compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, runs: int = RUNS
+) -> list[StepTime]:
+    """Return the times of all steps in order, each run after the one before it."""
+    steps = compiled.built.plan.steps
+    spent = medians_ms(compiled.network.stepper(image), len(steps), runs)
+    return [
+        StepTime(
+            step.node,
+            ms,
+            step.work is not None,
+            0.0 if step.work is None else peaks.seconds(step.work, threads) * 1e3,
+        )
+        for step, ms in zip(steps, spent, strict=True)
+    ]
+
+
+def medians_ms(step: Callable[[int, int], None], count: int, runs: int) -> list[float]:
+    """Return the median of each step, without what a call that runs no step takes."""
+    samples: list[list[float]] = [[] for _ in range(count + 1)]
+    for turn in range(-WARM_UP, runs):
+        for i in range(count + 1):
+            before = time.perf_counter()
+            step(i, min(i + 1, count))
+            elapsed = time.perf_counter() - before
+            if turn >= 0:
+                samples[i].append(elapsed * 1e3)
+    *spent, nothing = (statistics.median(times) for times in samples)
+    shortest = nothing / 100  # a layer of a few codes may take no longer than calling it
+    return [max(ms - nothing, shortest) for ms in spent]
+
+
+def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return header and cells of the table of shares, a line per program of gmpq."""
+    shares = ("3x3 layers of the peak", "all layers", "their share of the time", "ms of all steps")
+    memory = ("workspace", "live at once", "ratio", "stack per thread", "moved")
+    lines = []
+    for row in (row for row in rows if row.share_time is not None):
+        case = (row.network, str(row.threads), row.bits)
+        lines.append((*case, *_percents(row), f"{row.steps_ms:.3f}", *_memory(row)))
+    return ("network", "threads", "bits", *shares, *memory), lines
+
+
+def _percents(row: Row) -> tuple[str, ...]:
+    found = (row.share_3x3, row.share_all, row.share_time)
+    return tuple(or_dash(value, lambda share: f"{share:.0%}") for value in found)
+
+
+def _memory(row: Row) -> tuple[str, ...]:
+    workspace, live = row.workspace_bytes or 0, row.live_bytes or 0
+    sizes = (workspace, live, row.stack_bytes or 0, row.moved_bytes or 0)
+    first, second, *others = (f"{size / 1e6:.2f} MB" for size in sizes)
+    return (first, second, f"{workspace / live:.2f}" if live else "-", *others)

@@ -1,0 +1,87 @@
+"""All steps of one network: kernel, time, speed, share of the peak, and what was predicted."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from gmpq import table
+from gmpq.backends.tvm import target
+from gmpq.backends.tvm.plan import Step
+from gmpq.backends.tvm.tune import Effort
+from versus import peaks as machine_peaks
+from versus.bench import Bench
+from versus.contender import Compiled
+from versus.gmpq_tool import compile_gmpq
+from versus.options import Options
+from versus.peaks import Peaks
+from versus.policies import choose
+from versus.rows import or_dash
+from versus.shares import StepTime, of_peak, squares, step_times
+from versus.subject import Subject
+
+HEADER = (
+    *("layer", "kernel", "configuration", "instruction", "ms", "GMAC/s", "of the peak"),
+    *("predicted ms", "measured / predicted"),
+)
+
+
+def report(options: Options) -> str:
+    """Return the table of the one network, policy and number of threads of ``options``.
+
+    Raises:
+        GmpqError: the target cannot be compiled for.
+    """
+    (name,), (policy,), (threads,) = options.networks, options.bits, options.threads
+    subject = Subject.of(name, options.seed)
+    bits = choose(policy, name, subject.macs, options.seed)
+    with tempfile.TemporaryDirectory(prefix="gmpq-layers-") as folder:
+        scratch = Path(folder)
+        cache = options.cache if options.cache is not None else scratch
+        tune = Effort(options.tune)
+        bench = Bench(subject, cache, scratch, target=options.target, tune=tune)
+        compiled = compile_gmpq(bench, subject.quantized(bits), threads)
+        peaks = machine_peaks.measure(target.find(options.target))
+        times = step_times(compiled, subject.image, peaks, threads)
+    lines = cells(compiled.built.plan.steps, times, subject.macs, peaks, threads)
+    return f"{peaks}\n\n{table.render(HEADER, lines)}\n\n{summary(compiled, times)}"
+
+
+def cells(
+    steps: Sequence[Step],
+    times: Sequence[StepTime],
+    macs: dict[str, int],
+    peaks: Peaks,
+    threads: int,
+) -> list[tuple[str, ...]]:
+    """Return a line per step; ``macs`` are those of layers, whatever their kernels multiply."""
+    return [
+        (
+            step.node,
+            step.kernel,
+            step.configuration,
+            step.work.instruction if step.work is not None else "",
+            f"{spent.ms:.4f}",
+            f"{macs[step.node] / spent.ms / 1e6:.1f}" if step.node in macs else "-",
+            or_dash(spent.share, lambda share: f"{share:.0%}"),
+            *_prediction(peaks.predicted_ms(step.cycles, threads), spent.ms),
+        )
+        for step, spent in zip(steps, times, strict=True)
+    ]
+
+
+def _prediction(predicted_ms: float, ms: float) -> tuple[str, str]:
+    """Return what was predicted; kernels without competitors have no prediction."""
+    return (f"{predicted_ms:.4f}", f"{ms / predicted_ms:.2f}") if predicted_ms else ("-", "-")
+
+
+def summary(compiled: Compiled, times: Sequence[StepTime]) -> str:
+    """Return the time of all steps, and the shares of some."""
+    names = squares(compiled.graph)
+    shares = {
+        "3x3": of_peak(step for step in times if step.node in names),
+        "all layers": of_peak(step for step in times if step.multiplies),
+    }
+    parts = [f"{name} {share:.0%} of the peak" for name, share in shares.items() if share]
+    return ", ".join([f"{sum(step.ms for step in times):.3f} ms", *parts])
