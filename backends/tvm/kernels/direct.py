@@ -81,19 +81,19 @@ Accumulate: TypeAlias = Callable[["Sums"], Registers]
 
 
 def kernel(shape: Shape, dot: Dot, tile: Tile, finish: Finish, accumulate: Accumulate) -> PrimFunc:
-    """Return ``f(x, [residual], weights, start, factor, y)``."""
+    """Return ``f(x, [residual], weights, start, factor, outputs)``."""
     blocks = -(-shape.vectors // tile.vectors)
     row_tiles = -(-shape.y.height // tile.rows)
     column_tiles = -(-shape.y.width // tile.columns)
     batch = shape.x.batch
 
     def body(x_: Expr, *others: Expr) -> None:
-        *terms, w_, start_, factor_, y_ = others
+        (w_, start_, factor_), ends = finish.split(others)
         steps = blocks * shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
         start = view(start_, "int32", shape.vectors * shape.lanes)
-        end = finish.bind(terms, factor_, y_, shape.vectors * shape.lanes)
+        end = ends.bind(factor_, shape.vectors * shape.lanes)
         with T.parallel(0, blocks * batch * row_tiles) as item:
             if tile.blocks_outside:
                 block, image_row = item // (batch * row_tiles), item % (batch * row_tiles)
@@ -109,7 +109,7 @@ def kernel(shape: Shape, dot: Dot, tile: Tile, finish: Finish, accumulate: Accum
                 finish_tile(shape, tile, place, acc, end)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
-    return c_function((("x", "int32"), *finish.inputs, *constant, ("y", "uint8")), body)
+    return c_function(finish.parameters(("x", "int32"), constant), body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,17 +164,17 @@ def _undone(factor: Array, transform: Transform) -> Array:
 
 
 def kernel(shape: Shape, product: Product, offsets: tuple[int, ...], finish: Finish) -> PrimFunc:
-    """Return ``f(x, [residual], setup, weights, start, factor, y)``."""
+    """Return ``f(x, [residual], setup, weights, start, factor, outputs)``."""
     t, blocks = shape.transform, -(-shape.all_tiles // shape.tiles)
     groups, parts = shape.groups(product), shape.parts(product)
     share, outputs = -(-groups // parts), product.all_vectors * product.lanes
 
     def body(x_: Expr, *others: Expr) -> None:
-        *terms, setup, u_, start_, factor_, y_ = others
+        (setup, u_, start_, factor_), ends = finish.split(others)
         x = view(x_, "uint8", shape.x.size_bytes)
         u = view(u_, product.dtype, product.weight_elements(t.positions + len(shape.splits)))
         start = view(start_, "int32", t.positions * outputs)
-        end = finish.bind(terms, factor_, y_, outputs)
+        end = ends.bind(factor_, outputs)
         with T.parallel(0, shape.blocks * parts) as item:
             section, block = item % parts, item // parts
             image, first = block // blocks, inwards(block % blocks, shape.tiles, shape.all_tiles)
@@ -199,7 +199,7 @@ def kernel(shape: Shape, product: Product, offsets: tuple[int, ...], finish: Fin
 
     u_and_start = (("u", product.dtype), ("start", "int32"))
     constant = (("setup", "uint8"), *u_and_start, ("factor", "float32"))
-    return c_function((("x", "uint8"), *finish.inputs, *constant, ("y", "uint8")), body)
+    return c_function(finish.parameters(("x", "uint8"), constant), body)
 
 
 def _corner(shape: Shape, tile: Expr) -> tuple[Expr, Expr]:
