@@ -3,6 +3,7 @@
 It is written last, so a directory without it is not finished. ``FORMAT`` counts its versions:
 
 - 1: first version.
+- 2: a step of the program stores any number of values.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, TypeAlias
 from gmpq.errors import OutputError
 from gmpq.ir import IntGraph, Quantize, Value
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 KIND = "gmpq output"
 TOOLS = ("gmpq", "numpy", "torch", "onnx", "onnxruntime", "apache-tvm", "apache-tvm-ffi")

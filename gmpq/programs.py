@@ -22,7 +22,7 @@ from gmpq.backends.ort.session import LEVELS, Level, Options, open_session
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.fuse import fused_additions
+from gmpq.backends.tvm.fuse import fusions
 from gmpq.backends.tvm.target import Target
 from gmpq.errors import OutputError
 from gmpq.export.storage import WeightStorage
@@ -98,7 +98,7 @@ def _networks(programs: Programs, folder: Path) -> dict[str, Network]:
     """Return the programs of TVM by level: the shipped one, and one that fuses nothing."""
     if programs.tvm is None:
         return {}
-    if not fused_additions(programs.graph):
+    if not fusions(programs.graph):
         return {SHIPPED: programs.tvm}
     target = targets.find(programs.tvm.target)
     unfused = build(programs.graph, target, folder, fuse=False)

@@ -28,11 +28,11 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One layer of the program: ``node`` computed by ``kernel`` writes ``output``."""
+    """One layer of the program: ``node`` computed by ``kernel`` writes ``outputs``."""
 
     node: str
     kernel: str
-    output: str
+    outputs: tuple[str, ...]
 
 
 class Network:
@@ -48,7 +48,10 @@ class Network:
     @property
     def steps(self) -> tuple[Step, ...]:
         """The layers in execution order."""
-        return tuple(Step(s["node"], s["kernel"], s["output"]) for s in self._program["steps"])
+        return tuple(
+            Step(step["node"], step["kernel"], tuple(output["name"] for output in step["outputs"]))
+            for step in self._program["steps"]
+        )
 
     @property
     def target(self) -> str:
@@ -77,19 +80,21 @@ class Network:
         names = [output["name"] for output in self._program["outputs"]]
         for i, step in enumerate(self._program["steps"]):
             self._call(checked, outputs, i, i + 1)
-            if "offset" in step:
-                yield step["output"], self._codes(step)
-            elif step["output"] in names:
-                yield step["output"], outputs[names.index(step["output"])].copy()
+            for output in step["outputs"]:
+                name = output["name"]
+                if "offset" in output:
+                    yield name, self._codes(output)
+                elif name in names:
+                    yield name, outputs[names.index(name)].copy()
 
     def stepper(self, *inputs: Floats) -> Callable[[int, int], None]:
         """Return a function that runs the steps ``first <= i < last`` on ``inputs``, for timing."""
         checked, outputs = self._checked(inputs), self._outputs()
         return lambda first, last: self._call(checked, outputs, first, last)
 
-    def _codes(self, step: Mapping[str, Any]) -> Tensor:
-        start = self._workspace[step["offset"] :]
-        return np.lib.stride_tricks.as_strided(start, step["shape"], step["strides"]).copy()
+    def _codes(self, output: Mapping[str, Any]) -> Tensor:
+        start = self._workspace[output["offset"] :]
+        return np.lib.stride_tricks.as_strided(start, output["shape"], output["strides"]).copy()
 
     def _outputs(self) -> list[Floats]:
         return [np.empty(output["shape"], np.float32) for output in self._program["outputs"]]

@@ -29,6 +29,7 @@ from gmpq.numerics import weight_limits
 from gmpq.runtime import Network
 
 V3 = find("x86-64-v3")
+BASELINE = replace(V3, name="x86-64", cpu="x86-64", features=frozenset())
 WITHOUT_VNNI = replace(
     V3,
     name="avx512bw",

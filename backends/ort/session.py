@@ -48,10 +48,15 @@ LEVELS = tuple(Level)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to open a session; ``optimized`` is where to write the rewritten graph."""
+    """How to open a session; ``optimized`` is where to write the rewritten graph.
+
+    On x86 processors without VNNI onnxruntime's default kernels add pairs of products of eight bits
+    in int16 with saturation; ``exact`` asks for its slower ones, which do not.
+    """
 
     level: Level = Level.ALL
     threads: int = 1
+    exact: bool = True
     optimized: Path | None = None
     profile: Path | None = None  # prefix of the file that the profiler writes
 
@@ -98,6 +103,8 @@ def _session_options(options: Options) -> onnxruntime.SessionOptions:
     native_options.log_severity_level = SILENT
     # Between two runs its threads must not spin: they would slow whatever is measured next.
     native_options.add_session_config_entry("session.force_spinning_stop", "1")
+    if options.exact:
+        native_options.add_session_config_entry("session.x64quantprecision", "1")
     if options.optimized is not None:
         native_options.optimized_model_filepath = str(options.optimized)
     if options.profile is not None:

@@ -102,10 +102,9 @@ def _program(graph: IntGraph, planned: Plan, params_bytes: int, target: Target) 
             {
                 "node": step.node,
                 "kernel": step.kernel,
-                "output": step.output,
+                "outputs": [{"name": name, **_memory(planned, name)} for name in step.outputs],
                 "moved_bytes": moved_bytes(planned, step),
                 **_work(step),
-                **_memory(planned, step.output),
             }
             for step in planned.steps
         ],

@@ -111,5 +111,5 @@ def _entry(graph: IntGraph, plan: Plan, steps: list[list[_Bound]], params_bytes:
 def _call(bound: _Bound, places: Mapping[str, Expr], params: Expr) -> None:
     inputs = [places[name] for name in bound.call.inputs]
     constants = [T.address_of(params[offset]) for offset in bound.constants]
-    arguments = (*inputs, *constants, places[bound.call.output])
-    T.evaluate(T.call_extern("int32", bound.symbol, *arguments))
+    outputs = [places[name] for name in bound.call.outputs]
+    T.evaluate(T.call_extern("int32", bound.symbol, *inputs, *constants, *outputs))

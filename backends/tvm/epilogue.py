@@ -4,17 +4,20 @@
     y    = code                                                    or, with a residual r,
     y    = clip(code - z_code + r - z_r + z_y, low_y, high_y)      all of one scale
 
-so that a convolution followed by an addition writes the sum alone. Where ``packing`` is proven and
-the target has its instructions, four vectors become codes together, whichever pixels they are of.
+so that a convolution followed by an addition writes the sum alone. What is stored are these codes,
+requantized copies of them, or both. Where ``packing`` is proven and the target has its
+instructions, four vectors become codes together, whichever pixels they are of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tvm.script.ir_builder import tirx as T
 
+from gmpq.backends.tvm.copies import Copy
 from gmpq.backends.tvm.groups import Group, PixelSums, Run, groups_of
 from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.packing import TOGETHER, in_order, packed
@@ -31,28 +34,55 @@ from gmpq.backends.tvm.script import (
 )
 from gmpq.ir import QParams
 
+Parameter: TypeAlias = tuple[str, str]  # name and element type of a pointer
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a kernel stores: a layer's codes, or a copy of them."""
+
+    layout: Layout
+    copy: Copy | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """What to do with the accumulators of a layer."""
 
-    y: Layout
+    outputs: tuple[Output, ...]
     q: QParams  # of the layer's own codes
     residual: Residual | None = None
     packed_lanes: int | None = None  # of a vector, where four become codes together
 
-    @property
-    def inputs(self) -> tuple[tuple[str, str], ...]:
-        """Names and element types of the C parameters that hold further inputs."""
-        return (("residual", "uint8"),) if self.residual else ()
+    def parameters(self, x: Parameter, constants: Sequence[Parameter]) -> tuple[Parameter, ...]:
+        """Return the C parameters of a kernel."""
+        terms = [("residual", "uint8")] if self.residual else []
+        return (x, *terms, *constants, *((f"y{i}", "uint8") for i in range(len(self.outputs))))
 
-    def bind(self, inputs: Sequence[Expr], factor: Expr, y: Expr, channels: int) -> Bound:
+    def split(self, pointers: Sequence[Expr]) -> tuple[Sequence[Expr], Ends]:
+        """Return the constants among the pointers after x, and the rest."""
+        first, last = 1 if self.residual else 0, len(pointers) - len(self.outputs)
+        return pointers[first:last], Ends(self, pointers[:first], pointers[last:])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ends:
+    """A finish with the pointers that it needs."""
+
+    finish: Finish
+    terms: Sequence[Expr]
+    outputs: Sequence[Expr]
+
+    def bind(self, factor: Expr, channels: int) -> Bound:
         """Return the finish with the memory behind its pointers; ``factor`` is of ``channels``."""
-        residual = None
-        if self.residual is not None:
-            residual = view(inputs[0], "uint8", self.residual.layout.size_bytes)
-        factors = view(factor, "float32", channels)
-        return Bound(self, factors, residual, view(y, "uint8", self.y.size_bytes))
+        finish, residual = self.finish, None
+        if finish.residual is not None:
+            residual = view(self.terms[0], "uint8", finish.residual.layout.size_bytes)
+        outputs = [
+            view(pointer, "uint8", output.layout.size_bytes)
+            for pointer, output in zip(self.outputs, finish.outputs, strict=True)
+        ]
+        return Bound(finish, view(factor, "float32", channels), residual, outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +92,7 @@ class Bound:
     finish: Finish
     factor: Buffer
     residual: Buffer | None
-    y: Buffer
+    outputs: Sequence[Buffer]
 
     def put(self, sums: Sequence[PixelSums], channel: Expr, lanes: int) -> None:
         """Finish and store the accumulators of pixels whose channels begin at ``channel``."""
@@ -72,8 +102,12 @@ class Bound:
             if self.finish.residual is not None:
                 term = self._term(group, self.finish.residual.layout)
                 (codes,) = held([self.finish.residual.sum(codes, self.finish.q, term, group.size)])
-            for run in group.runs:
-                self._store(group, run, codes)
+            for output, memory in zip(self.finish.outputs, self.outputs, strict=True):
+                found = codes
+                if output.copy is not None:
+                    (found,) = held([output.copy.codes(codes, group.size)])
+                for run in group.runs:
+                    _store(memory, group.place(output.layout, run), found, group, run)
 
     def _codes(self, group: Group) -> Expr:
         """Return the layer's own codes."""
@@ -100,13 +134,14 @@ class Bound:
             return parts[0]
         return T.Shuffle(parts * again, list(range(group.size)))
 
-    def _store(self, group: Group, run: Run, codes: Expr) -> None:
-        first, count = run.place * group.lanes, run.count * group.lanes
-        if count < group.size:
-            codes = T.Shuffle([codes], list(range(first, first + count)))
-        place, kept = group.place(self.finish.y, run), run.sums.kept
-        if kept is None:
-            store(self.y, place, codes, count)
-        else:
-            with T.If(kept), T.Then():
-                store(self.y, place, codes, count)
+
+def _store(memory: Buffer, place: Expr, codes: Expr, group: Group, run: Run) -> None:
+    """Store the codes of one run of a group."""
+    first, count, kept = run.place * group.lanes, run.count * group.lanes, run.sums.kept
+    if count < group.size:
+        codes = T.Shuffle([codes], list(range(first, first + count)))
+    if kept is None:
+        store(memory, place, codes, count)
+    else:
+        with T.If(kept), T.Then():
+            store(memory, place, codes, count)

@@ -21,6 +21,7 @@ from gmpq.backends.tvm.script import Expr, pure, splat
 from gmpq.ir import QParams
 
 TOGETHER = 4  # vectors that become one
+INT32_LANES = {32: 8, 64: 16}  # by the codes of one vector, where four vectors became one
 NEAREST_EVEN = 8  # rounding of one AVX-512 instruction, whatever the processor's mode
 # By int32 lanes: two vectors to one, int32 to int16 and int16 to uint8.
 TO_WORDS = {8: "llvm.x86.avx2.packssdw", 16: "llvm.x86.avx512.packssdw.512"}
@@ -34,7 +35,7 @@ def packed(steps: list[Expr], q: QParams, lanes: int) -> Expr:
     if q.zero_point:
         shift = splat(T.int16(q.zero_point), 2 * lanes)
         words = [pure("llvm.sadd.sat", dtype, pair, shift) for pair in words]
-    return clipped(_to_bytes(words, lanes), q, 4 * lanes)
+    return clipped(to_bytes(words, lanes), q, 4 * lanes)
 
 
 def _whole(step: Expr, lanes: int) -> Expr:
@@ -58,10 +59,11 @@ def added(a: Expr, b: Expr, shift: int, lanes: int) -> Expr:
     pairs = [unpacked([a, b], 1, half) for half in (0, 1)]
     words = [pure(MULTIPLY_BYTES[lanes], f"int16x{2 * lanes}", pair, ones) for pair in pairs]
     shifted = [word + splat(T.int16(shift), 2 * lanes) for word in words]
-    return _to_bytes(shifted, lanes)
+    return to_bytes(shifted, lanes)
 
 
-def _to_bytes(words: list[Expr], lanes: int) -> Expr:
+def to_bytes(words: list[Expr], lanes: int) -> Expr:
+    """Return two vectors of int16 as one of uint8, saturated, in turn within each 128 bits."""
     return T.reinterpret(f"uint8x{4 * lanes}", pure(TO_BYTES[lanes], f"int8x{4 * lanes}", *words))
 
 

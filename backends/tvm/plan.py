@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from gmpq.backends.tvm.fuse import fused_additions
+from gmpq.backends.tvm.fuse import Fusion, fusions
 from gmpq.backends.tvm.kernels.base import Addition, Call, Candidate, Family, Site, Tensor, Work
 from gmpq.backends.tvm.kernels.ends import halo_call
 from gmpq.backends.tvm.kernels.table import KERNELS
@@ -14,7 +14,7 @@ from gmpq.backends.tvm.layout import layouts
 from gmpq.backends.tvm.memory import Life, MemoryPlan, place
 from gmpq.backends.tvm.script import scratch_bytes
 from gmpq.backends.tvm.target import Target
-from gmpq.ir import Add, Conv2d, IntGraph, Linear, Node
+from gmpq.ir import Conv2d, IntGraph, Linear, Node
 
 FLOAT_BYTES = 4
 
@@ -24,7 +24,7 @@ class Step:
     """One node: its kernel, the calls that compute it, and why other kernels could not."""
 
     node: str
-    output: str
+    outputs: tuple[str, ...]
     kernel: str
     configuration: str
     calls: tuple[Call, ...]
@@ -69,11 +69,11 @@ def plan(graph: IntGraph, target: Target, choose: Chooser = cheapest, *, fuse: b
     """
     placed = layouts(graph)
     tensors = {name: Tensor(value, placed.get(name)) for name, value in graph.values.items()}
-    additions = fused_additions(graph) if fuse else {}
-    taken = {add.name for add in additions.values()}
+    fused = fusions(graph) if fuse else {}
+    taken = {node.name for fusion in fused.values() for node in fusion.nodes}
     weights = weights_bytes(graph)
     steps = tuple(
-        _step(_site(node, tensors, additions.get(node.name), target, weights), choose)
+        _step(_site(node, tensors, fused.get(node.name), target, weights), choose)
         for node in graph.nodes
         if node.name not in taken
     )
@@ -87,14 +87,22 @@ def weights_bytes(graph: IntGraph) -> int:
 
 
 def _site(
-    node: Node, tensors: Mapping[str, Tensor], add: Add | None, target: Target, weights: int
+    node: Node,
+    tensors: Mapping[str, Tensor],
+    fusion: Fusion | None,
+    target: Target,
+    weights: int,
 ) -> Site:
-    addition = None
-    if add is not None:
-        (term,) = (name for name in add.inputs if name != node.output)
-        addition = Addition(tensors[term], tensors[add.output])
     inputs = tuple(tensors[name] for name in node.inputs)
-    return Site(node, inputs, tensors[node.output], target, addition, weights)
+    site = Site(node, inputs, tensors[node.output], target, weights_bytes=weights)
+    if fusion is None:
+        return site
+    addition = None
+    if fusion.addition is not None:
+        (term,) = (name for name in fusion.addition.inputs if name != node.output)
+        addition = Addition(tensors[term], tensors[fusion.addition.output])
+    copies = tuple(tensors[copy.output] for copy in fusion.copies)
+    return replace(site, addition=addition, copies=copies, keeps=fusion.stored)
 
 
 def _step(site: Site, choose: Chooser) -> Step:
@@ -108,13 +116,13 @@ def _step(site: Site, choose: Chooser) -> Step:
     ]
     verdict = choose(site, choices)
     family, chosen = verdict.choice
-    halo = None if site.stored.layout is None else halo_call(site.stored)
+    halos = [halo_call(tensor) for tensor in site.stored if tensor.layout is not None]
     return Step(
         site.node.name,
-        site.stored.value.name,
+        tuple(tensor.value.name for tensor in site.stored),
         family.name,
         chosen.configuration,
-        (*([halo] if halo else []), chosen.build()),
+        (*(halo for halo in halos if halo), chosen.build()),
         {name: reason for name, reason in refusals.items() if reason is not None},
         verdict.measured_ms,
         chosen.cycles,
@@ -128,15 +136,16 @@ def _lives(
     """Return the life of every value in the workspace: all but the network's inputs and outputs."""
     last = {name: i for i, step in enumerate(steps) for call in step.calls for name in call.inputs}
     return {
-        step.output: Life(size_bytes(tensors[step.output]), i, last.get(step.output, i))
+        name: Life(size_bytes(tensors[name]), i, last.get(name, i))
         for i, step in enumerate(steps)
-        if step.output not in graph.outputs
+        for name in step.outputs
+        if name not in graph.outputs
     }
 
 
 def moved_bytes(planned: Plan, step: Step) -> int:
     """Return the bytes of values and constants that a step reads and writes, each once."""
-    values = {name for call in step.calls for name in (*call.inputs, call.output)}
+    values = {name for call in step.calls for name in (*call.inputs, *call.outputs)}
     constants = sum(array.nbytes for call in step.calls for array in call.constants)
     return constants + sum(size_bytes(planned.tensors[name]) for name in values)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.layout import Layout
-from gmpq.backends.tvm.packing import TO_BYTES, TOGETHER, added, clipped
+from gmpq.backends.tvm.packing import INT32_LANES, added, clipped
 from gmpq.backends.tvm.script import Expr, cast, pure, splat
 from gmpq.ir import QParams
 
@@ -50,8 +50,8 @@ def _moved(codes: Expr, by: Expr, zero_point: int, lanes: int) -> Expr:
 
 def _wide_sum(a: Expr, b: Expr, shift: int, q: QParams, lanes: int) -> Expr:
     """Return uint8 ``a + b + shift``, clipped as ``q`` has it."""
-    if lanes // TOGETHER in TO_BYTES:
-        return clipped(added(a, b, shift, lanes // TOGETHER), q, lanes)
+    if lanes in INT32_LANES:
+        return clipped(added(a, b, shift, INT32_LANES[lanes]), q, lanes)
     terms = [cast("int16", lanes, term) for term in (a, b)]
     low, high = (splat(T.int16(end), lanes) for end in (q.low, q.high))
     total = terms[0] + terms[1] + splat(T.int16(shift), lanes)

@@ -24,9 +24,8 @@ Body: TypeAlias = Callable[..., None]
 
 C_FUNCTION = 1  # tvm.ir.CallingConv.C_PACKED_FUNC: already lowered, so a plain C function results
 # 1.5 * 2**23: adding it leaves no fraction bits, ties to even, and adds the whole number to the
-# pattern of bits.
+# pattern of bits, 0x4B400000.
 ROUNDER = 12582912.0
-ROUNDER_BITS = 0x4B400000
 LINE = 64  # bytes of a cache line
 ON_STACK = "disable_lower_builtin"  # TVM's annotation of a buffer that stays where it is
 
@@ -141,8 +140,8 @@ def run(intrinsic: str, *arguments: Expr) -> None:
     T.evaluate(T.call_llvm_intrin(number, *arguments, dtype="void"))
 
 
-def rounded(steps: Expr, q: QParams, lanes: int) -> Expr:
-    """Return ``ROUNDER_BITS + clip(round_half_even(steps), low - zero_point, high - zero_point)``.
+def to_codes(steps: Expr, q: QParams, lanes: int) -> Expr:
+    """Return ``clip(round_half_even(steps) + zero_point, low, high)`` as uint8.
 
     The clip comes first: between whole bounds it commutes with rounding, it keeps the rounding by
     addition in its exact range, and it stands between a product and that addition, which LLVM
@@ -151,12 +150,7 @@ def rounded(steps: Expr, q: QParams, lanes: int) -> Expr:
     floor = splat(T.float32(float(q.low - q.zero_point)), lanes)
     ceiling = splat(T.float32(float(q.high - q.zero_point)), lanes)
     clipped = T.max(T.min(steps, ceiling), floor)
-    return T.reinterpret(vector("int32", lanes), clipped + splat(T.float32(ROUNDER), lanes))
-
-
-def to_codes(steps: Expr, q: QParams, lanes: int) -> Expr:
-    """Return ``clip(round_half_even(steps) + zero_point, low, high)`` as uint8."""
-    pattern = rounded(steps, q, lanes)
+    pattern = T.reinterpret(vector("int32", lanes), clipped + splat(T.float32(ROUNDER), lanes))
     if q.zero_point:
         pattern = pattern + splat(T.int32(q.zero_point), lanes)
-    return cast("uint8", lanes, pattern)  # the lowest byte of ROUNDER_BITS is zero
+    return cast("uint8", lanes, pattern)  # the lowest byte of the rounder is zero

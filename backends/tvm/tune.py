@@ -115,9 +115,10 @@ def key_of(site: Site, choices: Sequence[Choice], threads: int) -> str:
         "threads": threads,
         "window": window,
         "groups": node.groups if isinstance(node, Conv2d) else 1,
-        "layouts": [asdict(tensor.codes) for tensor in (*site.inputs, site.stored)],
+        "layouts": [asdict(tensor.codes) for tensor in (*site.inputs, *site.stored)],
         "addition": site.addition is not None,
         "near": site.near,
+        "copies": len(site.copies),
         "candidates": sorted(name_of(choice) for choice in choices),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
@@ -146,12 +147,12 @@ _NOTHING: IntGraph = Graph("trial", (), (), {}, ())
 
 def _trial(site: Site, choices: Sequence[Choice]) -> Plan:
     """Return a plan whose steps are the candidates, all on the same tensors."""
-    read = (*site.inputs, *((site.addition.term,) if site.addition else ()))
+    outputs = tuple(tensor.value.name for tensor in site.stored)
     steps = tuple(
-        Step(site.node.name, site.stored.value.name, family.name, "", (candidate.build(),), {}, {})
+        Step(site.node.name, outputs, family.name, "", (candidate.build(),), {}, {})
         for family, candidate in choices
     )
-    tensors = {tensor.value.name: tensor for tensor in (*read, site.stored)}
+    tensors = {tensor.value.name: tensor for tensor in (*site.read, *site.stored)}
     lives = {name: Life(size_bytes(tensor), 0, 1) for name, tensor in tensors.items()}
     return Plan(steps, tensors, place(lives))
 

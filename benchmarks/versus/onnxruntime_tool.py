@@ -58,7 +58,7 @@ def open_policy(bench: Bench, graph: IntGraph, variant: str, threads: int) -> Co
 
 
 def _contender(tool: str, variant: str, model: ModelProto, bench: Bench, threads: int) -> Contender:
-    session = open_session(model, Options(Level.ALL, threads))
+    session = open_session(model, Options(Level.ALL, threads, exact=False))
     feed = {session.get_inputs()[0].name: bench.subject.image}
     return Contender(tool, variant, lambda: session.run(None, feed), _evidence(model))
 

@@ -19,7 +19,7 @@ def build(site: Site) -> Call:
     """Return the call that adds two tensors of one scale."""
     a, b = site.inputs
     function = _add(a.codes, b.codes, site.output.codes, a.q, b.q, site.output.q)
-    return Call(function, (a.value.name, b.value.name), (), site.output.value.name)
+    return site.call(function)
 
 
 FAMILY = Family("add", (Add,), only(build))

@@ -109,19 +109,19 @@ class _Buffers:
 
 
 def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
-    """Return ``f(x, [residual], configuration, weights, start, factor, y)``."""
+    """Return ``f(x, [residual], configuration, weights, start, factor, outputs)``."""
     blocks = -(-shape.vectors // b.vectors)
     items = shape.x.batch * (groups_of(shape, b) if b.flat else rows_of(shape, b))
 
     def body(x_: Expr, *others: Expr) -> None:
-        *terms, setup, w_, start_, factor_, y_ = others
+        (setup, w_, start_, factor_), ends = finish.split(others)
         outputs = shape.vectors * VECTOR
         weights = blocks * b.vectors * len(shape.runs) * shape.steps * VECTOR * DEPTH
         buffers = _Buffers(
             view(x_, "uint8", shape.x.size_bytes),
             view(w_, "int8", weights),
             view(start_, "int32", outputs),
-            finish.bind(terms, factor_, y_, outputs),
+            ends.bind(factor_, outputs),
         )
         with T.parallel(0, blocks * items) as item:
             run("llvm.x86.ldtilecfg", setup)
@@ -139,7 +139,7 @@ def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
             run("llvm.x86.tilerelease")
 
     constant = (("setup", "uint8"), ("w", "int8"), ("start", "int32"), ("factor", "float32"))
-    return c_function((("x", "uint8"), *finish.inputs, *constant, ("y", "uint8")), body)
+    return c_function(finish.parameters(("x", "uint8"), constant), body)
 
 
 def _tile_group(

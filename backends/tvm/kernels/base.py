@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 from tvm.tirx import PrimFunc
 
+from gmpq.backends.tvm.copies import Copy
 from gmpq.backends.tvm.dot import multiplied_lanes
-from gmpq.backends.tvm.epilogue import Finish
+from gmpq.backends.tvm.epilogue import Finish, Output
 from gmpq.backends.tvm.kernels.requant import STEPS, largest_step
 from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.residual import Residual
@@ -65,7 +66,8 @@ class Work:
 class Site:
     """A node with the tensors around it, on a target.
 
-    With an ``addition`` the node's own ``output`` is never stored, only the sum.
+    With an ``addition`` the node's own ``output`` is never stored, only the sum; and that or the
+    output only if ``keeps``, beside requantized ``copies``.
     """
 
     node: Node
@@ -73,6 +75,8 @@ class Site:
     output: Tensor
     target: Target
     addition: Addition | None = None
+    copies: tuple[Tensor, ...] = ()
+    keeps: bool = True
     weights_bytes: int = 0  # of all layers of the network, a byte each
 
     @property
@@ -81,18 +85,35 @@ class Site:
         return self.weights_bytes <= self.target.shared_bytes
 
     @property
-    def stored(self) -> Tensor:
-        """The tensor that the kernel writes."""
+    def read(self) -> tuple[Tensor, ...]:
+        """The tensors that the kernel reads."""
+        return (*self.inputs, *((self.addition.term,) if self.addition else ()))
+
+    @property
+    def result(self) -> Tensor:
+        """The tensor of which copies are made."""
         return self.addition.total if self.addition else self.output
+
+    @property
+    def stored(self) -> tuple[Tensor, ...]:
+        """The tensors that the kernel writes."""
+        return (*((self.result,) if self.keeps else ()), *self.copies)
 
     @property
     def finish(self) -> Finish:
         """What becomes of the accumulators of a convolution or a fully connected layer."""
         residual = None
         if self.addition is not None:
-            term, total = self.addition.term, self.addition.total
-            residual = Residual(term.codes, term.q, total.q)
-        return Finish(self.stored.codes, self.output.q, residual, self._packed_lanes)
+            residual = Residual(self.addition.term.codes, self.addition.term.q, self.result.q)
+        outputs = tuple(self._stored_as(tensor) for tensor in self.stored)
+        return Finish(outputs, self.output.q, residual, self._packed_lanes)
+
+    def _stored_as(self, tensor: Tensor) -> Output:
+        if tensor is self.result:
+            return Output(tensor.codes)
+        copy = Copy.between(self.result.q, tensor.q)
+        assert copy is not None, "fuse takes copies that one factor makes"
+        return Output(tensor.codes, copy)
 
     @property
     def _packed_lanes(self) -> int | None:
@@ -107,21 +128,22 @@ class Site:
         macs = node.weight.codes.size * y.batch * y.height * y.width
         return Work(round(times * macs), instruction)
 
-    def call(self, function: PrimFunc, constants: tuple[Array, ...]) -> Call:
+    def call(self, function: PrimFunc, constants: tuple[Array, ...] = ()) -> Call:
         """Return the call of ``function`` on the tensors of this site."""
-        read = (*self.inputs, *((self.addition.term,) if self.addition else ()))
-        names = tuple(tensor.value.name for tensor in read)
-        return Call(function, names, constants, self.stored.value.name)
+        inputs, outputs = (
+            tuple(tensor.value.name for tensor in side) for side in (self.read, self.stored)
+        )
+        return Call(function, inputs, constants, outputs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A C function with its constants; its arguments are inputs, constants, output."""
+    """A C function with its constants; its arguments are inputs, constants, outputs."""
 
     function: PrimFunc
     inputs: tuple[str, ...]
     constants: tuple[Array, ...]
-    output: str
+    outputs: tuple[str, ...]
 
 
 NEAR_BYTES, FAR_BYTES = 16, 4  # that a core reads per cycle from the last cache, and from memory

@@ -104,7 +104,7 @@ class Kernel:
     finish: Finish
 
     def function(self) -> PrimFunc:
-        """Return ``f(x, [residual], weights, start, factor, y)``."""
+        """Return ``f(x, [residual], weights, start, factor, outputs)``."""
         shape, tile, y = self.shape, self.tile, self.shape.y
         blocks, row_tiles = -(-shape.vectors // tile.vectors), -(-y.height // tile.rows)
         kernel_rows, kernel_columns = shape.window.kernel
@@ -112,10 +112,10 @@ class Kernel:
         weights = steps * tile.vectors * len(shape.factors) * VECTOR
 
         def body(x_: Expr, *others: Expr) -> None:
-            *terms, w_, start_, factor_, y_ = others
+            (w_, start_, factor_), ends = self.finish.split(others)
             x = view(x_, "int8", shape.x.size_bytes)
             w, start = view(w_, "int32", weights), view(start_, "int32", shape.vectors * VECTOR)
-            end = self.finish.bind(terms, factor_, y_, shape.vectors * VECTOR)
+            end = ends.bind(factor_, shape.vectors * VECTOR)
             with T.parallel(0, shape.x.batch * row_tiles) as item:
                 image, first = item // row_tiles, inwards(item % row_tiles, tile.rows, y.height)
                 packed = self._pack(x, image, first)
@@ -131,7 +131,7 @@ class Kernel:
                     end.put(sums, channel, VECTOR)
 
         constants = (("w", "int32"), ("start", "int32"), ("factor", "float32"))
-        return c_function((("x", "int8"), *self.finish.inputs, *constants, ("y", "uint8")), body)
+        return c_function(self.finish.parameters(("x", "int8"), constants), body)
 
     def _pack(self, x: Buffer, image: Expr, first: Expr) -> _Packed:
         """Pack the rows that output row ``first`` and those below it read."""

@@ -59,7 +59,7 @@ def build(site: Site) -> Call:
         np.pad(factor, padding),
     )
     function = kernel(x.codes, y.codes, node.window, y.q, site.target)
-    return Call(function, (x.value.name,), constants, y.value.name)
+    return site.call(function, constants)
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:

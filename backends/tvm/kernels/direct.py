@@ -89,20 +89,19 @@ def kernel(
     accumulate: Accumulate,
     more: tuple[Parameter, ...] = (),
 ) -> PrimFunc:
-    """Return ``f(x, [residual], weights, start, factor, [more], y)``."""
+    """Return ``f(x, [residual], weights, start, factor, [more], outputs)``."""
     blocks = -(-shape.vectors // tile.vectors)
     row_tiles = -(-shape.y.height // tile.rows)
     column_tiles = -(-shape.y.width // tile.columns)
     batch = shape.x.batch
 
     def body(x_: Expr, *others: Expr) -> None:
-        terms, rest = others[: len(finish.inputs)], others[len(finish.inputs) :]
-        w_, start_, factor_, *more_, y_ = rest
+        (w_, start_, factor_, *more_), ends = finish.split(others)
         steps = blocks * shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
         start = view(start_, "int32", shape.vectors * shape.lanes)
-        end = finish.bind(terms, factor_, y_, shape.vectors * shape.lanes)
+        end = ends.bind(factor_, shape.vectors * shape.lanes)
         others_ = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
         with T.parallel(0, blocks * batch * row_tiles) as item:
             if tile.blocks_outside:
@@ -119,8 +118,8 @@ def kernel(
                 finish_tile(shape, tile, place, acc, end)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
-    names = (*finish.inputs, *constant, *((name, kind) for name, kind, _ in more))
-    return c_function((("x", "int32"), *names, ("y", "uint8")), body)
+    names = (*constant, *((name, kind) for name, kind, _ in more))
+    return c_function(finish.parameters(("x", "int32"), names), body)
 
 
 @dataclass(frozen=True, slots=True)

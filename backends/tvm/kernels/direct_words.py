@@ -142,18 +142,18 @@ def build(site: Site, shape: Shape, dot: Words, stage: Stage) -> Call:
 
 
 def kernel(shape: Shape, dot: Words, stage: Stage, finish: Finish) -> PrimFunc:
-    """Return ``f(x, [residual], weights, start, factor, y)``."""
+    """Return ``f(x, [residual], weights, start, factor, outputs)``."""
     tile, y, items = stage.tile, shape.y, -(-shape.y.height // stage.rows)
     blocks = -(-shape.vectors // tile.vectors)
     taps = shape.window.kernel[0] * shape.window.kernel[1]
     staged = replace(shape, x=_staged_layout(shape))
 
     def body(x_: Expr, *others: Expr) -> None:
-        *terms, w_, start_, factor_, y_ = others
+        (w_, start_, factor_), ends = finish.split(others)
         x = view(x_, "uint8", shape.x.size_bytes)
         w = view(w_, dot.dtype, blocks * taps * shape.depth * tile.vectors * dot.elements)
         start = view(start_, "int32", shape.vectors * shape.lanes)
-        end = finish.bind(terms, factor_, y_, shape.vectors * shape.lanes)
+        end = ends.bind(factor_, shape.vectors * shape.lanes)
         with T.parallel(0, shape.x.batch * items) as item:
             image, first = item // items, inwards(item % items, stage.rows, y.height)
             words = scratch(stage.codes // dot.group + shape.lanes, "int32")
@@ -168,7 +168,7 @@ def kernel(shape: Shape, dot: Words, stage: Stage, finish: Finish) -> PrimFunc:
                     finish_tile(shape, tile, here, acc, end)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
-    return c_function((("x", "uint8"), *finish.inputs, *constant, ("y", "uint8")), body)
+    return c_function(finish.parameters(("x", "uint8"), constant), body)
 
 
 def _staged_layout(shape: Shape) -> Layout:

@@ -30,21 +30,19 @@ from gmpq.ir import Dequantize, QParams, Quantize, Shape, Softmax
 
 def build_quantize(site: Site) -> Call:
     """Return the call that quantizes a float32 image."""
-    (x,) = site.inputs
-    function = _quantize(site.output.codes, site.output.q)
-    return Call(function, (x.value.name,), (), site.output.value.name)
+    return site.call(_quantize(site.output.codes, site.output.q))
 
 
 def build_dequantize(site: Site) -> Call:
     """Return the call that writes float32 values."""
     (x,) = site.inputs
-    return Call(_dequantize(x.codes, x.q), (x.value.name,), (), site.output.value.name)
+    return site.call(_dequantize(x.codes, x.q))
 
 
 def build_softmax(site: Site) -> Call:
     """Return the call of a float32 softmax over the channels."""
     (x,) = site.inputs
-    return Call(_softmax(x.value.shape), (x.value.name,), (), site.output.value.name)
+    return site.call(_softmax(x.value.shape))
 
 
 QUANTIZE = Family("quantize", (Quantize,), only(build_quantize))
@@ -57,7 +55,7 @@ def halo_call(tensor: Tensor) -> Call | None:
     layout = tensor.codes
     if not any(layout.halo):
         return None
-    return Call(_fill_halo(layout, tensor.q.zero_point), (), (), tensor.value.name)
+    return Call(_fill_halo(layout, tensor.q.zero_point), (), (), (tensor.value.name,))
 
 
 def _quantize(y: Layout, q: QParams) -> PrimFunc:

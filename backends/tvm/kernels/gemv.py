@@ -178,15 +178,16 @@ class _Kernel:
     finish: Finish
 
     def function(self) -> PrimFunc:
-        """Return ``f(x, ones, weights, start, factor, y)``."""
+        """Return ``f(x, ones, weights, start, factor, outputs)``."""
         shape, outputs = self.shape, self.shape.all_vectors * VECTOR
 
-        def body(x_: Expr, ones_: Expr, w_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
+        def body(x_: Expr, *others: Expr) -> None:
+            (ones_, w_, start_, factor_), ends = self.finish.split(others)
             x = view(x_, "int32", shape.x.size_bytes // GROUP)
             ones = view(ones_, "int32", -(-shape.rounds * INPUTS // BYTES) * VECTOR)
             w = view(w_, "int32", shape.blocks * shape.rounds * shape.round_bytes // GROUP)
             start = view(start_, "int32", outputs)
-            end = self.finish.bind((), factor_, y_, outputs)
+            end = ends.bind(factor_, outputs)
             with T.parallel(0, shape.x.batch * shape.blocks) as item:
                 image, block = item // shape.blocks, item % shape.blocks
                 corner = (shape.x.origin + image * shape.x.image) // GROUP
@@ -201,7 +202,7 @@ class _Kernel:
                 end.put([PixelSums((image, 0, 0), sums)], first, VECTOR)
 
         constants = (("ones", "int32"), ("w", "int32"), ("start", "int32"), ("factor", "float32"))
-        return c_function((("x", "int32"), *constants, ("y", "uint8")), body)
+        return c_function(self.finish.parameters(("x", "int32"), constants), body)
 
     def _sum(self, x: Buffer, ones: Buffer, corner: Expr) -> Expr:
         """Return the sum of the codes of one image."""

@@ -1,9 +1,6 @@
 """Functions of one code: tables, and requantized copies.
 
-A requantized copy computes ``round_half_even(real(x) / s_y)`` with two roundings, in the product
-``(x - z_x) * s_x`` and in the quotient. Over the 256 codes that exist this mostly equals
-``round_half_even((x - z_x) * m)`` with one factor m near s_x / s_y, which is tried on all of them;
-where none fits, a table maps code by code.
+Where ``copies`` finds no factor for a copy, a table maps code by code.
 """
 
 from __future__ import annotations
@@ -14,14 +11,18 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from gmpq.backends.tvm.copies import Copy, requantized
+from gmpq.backends.tvm.dot import multiplied_lanes
 from gmpq.backends.tvm.kernels.add import row_start
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
 from gmpq.backends.tvm.layout import VECTOR, Layout
+from gmpq.backends.tvm.packing import TOGETHER
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
     c_function,
     cast,
+    held,
     inwards,
     load,
     pure,
@@ -29,39 +30,23 @@ from gmpq.backends.tvm.script import (
     registers,
     splat,
     store,
-    to_codes,
     view,
 )
-from gmpq.ir import Lookup, QParams, Requantize
-from gmpq.numerics import Codes, dequantize, quantize, requantize
+from gmpq.ir import Lookup, Requantize
+from gmpq.numerics import Codes
 
-CODES = np.arange(256, dtype=np.uint8)
 PERMUTED = 64  # codes of one AVX-512 VBMI permutation
 
 
 # --- requantized copies --------------------------------------------------------------------------
 
 
-def exact_factor(qx: QParams, qy: QParams) -> np.float32 | None:
-    """Return a factor that requantizes every code as the definition does, or None."""
-    expected = _requantized(qx, qy)
-    steps = CODES.astype(np.int32) - qx.zero_point
-    middle = np.float32(qx.scale) / np.float32(qy.scale)
-    for factor in (middle, *(np.nextafter(middle, np.float32(end)) for end in (0, 1e9))):
-        found = requantize(steps, np.array(factor), qy.zero_point, qy.low, qy.high)
-        if np.array_equal(expected, found):
-            return np.float32(factor)
-    return None
-
-
-def _requantized(qx: QParams, qy: QParams) -> Codes:
-    real = dequantize(CODES, qx.scale, qx.zero_point)
-    return quantize(real, qy.scale, qy.zero_point, qy.low, qy.high)
+def _copy_of(site: Site) -> Copy | None:
+    return Copy.between(site.inputs[0].q, site.output.q)
 
 
 def _refuses_copy(site: Site) -> str | None:
-    factor = exact_factor(site.inputs[0].q, site.output.q)
-    return None if factor is not None else "no single factor maps all 256 codes exactly"
+    return None if _copy_of(site) is not None else "no single factor maps all 256 codes exactly"
 
 
 def _copy_candidates(site: Site) -> tuple[Candidate, ...]:
@@ -70,27 +55,28 @@ def _copy_candidates(site: Site) -> tuple[Candidate, ...]:
 
 
 def build_copy(site: Site) -> Call:
-    """Return the call that multiplies every code by the exact factor."""
-    (x,), y = site.inputs, site.output
-    factor = exact_factor(x.q, y.q)
-    assert factor is not None
-    return Call(_copy(x.codes, y.codes, x.q, y.q, float(factor)), (x.value.name,), (), y.value.name)
+    """Return the call that requantizes vector by vector."""
+    (x,), y, copy = site.inputs, site.output, _copy_of(site)
+    assert copy is not None
+    whole = TOGETHER * (multiplied_lanes(site.target) or 0)
+    fits = copy.words is not None and VECTOR < whole <= y.codes.width * y.codes.stored
+    return site.call(_copy(x.codes, y.codes, copy, whole if fits else VECTOR))
 
 
 COPY = Family("copy", (Requantize,), _copy_candidates, _refuses_copy)
 
 
-def _copy(x: Layout, y: Layout, qx: QParams, qy: QParams, factor: float) -> PrimFunc:
+def _copy(x: Layout, y: Layout, copy: Copy, size: int) -> PrimFunc:
+    width = y.width * y.stored
+
     def body(x_: Expr, y_: Expr) -> None:
         source, target = view(x_, "uint8", x.size_bytes), view(y_, "uint8", y.size_bytes)
         with T.parallel(0, y.batch * y.height) as item:
             image, row = item // y.height, item % y.height
-            with T.serial(0, y.width * y.stored // VECTOR) as v:
-                codes = load(source, row_start(x, image, row) + v * VECTOR, VECTOR)
-                centred = cast("int32", VECTOR, codes) - splat(T.int32(qx.zero_point), VECTOR)
-                steps = cast("float32", VECTOR, centred) * splat(T.float32(factor), VECTOR)
-                result = to_codes(steps, qy, VECTOR)
-                store(target, row_start(y, image, row) + v * VECTOR, result, VECTOR)
+            with T.serial(0, -(-width // size)) as v:
+                place = inwards(v, size, width)
+                (codes,) = held([load(source, row_start(x, image, row) + place, size)])
+                store(target, row_start(y, image, row) + place, copy.codes(codes, size), size)
 
     return c_function((("x", "uint8"), ("y", "uint8")), body)
 
@@ -115,14 +101,14 @@ def build_table(site: Site) -> Call:
     if table.ndim == 2:
         table = np.pad(table, ((0, x.codes.stored - len(table)), (0, 0)))
     function = _look_up(x.codes, site.output.codes, per_channel=table.ndim == 2)
-    return Call(function, (x.value.name,), (table,), site.output.value.name)
+    return site.call(function, (table,))
 
 
 def build_permutation(site: Site) -> Call:
     """Return the call that maps 64 codes at once by two permutations of 128 bytes."""
     (x,) = site.inputs
     function = _permute(x.codes, site.output.codes)
-    return Call(function, (x.value.name,), (_table(site),), site.output.value.name)
+    return site.call(function, (_table(site),))
 
 
 TABLE = Family("table", (Lookup, Requantize), _table_candidates)
@@ -131,7 +117,7 @@ TABLE = Family("table", (Lookup, Requantize), _table_candidates)
 def _table(site: Site) -> Codes:
     if isinstance(site.node, Lookup):
         return site.node.table
-    return _requantized(site.inputs[0].q, site.output.q)
+    return requantized(site.inputs[0].q, site.output.q)
 
 
 def _look_up(x: Layout, y: Layout, *, per_channel: bool) -> PrimFunc:

@@ -18,8 +18,7 @@ Coordinates: TypeAlias = tuple[Expr, Expr, Expr]  # row, column, channel
 
 def build(site: Site) -> Call:
     """Return the call that copies the codes of all inputs to their places."""
-    names = tuple(x.value.name for x in site.inputs)
-    return Call(_function(site), names, (), site.output.value.name)
+    return site.call(_function(site))
 
 
 FAMILY = Family("move", (Concat, Pad, Reshape, Upsample), only(build))

@@ -36,7 +36,7 @@ def build_max(site: Site) -> Call:
     (x,), node = site.inputs, site.node
     assert isinstance(node, MaxPool)
     function = _max_pool(x.codes, site.output.codes, node.window)
-    return Call(function, (x.value.name,), (), site.output.value.name)
+    return site.call(function)
 
 
 def build_average(site: Site) -> Call:
@@ -49,7 +49,7 @@ def build_average(site: Site) -> Call:
     counts = reference.divisors(shape, node)
     factor = numerics.average_multiplier(x.q.scale, y.q.scale, counts)
     function = _average_pool(x.codes, y.codes, node.window, x.q, y.q)
-    return Call(function, (x.value.name,), (np.ascontiguousarray(factor),), y.value.name)
+    return site.call(function, (np.ascontiguousarray(factor),))
 
 
 MAX = Family("max-pool", (MaxPool,), only(build_max))

@@ -27,18 +27,18 @@ from gmpq.backends.tvm.script import (
 
 
 def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc:
-    """Return ``f(x, [residual], setup, weights, start, factor, y)``."""
+    """Return ``f(x, [residual], setup, weights, start, factor, outputs)``."""
     shape, product, fresh = scheme.shape, scheme.product, scheme.fresh
     blocks, groups, parts = -(-shape.all_tiles // shape.tiles), scheme.groups, scheme.parts
     share, outputs = -(-groups // parts), product.all_vectors * product.lanes
     dtype = product.dtype if fresh is None else "uint8"
 
     def body(x_: Expr, *others: Expr) -> None:
-        *terms, setup, u_, start_, factor_, y_ = others
+        (setup, u_, start_, factor_), ends = finish.split(others)
         x = view(x_, "uint8", shape.x.size_bytes)
         weights = view(u_, dtype, scheme.weights_elements)
         start = view(start_, "int32", shape.transform.positions * outputs)
-        end = finish.bind(terms, factor_, y_, outputs)
+        end = ends.bind(factor_, outputs)
         with T.parallel(0, shape.blocks * parts) as item:
             section, block = item % parts, item // parts
             image, first = block // blocks, inwards(block % blocks, shape.tiles, shape.all_tiles)
@@ -58,7 +58,7 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
 
     u_and_start = (("u", dtype), ("start", "int32"))
     constant = (("setup", "uint8"), *u_and_start, ("factor", "float32"))
-    return c_function((("x", "uint8"), *finish.inputs, *constant, ("y", "uint8")), body)
+    return c_function(finish.parameters(("x", "uint8"), constant), body)
 
 
 def _multiply(scheme: Scheme, memory: Memory, group: Expr, first_vector: Expr) -> None:

@@ -31,9 +31,8 @@ from gmpq.ir import (
     Window,
 )
 from gmpq.runtime import Network
-from tests.single_layers import V3, WITHOUT_VNNI, random_convolution, random_weight
+from tests.single_layers import BASELINE, V3, WITHOUT_VNNI, random_convolution, random_weight
 
-BASELINE = replace(V3, name="x86-64", cpu="x86-64", features=frozenset())
 TARGETS = (BASELINE, V3, WITHOUT_VNNI, find("x86-64-v4-vnni"), find("native"))
 here = [pytest.param(t, id=f"{t.name}-{i}") for i, t in enumerate(TARGETS) if t.runs_here()]
 

@@ -14,11 +14,9 @@ from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import IntGraph
 from gmpq.runtime import Network
+from tests.single_layers import BASELINE
 from tests.strategies import graphs, random_graph, random_input
 
-BASELINE = Target(
-    "x86-64", "x86_64-linux-gnu", "x86-64", (), frozenset(), "cc", 16, 32 << 10, 1 << 20, 8 << 20
-)
 TARGETS = (find("native"), find("x86-64-v4-vnni"), find("x86-64-v3"), BASELINE)
 here = [pytest.param(t, id=f"{t.name}-as-{i}") for i, t in enumerate(TARGETS) if t.runs_here()]
 
