@@ -155,7 +155,7 @@ def _cycles(site: Site, scheme: Scheme) -> float:
     terms = additions(t.input, t.reach) + 3 * t.positions
     vectors = -(-shape.stored // (product.group * product.lanes))
     inputs = scheme.parts * shape.tiles * vectors * terms / 2.5
-    terms = additions(t.output, t.points) + t.positions + t.size * t.size * 8
+    terms = additions(t.output, t.points) + t.positions + t.size * t.size * 5
     outputs = shape.tiles * product.all_vectors * terms / 2.5
     reads = shape.blocks if scheme.weights_bytes > site.target.cache_bytes else 1
     fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.cycles()
