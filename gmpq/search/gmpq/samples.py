@@ -133,6 +133,10 @@ def _pad(images: torch.Tensor, padding: int, black: torch.Tensor) -> torch.Tenso
     return padded
 
 
+def mixed(*seeds: int) -> int:
+    """Return one seed of several whole numbers."""
+    return int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]) >> 1
+
+
 def _generator(*seeds: int) -> torch.Generator:
-    mixed = int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(mixed >> 1)
+    return torch.Generator().manual_seed(mixed(*seeds))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,7 +18,7 @@ from gmpq.models.weights import load_weights
 from gmpq.progress import Progress
 from gmpq.search.gmpq.distributed import Ranks, parallel, total
 from gmpq.search.gmpq.network import restart_weights
-from gmpq.search.gmpq.samples import Samples, steps_per_epoch, training_batches
+from gmpq.search.gmpq.samples import Samples, mixed, steps_per_epoch, training_batches
 from gmpq.search.gmpq.settings import Augmentation, TeacherRecipe
 
 
@@ -31,59 +33,71 @@ def load_teacher(module: nn.Module, path: Path, device: str) -> nn.Module:
     return _ready(teacher.to(device))
 
 
-def train_teacher(
-    module: nn.Module,
-    samples: Samples,
-    recipe: TeacherRecipe,
-    how: tuple[Augmentation, int, str],
-    ranks: Ranks,
-    progress: Progress,
-) -> nn.Module:
-    """Return a copy of ``module``, trained from random weights, ready to teach.
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """What a float network is trained on, and how."""
 
-    Args:
-        module: the float network.
-        samples: the images.
-        recipe: how long and how fast.
-        how: the augmentation, the seed and the device.
-        ranks: this process.
-        progress: who hears of it.
+    samples: Samples
+    recipe: TeacherRecipe
+    augmentation: Augmentation
+    seed: int
+    device: str
+    ranks: Ranks
+
+
+def train_teacher(module: nn.Module, lesson: Lesson, progress: Progress) -> nn.Module:
+    """Return a copy of ``module``, trained from random weights, ready to teach.
 
     Raises:
         SearchError: the loss is no longer finite.
     """
-    augmentation, seed, device = how
-    teacher = copy.deepcopy(module)
-    restart_weights(teacher, seed)
-    wrapped = parallel(teacher.to(device).train(), ranks)
+    recipe = lesson.recipe
+    teacher = copy.deepcopy(module).to(lesson.device).train()
+    restart_weights(teacher, lesson.seed)
+    wrapped = parallel(teacher, lesson.ranks)
     optimizer = torch.optim.SGD(
         teacher.parameters(),
         lr=recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )
-    images_per_epoch = steps_per_epoch(len(samples), recipe.batch) * min(recipe.batch, len(samples))
-    with torch.random.fork_rng(devices=()), progress.bar(
-        "float network", recipe.epochs * images_per_epoch
-    ) as advance:
-        torch.manual_seed(seed)  # for dropout
+    count = len(lesson.samples)
+    images = steps_per_epoch(count, recipe.batch) * min(recipe.batch, count)
+    with (
+        torch.random.fork_rng(devices=()),
+        progress.bar("float network", recipe.epochs * images) as advance,
+    ):
         for epoch in range(recipe.epochs):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
-            batches = training_batches(samples, recipe.batch, augmentation, (seed, epoch), ranks)
-            for step, (images, labels) in enumerate(batches):
-                loss = functional.cross_entropy(wrapped(images.to(device)), labels.to(device))
-                if total((~torch.isfinite(loss.detach())).float(), ranks) > 0:
-                    raise SearchError(
-                        f"float network, epoch {epoch + 1}, step {step + 1}: the loss is not "
-                        f"finite at a learning rate of {recipe.lr:g}: lower --teacher-lr, or give "
-                        "--teacher FILE"
-                    )
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                advance(len(labels) * ranks.count)
+            _epoch(wrapped, optimizer, lesson, epoch, advance)
     return _ready(teacher)
+
+
+def _epoch(
+    wrapped: nn.Module,
+    optimizer: torch.optim.SGD,
+    lesson: Lesson,
+    epoch: int,
+    advance: Callable[[int], object],
+) -> None:
+    ranks, seed = lesson.ranks, (lesson.seed, epoch)
+    torch.manual_seed(mixed(*seed, ranks.rank))  # for dropout
+    batches = training_batches(
+        lesson.samples, lesson.recipe.batch, lesson.augmentation, seed, ranks
+    )
+    for step, (images, labels) in enumerate(batches):
+        logits = wrapped(images.to(lesson.device))
+        loss = functional.cross_entropy(logits, labels.to(lesson.device))
+        if total((~torch.isfinite(loss.detach())).float(), ranks) > 0:
+            raise SearchError(
+                f"float network, epoch {epoch + 1}, step {step + 1}: the loss is not finite: "
+                "lower --teacher-lr, or give --teacher FILE"
+            )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        advance(len(labels) * ranks.count)
 
 
 def save_teacher(teacher: nn.Module, path: Path) -> None:

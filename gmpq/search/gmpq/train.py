@@ -16,10 +16,16 @@ from gmpq.progress import Progress
 from gmpq.search.gmpq import checkpoint, diary
 from gmpq.search.gmpq.budget import Bill, Logits
 from gmpq.search.gmpq.checkpoint import Training
-from gmpq.search.gmpq.distributed import Ranks, parallel, total
+from gmpq.search.gmpq.distributed import ALONE, Ranks, parallel, total
 from gmpq.search.gmpq.network import composites, restart_weights, search_network
 from gmpq.search.gmpq.objective import Objective, Terms
-from gmpq.search.gmpq.samples import Samples, plain_batches, steps_per_epoch, training_batches
+from gmpq.search.gmpq.samples import (
+    Samples,
+    mixed,
+    plain_batches,
+    steps_per_epoch,
+    training_batches,
+)
 from gmpq.search.gmpq.settings import Settings
 from gmpq.search.gmpq.survey import Survey
 
@@ -34,7 +40,7 @@ class Task:
     samples: Samples
     work: Path  # a folder, for checkpoint and log
     validation: Samples | None = None
-    ranks: Ranks = Ranks()  # noqa: RUF009 - frozen
+    ranks: Ranks = ALONE
 
     @property
     def checkpoint(self) -> Path:
@@ -135,7 +141,7 @@ def _epoch(
     settings, ranks = training.objective.settings, task.ranks
     recipe, seed = settings.recipe, (settings.seed, training.epoch)
     _set_rates(training)
-    torch.manual_seed(hash((*seed, ranks.rank)))  # for dropout
+    torch.manual_seed(mixed(*seed, ranks.rank))  # for dropout
     training.objective.train()
     sums = torch.zeros(len(Terms._fields) + 2, dtype=torch.float64)
     batches = training_batches(task.samples, recipe.batch, settings.augmentation, seed, ranks)
