@@ -1,4 +1,4 @@
-"""From logits to bits: the largest logit of every layer, or the best that a bound on BOPs allows."""
+"""From logits to bits: the largest logit of each layer, or the best that a bound on BOPs allows."""
 
 from __future__ import annotations
 

@@ -122,13 +122,15 @@ def augment(
         mirrored = torch.rand(count, 1, generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
     padded = _pad(images, how.padding, black)
-    picked = padded.gather(2, rows[:, None, :, None].expand(-1, padded.shape[1], -1, padded.shape[3]))
-    return picked.gather(3, columns[:, None, None, :].expand(-1, padded.shape[1], height, -1))
+    batch = torch.arange(count)[:, None, None]
+    cropped = padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]
+    return cropped.permute(0, 3, 1, 2).contiguous()
 
 
 def _pad(images: torch.Tensor, padding: int, black: torch.Tensor) -> torch.Tensor:
     count, channels, height, width = images.shape
-    padded = black.expand(channels, 1, 1).repeat(count, 1, height + 2 * padding, width + 2 * padding)
+    sides = (height + 2 * padding, width + 2 * padding)
+    padded = black.expand(channels, 1, 1).repeat(count, 1, *sides)
     padded[:, :, padding : padding + height, padding : padding + width] = images
     return padded
 

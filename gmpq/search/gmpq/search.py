@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from gmpq.search.gmpq.settings import Settings
 from gmpq.search.gmpq.survey import Layer, Survey
 from gmpq.search.gmpq.train import Task, begin, train
 
+FIXED = LayerBits(8, 8)  # of stem and classifier, which the search leaves in float
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -35,7 +36,7 @@ class Deployment:
 
     layers: tuple[Layer, ...]
     model: ModelSpec
-    fixed: LayerBits = LayerBits(8, 8)  # noqa: RUF009 - frozen
+    fixed: LayerBits = FIXED
     searched_only: bool = False  # whether BOPs leave out the layers at fixed bits
 
     def bill(self, surveyed: Survey) -> Bill:
@@ -146,14 +147,7 @@ def make_folder(folder: Path) -> None:
 
 
 def to_policy(
-    found: Found,
-    surveyed: Survey,
-    deployment: Deployment,
-    method: str,
-    details: Mapping[str, JSON],
-    seed: int,
-    dataset: str,
-    bops: float | None,
+    found: Found, surveyed: Survey, deployment: Deployment, provenance: Provenance
 ) -> Policy:
     """Return the policy of ``found``; layers that were not searched have the fixed bits."""
     names = [layer.name for layer in surveyed.searched]
@@ -161,13 +155,7 @@ def to_policy(
     return Policy(
         layers={layer.name: bits.get(layer.name, deployment.fixed) for layer in deployment.layers},
         model=deployment.model,
-        provenance=Provenance(
-            method=method,
-            dataset=dataset,
-            constraint=None if bops is None else {"bops": bops},
-            seed=seed,
-            details={**figures(found), **details},
-        ),
+        provenance=provenance,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -25,7 +26,7 @@ class Space:
     def __post_init__(self) -> None:
         """Refuse bits that no policy may have; raises ``SearchError``."""
         for name, bits in (("weight", self.weights), ("activation", self.activations)):
-            rising = all(low < high for low, high in zip(bits, bits[1:], strict=False))
+            rising = all(low < high for low, high in pairwise(bits))
             if not bits or not rising or not 1 <= bits[0] <= bits[-1] <= MOST_BITS:
                 raise SearchError(
                     f"{name} bits: got {', '.join(map(str, bits)) or 'none'}: "

@@ -150,12 +150,13 @@ def _epoch(
         terms = wrapped(images, labels, training.objective.taught_by(teacher, images, labels))
         assert isinstance(terms, Terms)
         _step(training, terms, task, step)
-        sums += torch.tensor([*(float(term) for term in terms), len(labels), 1.0]).double()
+        counted = [*(float(term.detach()) for term in terms), len(labels), 1.0]
+        sums += torch.tensor(counted, dtype=torch.float64)
         advance(len(labels) * ranks.count)
-    *counted, images_seen, steps = total(sums, ranks).tolist()
+    *summed, images_seen, steps = total(sums, ranks).tolist()
     training.epoch += 1
     training.seconds += time.monotonic() - started
-    *losses, right, empty = counted
+    *losses, right, empty = summed
     means = (*(loss / steps for loss in losses), right / images_seen, empty / (2 * images_seen))
     return Terms(*(torch.tensor(mean) for mean in means))
 

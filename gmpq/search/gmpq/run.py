@@ -1,0 +1,289 @@
+"""From what a user asks to a policy file."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gmpq import models, policy_io, table
+from gmpq.data import Preprocessing
+from gmpq.errors import OutputError, PolicyError, SearchError
+from gmpq.models.imports import import_factory
+from gmpq.models.weights import resolve_weights
+from gmpq.policy import JSON, InputSpec, LayerBits, ModelSpec, Provenance
+from gmpq.progress import Progress
+from gmpq.search.gmpq.distributed import Ranks, joined, wait
+from gmpq.search.gmpq.network import with_classes
+from gmpq.search.gmpq.quantizers import QUANTIZERS
+from gmpq.search.gmpq.samples import Samples, check_labels, open_samples
+from gmpq.search.gmpq.search import (
+    Bound,
+    Deployment,
+    Found,
+    figures,
+    make_folder,
+    search,
+    to_policy,
+)
+from gmpq.search.gmpq.settings import (
+    Augmentation,
+    CapacityPower,
+    ConstantPower,
+    ExplainedClass,
+    Recipe,
+    Settings,
+    Space,
+    TeacherRecipe,
+)
+from gmpq.search.gmpq.survey import Survey, survey
+from gmpq.search.gmpq.teacher import Lesson, load_teacher, save_teacher, train_teacher
+from gmpq.search.gmpq.train import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A search as the command line has it: one field per option."""
+
+    method: str
+    data: tuple[str, ...]
+    out: Path
+    arch: str | None = None
+    factory: str | None = None
+    shape: tuple[int, ...] | None = None  # [C, H, W]
+    classes: int | None = None
+    keep: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    images: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize: int | None = None
+    bops: float | None = None
+    searched_only: bool = False
+    bisect: int | None = None
+    deploy: str | None = None
+    fixed_bits: int = 8
+    weight_bits: tuple[int, ...] = (2, 3, 4, 6)
+    activation_bits: tuple[int, ...] = (2, 3, 4, 6)
+    quantizers: str = "haq"
+    attribution_weight: float = 40.0
+    complexity_weight: float = 3e-4
+    theta: float = 24.0
+    power: float | None = None
+    explain_class: str = "own"
+    epochs: int = 25
+    batch: int = 256
+    lr: float = 0.1
+    logits_lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    decay_every: int = 10
+    padding: int = 4
+    flip: bool = True
+    teacher: str | None = None
+    teacher_epochs: int = 30
+    teacher_lr: float = 0.1
+    seed: int = 0
+    device: str = "cpu"
+    work: Path | None = None
+    resume: bool = False
+
+    @property
+    def input(self) -> InputSpec:
+        """What the network reads, as a policy says it, without its shape."""
+        return InputSpec(mean=self.mean, std=self.std, resize=self.resize)
+
+
+def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:
+    """Write the policy that ``request`` asks for; return a table of what was found.
+
+    Raises:
+        GmpqError: network, data, bounds or options do not fit; nothing is written then.
+    """
+    settings = settings_of(request)
+    _check_place(request.out)
+    bound = _bound(request)
+    module, shape = _network(request)
+    surveyed = survey(module, shape, request.keep)
+    if settings.attribution_weight > 0 and surveyed.map_pixels < 2:
+        raise SearchError(
+            f"--shape: images of {shape[1]}x{shape[2]} leave an attribution map of one pixel: "
+            "give larger ones, or --attribution-weight 0"
+        )
+    deployment = _deployment(request, surveyed, shape)
+    samples, validation = _samples(request, shape, surveyed.classes)
+    work = request.work or request.out.with_suffix(".search")
+    bill = deployment.bill(surveyed)
+    task = Task(module, surveyed, bill, samples, work, validation, ranks)
+    with joined(ranks):
+        if ranks.first:
+            make_folder(work)
+        wait(ranks)
+        teacher, seconds = _teacher(request, settings, task, progress)
+        found = search(task, teacher, settings, bound, progress, resume=request.resume)
+    if ranks.first:
+        provenance = _provenance(request, found, seconds)
+        policy_io.write(to_policy(found, surveyed, deployment, provenance), request.out)
+    return _report(found, surveyed)
+
+
+def settings_of(request: Request) -> Settings:
+    """Return the settings of ``request``; raises ``SearchError``."""
+    (quantizers,) = (each for each in QUANTIZERS if each.name == request.quantizers)
+    power = CapacityPower(request.theta) if request.power is None else ConstantPower(request.power)
+    recipe = Recipe(
+        epochs=request.epochs,
+        batch=request.batch,
+        lr=request.lr,
+        logits_lr=request.logits_lr,
+        momentum=request.momentum,
+        weight_decay=request.weight_decay,
+        decay_every=request.decay_every,
+    )
+    return Settings(
+        space=Space(request.weight_bits, request.activation_bits),
+        quantizers=quantizers,
+        recipe=recipe,
+        augmentation=Augmentation(request.padding, request.flip),
+        attribution_weight=request.attribution_weight,
+        complexity_weight=request.complexity_weight,
+        power=power,
+        explained=ExplainedClass(request.explain_class),
+        seed=request.seed,
+        device=_device(request.device),
+    )
+
+
+def _device(name: str) -> str:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that CUDA was compiled in
+        raise SearchError(f"--device: {name!r} cannot be used here: give cpu") from error
+    return name
+
+
+def _check_place(out: Path) -> None:
+    if not out.resolve().parent.is_dir():
+        raise OutputError(f"{out}: there is no folder {out.parent}: make it first")
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder: give the name of a file")
+
+
+def _bound(request: Request) -> Bound:
+    if request.bisect is not None and request.bops is None:
+        raise SearchError("--bisect: needs a bound to aim at: give --bops")
+    return Bound(request.bops, request.bisect or 0)
+
+
+def _network(request: Request) -> tuple[nn.Module, tuple[int, int, int]]:
+    shape = _shape(request.shape)
+    if (request.arch is None) == (request.factory is None):
+        raise SearchError("no network, or two: give either --arch or --import")
+    if request.arch is not None:
+        arch = models.find(request.arch)
+        module, shape = arch.build(), shape or arch.shape
+    else:
+        assert request.factory is not None
+        module = import_factory(request.factory)
+    if shape is None:
+        raise PolicyError("--shape is missing: --import needs it, as C,H,W")
+    if request.classes is not None:
+        module = with_classes(module, survey(module, shape), request.classes)
+    return module, shape
+
+
+def _shape(given: tuple[int, ...] | None) -> tuple[int, int, int] | None:
+    if given is None:
+        return None
+    if len(given) != 3 or min(given) < 1:
+        raise SearchError(f"--shape: got {','.join(map(str, given))}: give C,H,W, as in 3,32,32")
+    channels, height, width = given
+    return channels, height, width
+
+
+def _samples(
+    request: Request, shape: tuple[int, int, int], classes: int
+) -> tuple[Samples, Samples | None]:
+    preprocessing = Preprocessing.of((1, *shape), request.input)
+    found = []
+    for locations in (request.data, request.validation):
+        if locations:
+            samples = open_samples(locations, preprocessing, request.images)
+            check_labels(samples, classes, ", ".join(locations))
+            found.append(samples)
+    return found[0], found[1] if len(found) > 1 else None
+
+
+def _deployment(request: Request, surveyed: Survey, shape: tuple[int, int, int]) -> Deployment:
+    fixed = LayerBits(request.fixed_bits, request.fixed_bits)
+    if request.deploy is not None:
+        arch = models.find(request.deploy)
+        layers = survey(arch.build(), arch.shape).layers
+        return Deployment(layers, ModelSpec(arch.name), fixed, request.searched_only)
+    spec = InputSpec((1, *shape), request.mean, request.std, request.resize)
+    return Deployment(
+        surveyed.layers, ModelSpec(request.arch, input=spec), fixed, request.searched_only
+    )
+
+
+def _teacher(
+    request: Request, settings: Settings, task: Task, progress: Progress
+) -> tuple[nn.Module | None, float]:
+    """Return the float network, if one is imitated, and the seconds that training it took."""
+    if settings.attribution_weight == 0:
+        return None, 0.0
+    kept = task.work / "teacher.safetensors"
+    if request.teacher is not None:
+        path = resolve_weights(request.teacher, Path())
+        return load_teacher(task.module, path, settings.device), 0.0
+    if request.resume and kept.exists():
+        return load_teacher(task.module, kept, settings.device), 0.0
+    started = time.monotonic()
+    recipe = TeacherRecipe(request.teacher_epochs, lr=request.teacher_lr)
+    lesson = Lesson(
+        task.samples, recipe, settings.augmentation, settings.seed, settings.device, task.ranks
+    )
+    teacher = train_teacher(task.module, lesson, progress)
+    if task.ranks.first:
+        save_teacher(teacher, kept)
+    return teacher, time.monotonic() - started
+
+
+def _provenance(request: Request, found: Found, teacher_seconds: float) -> Provenance:
+    details: dict[str, JSON] = {
+        "network": request.arch or request.factory,
+        "quantizers": request.quantizers,
+        "weight_bits": list(request.weight_bits),
+        "activation_bits": list(request.activation_bits),
+        "attribution_weight": request.attribution_weight,
+        "epochs": request.epochs,
+        "teacher_seconds": round(teacher_seconds, 1),
+        **figures(found),
+    }
+    return Provenance(
+        method=request.method,
+        dataset=", ".join(request.data),
+        constraint=None if request.bops is None else {"bops": request.bops},
+        seed=request.seed,
+        details=details,
+    )
+
+
+def _report(found: Found, surveyed: Survey) -> str:
+    names = [layer.name for layer in surveyed.searched]
+    lines = [(name, str(bits.w), str(bits.a)) for name, bits in zip(names, found.bits, strict=True)]
+    outcome = found.outcome
+    totals = [
+        ("policy" + (", assigned" if found.assigned else ""), f"{found.bops / 1e9:.4f} G"),
+        ("largest logits", f"{outcome.argmax_bops / 1e9:.4f} G"),
+        ("expected", f"{outcome.expected_bops / 1e9:.4f} G"),
+    ]
+    if outcome.entry is not None:
+        totals.append(("right on the training images", f"{100 * outcome.entry.accuracy:.1f}%"))
+        totals.append(("empty attribution maps", f"{100 * outcome.entry.empty_maps:.1f}%"))
+    return (
+        table.render(("layer", "w", "a"), lines) + "\n\n" + table.render(("BOPs", "cost"), totals)
+    )
