@@ -32,12 +32,13 @@ HOMES = {
         "gmpq.lower",
         "gmpq.calib",
         "gmpq.qat",
-        "gmpq.search",
         "gmpq.backends.torch_codes",
+        "gmpq.search",
     ),
     "onnx": ("gmpq.export", "gmpq.backends.ort", "gmpq.programs"),
     "onnxruntime": ("gmpq.export", "gmpq.backends.ort"),
     "tvm": ("gmpq.backends.tvm",),
+    "scipy": ("gmpq.search",),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gmpq.cli.search import search_group
+from gmpq.cli.search import search
 
 if TYPE_CHECKING:
     from gmpq.compile import CompileOptions, Report
@@ -178,7 +178,7 @@ def explain(path: Path, costs: bool, factory: str | None) -> None:
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
 
 
-group.add_command(search_group)
+group.add_command(search)
 
 
 def user_cache() -> Path:

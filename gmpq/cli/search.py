@@ -1,4 +1,4 @@
-"""``gmpq search``: the bits of each layer, by several methods."""
+"""``gmpq search``: commands that write policies."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import click
 from gmpq.cli.search_gmpq import edmips_command, gmpq_command
 
 
-@click.group("search")
-def search_group() -> None:
-    """Search for the bits of each layer, and write them as a policy."""
+@click.group()
+def search() -> None:
+    """Choose the bits of every layer, and write them as a policy."""
 
 
-search_group.add_command(gmpq_command)
-search_group.add_command(edmips_command)
+search.add_command(gmpq_command)
+search.add_command(edmips_command)

@@ -86,9 +86,13 @@ def _bounds() -> tuple[Callable[[Any], Any], ...]:
         click.option(
             "--bops",
             type=click.FloatRange(0, min_open=True),
-            help="The policy costs at most this, stem and classifier at their fixed bits.",
+            help="Most BOPs, all layers at their real bits.",
         ),
-        click.option("--searched-only", is_flag=True, help="BOPs of the searched layers alone."),
+        click.option(
+            "--published-bops",
+            type=click.FloatRange(0, min_open=True),
+            help="Most BOPs, as papers count them.",
+        ),
         click.option(
             "--bisect",
             type=click.IntRange(1, 20),

@@ -62,7 +62,7 @@ class Request:
     std: tuple[float, ...] | None = None
     resize: int | None = None
     bops: float | None = None
-    searched_only: bool = False
+    published_bops: float | None = None
     bisect: int | None = None
     deploy: str | None = None
     fixed_bits: int = 8
@@ -105,7 +105,6 @@ def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:
     """
     settings = settings_of(request)
     _check_place(request.out)
-    bound = _bound(request)
     module, shape = _network(request)
     surveyed = survey(module, shape, request.keep)
     if settings.attribution_weight > 0 and surveyed.map_pixels < 2:
@@ -117,6 +116,7 @@ def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:
     samples, validation = _samples(request, shape, surveyed.classes)
     work = request.work or request.out.with_suffix(".search")
     bill = deployment.bill(surveyed)
+    bound = _bound(request, deployment, surveyed)
     task = Task(module, surveyed, bill, samples, work, validation, ranks)
     with joined(ranks):
         if ranks.first:
@@ -172,10 +172,15 @@ def _check_place(out: Path) -> None:
         raise OutputError(f"{out}: is a folder: give the name of a file")
 
 
-def _bound(request: Request) -> Bound:
-    if request.bisect is not None and request.bops is None:
+def _bound(request: Request, deployment: Deployment, surveyed: Survey) -> Bound:
+    if request.bops is not None and request.published_bops is not None:
+        raise SearchError("--bops and --published-bops: give one of them")
+    bops = request.bops
+    if request.published_bops is not None:
+        bops = request.published_bops / deployment.published_factor(surveyed)
+    if request.bisect is not None and bops is None:
         raise SearchError("--bisect: needs a bound to aim at: give --bops")
-    return Bound(request.bops, request.bisect or 0)
+    return Bound(bops, request.bisect or 0)
 
 
 def _network(request: Request) -> tuple[nn.Module, tuple[int, int, int]]:
@@ -219,14 +224,13 @@ def _samples(
 
 def _deployment(request: Request, surveyed: Survey, shape: tuple[int, int, int]) -> Deployment:
     fixed = LayerBits(request.fixed_bits, request.fixed_bits)
+    searched_only = request.published_bops is not None
     if request.deploy is not None:
         arch = models.find(request.deploy)
         layers = survey(arch.build(), arch.shape).layers
-        return Deployment(layers, ModelSpec(arch.name), fixed, request.searched_only)
+        return Deployment(layers, ModelSpec(arch.name), fixed, searched_only)
     spec = InputSpec((1, *shape), request.mean, request.std, request.resize)
-    return Deployment(
-        surveyed.layers, ModelSpec(request.arch, input=spec), fixed, request.searched_only
-    )
+    return Deployment(surveyed.layers, ModelSpec(request.arch, input=spec), fixed, searched_only)
 
 
 def _teacher(
@@ -263,10 +267,11 @@ def _provenance(request: Request, found: Found, teacher_seconds: float) -> Prove
         "teacher_seconds": round(teacher_seconds, 1),
         **figures(found),
     }
+    bounds = {"bops": request.bops, "published_bops": request.published_bops}
     return Provenance(
         method=request.method,
         dataset=", ".join(request.data),
-        constraint=None if request.bops is None else {"bops": request.bops},
+        constraint={name: limit for name, limit in bounds.items() if limit is not None} or None,
         seed=request.seed,
         details=details,
     )

@@ -59,6 +59,12 @@ class Deployment:
             0 if self.searched_only else others * self.fixed.w * self.fixed.a,
         )
 
+    def published_factor(self, surveyed: Survey) -> float:
+        """Return all MACs over those of the searched layers, which tables charge them at."""
+        names = {layer.name for layer in surveyed.searched}
+        searched = sum(layer.macs for layer in self.layers if layer.name in names)
+        return sum(layer.macs for layer in self.layers) / max(searched, 1)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
