@@ -14,7 +14,7 @@ from gmpq.cli.search_types import CLASSES, QUANTIZERS, Numbers, WholeNumbers
 
 if TYPE_CHECKING:
     from gmpq.search.gmpq.distributed import Ranks
-    from gmpq.search.gmpq.run import Request
+    from gmpq.search.gmpq.request import Request
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -208,7 +208,7 @@ def _search(defaults: Defaults, given: dict[str, Any]) -> None:
 
 def _request(defaults: Defaults, given: dict[str, Any]) -> Request:
     """Return what is asked; the fields that need no other type have the options' names."""
-    from gmpq.search.gmpq.run import Request
+    from gmpq.search.gmpq.request import Request
 
     return Request(method=defaults.name, **given)
 

@@ -10,7 +10,7 @@ QUANTIZERS = ("haq", "running", "lsq", "hwgq")  # a test holds them to gmpq.sear
 CLASSES = ("own", "teacher", "label")
 
 
-class WholeNumbers(click.ParamType):
+class WholeNumbers(click.ParamType[tuple[int, ...]]):
     """Whole numbers with commas between them."""
 
     name = "N,N,..."
@@ -25,7 +25,7 @@ class WholeNumbers(click.ParamType):
             self.fail(f"got {value!r}: give whole numbers with commas, as in 2,3,4", param, ctx)
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType[tuple[float, ...]]):
     """Numbers with commas between them."""
 
     name = "X,X,..."

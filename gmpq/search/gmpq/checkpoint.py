@@ -73,9 +73,14 @@ def load(training: Training, path: Path) -> None:
     training.epoch, training.seconds = state["epoch"], state["seconds"]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def require_checkpoint(path: Path) -> None:
+    """Pass a path where a file is; raises ``SearchError``."""
     if not path.is_file():
         raise SearchError(f"{path}: no such checkpoint: start without --resume")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    require_checkpoint(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (

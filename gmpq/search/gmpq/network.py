@@ -94,7 +94,10 @@ def _is_linear(module: nn.Module, name: str) -> bool:
 
 
 def _replace(network: nn.Module, made: dict[int, nn.Module]) -> None:
-    for parent in [part for part in network.modules() if not isinstance(part, CompositeConv2d)]:
-        for name, child in list(parent.named_children()):
-            if id(child) in made:
-                setattr(parent, name, made[id(child)])
+    places = [  # under all of its names
+        (name, made[id(part)])
+        for name, part in network.named_modules(remove_duplicate=False)
+        if id(part) in made
+    ]
+    for name, composite in places:
+        network.set_submodule(name, composite)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from gmpq import models, policy_io, table
@@ -16,9 +14,11 @@ from gmpq.models.imports import import_factory
 from gmpq.models.weights import resolve_weights
 from gmpq.policy import JSON, InputSpec, LayerBits, ModelSpec, Provenance
 from gmpq.progress import Progress
+from gmpq.search.gmpq.budget import check_budget
+from gmpq.search.gmpq.checkpoint import require_checkpoint
 from gmpq.search.gmpq.distributed import Ranks, joined, wait
-from gmpq.search.gmpq.network import with_classes
-from gmpq.search.gmpq.quantizers import QUANTIZERS
+from gmpq.search.gmpq.network import search_network, with_classes
+from gmpq.search.gmpq.request import Request, settings_of
 from gmpq.search.gmpq.samples import Samples, check_labels, open_samples
 from gmpq.search.gmpq.search import (
     Bound,
@@ -29,72 +29,10 @@ from gmpq.search.gmpq.search import (
     search,
     to_policy,
 )
-from gmpq.search.gmpq.settings import (
-    Augmentation,
-    CapacityPower,
-    ConstantPower,
-    ExplainedClass,
-    Recipe,
-    Settings,
-    Space,
-    TeacherRecipe,
-)
+from gmpq.search.gmpq.settings import Settings, TeacherRecipe
 from gmpq.search.gmpq.survey import Survey, survey
 from gmpq.search.gmpq.teacher import Lesson, load_teacher, save_teacher, train_teacher
 from gmpq.search.gmpq.train import Task
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A search as the command line has it: one field per option."""
-
-    method: str
-    data: tuple[str, ...]
-    out: Path
-    arch: str | None = None
-    factory: str | None = None
-    shape: tuple[int, ...] | None = None  # [C, H, W]
-    classes: int | None = None
-    keep: tuple[str, ...] = ()
-    validation: tuple[str, ...] = ()
-    images: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    resize: int | None = None
-    bops: float | None = None
-    published_bops: float | None = None
-    bisect: int | None = None
-    deploy: str | None = None
-    fixed_bits: int = 8
-    weight_bits: tuple[int, ...] = (2, 3, 4, 6)
-    activation_bits: tuple[int, ...] = (2, 3, 4, 6)
-    quantizers: str = "haq"
-    attribution_weight: float = 40.0
-    complexity_weight: float = 3e-4
-    theta: float = 24.0
-    power: float | None = None
-    explain_class: str = "own"
-    epochs: int = 25
-    batch: int = 256
-    lr: float = 0.1
-    logits_lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    decay_every: int = 10
-    padding: int = 4
-    flip: bool = True
-    teacher: str | None = None
-    teacher_epochs: int = 30
-    teacher_lr: float = 0.1
-    seed: int = 0
-    device: str = "cpu"
-    work: Path | None = None
-    resume: bool = False
-
-    @property
-    def input(self) -> InputSpec:
-        """What the network reads, as a policy says it, without its shape."""
-        return InputSpec(mean=self.mean, std=self.std, resize=self.resize)
 
 
 def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:
@@ -118,6 +56,7 @@ def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:
     bill = deployment.bill(surveyed)
     bound = _bound(request, deployment, surveyed)
     task = Task(module, surveyed, bill, samples, work, validation, ranks)
+    _check_early(request, settings, bound, task)
     with joined(ranks):
         if ranks.first:
             make_folder(work)
@@ -128,41 +67,6 @@ def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:
         provenance = _provenance(request, found, seconds)
         policy_io.write(to_policy(found, surveyed, deployment, provenance), request.out)
     return _report(found, surveyed)
-
-
-def settings_of(request: Request) -> Settings:
-    """Return the settings of ``request``; raises ``SearchError``."""
-    (quantizers,) = (each for each in QUANTIZERS if each.name == request.quantizers)
-    power = CapacityPower(request.theta) if request.power is None else ConstantPower(request.power)
-    recipe = Recipe(
-        epochs=request.epochs,
-        batch=request.batch,
-        lr=request.lr,
-        logits_lr=request.logits_lr,
-        momentum=request.momentum,
-        weight_decay=request.weight_decay,
-        decay_every=request.decay_every,
-    )
-    return Settings(
-        space=Space(request.weight_bits, request.activation_bits),
-        quantizers=quantizers,
-        recipe=recipe,
-        augmentation=Augmentation(request.padding, request.flip),
-        attribution_weight=request.attribution_weight,
-        complexity_weight=request.complexity_weight,
-        power=power,
-        explained=ExplainedClass(request.explain_class),
-        seed=request.seed,
-        device=_device(request.device),
-    )
-
-
-def _device(name: str) -> str:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that CUDA was compiled in
-        raise SearchError(f"--device: {name!r} cannot be used here: give cpu") from error
-    return name
 
 
 def _check_place(out: Path) -> None:
@@ -181,6 +85,15 @@ def _bound(request: Request, deployment: Deployment, surveyed: Survey) -> Bound:
     if request.bisect is not None and bops is None:
         raise SearchError("--bisect: needs a bound to aim at: give --bops")
     return Bound(bops, request.bisect or 0)
+
+
+def _check_early(request: Request, settings: Settings, bound: Bound, task: Task) -> None:
+    """Refuse what would fail after the float network has been trained."""
+    search_network(task.module, task.surveyed, settings)
+    if bound.bops is not None:
+        check_budget(task.bill, settings.space, bound.bops)
+    if request.resume and not bound.runs:
+        require_checkpoint(task.checkpoint)
 
 
 def _network(request: Request) -> tuple[nn.Module, tuple[int, int, int]]:

@@ -12,7 +12,7 @@ from gmpq.errors import OutputError, SearchError, closest
 from gmpq.policy import JSON, LayerBits, ModelSpec, Policy, Provenance
 from gmpq.progress import Progress
 from gmpq.search.gmpq import checkpoint
-from gmpq.search.gmpq.budget import Bill, Logits, bisect, check_budget, within
+from gmpq.search.gmpq.budget import Bill, Logits, bisect, within
 from gmpq.search.gmpq.diary import Entry
 from gmpq.search.gmpq.distributed import wait
 from gmpq.search.gmpq.settings import Settings
@@ -103,8 +103,6 @@ def search(
             nothing to resume.
         OutputError: checkpoint or log cannot be written.
     """
-    if bound.bops is not None:
-        check_budget(task.bill, settings.space, bound.bops)
     if bound.bops is None or bound.runs == 0:
         return _choose(run(task, teacher, settings, progress, resume=resume), task, bound)
 

@@ -26,7 +26,7 @@ from gmpq.search.gmpq.samples import (
     steps_per_epoch,
     training_batches,
 )
-from gmpq.search.gmpq.settings import Settings
+from gmpq.search.gmpq.settings import Recipe, Settings
 from gmpq.search.gmpq.survey import Survey
 
 
@@ -66,11 +66,16 @@ def begin(task: Task, settings: Settings) -> Training:
     known = {id(parameter) for parameter in logits}
     weights = [each for each in network.parameters() if id(each) not in known]
     recipe = settings.recipe
-    shared = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
     return Training(
         objective,
-        weights=torch.optim.SGD(weights, lr=recipe.lr, **shared),
-        logits=torch.optim.SGD(logits, lr=recipe.logits_lr, **shared),
+        weights=_descent(weights, recipe.lr, recipe),
+        logits=_descent(logits, recipe.logits_lr, recipe),
+    )
+
+
+def _descent(parameters: list[nn.Parameter], rate: float, recipe: Recipe) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        parameters, lr=rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
 
 
