@@ -1,0 +1,51 @@
+"""JSON files of the search, read strictly and written all or nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from gmpq.errors import OutputError, PolicyError, SearchError
+from gmpq.policy import JSON
+from gmpq.strict_json import Parsed, load, members, require, show
+
+
+def read_members(path: Path, version: int, names: tuple[str, ...]) -> dict[str, Parsed]:
+    """Return the members of the file's object; ``version`` and ``layers`` must be there.
+
+    Raises:
+        SearchError: the file is missing, not JSON, of another version, or has other members.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SearchError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise SearchError(f"{path}: byte {error.start} is not UTF-8") from error
+    except OSError as error:
+        raise SearchError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        fields = members("file", load(text), names)
+        require("file", fields, "version", "layers")
+    except PolicyError as error:
+        raise SearchError(f"{path}: {error}") from error
+    if fields["version"] != version:
+        raise SearchError(
+            f"{path}: version: got {show(fields['version'])}, this gmpq reads version {version}"
+        )
+    return fields
+
+
+def write_json(path: Path, content: JSON) -> None:
+    """Write ``content`` to ``path``, all or nothing.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
