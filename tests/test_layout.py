@@ -23,14 +23,22 @@ LAYERS = (
     ("gmpq.export", "gmpq.backends"),
     ("gmpq.parity", "gmpq.latency", "gmpq.manifest", "gmpq.staging", "gmpq.serialize"),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain"),
-    ("gmpq.compile", "gmpq.output", "gmpq.evaluate"),
+    ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.search"),
     ("gmpq.cli",),
 )
 HOMES = {
-    "torch": ("gmpq.models", "gmpq.lower", "gmpq.calib", "gmpq.backends.torch_codes"),
+    "torch": (
+        "gmpq.models",
+        "gmpq.lower",
+        "gmpq.calib",
+        "gmpq.backends.torch_codes",
+        "gmpq.search",
+    ),
     "onnx": ("gmpq.export", "gmpq.backends.ort", "gmpq.programs"),
     "onnxruntime": ("gmpq.export", "gmpq.backends.ort"),
     "tvm": ("gmpq.backends.tvm",),
+    "scipy": ("gmpq.search",),
+    "matplotlib": ("gmpq.search.picture",),
 }
 
 

@@ -99,9 +99,7 @@ def bound_options(command: Callable[..., Any]) -> Callable[..., Any]:
         from gmpq.search.bounds import Bounds
 
         times = None if table is None else latency_table.read(table)
-        bounds = Bounds(
-            bops, published_bops, mean_product, size_mb, compression, latency_ms, times
-        )
+        bounds = Bounds(bops, published_bops, mean_product, size_mb, compression, latency_ms, times)
         return command(bounds=bounds, **rest)
 
     return run

@@ -18,7 +18,9 @@ from gmpq.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from gmpq.policy import Policy
+    from collections.abc import Mapping
+
+    from gmpq.policy import LayerBits, Policy, Provenance
     from gmpq.search.bounds import Bounds
     from gmpq.search.indicators import Indicators
     from gmpq.search.measured import Candidates
@@ -63,7 +65,7 @@ def search() -> None:
 @click.option(
     "--indicators",
     type=PATH,
-    help="Losses: read if the file is there, else written.  [default: OUT.indicators.json, written]",
+    help="Losses: read if the file is there, else written.  [default: OUT.indicators.json]",
 )
 @output_options
 def sensitivity(
@@ -88,22 +90,23 @@ def sensitivity(
     Nothing is trained and no labels are needed: the float network runs once per layer and bits with
     this layer's weight, or its input, quantized. With --indicators a second bound takes no time.
     """
+    from gmpq.search import bounds as searching
+    from gmpq.search import indicators as files
+    from gmpq.search.bounds import Rule
+
     if indicators is not None and indicators.exists():
-        from gmpq.search.measured import reuse
-
-        found = reuse(indicators, subject, weight_bits, input_bits, "sensitivity")
+        found = files.reuse(indicators, subject.name, "sensitivity", weight_bits, input_bits)
     else:
-        from gmpq.search import indicators as files
-
         chosen = _candidates(weight_bits, input_bits, ends)
         with_data = _with_data(subject, calibration, images)
         found = _measure(with_data, chosen, loss, observer, weight_observer)
         files.write(found, indicators or out.with_suffix(".indicators.json"))
-    _finish(subject, found, bounds, alpha, reverse, out, plot)
+    policy = searching.search(found, bounds, Rule(alpha, reverse), subject.model_for(out))
+    _write(policy, found.space, out, plot)
 
 
 @search.command(
-    epilog="\b\nExample:\n  gmpq search random resnet18 --published-bops 15.3e9 --seed 3 -o random.json"
+    epilog="\b\nExample:\n  gmpq search random resnet18 --published-bops 15.3e9 -o random.json"
 )
 @subject_options
 @bound_options
@@ -172,41 +175,23 @@ def _candidates(
 def _with_data(subject: Subject, locations: tuple[str, ...], images: int | None) -> Subject:
     from dataclasses import replace
 
-    sources = replace(subject.sources, calibration=locations, images=images)
-    return replace(subject, sources=sources)
+    return replace(subject, calibration=locations, limit=images)
 
 
 def _space(subject: Subject) -> Space:
-    from gmpq.job import build_network
     from gmpq.lower import lower
-    from gmpq.policy import Policy
     from gmpq.search.space import space_of
 
-    network = build_network(Policy(layers={}, model=subject.model), subject.sources)
+    network = subject.build()
     return space_of(lower(network.module, network.shape, network.name))
 
 
-def _finish(
-    subject: Subject,
-    found: Indicators,
-    bounds: Bounds,
-    alpha: float,
-    reverse: bool,
-    out: Path,
-    plot: Path | None,
-) -> None:
-    from gmpq.search import baselines
-    from gmpq.search import bounds as searching
+def _policy(
+    subject: Subject, bits: Mapping[str, LayerBits], provenance: Provenance, out: Path
+) -> Policy:
+    from gmpq.policy import Policy
 
-    choice = found.choice(alpha)
-    if reverse:
-        choice = baselines.reversed_choice(choice)
-    result = searching.search(found, choice, bounds, subject.model_for(out), alpha)
-    _write(result.policy, found.space, out, plot)
-
-
-def _policy(subject: Subject, bits: object, provenance: object, out: Path) -> Policy:
-    raise NotImplementedError
+    return Policy(bits, model=subject.model_for(out), provenance=provenance)
 
 
 def _write(policy: Policy, space: Space, out: Path, plot: Path | None) -> None:

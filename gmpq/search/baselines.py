@@ -1,14 +1,15 @@
-"""What a searched policy has to beat: uniform bits, random bits of equal BOPs, the search reversed."""
+"""What a searched policy has to beat: uniform bits, random ones of equal BOPs, the worst ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from gmpq.errors import SearchError
 from gmpq.policy import LayerBits
-from gmpq.search.program import Choice
+from gmpq.search.program import Choice, Row, largest
 from gmpq.search.space import BITS, Space
 
 TOLERANCE = 0.01  # of the mean product
@@ -29,14 +30,22 @@ def random(
         SearchError: no choice of ``bits`` has that mean.
     """
     drawn = iter(draw([layer.macs for layer in space.searched], bits, mean_product, seed))
-    return {
-        layer.name: layer.kept or next(drawn) for layer in space.layers if not layer.auxiliary
-    }
+    return {layer.name: layer.kept or next(drawn) for layer in space.layers if not layer.auxiliary}
 
 
-def reversed_choice(choice: Choice) -> Choice:
-    """Return the choice whose best picks are the worst of ``choice``: LIMPQ's check of its losses."""
-    return Choice(np.where(np.isfinite(choice.losses), -choice.losses, choice.losses))
+def reverse(choice: Choice, rows: Sequence[Row]) -> tuple[Choice, tuple[Row, ...]]:
+    """Return the program whose best picks are the worst of ``choice`` that spend as much.
+
+    LIMPQ checks its losses so. The first row, the one that is spent, is met from below to within
+    1% too, or else the fewest bits would be the worst.
+    """
+    worst = Choice(np.where(np.isfinite(choice.losses), -choice.losses, choice.losses))
+    spent = rows[0]
+    least = (1 - TOLERANCE) * min(spent.limit, largest(choice, spent))
+    below = replace(
+        spent, name=f"{spent.name} from below", costs=-spent.costs, fixed=-spent.fixed, limit=-least
+    )
+    return worst, (*rows, below)
 
 
 def draw(

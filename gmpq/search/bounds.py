@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gmpq import table
 from gmpq.errors import SearchError
 from gmpq.policy import LayerBits, ModelSpec, Policy, Provenance
-from gmpq.search import rows
-from gmpq.search.indicators import Indicators
+from gmpq.search import baselines, rows
+from gmpq.search.indicators import Indicators, forbid_falling
 from gmpq.search.latency_table import LatencyTable
-from gmpq.search.program import Choice, Picks, Row, loss_of, solve
+from gmpq.search.program import Choice, Row, loss_of, solve
 from gmpq.search.space import Space
 
 
@@ -49,6 +49,25 @@ class Bounds:
             )
         return given
 
+    def level(self, space: Space) -> float:
+        """Return the mean ``w * a`` of the searched layers at the bound on BOPs.
+
+        Raises:
+            SearchError: not exactly one bound is given, or it is none on BOPs.
+        """
+        given = [limit for limit in (self.bops, self.published_bops, self.mean_product) if limit]
+        if len(given) != 1 or len(self.constraint()) != 1:
+            raise SearchError(
+                "random bits are drawn to one number of BOPs: "
+                "give --bops, --published-bops or --bits, and nothing else"
+            )
+        (row,) = self.rows(space)
+        first = space.searched[0]
+        each = first.macs * space.weight_bits[0] * space.input_bits[0]
+        cost = float(row.costs[0, 0, 0]) / each  # of one MAC at one bit
+        macs = sum(layer.macs for layer in space.searched)
+        return (row.limit - row.fixed) / (cost * macs)
+
     def constraint(self) -> dict[str, float]:
         """Return the bounds by name, as a policy's provenance keeps them."""
         named = {
@@ -72,42 +91,44 @@ class Bounds:
         return rows.latency(space, self.times, self.latency_ms)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """A policy, and the rows that it was found under."""
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How losses of weights and inputs become one, and which end of them is wanted."""
 
-    policy: Policy
-    space: Space
-    rows: tuple[Row, ...]
-    picks: Picks
+    alpha: float = 1.0  # the weight's part
+    reverse: bool = False  # the worst policy that spends as much: a check of the losses
+    forbid_falling: bool = False  # trust no loss that falls with the bits
 
 
-def search(
-    indicators: Indicators, choice: Choice, bounds: Bounds, model: ModelSpec, alpha: float
-) -> Found:
+def search(indicators: Indicators, bounds: Bounds, rule: Rule, model: ModelSpec) -> Policy:
     """Return the policy of least loss within ``bounds``.
-
-    Args:
-        indicators: where the losses come from.
-        choice: the losses to minimise, usually ``indicators.choice(alpha)``.
-        bounds: what the policy may cost.
-        model: the network, for the policy.
-        alpha: the weight's part in the losses, for the record.
 
     Raises:
         SearchError: nothing meets the bounds.
     """
-    given = bounds.rows(indicators.space)
-    picks = solve(choice, given)
+    space = indicators.space
+    choice, given = _choice(indicators, rule), bounds.rows(space)
+    method = indicators.method
+    if rule.reverse:
+        method = f"{method} reversed"
+        picks = solve(*baselines.reverse(choice, given))
+    else:
+        picks = solve(choice, given)
+    details = {**indicators.details, "alpha": rule.alpha, "loss": loss_of(choice, picks)}
     provenance = Provenance(
-        indicators.method,
-        indicators.dataset,
-        bounds.constraint(),
-        indicators.seed,
-        {**indicators.details, "alpha": alpha, "loss": loss_of(choice, picks)},
+        method, indicators.dataset, bounds.constraint(), indicators.seed, details
     )
-    policy = Policy(indicators.space.bits(picks), model=model, provenance=provenance)
-    return Found(policy, indicators.space, given, picks)
+    return Policy(space.bits(picks), model=model, provenance=provenance)
+
+
+def _choice(indicators: Indicators, rule: Rule) -> Choice:
+    if not rule.forbid_falling:
+        return indicators.choice(rule.alpha)
+    return replace(
+        indicators,
+        weight=forbid_falling(indicators.weight),
+        read=forbid_falling(indicators.read),
+    ).choice(rule.alpha)
 
 
 def to_table(space: Space, bits: Mapping[str, LayerBits]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from gmpq.errors import OutputError, PolicyError, SearchError
@@ -36,16 +37,26 @@ def read_members(path: Path, version: int, names: tuple[str, ...]) -> dict[str, 
     return fields
 
 
-def write_json(path: Path, content: JSON) -> None:
-    """Write ``content`` to ``path``, all or nothing.
+def write_json(path: Path, content: Mapping[str, JSON], layers: Mapping[str, JSON]) -> None:
+    """Write ``content`` and its ``layers`` to ``path``, one layer per line, all or nothing.
 
     Raises:
         OutputError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
+        temporary.write_text(_to_text(content, layers), "utf-8")
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _to_text(content: Mapping[str, JSON], layers: Mapping[str, JSON]) -> str:
+    fields = [f" {_member(key, value)}" for key, value in content.items()]
+    rows = ",\n".join(f"  {_member(name, value)}" for name, value in layers.items())
+    return "{\n" + ",\n".join([*fields, ' "layers": {\n' + rows + "\n }"]) + "\n}\n"
+
+
+def _member(key: str, value: JSON) -> str:
+    return f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}"

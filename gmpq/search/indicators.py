@@ -23,7 +23,17 @@ from gmpq.policy import JSON, LayerBits
 from gmpq.search.files import read_members, write_json
 from gmpq.search.program import Choice, Reals
 from gmpq.search.space import Layer, Space
-from gmpq.strict_json import Parsed, members, numbers, plain, positive, require, string, unique, whole
+from gmpq.strict_json import (
+    Parsed,
+    members,
+    numbers,
+    plain,
+    positive,
+    require,
+    string,
+    unique,
+    whole,
+)
 
 VERSION = 1
 FIELDS = ("method", "network", "dataset", "seed", "weight_bits", "input_bits", "layers")
@@ -46,7 +56,9 @@ class Indicators:
         """Return the losses ``read + alpha * weight`` of every pair."""
         return Choice(self.read[:, None, :] + alpha * self.weight[:, :, None])
 
-    def only(self, weight_bits: Sequence[int] | None, input_bits: Sequence[int] | None) -> Indicators:
+    def only(
+        self, weight_bits: Sequence[int] | None, input_bits: Sequence[int] | None
+    ) -> Indicators:
         """Return the indicators of some of the bits; None keeps all.
 
         Raises:
@@ -80,25 +92,23 @@ def write(indicators: Indicators, path: Path) -> None:
     """
     space = indicators.space
     losses = iter(zip(indicators.weight.tolist(), indicators.read.tolist(), strict=True))
-    write_json(
-        path,
-        {
-            "version": VERSION,
-            "method": indicators.method,
-            "network": indicators.network,
-            "dataset": indicators.dataset,
-            "seed": indicators.seed,
-            "details": dict(indicators.details),
-            "weight_bits": list(space.weight_bits),
-            "input_bits": list(space.input_bits),
-            "layers": {
-                layer.name: _layer_fields(layer)
-                if layer.kept is not None
-                else _layer_fields(layer) | dict(zip(("w", "a"), next(losses), strict=True))
-                for layer in space.layers
-            },
-        },
-    )
+    content: dict[str, JSON] = {
+        "version": VERSION,
+        "method": indicators.method,
+        "network": indicators.network,
+        "dataset": indicators.dataset,
+        "seed": indicators.seed,
+        "details": dict(indicators.details),
+        "weight_bits": list(space.weight_bits),
+        "input_bits": list(space.input_bits),
+    }
+    layers: dict[str, JSON] = {
+        layer.name: _layer_fields(layer)
+        if layer.kept is not None
+        else _layer_fields(layer) | dict(zip(("w", "a"), next(losses), strict=True))
+        for layer in space.layers
+    }
+    write_json(path, content, layers)
 
 
 def read(path: Path) -> Indicators:
@@ -113,6 +123,28 @@ def read(path: Path) -> Indicators:
         return _indicators(fields)
     except GmpqError as error:
         raise SearchError(f"{path}: {error}") from error
+
+
+def reuse(
+    path: Path,
+    network: str,
+    method: str,
+    weight_bits: Sequence[int] | None,
+    input_bits: Sequence[int] | None,
+) -> Indicators:
+    """Return the indicators in the file at ``path``, for some of its bits; None keeps all.
+
+    Raises:
+        SearchError: they are of another network or method, or lack bits.
+    """
+    found = read(path)
+    checks = (("network", found.network, network), ("method", found.method, method))
+    for what, held, wanted in checks:
+        if held != wanted:
+            raise SearchError(
+                f"{path}: holds indicators of {what} {held}, not {wanted}: name another file"
+            )
+    return found.only(weight_bits, input_bits)
 
 
 def _indicators(fields: Mapping[str, Parsed]) -> Indicators:

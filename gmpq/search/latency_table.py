@@ -1,7 +1,7 @@
 """Measured milliseconds per layer and bits, from a file.
 
-    {"version": 1, "target": "native",
-     "layers": {"conv1": {"w8a8": 0.41}, "layer1.0.conv1": {"w2a2": 0.08, "w2a3": 0.09, ...}, ...}}
+{"version": 1, "target": "native",
+ "layers": {"conv1": {"w8a8": 0.41}, "layer1.0.conv1": {"w2a2": 0.08, "w2a3": 0.09, ...}, ...}}
 """
 
 from __future__ import annotations

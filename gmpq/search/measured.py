@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from gmpq import data
 from gmpq.calib.collect import collect
-from gmpq.errors import SearchError
 from gmpq.lower import lower
 from gmpq.policy import JSON, LayerBits
 from gmpq.progress import Progress
-from gmpq.search import indicators as files
 from gmpq.search import sensitivity
 from gmpq.search.indicators import Indicators
 from gmpq.search.sensitivity import SensitivityOptions
@@ -66,28 +63,9 @@ def measure_sensitivity(subject: Subject, what: Measurement, told: Progress) -> 
         space,
         weight,
         read,
-        dataset=", ".join(subject.sources.calibration),
+        dataset=", ".join(subject.calibration),
         details=_details(what.options, count),
     )
-
-
-def reuse(path: Path, subject: Subject, weight_bits: Sequence[int] | None,
-          input_bits: Sequence[int] | None, method: str) -> Indicators:
-    """Return the indicators in the file at ``path``, for some of its bits; None keeps all.
-
-    Raises:
-        SearchError: they are of another network or method, or lack bits.
-    """
-    found = files.read(path)
-    for what, held, wanted in (
-        ("network", found.network, subject.name),
-        ("method", found.method, method),
-    ):
-        if held != wanted:
-            raise SearchError(
-                f"{path}: holds indicators of {what} {held}, not {wanted}: name another file"
-            )
-    return found.only(weight_bits, input_bits)
 
 
 def _tensors(images: data.Images) -> Iterator[torch.Tensor]:

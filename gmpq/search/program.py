@@ -1,8 +1,8 @@
 """One (w, a) pair per layer, exactly: minimise a sum of losses while sums of costs stay in bounds.
 
-With ``x[l, w, a]`` in {0, 1}: minimise ``sum loss * x`` where ``sum_{w, a} x[l, w, a] = 1`` for each
-layer and ``sum cost * x <= limit`` for each row. A cost may be any function of a layer's pair, so
-products of bits and measured times are linear too. HiGHS solves it, to the optimum.
+With ``x[l, w, a]`` in {0, 1}: minimise ``sum loss * x`` where ``sum_{w, a} x[l, w, a] = 1`` for
+each layer and ``sum cost * x <= limit`` for each row. A cost may be any function of a layer's pair,
+so products of bits and measured times are linear too. HiGHS solves it, to the optimum.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ class Choice:
 class Row:
     """A bound: the sum of the chosen ``costs`` and what ``fixed`` layers cost is at most ``limit``.
 
-    Costs and limit are in ``unit``, of which a person reads ``scale`` at once: 1e9 BOPs as G.
+    Negative costs make it a lower bound. A person reads costs in ``unit``, which is ``scale`` of
+    them: 1e9 BOPs as G.
     """
 
     name: str  # "BOPs"
-    costs: Reals  # [L, W, A], not negative
+    costs: Reals  # [L, W, A]
     limit: float
     fixed: float = 0.0
     unit: str = ""
@@ -90,6 +91,12 @@ def smallest(choice: Choice, row: Row) -> float:
     return row.fixed + float(allowed.min(axis=(1, 2)).sum())
 
 
+def largest(choice: Choice, row: Row) -> float:
+    """Return the most that any allowed picks cost in ``row``."""
+    allowed = np.where(np.isfinite(choice.losses), row.costs, -math.inf)
+    return row.fixed + float(allowed.max(axis=(1, 2)).sum())
+
+
 def _chosen(values: Reals, picks: Picks) -> Reals:
     chosen: Reals = values[np.arange(len(picks)), picks[:, 0], picks[:, 1]]
     return chosen
@@ -99,7 +106,7 @@ def _check_alone(choice: Choice, rows: Sequence[Row]) -> None:
     problems = []
     for row in rows:
         least = smallest(choice, row)
-        if least > row.limit * (1 + SLACK):
+        if least > row.limit + SLACK * abs(row.limit):
             problems.append(
                 f"{row.name}: the limit of {row.show(row.limit)} is out of reach: the smallest "
                 f"possible is {row.show(least)}, {row.show(least - row.limit)} more"
@@ -180,7 +187,7 @@ def _program(choice: Choice, rows: Sequence[Row]) -> _Program:
     losses = (choice.losses - choice.losses.min(axis=(1, 2), keepdims=True))[keep]
     bounds = [row.limit - row.fixed for row in rows]
     costs = [row.costs[keep] / _divisor(bound) for row, bound in zip(rows, bounds, strict=True)]
-    most = [(1 + SLACK) * bound / _divisor(bound) for bound in bounds]
+    most = [bound / _divisor(bound) + SLACK for bound in bounds]
     return _Program(
         layer,
         np.stack(pair, axis=1),
@@ -227,13 +234,15 @@ def _branch(program: _Program) -> NDArray[np.bool_] | None:
 
 
 def _divisor(value: float) -> float:
-    return value if value > 0 else 1.0
+    return abs(value) or 1.0
 
 
 def _undominated(choice: Choice, rows: Sequence[Row]) -> NDArray[np.bool_]:
     """Return which pairs [L, W, A] no other pair of the layer beats in loss and in every cost."""
     layers = len(choice.losses)
-    values = np.stack([part.reshape(layers, -1) for part in (choice.losses, *(r.costs for r in rows))])
+    values = np.stack(
+        [part.reshape(layers, -1) for part in (choice.losses, *(r.costs for r in rows))]
+    )
     no_worse = (values[:, :, :, None] <= values[:, :, None, :]).all(axis=0)  # [L, by, pair]
     equal = (values[:, :, :, None] == values[:, :, None, :]).all(axis=0)
     earlier = np.triu(np.ones(equal.shape[1:], np.bool_), 1)  # of equals the first one stays

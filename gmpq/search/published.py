@@ -27,13 +27,12 @@ def limpq_bops(macs: dict[str, int], mean_product: float) -> float:
 
 
 def _macs(graph: FloatGraph, node: FloatConv2d | FloatLinear) -> int:
-    per_output = math.prod(node.weight.shape[1:])
-    outputs = node.weight.shape[0]
+    weights = int(node.weight.size)
     if isinstance(node, FloatLinear):
-        return outputs * per_output
+        return weights
     window = node.window
     height, width = graph.values[node.inputs[0]].shape[2:]
     top, left, bottom, right = window.padding
     rows = (height + top + bottom - window.reach[0]) / window.stride[0] + 1
     columns = (width + left + right - window.reach[1]) / window.stride[1] + 1
-    return outputs * per_output * math.floor(rows * columns)
+    return weights * math.floor(rows * columns)

@@ -64,7 +64,10 @@ def latency(space: Space, table: LatencyTable, limit_ms: float) -> Row:
     """
     require_layers(table.place, table.layers, space)
     times = [
-        [[table.time(layer.name, LayerBits(w, a)) for a in space.input_bits] for w in space.weight_bits]
+        [
+            [table.time(layer.name, LayerBits(w, a)) for a in space.input_bits]
+            for w in space.weight_bits
+        ]
         for layer in space.searched
     ]
     kept = sum(table.time(layer.name, bits) for layer, bits in _kept(space))

@@ -22,6 +22,7 @@ from gmpq.calib.statistics import Statistics
 from gmpq.errors import CalibrationError, LoweringError
 from gmpq.ir import FloatConv2d, FloatGraph, FloatLinear, QParams, Softmax
 from gmpq.lower.run import compute, run_float
+from gmpq.numerics import Floats
 from gmpq.passes.ptq import QuantizeOptions
 from gmpq.passes.ranges import encode
 from gmpq.passes.weights import channel_scales, weight_codes
@@ -55,7 +56,7 @@ class _Layer:
 
     position: int  # in the graph's nodes
     node: Weighted
-    scales: tuple[Reals, ...]  # by weight bits, [O]
+    scales: tuple[Floats, ...]  # by weight bits, [O]
     encodings: tuple[QParams, ...]  # by input bits
 
 
@@ -114,12 +115,12 @@ class _Compared:
     layer: _Layer
     divergence: Divergence
 
-    def weight(self, scale: Reals, bits: int) -> float:
+    def weight(self, scale: Floats, bits: int) -> float:
         """Return the sum over images of the divergences with the weight quantized."""
         node = self.layer.node
         rows = node.weight.reshape(len(node.weight), -1)
         codes = weight_codes(rows, scale, bits)
-        fake = (codes * scale[:, None]).astype(np.float32).reshape(node.weight.shape)
+        fake = (codes * scale[:, None]).reshape(node.weight.shape)
         return self._with(replace(node, weight=fake), self.values[node.inputs[0]])
 
     def read(self, q: QParams) -> float:
@@ -163,7 +164,7 @@ def _prepare(
         rows = node.weight.reshape(len(node.weight), -1)
         scales = [channel_scales(rows, b, options.weight_observer) for b in space.weight_bits]
         # a row of zeros has no scale, and any scale holds it
-        positive = tuple(np.where(scale > 0, scale, 1.0) for scale in scales)
+        positive = tuple(np.where(scale > 0, scale, np.float32(1)) for scale in scales)
         encodings = tuple(encode(node.inputs[0], bits, range_of) for bits in space.input_bits)
         found.append(_Layer(position, node, positive, encodings))
     return found
@@ -184,8 +185,8 @@ def _diverge(
 ) -> float:
     match kind:
         case Divergence.KL:
-            logs = [_log_probabilities(graph, name, x.to(torch.float64)) for x in (found, expected)]
-            return float(functional.kl_div(*logs, reduction="sum", log_target=True))
+            p, q = (_log_probabilities(graph, name, x.double()) for x in (expected, found))
+            return float((p.exp() * (p - q)).sum())
         case Divergence.SQUARED:
             error, power = (found - expected).square().mean(), expected.square().mean()
             return float(error / power.clamp_min(SMALLEST)) * len(expected)
