@@ -53,6 +53,26 @@ class MeanProduct(click.ParamType[float]):
         return bits * bits
 
 
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Return each number once, as given."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = tuple(dict.fromkeys(float(part) for part in str(value).split(",")))
+        except ValueError:
+            found = ()
+        if not found or not all(0 <= number < float("inf") for number in found):
+            self.fail(f"{value!r}: give numbers of at least 0, as 0.5,1,2", param, ctx)
+        return found
+
+
 def subject_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what names the network, as one argument ``subject`` without data."""
 
@@ -114,6 +134,33 @@ def candidate_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def loss_options(alpha: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what adds how losses are weighed and kept; ``alpha`` is the default."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option(
+                "--indicators",
+                type=PATH,
+                help="Losses: read if the file is there, else written."
+                "  [default: OUT.indicators.json]",
+            ),
+            click.option("--reverse", is_flag=True, help="Choose the worst: a check of losses."),
+            click.option(
+                "--alpha",
+                "alphas",
+                type=Numbers(),
+                default=alpha,
+                show_default=True,
+                help="Part of the weights in the losses; several give a policy each.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:

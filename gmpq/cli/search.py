@@ -9,19 +9,20 @@ import click
 
 from gmpq.cli.options import (
     PAIR,
-    PATH,
+    POSITIVE,
     Bits,
     bound_options,
     candidate_options,
+    loss_options,
     output_options,
     subject_options,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gmpq.policy import LayerBits, Policy, Provenance
-    from gmpq.search.bounds import Bounds
+    from gmpq.search.bounds import Bounds, Rule
     from gmpq.search.indicators import Indicators
     from gmpq.search.measured import Candidates
     from gmpq.search.space import Space
@@ -60,13 +61,7 @@ def search() -> None:
     show_default=True,
     help="How weight scales are chosen.",
 )
-@click.option("--alpha", type=float, default=1.0, show_default=True, help="Part of the weights.")
-@click.option("--reverse", is_flag=True, help="Choose the worst: a check of the losses.")
-@click.option(
-    "--indicators",
-    type=PATH,
-    help="Losses: read if the file is there, else written.  [default: OUT.indicators.json]",
-)
+@loss_options("1")
 @output_options
 def sensitivity(
     subject: Subject,
@@ -79,7 +74,7 @@ def sensitivity(
     loss: str,
     observer: str,
     weight_observer: str,
-    alpha: float,
+    alphas: tuple[float, ...],
     reverse: bool,
     indicators: Path | None,
     out: Path,
@@ -90,7 +85,6 @@ def sensitivity(
     Nothing is trained and no labels are needed: the float network runs once per layer and bits with
     this layer's weight, or its input, quantized. With --indicators a second bound takes no time.
     """
-    from gmpq.search import bounds as searching
     from gmpq.search import indicators as files
     from gmpq.search.bounds import Rule
 
@@ -101,8 +95,68 @@ def sensitivity(
         with_data = _with_data(subject, calibration, images)
         found = _measure(with_data, chosen, loss, observer, weight_observer)
         files.write(found, indicators or out.with_suffix(".indicators.json"))
-    policy = searching.search(found, bounds, Rule(alpha, reverse), subject.model_for(out))
-    _write(policy, found.space, out, plot)
+    rules = [Rule(alpha, reverse) for alpha in alphas]
+    _answer(subject, found, bounds, rules, out, plot)
+
+
+@search.command(
+    epilog="\b\nExample:\n  gmpq search limpq network.json --data train/ --bits w3a4 \\\n"
+    "      --compression 12.2 --indicators steps.json -o limpq.json"
+)
+@subject_options
+@click.option("--data", multiple=True, metavar="LOCATION", help="Labelled images, as folders.")
+@click.option("--images", type=click.IntRange(1), help="Train on at most so many images.")
+@bound_options
+@candidate_options
+@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--batch", type=click.IntRange(2), default=256, show_default=True)
+@click.option("--rate", type=POSITIVE, default=0.01, show_default=True, help="Learning rate.")
+@click.option("--augment/--no-augment", default=True, help="Shift and flip images at random.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--free-steps", is_flag=True, help="Trust steps that shrink as bits are taken away.")
+@loss_options("2")
+@output_options
+def limpq(
+    subject: Subject,
+    data: tuple[str, ...],
+    images: int | None,
+    bounds: Bounds,
+    weight_bits: tuple[int, ...] | None,
+    input_bits: tuple[int, ...] | None,
+    ends: bool,
+    epochs: int,
+    batch: int,
+    rate: float,
+    augment: bool,
+    seed: int,
+    free_steps: bool,
+    alphas: tuple[float, ...],
+    reverse: bool,
+    indicators: Path | None,
+    out: Path,
+    plot: Path | None,
+) -> None:
+    """Search by learned steps, trained for all numbers of bits at once (LIMPQ, ECCV 2022).
+
+    The labels are those of gmpq's images: the folder of a photograph, or "labels" of an .npz. With
+    --indicators a second bound takes no time.
+    """
+    from gmpq.search import indicators as files
+    from gmpq.search.bounds import Rule
+
+    if indicators is not None and indicators.exists():
+        found = files.reuse(indicators, subject.name, "limpq", weight_bits, input_bits)
+    else:
+        from gmpq.cli.terminal import Terminal
+        from gmpq.search.limpq import LimpqOptions
+        from gmpq.search.measured import train_limpq
+
+        chosen = _candidates(weight_bits, input_bits, ends)
+        options = LimpqOptions(epochs, batch, rate, augment=augment, seed=seed)
+        found = train_limpq(_with_data(subject, data, images), chosen, options, Terminal())
+        files.write(found, indicators or out.with_suffix(".indicators.json"))
+    rules = [Rule(alpha, reverse, forbid_falling=not free_steps) for alpha in alphas]
+    _answer(subject, found, bounds, rules, out, plot)
 
 
 @search.command(
@@ -192,6 +246,23 @@ def _policy(
     from gmpq.policy import Policy
 
     return Policy(bits, model=subject.model_for(out), provenance=provenance)
+
+
+def _answer(
+    subject: Subject,
+    found: Indicators,
+    bounds: Bounds,
+    rules: Sequence[Rule],
+    out: Path,
+    plot: Path | None,
+) -> None:
+    from gmpq.search import bounds as searching
+
+    for rule in rules:
+        suffix = f"-alpha{rule.alpha:g}" if len(rules) > 1 else ""
+        path = out.with_stem(out.stem + suffix)
+        policy = searching.search(found, bounds, rule, subject.model_for(path))
+        _write(policy, found.space, path, plot and plot.with_stem(plot.stem + suffix))
 
 
 def _write(policy: Policy, space: Space, out: Path, plot: Path | None) -> None:

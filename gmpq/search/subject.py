@@ -68,7 +68,9 @@ class Subject:
         from gmpq.data import Preprocessing, find_images
 
         if not self.calibration:
-            raise CalibrationError("no calibration images: give --calibration FOLDER (or an array)")
+            raise CalibrationError(
+                "no images: give a folder of photographs, or an array (--calibration, or --data)"
+            )
         preprocessing = Preprocessing.of(network.shape, self.model.input)
         return find_images(self.calibration, preprocessing, self.limit)
 
