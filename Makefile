@@ -19,6 +19,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=.:benchmarks $(BIN)/mypy --explicit-package-bases benchmarks
 
 bench: $(READY)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[bench]'

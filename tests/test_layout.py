@@ -23,7 +23,8 @@ LAYERS = (
     ("gmpq.export", "gmpq.backends"),
     ("gmpq.parity", "gmpq.latency", "gmpq.manifest", "gmpq.staging", "gmpq.serialize"),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain"),
-    ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat", "gmpq.search"),
+    ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat"),
+    ("gmpq.search",),
     ("gmpq.cli",),
 )
 HOMES = {
@@ -32,13 +33,14 @@ HOMES = {
         "gmpq.lower",
         "gmpq.calib",
         "gmpq.qat",
-        "gmpq.backends.torch_codes",
         "gmpq.search",
+        "gmpq.backends.torch_codes",
     ),
     "onnx": ("gmpq.export", "gmpq.backends.ort", "gmpq.programs"),
     "onnxruntime": ("gmpq.export", "gmpq.backends.ort"),
     "tvm": ("gmpq.backends.tvm",),
     "scipy": ("gmpq.search",),
+    "matplotlib": ("gmpq.search.picture",),
 }
 
 

@@ -99,7 +99,7 @@ class DotLoop:
         rng = np.random.default_rng(0)
         codes = rng.integers(-(1 << 31), 1 << 31, self.rows * STEPS).astype(np.int32)
         weights = rng.integers(-8, 8, STEPS * self.vectors * self.dot.elements)
-        return Call(self._function(), (), (codes, weights.astype(self.dot.dtype)), OUTPUT)
+        return Call(self._function(), (), (codes, weights.astype(self.dot.dtype)), (OUTPUT,))
 
     def _function(self) -> PrimFunc:
         """Return ``f(x, w, y)``."""
@@ -171,7 +171,7 @@ class TileLoop:
         size = (2, TILE_STEPS * self.blocking.tiles * self.tile_bytes)
         codes, weights = np.random.default_rng(0).integers(0, 8, size).astype(np.int8)
         setup: Array = amx_tile.configuration(self.blocking)
-        return Call(self._function(), (), (setup, codes, weights), OUTPUT)
+        return Call(self._function(), (), (setup, codes, weights), (OUTPUT,))
 
     def _function(self) -> PrimFunc:
         """Return ``f(setup, x, w, y)``."""
@@ -241,4 +241,4 @@ def chain(links: int) -> Call:
             put(slot, slot[0] * slot[0] + T.int32(1))
         store(y, 0, slot[0], 1)
 
-    return Call(c_function(((OUTPUT, "int32"),), body), (), (), OUTPUT)
+    return Call(c_function(((OUTPUT, "int32"),), body), (), (), (OUTPUT,))

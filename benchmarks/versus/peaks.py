@@ -82,6 +82,6 @@ _NOTHING: IntGraph = Graph("peaks", (), (), {}, ())
 
 def planned(calls: Sequence[Call]) -> Plan:
     """Return a plan of a step per call; all write to the same memory."""
-    steps = tuple(Step("peak", OUTPUT, "peak", "", (call,), {}, {}) for call in calls)
+    steps = tuple(Step("peak", (OUTPUT,), "peak", "", (call,), {}, {}) for call in calls)
     output = Tensor(Value(OUTPUT, (OUTPUT_BYTES // FLOAT_BYTES,)), None)
     return Plan(steps, {OUTPUT: output}, place({OUTPUT: Life(OUTPUT_BYTES, 0, 0)}))

@@ -31,28 +31,21 @@ class Pact(nn.Module):
         self.levels = Levels.symmetric(bits) if signed else Levels.unsigned(bits)
         self.clip = nn.Parameter(torch.tensor(FIRST_CLIP))
 
-    @property
-    def step(self) -> torch.Tensor:
-        """The step between two codes, without gradient."""
-        return self.clip.detach().clamp(min=SMALLEST_STEP) / self.levels.high
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` clipped and in whole steps."""
-        return quantize(x, self.clip, self.step, self.levels)
+        return quantize(x, self.clip / self.levels.high, self.levels)
 
 
-def quantize(
-    x: torch.Tensor, clip: torch.Tensor, step: torch.Tensor, levels: Levels
-) -> torch.Tensor:
+def quantize(x: torch.Tensor, step: torch.Tensor, levels: Levels) -> torch.Tensor:
     """Return ``step * round(clamp(x / step, low, high))`` with PACT's gradients.
 
     Args:
         x: what to quantize.
-        clip: the learned end of the range, ``step * high``; it alone gets a gradient.
-        step: the distance of two codes.
+        step: the distance of two codes; it gets a gradient from what is clipped alone.
         levels: the codes that occur.
     """
-    top = at_least(clip, SMALLEST_STEP)
-    bottom = top * (levels.low / levels.high)
+    step = at_least(step, SMALLEST_STEP)
+    top, bottom = step * levels.high, step * levels.low
     clipped = torch.where(x > top, top, torch.where(x < bottom, bottom, x))
-    return replace_forward(clipped, levels.nearest(x / step) * step)
+    fixed = step.detach()
+    return replace_forward(clipped, levels.nearest(x / fixed) * fixed)
