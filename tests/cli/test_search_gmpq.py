@@ -136,6 +136,9 @@ def test_resuming(pictures: Desk) -> None:
             id="size",
         ),
         pytest.param((*SMALL, "--bops", "1e3"), "out of reach: the smallest possible", id="bops"),
+        pytest.param(
+            (*SMALL, "--published-bops", "1e3"), "--published-bops: 1e-06 G", id="published"
+        ),
         pytest.param((*SMALL, "--bisect", "2"), "--bisect: needs a bound", id="bisect"),
         pytest.param(
             (*SMALL, "--bops", "1e9", "--published-bops", "1e9"), "give one of them", id="bounds"

@@ -27,6 +27,7 @@ class Bill:
 
     macs: tuple[int, ...]  # [L]
     fixed: int = 0
+    all_macs: int = 0  # of the network
 
     def of(self, bits: tuple[LayerBits, ...]) -> int:
         """Return the BOPs of the network."""
@@ -41,6 +42,14 @@ class Bill:
     def least(self, space: Space) -> int:
         """Return the BOPs with the fewest bits everywhere."""
         return self.of((LayerBits(space.weights[0], space.activations[0]),) * len(self.macs))
+
+    def published(self, bops: float) -> float:
+        """Return ``bops`` as tables count them: all MACs at the searched layers' mean ``w * a``."""
+        return (bops - self.fixed) * self.all_macs / sum(self.macs)
+
+    def from_published(self, published: float) -> float:
+        """Return the BOPs that tables count as ``published``."""
+        return published * sum(self.macs) / self.all_macs + self.fixed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,12 +74,11 @@ class Logits:
         return tuple(LayerBits(space.weights[w], space.activations[a]) for w, a in pairs)
 
 
-def check_budget(bill: Bill, space: Space, bops: float) -> None:
+def check_bound(place: str, bops: float, least: float) -> None:
     """Pass a bound that some policy meets; raises ``SearchError``."""
-    least = bill.least(space)
     if bops < least:
         raise SearchError(
-            f"--bops: {bops / 1e9:.6g} G is out of reach: the smallest possible is "
+            f"{place}: {bops / 1e9:.6g} G is out of reach: the smallest possible is "
             f"{math.ceil(least / 1e3) / 1e6:.6f} G: raise it, or allow fewer bits"
         )
 
@@ -81,8 +89,8 @@ def within(logits: Logits, bill: Bill, bops: float) -> tuple[LayerBits, ...]:
     Raises:
         SearchError: no bits do.
     """
-    check_budget(bill, logits.space, bops)
     space = logits.space
+    check_bound("--bops", bops, bill.least(space))
     pairs = [LayerBits(w, a) for w in space.weights for a in space.activations]
     log_w, log_a = _log_softmax(logits.weights), _log_softmax(logits.activations)
     scores = (log_w[:, :, None] + log_a[:, None, :]).reshape(len(bill.macs), -1)

@@ -14,7 +14,7 @@ from gmpq.models.imports import import_factory
 from gmpq.models.weights import resolve_weights
 from gmpq.policy import JSON, InputSpec, LayerBits, ModelSpec, Provenance
 from gmpq.progress import Progress
-from gmpq.search.gmpq.budget import check_budget
+from gmpq.search.gmpq.budget import Bill, check_bound
 from gmpq.search.gmpq.checkpoint import require_checkpoint
 from gmpq.search.gmpq.distributed import Ranks, joined, wait
 from gmpq.search.gmpq.network import search_network, with_classes
@@ -29,7 +29,7 @@ from gmpq.search.gmpq.search import (
     search,
     to_policy,
 )
-from gmpq.search.gmpq.settings import Settings, TeacherRecipe
+from gmpq.search.gmpq.settings import Settings, Space, TeacherRecipe
 from gmpq.search.gmpq.survey import Survey, survey
 from gmpq.search.gmpq.teacher import Lesson, load_teacher, save_teacher, train_teacher
 from gmpq.search.gmpq.train import Task
@@ -50,13 +50,15 @@ def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:
             f"--shape: images of {shape[1]}x{shape[2]} leave an attribution map of one pixel: "
             "give larger ones, or --attribution-weight 0"
         )
+    search_network(module, surveyed, settings)  # what it refuses is better refused now
     deployment = _deployment(request, surveyed, shape)
+    bill = deployment.bill(surveyed)
+    bound = _bound(request, bill, settings.space)
     samples, validation = _samples(request, shape, surveyed.classes)
     work = request.work or request.out.with_suffix(".search")
-    bill = deployment.bill(surveyed)
-    bound = _bound(request, deployment, surveyed)
     task = Task(module, surveyed, bill, samples, work, validation, ranks)
-    _check_early(request, settings, bound, task)
+    if request.resume and not bound.runs:
+        require_checkpoint(task.checkpoint)
     with joined(ranks):
         if ranks.first:
             make_folder(work)
@@ -64,9 +66,9 @@ def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:
         teacher, seconds = _teacher(request, settings, task, progress)
         found = search(task, teacher, settings, bound, progress, resume=request.resume)
     if ranks.first:
-        provenance = _provenance(request, found, seconds)
+        provenance = _provenance(request, found, bill, seconds)
         policy_io.write(to_policy(found, surveyed, deployment, provenance), request.out)
-    return _report(found, surveyed)
+    return _report(found, surveyed, bill)
 
 
 def _check_place(out: Path) -> None:
@@ -76,24 +78,18 @@ def _check_place(out: Path) -> None:
         raise OutputError(f"{out}: is a folder: give the name of a file")
 
 
-def _bound(request: Request, deployment: Deployment, surveyed: Survey) -> Bound:
+def _bound(request: Request, bill: Bill, space: Space) -> Bound:
     if request.bops is not None and request.published_bops is not None:
         raise SearchError("--bops and --published-bops: give one of them")
-    bops = request.bops
+    bops, least = request.bops, bill.least(space)
+    if bops is not None:
+        check_bound("--bops", bops, least)
     if request.published_bops is not None:
-        bops = request.published_bops / deployment.published_factor(surveyed)
+        check_bound("--published-bops", request.published_bops, bill.published(least))
+        bops = bill.from_published(request.published_bops)
     if request.bisect is not None and bops is None:
         raise SearchError("--bisect: needs a bound to aim at: give --bops")
     return Bound(bops, request.bisect or 0)
-
-
-def _check_early(request: Request, settings: Settings, bound: Bound, task: Task) -> None:
-    """Refuse what would fail after the float network has been trained."""
-    search_network(task.module, task.surveyed, settings)
-    if bound.bops is not None:
-        check_budget(task.bill, settings.space, bound.bops)
-    if request.resume and not bound.runs:
-        require_checkpoint(task.checkpoint)
 
 
 def _network(request: Request) -> tuple[nn.Module, tuple[int, int, int]]:
@@ -137,13 +133,12 @@ def _samples(
 
 def _deployment(request: Request, surveyed: Survey, shape: tuple[int, int, int]) -> Deployment:
     fixed = LayerBits(request.fixed_bits, request.fixed_bits)
-    searched_only = request.published_bops is not None
     if request.deploy is not None:
         arch = models.find(request.deploy)
         layers = survey(arch.build(), arch.shape).layers
-        return Deployment(layers, ModelSpec(arch.name), fixed, searched_only)
+        return Deployment(layers, ModelSpec(arch.name), fixed)
     spec = InputSpec((1, *shape), request.mean, request.std, request.resize)
-    return Deployment(surveyed.layers, ModelSpec(request.arch, input=spec), fixed, searched_only)
+    return Deployment(surveyed.layers, ModelSpec(request.arch, input=spec), fixed)
 
 
 def _teacher(
@@ -153,23 +148,23 @@ def _teacher(
     if settings.attribution_weight == 0:
         return None, 0.0
     kept = task.work / "teacher.safetensors"
-    if request.teacher is not None:
-        path = resolve_weights(request.teacher, Path())
-        return load_teacher(task.module, path, settings.device), 0.0
-    if request.resume and kept.exists():
-        return load_teacher(task.module, kept, settings.device), 0.0
     started = time.monotonic()
-    recipe = TeacherRecipe(request.teacher_epochs, lr=request.teacher_lr)
-    lesson = Lesson(
-        task.samples, recipe, settings.augmentation, settings.seed, settings.device, task.ranks
-    )
-    teacher = train_teacher(task.module, lesson, progress)
+    trained = request.teacher is None and not (request.resume and kept.exists())
+    if trained:
+        recipe = TeacherRecipe(request.teacher_epochs, lr=request.teacher_lr)
+        how = (settings.augmentation, settings.seed, settings.device, task.ranks)
+        teacher = train_teacher(task.module, Lesson(task.samples, recipe, *how), progress)
+    else:
+        given = kept if request.teacher is None else resolve_weights(request.teacher, Path())
+        teacher = load_teacher(task.module, given, settings.device)
     if task.ranks.first:
         save_teacher(teacher, kept)
-    return teacher, time.monotonic() - started
+    return teacher, time.monotonic() - started if trained else 0.0
 
 
-def _provenance(request: Request, found: Found, teacher_seconds: float) -> Provenance:
+def _provenance(
+    request: Request, found: Found, bill: Bill, teacher_seconds: float
+) -> Provenance:
     details: dict[str, JSON] = {
         "network": request.arch or request.factory,
         "quantizers": request.quantizers,
@@ -178,6 +173,7 @@ def _provenance(request: Request, found: Found, teacher_seconds: float) -> Prove
         "attribution_weight": request.attribution_weight,
         "epochs": request.epochs,
         "teacher_seconds": round(teacher_seconds, 1),
+        "published_bops": bill.published(found.bops),
         **figures(found),
     }
     bounds = {"bops": request.bops, "published_bops": request.published_bops}
@@ -190,18 +186,22 @@ def _provenance(request: Request, found: Found, teacher_seconds: float) -> Prove
     )
 
 
-def _report(found: Found, surveyed: Survey) -> str:
+def _report(found: Found, surveyed: Survey, bill: Bill) -> str:
     names = [layer.name for layer in surveyed.searched]
     lines = [(name, str(bits.w), str(bits.a)) for name, bits in zip(names, found.bits, strict=True)]
     outcome = found.outcome
     totals = [
-        ("policy" + (", assigned" if found.assigned else ""), f"{found.bops / 1e9:.4f} G"),
-        ("largest logits", f"{outcome.argmax_bops / 1e9:.4f} G"),
-        ("expected", f"{outcome.expected_bops / 1e9:.4f} G"),
+        ("BOPs, all layers at their real bits", _giga(found.bops)),
+        ("BOPs, published convention", _giga(bill.published(found.bops))),
+        ("BOPs of the largest logits", _giga(outcome.argmax_bops)),
+        ("BOPs expected under the logits", _giga(outcome.expected_bops)),
     ]
     if outcome.entry is not None:
         totals.append(("right on the training images", f"{100 * outcome.entry.accuracy:.1f}%"))
         totals.append(("empty attribution maps", f"{100 * outcome.entry.empty_maps:.1f}%"))
-    return (
-        table.render(("layer", "w", "a"), lines) + "\n\n" + table.render(("BOPs", "cost"), totals)
-    )
+    bits = table.render(("layer", "w", "a"), lines)
+    return f"{bits}\n\n{table.render(('network', 'found'), totals)}"
+
+
+def _giga(bops: float) -> str:
+    return f"{bops / 1e9:.4f} G"

@@ -59,7 +59,7 @@ def open_samples(
     place = ", ".join(locations)
     if preprocessing.resize is None:
         check_sizes(locations, preprocessing.shape)
-    images = find_images(locations, preprocessing, limit)
+    images = _spread(find_images(locations, preprocessing), limit)
     missing = int((images.labels < 0).sum())
     if missing:
         raise CalibrationError(
@@ -72,6 +72,16 @@ def open_samples(
             "a search needs at least two classes"
         )
     return Samples(images, torch.from_numpy(images.labels))
+
+
+def _spread(images: Images, limit: int | None) -> Images:
+    """Return at most ``limit`` of the images, evenly spread: folders follow their classes."""
+    count = len(images.items)
+    if limit is None or limit >= count:
+        return images
+    indices = [index * count // limit for index in range(limit)]
+    items = tuple(images.items[index] for index in indices)
+    return Images(items, images.labels[indices], images.preprocessing)
 
 
 def check_labels(samples: Samples, classes: int, place: str) -> None:

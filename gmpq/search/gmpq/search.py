@@ -37,7 +37,6 @@ class Deployment:
     layers: tuple[Layer, ...]
     model: ModelSpec
     fixed: LayerBits = FIXED
-    searched_only: bool = False  # whether BOPs leave out the layers at fixed bits
 
     def bill(self, surveyed: Survey) -> Bill:
         """Return what bits of the searched layers cost here.
@@ -56,14 +55,9 @@ class Deployment:
         others = sum(count for name, count in macs.items() if name not in names)
         return Bill(
             tuple(macs[layer.name] for layer in surveyed.searched),
-            0 if self.searched_only else others * self.fixed.w * self.fixed.a,
+            fixed=others * self.fixed.w * self.fixed.a,
+            all_macs=sum(macs.values()),
         )
-
-    def published_factor(self, surveyed: Survey) -> float:
-        """Return all MACs over those of the searched layers, which tables charge them at."""
-        names = {layer.name for layer in surveyed.searched}
-        searched = sum(layer.macs for layer in self.layers if layer.name in names)
-        return sum(layer.macs for layer in self.layers) / max(searched, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ import pytest
 
 from gmpq.errors import SearchError
 from gmpq.policy import LayerBits
-from gmpq.search.gmpq.budget import Bill, Logits, best_pairs, bisect, check_budget, within
+from gmpq.search.gmpq.budget import Bill, Logits, best_pairs, bisect, within
 from gmpq.search.gmpq.settings import Space
 
 SPACE = Space((2, 3, 4), (2, 4))
@@ -53,7 +53,14 @@ def test_the_smallest_bound_and_one_below() -> None:
     logits, bill = learned(0), Bill((10**9, 2 * 10**9, 3 * 10**9, 4 * 10**9), fixed=10**9)
     assert within(logits, bill, 41e9) == (LayerBits(2, 2),) * 4
     with pytest.raises(SearchError, match=r"40.9 G is out of reach: .* 41.000000 G"):
-        check_budget(bill, SPACE, 40.9e9)
+        within(logits, bill, 40.9e9)
+
+
+def test_published_bops() -> None:
+    bill = Bill((10, 20), fixed=640, all_macs=40)
+    assert bill.of((LayerBits(2, 3), LayerBits(2, 3))) == 640 + 180
+    assert bill.published(640 + 180) == 40 * 6
+    assert bill.from_published(40 * 6) == 640 + 180
 
 
 def test_fifty_layers_of_large_and_odd_costs() -> None:

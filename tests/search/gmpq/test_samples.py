@@ -86,6 +86,15 @@ def test_an_archive_and_folders_are_the_same(tmp_path: Path) -> None:
     assert folders.black().flatten().tolist() == [-2, -2, -2]
 
 
+def test_a_limit_takes_images_of_all_classes(tmp_path: Path) -> None:
+    labels = np.arange(30) // 10
+    images = np.arange(30, dtype=np.float32)[:, None, None, None] * np.ones(SHAPE, np.float32)
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    found = open_samples([str(tmp_path / "data.npz")], HOW, limit=6)
+    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.read([1])[0].unique().tolist() == [5]
+
+
 def array(name: str, **fields: Any) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         np.savez(folder / name, **fields)
