@@ -35,8 +35,8 @@ class CompositeConv2d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the convolution of the mixed input with the mixed weight."""
-        inputs = mix(self.activations(x), self.activation_logits)
-        weight = mix(self.weights(self.conv.weight), self.weight_logits)
+        inputs = self.activations(x, self.activation_logits.softmax(0))
+        weight = self.weights(self.conv.weight, self.weight_logits.softmax(0))
         output: torch.Tensor = functional_call(self.conv, {"weight": weight}, (inputs,))
         return output
 
@@ -46,15 +46,6 @@ class CompositeConv2d(nn.Module):
             self.weight_logits.softmax(0) @ self.get_buffer("weight_bits"),
             self.activation_logits.softmax(0) @ self.get_buffer("activation_bits"),
         )
-
-
-def mix(copies: Sequence[torch.Tensor], logits: torch.Tensor) -> torch.Tensor:
-    """Return the sum of ``copies``, weighted by the softmax of ``logits``."""
-    shares = logits.softmax(0)
-    total = shares[0] * copies[0]
-    for share, copy in zip(shares[1:], copies[1:], strict=True):
-        total = total + share * copy
-    return total
 
 
 def _floats(bits: Sequence[int]) -> torch.Tensor:

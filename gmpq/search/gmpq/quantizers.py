@@ -1,11 +1,11 @@
-"""The quantized copies that a composite convolution mixes: one per candidate bits.
+"""Mixtures of quantized copies, one per candidate bits: modules of a tensor and of shares [B].
 
 All copies of a weight come from the same tensor. Weights are quantized per tensor, as published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,13 @@ from gmpq.policy import MOST_BITS
 from gmpq.qat.quantizers import haq, hwgq
 from gmpq.qat.quantizers.lsq import Lsq
 from gmpq.qat.quantizers.pact import Pact
+from gmpq.search.gmpq.pact_mixture import PactMixture
 
-Copies = tuple[torch.Tensor, ...]  # one per candidate bits, in their order
+
+def mix(copies: Iterable[torch.Tensor], shares: torch.Tensor) -> torch.Tensor:
+    """Return the sum of ``copies``, each times its share of ``shares`` [B]."""
+    first, *others = (share * copy for share, copy in zip(shares, copies, strict=True))
+    return sum(others, start=first)
 
 
 class FrozenLimitWeights(nn.Module):
@@ -33,11 +38,11 @@ class FrozenLimitWeights(nn.Module):
         self.bits = bits
         self.register_buffer("limit", torch.zeros(()))
 
-    def forward(self, weight: torch.Tensor) -> Copies:
-        """Return the copies of ``weight``."""
+    def forward(self, weight: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """Return the mixture of the copies of ``weight``."""
         if not self.limit > 0:
             self.limit.copy_(haq.largest(weight))
-        return tuple(haq.quantize_weight(weight, bits, self.limit) for bits in self.bits)
+        return mix((haq.quantize_weight(weight, bits, self.limit) for bits in self.bits), shares)
 
 
 class RunningLimitWeights(nn.Module):
@@ -47,10 +52,10 @@ class RunningLimitWeights(nn.Module):
         super().__init__()
         self.bits = bits
 
-    def forward(self, weight: torch.Tensor) -> Copies:
-        """Return the copies of ``weight``."""
+    def forward(self, weight: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """Return the mixture of the copies of ``weight``."""
         limit = haq.largest(weight)
-        return tuple(haq.quantize_weight(weight, bits, limit) for bits in self.bits)
+        return mix((haq.quantize_weight(weight, bits, limit) for bits in self.bits), shares)
 
 
 class LsqWeights(nn.Module):
@@ -63,14 +68,14 @@ class LsqWeights(nn.Module):
         self.branches = nn.ModuleList(Lsq(count, True, None) for count in bits)
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
-    def forward(self, weight: torch.Tensor) -> Copies:
-        """Return the copies of ``weight``; the first pass sets the steps."""
+    def forward(self, weight: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """Return the mixture of the copies of ``weight``; the first pass sets the steps."""
         if not self.started:
             for branch in self.branches:
                 assert isinstance(branch, Lsq)
                 branch.start(weight)
             self.started.fill_(True)
-        return tuple(branch(weight) for branch in self.branches)
+        return mix((branch(weight) for branch in self.branches), shares)
 
 
 class HwgqWeights(nn.Module):
@@ -80,9 +85,9 @@ class HwgqWeights(nn.Module):
         super().__init__()
         self.bits = bits
 
-    def forward(self, weight: torch.Tensor) -> Copies:
-        """Return the copies of ``weight``."""
-        return tuple(hwgq.quantize_weight(weight, bits) for bits in self.bits)
+    def forward(self, weight: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """Return the mixture of the copies of ``weight``."""
+        return mix((hwgq.quantize_weight(weight, bits) for bits in self.bits), shares)
 
 
 class PactActivations(nn.Module):
@@ -92,9 +97,14 @@ class PactActivations(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(Pact(count, signed) for count in bits)
 
-    def forward(self, x: torch.Tensor) -> Copies:
-        """Return the copies of ``x``."""
-        return tuple(branch(x) for branch in self.branches)
+    def forward(self, x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """Return the mixture of the copies of ``x``."""
+        branches = [branch for branch in self.branches if isinstance(branch, Pact)]
+        clips = torch.stack([branch.clip for branch in branches])
+        mixture: torch.Tensor = PactMixture.apply(
+            x, shares, clips, tuple(branch.levels for branch in branches)
+        )
+        return mixture
 
 
 class HwgqActivations(nn.Module):
@@ -108,14 +118,14 @@ class HwgqActivations(nn.Module):
             )
         self.bits = bits
 
-    def forward(self, x: torch.Tensor) -> Copies:
-        """Return the copies of ``x``."""
-        return tuple(hwgq.quantize_activation(x, bits) for bits in self.bits)
+    def forward(self, x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """Return the mixture of the copies of ``x``."""
+        return mix((hwgq.quantize_activation(x, bits) for bits in self.bits), shares)
 
 
 @dataclass(frozen=True, slots=True)
 class Quantizers:
-    """A pair of quantizers: modules that turn a tensor into its ``Copies``."""
+    """A pair of quantizers."""
 
     name: str
     weights: Callable[[tuple[int, ...]], nn.Module]  # of the candidate bits

@@ -19,9 +19,11 @@ from gmpq.search.gmpq.quantizers import (
     PactActivations,
     Quantizers,
     RunningLimitWeights,
+    mix,
 )
 from gmpq.search.gmpq.settings import Space
 
+ALL = torch.ones(1)  # the share of a single copy
 SPACE = Space((2, 3, 4), (2, 4))
 
 
@@ -73,7 +75,7 @@ def test_gradients_reach_everything(quantizers: Quantizers) -> None:
 )
 def test_levels_of_two_bits(quantizers: Quantizers, levels: int) -> None:
     weight = torch.randn(999, generator=torch.Generator().manual_seed(0))
-    (copy,) = quantizers.weights((2,))(weight)
+    copy = quantizers.weights((2,))(weight, ALL)
     assert len(copy.unique()) == levels
 
 
@@ -86,16 +88,38 @@ def test_expected_bits_at_the_start() -> None:
 def test_the_released_limit_is_frozen_at_the_first_pass() -> None:
     frozen, running = FrozenLimitWeights((8,)), RunningLimitWeights((8,))
     for weights in (frozen, running):
-        weights(torch.tensor([-2.0, 1.0]))
+        weights(torch.tensor([-2.0, 1.0]), ALL)
     small = torch.tensor([-0.01, 0.005])
-    assert frozen(small)[0].unique().numel() == 2
+    assert frozen(small, ALL).unique().numel() == 2
     assert frozen.state_dict()["limit"] == 2
-    torch.testing.assert_close(running(small)[0], small, atol=1e-4, rtol=0)
+    torch.testing.assert_close(running(small, ALL), small, atol=1e-4, rtol=0)
 
 
 def test_signed_inputs_keep_their_sign() -> None:
     x = torch.tensor([-7.0, -2.0, 0.0, 2.0])
-    (copy,) = PactActivations((3,), signed=True)(x)
+    copy = PactActivations((3,), signed=True)(x, ALL)
     assert copy.tolist() == [-6, -2, 0, 2]
-    (copy,) = PactActivations((3,), signed=False)(x)
+    copy = PactActivations((3,), signed=False)(x, ALL)
     assert copy[:3].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_mixture_in_little_memory_is_that_of_its_copies(signed: bool) -> None:
+    torch.manual_seed(0)
+    x = 6 * torch.randn(3, 4, 5)
+    x[0, 0, :3] = torch.tensor([2.0, -2.0, 0.0])
+    bits, upstream = (1, 2, 3, 8), torch.randn(3, 4, 5)
+    found = []
+    for mixed in (True, False):
+        module, leaf = PactActivations(bits, signed), x.clone().requires_grad_()
+        logits = torch.tensor([0.1, -0.4, 0.3, 1.0], requires_grad=True)
+        for branch, clip in zip(module.branches, (2.0, 9.0, -1.0, 4.0), strict=True):
+            branch.clip.data.fill_(clip)
+        shares = logits.softmax(0)
+        copies = (branch(leaf) for branch in module.branches)
+        output = module(leaf, shares) if mixed else mix(copies, shares)
+        output.backward(upstream)
+        clips = [branch.clip.grad for branch in module.branches]
+        found.append([output.detach(), leaf.grad, logits.grad, torch.stack(clips)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
