@@ -123,3 +123,28 @@ def trained_a_little(network: QatNetwork, steps: int = 3) -> QatNetwork:
         optimizer.step()
     network.eval()
     return network
+
+
+class Small(nn.Module):
+    """The least that has a residual, a batch norm and a position to learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.body = nn.Conv2d(8, 8, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(8)
+        self.pool = nn.AvgPool2d(3)
+        self.fc = nn.Linear(32, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu(self.bn1(self.stem(x)))
+        x = functional.relu(self.bn2(self.body(x)) + x)
+        y: torch.Tensor = self.fc(self.pool(x).flatten(1))
+        return y
+
+
+def small() -> nn.Module:
+    network = Small()
+    randomize(network, 0, SHAPE[1:])
+    return network
