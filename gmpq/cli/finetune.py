@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -39,8 +38,20 @@ Examples:
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror at random.")
 @click.option("--patience", type=click.IntRange(1), help="Epochs without a better accuracy.")
 @click.option("--hold-out", default=0.1, show_default=True, help="Share held out without --val.")
-@click.option("--calibration", type=click.IntRange(1), default=128, show_default=True)
-@click.option("--reestimate", type=click.IntRange(0), default=20, show_default=True)
+@click.option(
+    "--calibration",
+    type=click.IntRange(1),
+    default=128,
+    show_default=True,
+    help="Images that scales start from.",
+)
+@click.option(
+    "--reestimate",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Batches that batch norms are measured on after an epoch; 0 keeps running averages.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(0, 256), default=0, help="Threads that read ahead.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Of torch; 1 repeats bit for bit.")
@@ -53,19 +64,34 @@ def finetune(
     out: Path,
     weights: str | None,
     factory: str | None,
+    method: str,
+    epochs: int,
+    batch: int,
+    optimizer: str,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    warmup: float,
+    smoothing: float,
+    distill: float,
+    temperature: float,
+    crop: bool,
+    flip: bool,
+    patience: int | None,
+    hold_out: float,
+    calibration: int,
+    reestimate: int,
+    seed: int,
     workers: int,
     threads: int | None,
     device: str,
     resume: bool,
-    **chosen: Any,
 ) -> None:
     """Train the network of POLICY at its bits, so that few bits cost little accuracy.
 
     The directory OUT holds policy.json, weights.safetensors, the integer graph and log.jsonl, and
     appears when training is done. OUT.training beside it holds the last checkpoint until then.
     """
-    import torch
-
     from gmpq.cli.terminal import Terminal
     from gmpq.job import Sources
     from gmpq.progress import Silent
@@ -73,9 +99,27 @@ def finetune(
     from gmpq.qat.distributed import joined, rank
     from gmpq.qat.options import TrainOptions
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    options = work.FinetuneOptions(TrainOptions(**chosen), resume, workers, device)
+    training = TrainOptions(
+        epochs=epochs,
+        batch=batch,
+        method=method,
+        optimizer=optimizer,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        smoothing=smoothing,
+        distill=distill,
+        temperature=temperature,
+        crop=crop,
+        flip=flip,
+        patience=patience,
+        hold_out=hold_out,
+        calibration=calibration,
+        reestimate=reestimate,
+        seed=seed,
+    )
+    options = work.FinetuneOptions(training, resume, workers, threads, device)
     with joined():
         told = Silent() if rank() else Terminal()
         found = work.finetune(Sources(policy, weights, factory), (data, val), options, out, told)

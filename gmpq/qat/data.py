@@ -46,22 +46,20 @@ class Labelled:
         return Images(tuple(_input(item, how) for item in self.items), self.labels, how)
 
 
-def open_labelled(
-    location: str, how: Preprocessing, classes: tuple[str, ...] | None = None
-) -> Labelled:
+def open_labelled(location: str, how: Preprocessing, train: Labelled | None = None) -> Labelled:
     """Return the labelled images at ``location``.
 
     Args:
         location: a folder, an .npz file, ``package:NAME/PATH`` or ``torchvision:NAME:FOLDER``.
         how: what the network reads.
-        classes: of the training data, whose labels the folders at ``location`` then get.
+        train: the training data, if this is for validation: its folders name the classes.
 
     Raises:
         TrainingError: there are no labelled images, or a folder is no class.
         CalibrationError: an array or its shape is wrong.
     """
     if location.startswith(TORCHVISION):
-        return _torchvision(location, train=classes is None)
+        return _torchvision(location, train=train is None)
     try:
         path = locate(location, Path())
     except FileNotFoundError as error:
@@ -69,7 +67,7 @@ def open_labelled(
     if not path.exists():
         raise TrainingError(f"{path}: no such file or folder")
     if path.is_dir():
-        return _folders(path, classes)
+        return _folders(path, train.classes if train else None)
     images, labels = read_arrays(path, how)
     return Labelled(str(path), list(images), labels)
 

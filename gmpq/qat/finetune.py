@@ -42,6 +42,7 @@ from gmpq.staging import check_replaceable, staged
 
 POLICY, WEIGHTS, GRAPH = "policy.json", "weights.safetensors", "graph.safetensors"
 CALIBRATION_BATCH = 32
+DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class FinetuneOptions:
 
     training: TrainOptions = field(default_factory=TrainOptions)
     resume: bool = False
-    workers: int = 0
+    workers: int = 0  # threads that read photographs ahead
+    threads: int | None = None  # of torch; 1 repeats a training bit for bit
     device: str = "cpu"
 
 
@@ -97,10 +99,12 @@ def finetune(
         GmpqError: the user's mistake, told in one line; ``out`` is not written then.
     """
     told = progress or Silent()
-    check_replaceable(out.resolve())
+    place = out.resolve()
+    check_replaceable(place)
+    device = _device(options)
     opened = _open(sources, data, options.training, told)
-    folder = out.with_name(f"{out.name}.training")
-    course = _course(opened, options, folder)
+    folder = place.with_name(f"{place.name}.training")
+    course = _course(opened, options, folder, device)
     with _claimed(folder, options.resume):
         told.stage("calibrating")
         network = _start(opened, options.training)
@@ -157,25 +161,33 @@ def _read(
     train = open_labelled(data[0], how)
     if data[1] is None:
         return split(train, options.hold_out, options.seed)
-    return train, open_labelled(data[1], how, train.classes or ())
+    return train, open_labelled(data[1], how, train)
 
 
-def _course(opened: _Opened, options: FinetuneOptions, folder: Path) -> Course:
+def _device(options: FinetuneOptions) -> torch.device:
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if options.device not in DEVICES:
+        raise TrainingError(f"--device {options.device}: use {' or '.join(DEVICES)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("--device cuda: torch finds no CUDA device here: use --device cpu")
+    return torch.device(options.device)
+
+
+def _course(
+    opened: _Opened, options: FinetuneOptions, folder: Path, device: torch.device
+) -> Course:
     if options.training.batch % world_size():
         raise TrainingError(
             f"--batch {options.training.batch}: must be a multiple of the {world_size()} processes"
         )
-    device = torch.device(options.device)
-    teacher = (
-        opened.network.module.to(device) if options.training.distill else opened.network.module
-    )
     return Course(
         opened.train,
         opened.val,
         opened.how,
         options.training,
         folder,
-        teacher,
+        opened.network.module.to(device),
         device,
         options.workers,
     )

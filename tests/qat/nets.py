@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gmpq.lower.network import lower_trainable
+from gmpq.cost import layer_names
+from gmpq.lower.network import Trainable, lower_trainable
 from gmpq.models.random import randomize
 from gmpq.policy import LayerBits
 from gmpq.qat.build import Start, build
@@ -102,11 +103,15 @@ def randomized(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.eval()
 
 
+def uniform(network: Trainable, w: int, a: int) -> dict[str, LayerBits]:
+    return dict.fromkeys(layer_names(network.graph), LayerBits(w, a))
+
+
 def prepared(module: nn.Module, w: int, a: int, start: Start | None = None) -> QatNetwork:
     """Return ``module`` ready for training, its first and last layer at 8 bits."""
     network = lower_trainable(module, SHAPE, "net")
-    names = [name for name, node in network.layers.items() if not getattr(node, "auxiliary", False)]
-    bits = {name: LayerBits(w, a) for name in names}
+    bits = uniform(network, w, a)
+    names = list(bits)
     bits[names[0]] = bits[names[-1]] = LayerBits(8, 8)
     return build(network, bits, [images(16)], start)
 
