@@ -218,7 +218,7 @@ def _fields(
         **manifest.interface(graph),
         "preprocessing": asdict(job.images.preprocessing),
         "options": _options(options),
-        "calibration_images": len(job.images.items),
+        "calibration_images": 0 if job.quantized is not None else len(job.images.items),
         "float_error": plan.float_error,
         "layers": {name: asdict(bits) for name, bits in plan.bits.items()},
         "bops": _bops(plan.costs),

@@ -93,17 +93,21 @@ def test_a_resumed_training_is_the_uninterrupted_one(
 def test_a_loss_that_is_no_number_ends_training(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "rate", lambda step, per_epoch, _: 1e-3 if step < per_epoch else 1e30)
-    found = desk.finetune(epochs="3")
+    real, calls = fit.Loss.__call__, iter(range(99))
+
+    def poisoned(self: fit.Loss, *inputs: torch.Tensor) -> torch.Tensor:
+        loss = real(self, *inputs)
+        return loss * float("nan") if next(calls) == 6 else loss  # five steps make an epoch
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit.Loss, "__call__", poisoned)
+        found = desk.finetune(epochs="3")
     assert found.code == 2
     assert "epoch 2 step 2: the loss is nan: lower --lr 0.01; epoch 1 is kept in" in found.err
     assert len(found.err.splitlines()) == 1
-    assert [path.name for path in (desk.folder / "tuned.training").iterdir()].count(
-        "checkpoint.pt"
-    ) == 1
+    left = [path.name for path in (desk.folder / "tuned.training").iterdir()]
+    assert sorted(left) == ["checkpoint.pt", "log.jsonl"]
     assert not (desk.folder / "tuned").exists()
-    monkeypatch.undo()
-    monkeypatch.chdir(desk.folder)
     (desk.folder / "tuned.training" / "checkpoint.pt").write_bytes(b"torn")
     torn = desk.finetune("--resume", epochs="3")
     assert torn.code == 2
