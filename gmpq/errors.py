@@ -5,6 +5,7 @@
     ├── WeightsError     the weights file: missing, truncated, wrong shapes, code inside
     ├── LoweringError    the network: an operator or a shape that has no integer meaning
     ├── CalibrationError the calibration data: empty, wrong shape, not finite
+    ├── TrainingError    training: the labelled data, a checkpoint, a loss that is no number
     ├── TargetError      the target: unknown, or unable to run here
     └── OutputError      the output directory: not writable, holding something else
 
@@ -36,6 +37,10 @@ class LoweringError(GmpqError):
 
 class CalibrationError(GmpqError):
     """The calibration data cannot be used."""
+
+
+class TrainingError(GmpqError):
+    """Training cannot start, or cannot go on."""
 
 
 class TargetError(GmpqError):
