@@ -7,6 +7,7 @@
     ├── CalibrationError the calibration data: empty, wrong shape, not finite
     ├── TrainingError    training: the labelled data, a checkpoint, a loss that is no number
     ├── TargetError      the target: unknown, or unable to run here
+    ├── SearchError      the search: bounds that no policy meets, tables that do not fit
     └── OutputError      the output directory: not writable, holding something else
 
 Each message is one line that names the place, the value and the cure; the command line prints it
@@ -45,6 +46,10 @@ class TrainingError(GmpqError):
 
 class TargetError(GmpqError):
     """The target is unknown, or cannot run on this machine."""
+
+
+class SearchError(GmpqError):
+    """No policy meets the bounds, or a table or indicators do not fit the network."""
 
 
 class OutputError(GmpqError):

@@ -24,13 +24,23 @@ LAYERS = (
     ("gmpq.parity", "gmpq.latency", "gmpq.manifest", "gmpq.staging", "gmpq.serialize"),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain"),
     ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat"),
+    ("gmpq.search",),
     ("gmpq.cli",),
 )
 HOMES = {
-    "torch": ("gmpq.models", "gmpq.lower", "gmpq.calib", "gmpq.qat", "gmpq.backends.torch_codes"),
+    "torch": (
+        "gmpq.models",
+        "gmpq.lower",
+        "gmpq.calib",
+        "gmpq.qat",
+        "gmpq.search",
+        "gmpq.backends.torch_codes",
+    ),
     "onnx": ("gmpq.export", "gmpq.backends.ort", "gmpq.programs"),
     "onnxruntime": ("gmpq.export", "gmpq.backends.ort"),
     "tvm": ("gmpq.backends.tvm",),
+    "scipy": ("gmpq.search",),
+    "matplotlib": ("gmpq.search.picture",),
 }
 
 
