@@ -17,6 +17,7 @@ from gmpq.cli.options import (
     output_options,
     subject_options,
 )
+from gmpq.cli.search_gmpq import edmips_command, gmpq_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +36,10 @@ def search() -> None:
 
     NETWORK is a policy file, of which only "model" counts, or the name of a built-in network.
     """
+
+
+search.add_command(gmpq_command)
+search.add_command(edmips_command)
 
 
 @search.command(
