@@ -5,7 +5,9 @@
     ├── WeightsError     the weights file: missing, truncated, wrong shapes, code inside
     ├── LoweringError    the network: an operator or a shape that has no integer meaning
     ├── CalibrationError the calibration data: empty, wrong shape, not finite
+    ├── TrainingError    training: the labelled data, a checkpoint, a loss that is no number
     ├── TargetError      the target: unknown, or unable to run here
+    ├── SearchError      the search: bounds that no policy meets, tables that do not fit
     └── OutputError      the output directory: not writable, holding something else
 
 Each message is one line that names the place, the value and the cure; the command line prints it
@@ -38,8 +40,16 @@ class CalibrationError(GmpqError):
     """The calibration data cannot be used."""
 
 
+class TrainingError(GmpqError):
+    """Training cannot start, or cannot go on."""
+
+
 class TargetError(GmpqError):
     """The target is unknown, or cannot run on this machine."""
+
+
+class SearchError(GmpqError):
+    """No policy meets the bounds, or a table or indicators do not fit the network."""
 
 
 class OutputError(GmpqError):

@@ -17,20 +17,30 @@ LAYERS = (
     ("gmpq", "gmpq.errors", "gmpq.numerics", "gmpq.locations", "gmpq.table", "gmpq.progress"),
     ("gmpq.ir", "gmpq.policy", "gmpq.policy_io", "gmpq.strict_json", "gmpq.schema", "gmpq.runtime"),
     ("gmpq.spec", "gmpq.backends.base", "gmpq.backends.reference", "gmpq.models"),
-    ("gmpq.passes", "gmpq.calib", "gmpq.cost", "gmpq.data"),
+    ("gmpq.passes", "gmpq.calib", "gmpq.cost", "gmpq.data", "gmpq.qat.quantizers"),
     ("gmpq.lower",),
     ("gmpq.calib.collect", "gmpq.calib.sweep"),  # they run the lowered network
     ("gmpq.export", "gmpq.backends"),
     ("gmpq.parity", "gmpq.latency", "gmpq.manifest", "gmpq.staging", "gmpq.serialize"),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain"),
-    ("gmpq.compile", "gmpq.output", "gmpq.evaluate"),
+    ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat"),
+    ("gmpq.search",),
     ("gmpq.cli",),
 )
 HOMES = {
-    "torch": ("gmpq.models", "gmpq.lower", "gmpq.calib", "gmpq.backends.torch_codes"),
+    "torch": (
+        "gmpq.models",
+        "gmpq.lower",
+        "gmpq.calib",
+        "gmpq.qat",
+        "gmpq.search",
+        "gmpq.backends.torch_codes",
+    ),
     "onnx": ("gmpq.export", "gmpq.backends.ort", "gmpq.programs"),
     "onnxruntime": ("gmpq.export", "gmpq.backends.ort"),
     "tvm": ("gmpq.backends.tvm",),
+    "scipy": ("gmpq.search",),
+    "matplotlib": ("gmpq.search.picture",),
 }
 
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmpq.policy import LayerBits
+from gmpq.search import baselines
 
 MIXED = "mixed"
 UNIFORM = re.compile(r"w([1-8])a([1-8])$")
 WIDE = LayerBits(8, 8)  # of the first and the last layer
-TOLERANCE = 0.01  # of the budget
-MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +62,12 @@ def choose(name: str, network: str, macs: Mapping[str, int], seed: int) -> dict[
 def draw(macs: Mapping[str, int], budget: Budget, seed: int) -> dict[str, LayerBits]:
     """Return random bits whose published BOPs are within 1% of the budget.
 
-    Bits are drawn evenly, then single random ones move by one towards the budget until it is met.
+    Raises:
+        SearchError: there are none.
     """
-    rng = np.random.default_rng(seed)
-    weight = np.array(_searched(macs), np.float64) / sum(_searched(macs))  # share of each layer
-    bits = rng.integers(budget.low, budget.high + 1, (len(weight), 2))
-    target = budget.bops / sum(macs.values())  # mean w * a
-    mean = float(weight @ bits.prod(axis=1))
-    for _ in range(MOST_STEPS):
-        if abs(mean / target - 1) <= TOLERANCE:
-            return _with_wide_ends(macs, [LayerBits(w, a) for w, a in bits.tolist()])
-        layer, side = rng.integers(len(weight)), rng.integers(2)
-        step = 1 if mean < target else -1
-        moved = mean + step * float(weight[layer] * bits[layer, 1 - side])
-        inside = budget.low <= bits[layer, side] + step <= budget.high
-        if inside and abs(moved - target) < abs(mean - target):
-            bits[layer, side] += step
-            mean = moved
-    raise ValueError(f"no policy of {budget.low} to {budget.high} bits has {budget.bops:.3g} BOPs")
+    bits = range(budget.low, budget.high + 1)
+    mean = budget.bops / sum(macs.values())  # of w * a
+    return _with_wide_ends(macs, baselines.draw(_searched(macs), bits, mean, seed))
 
 
 def ladder(macs: Mapping[str, int], count: int) -> list[dict[str, LayerBits]]:

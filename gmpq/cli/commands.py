@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gmpq.cli.search import search
+
 if TYPE_CHECKING:
     from gmpq.compile import CompileOptions, Report
     from gmpq.job import Sources
@@ -174,6 +176,9 @@ def explain(path: Path, costs: bool, factory: str | None) -> None:
 
     sources = Sources(path, factory=factory)
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
+
+
+group.add_command(search)
 
 
 def user_cache() -> Path:

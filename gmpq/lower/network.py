@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import nn
 
 from gmpq.errors import LoweringError
-from gmpq.ir import FloatGraph, Shape, Softmax
+from gmpq.ir import FloatConv2d, FloatGraph, FloatLinear, Shape, Softmax
 from gmpq.lower.reader import read
 from gmpq.lower.trace import trace
 from gmpq.models.weights import require_finite
 from gmpq.passes.dead_code import drop_dead_code
-from gmpq.passes.fold_batch_norm import fold_batch_norm
+from gmpq.passes.fold_batch_norm import Layer, fold_norms
 from gmpq.passes.fold_pad import fold_pad
 from gmpq.passes.fold_reshape import fold_reshape
 
-PASSES: tuple[Callable[[FloatGraph], FloatGraph], ...] = (
+Pass: TypeAlias = Callable[[FloatGraph], FloatGraph]
+
+BEFORE_NORMS: tuple[Pass, ...] = (
     drop_dead_code,  # a reader that is dead must not keep a batch norm from folding
-    fold_batch_norm,  # sees through the reshapes around a batch norm of vectors
-    fold_reshape,  # removes them
+)
+AFTER_NORMS: tuple[Pass, ...] = (
+    fold_reshape,  # removes the reshapes around a batch norm of vectors, which folding sees through
     fold_pad,
     drop_dead_code,
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trainable:
+    """A lowered network, and its layers as they are without the batch norms that they absorb."""
+
+    graph: FloatGraph  # what ``lower`` returns
+    layers: Mapping[str, Layer]  # by name; only weight and bias are to be read
+    norms: Mapping[str, tuple[FloatConv2d, ...]]  # by layer, in the order in which they apply
 
 
 def lower(module: nn.Module, shape: Shape, name: str) -> FloatGraph:
@@ -41,12 +55,29 @@ def lower(module: nn.Module, shape: Shape, name: str) -> FloatGraph:
         LoweringError: an operator or argument has no integer meaning, or tracing fails.
         WeightsError: a weight is not finite.
     """
+    return lower_trainable(module, shape, name).graph
+
+
+def lower_trainable(module: nn.Module, shape: Shape, name: str) -> Trainable:
+    """Return what ``lower`` returns, and what its folding of batch norms has taken apart.
+
+    Raises:
+        LoweringError: an operator or argument has no integer meaning, or tracing fails.
+        WeightsError: a weight is not finite.
+    """
     require_finite(module.state_dict(keep_vars=True))
-    graph = read(trace(module, shape), shape, name)
-    for rewrite in PASSES:
+    graph = _rewrite(read(trace(module, shape), shape, name), BEFORE_NORMS)
+    folded = fold_norms(graph)
+    found = _rewrite(folded.graph, AFTER_NORMS)
+    _check_shapes(found)
+    _check_softmax(found)
+    layers = {n.name: n for n in graph.nodes if isinstance(n, FloatConv2d | FloatLinear)}
+    return Trainable(found, layers, folded.norms)
+
+
+def _rewrite(graph: FloatGraph, passes: tuple[Pass, ...]) -> FloatGraph:
+    for rewrite in passes:
         graph = rewrite(graph)
-    _check_shapes(graph)
-    _check_softmax(graph)
     return graph
 
 

@@ -48,9 +48,9 @@ def run_float(
     yield from tensors.items()
     last_reader = {name: node.output for node in graph.nodes for name in node.inputs}
     for node in graph.nodes:
-        result = compute(
-            node, [alive[name] for name in node.inputs], graph.values[node.output].shape
-        )
+        inputs = [alive[name] for name in node.inputs]
+        with torch.no_grad():
+            result = compute(node, inputs, graph.values[node.output].shape)
         alive[node.output] = result
         yield node.output, result
         for name in set(node.inputs):
@@ -58,7 +58,6 @@ def run_float(
                 del alive[name]
 
 
-@torch.no_grad()
 def compute(node: FloatNode, inputs: list[torch.Tensor], shape: Shape) -> torch.Tensor:
     """Return the output of one node; ``shape`` is the graph's shape of it."""
     x = inputs[0]
@@ -100,7 +99,7 @@ def apply(function: Function, x: torch.Tensor) -> torch.Tensor:
         case LeakyRelu(slope=slope):
             return functional.leaky_relu(x, slope)
         case PRelu(slopes=slopes):
-            return functional.prelu(x, torch.from_numpy(slopes).to(x.dtype))
+            return functional.prelu(x, torch.from_numpy(slopes).to(x))
         case Silu():
             return functional.silu(x)
         case HardSwish():

@@ -8,7 +8,8 @@ into an auxiliary depthwise 1x1 convolution.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +21,14 @@ from gmpq.passes.rewire import redirect
 Layer: TypeAlias = FloatConv2d | FloatLinear
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Folded:
+    """A graph without the batch norms that layers have absorbed."""
+
+    graph: FloatGraph
+    norms: Mapping[str, tuple[FloatConv2d, ...]]  # by layer, in the order in which they apply
+
+
 def fold_batch_norm(graph: FloatGraph) -> FloatGraph:
     """Return ``graph`` without the batch norms that are the only reader of a layer.
 
@@ -27,13 +36,20 @@ def fold_batch_norm(graph: FloatGraph) -> FloatGraph:
     and y is read in the place of z. Reshapes that keep the channels may stand between the two.
     Batch norms after anything else stay auxiliary convolutions.
     """
+    return fold_norms(graph).graph
+
+
+def fold_norms(graph: FloatGraph) -> Folded:
+    """Return ``graph`` as ``fold_batch_norm`` does, and which layer absorbed what."""
+    norms: dict[str, tuple[FloatConv2d, ...]] = {}
     for node in graph.nodes:
         norm = graph.producer(node.output)  # as the folds before it have left it
         if isinstance(norm, FloatConv2d) and norm.auxiliary:
             layer = _layer_before(graph, norm)
             if layer is not None:
                 graph = _fold(graph, layer, norm)
-    return graph
+                norms[layer.name] = (*norms.get(layer.name, ()), norm)
+    return Folded(graph, norms)
 
 
 def _fold(graph: FloatGraph, layer: Layer, norm: FloatConv2d) -> FloatGraph:

@@ -10,9 +10,9 @@ for a layer that reads it so, has the suffix ``.a4``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from gmpq.errors import LoweringError, PolicyError, closest
 from gmpq.ir import (
@@ -36,6 +36,7 @@ from gmpq.ir import (
     Pad,
     QParams,
     Quantize,
+    QWeight,
     Requantize,
     Reshape,
     Softmax,
@@ -49,15 +50,24 @@ from gmpq.passes.tables import table
 from gmpq.passes.weights import WeightObserver, quantize_layer
 from gmpq.policy import LayerBits
 
+Layer: TypeAlias = FloatConv2d | FloatLinear
+WeightsOf: TypeAlias = Callable[[Layer, QParams, QParams], QWeight]  # for input and output codes
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Plan:
+class Encoded:
+    """A float graph and what its values mean in codes."""
+
     graph: FloatGraph  # without the clamps that producers perform
     bits: Mapping[str, LayerBits]  # by layer
     encodings: Mapping[str, QParams]  # by float value
     copies: Mapping[tuple[str, int], QParams]  # by value and the fewer bits that a layer reads
     floats: frozenset[str]  # values that are needed as float32
-    observer: WeightObserver
+
+    def read_by(self, node: Layer) -> QParams:
+        """Return the parameters of the codes that a layer reads."""
+        (source,), width = node.inputs, layer_bits(node, self.bits).a
+        return self.copies.get((source, width), self.encodings[source])
 
     def codes(self, value: str) -> str:
         """Return the name of the codes of ``value``."""
@@ -85,24 +95,21 @@ def quantize(
         CalibrationError: if a range is too large.
         LoweringError: if Softmax is not at the output, or an accumulator may overflow.
     """
-    plan = _plan(graph, bits, range_of, observer)
-    nodes: list[Node] = []
-    for name in graph.inputs:
-        if any(not isinstance(node, Softmax) for node in plan.graph.consumers(name)):
-            nodes.append(Quantize(plan.codes(name), (name,), plan.codes(name)))
-            nodes.extend(_copies(plan, name))
-    for node in plan.graph.nodes:
-        nodes.append(_convert(plan, node))
-        nodes.extend(_copies(plan, node.output))
-        if node.output in plan.floats and not isinstance(node, Softmax):
-            value = node.output
-            nodes.append(Dequantize(f"{value}.float", (plan.codes(value),), value))
-    return Graph(graph.name, graph.inputs, graph.outputs, _values(plan, nodes), tuple(nodes))
+
+    def weights(node: Layer, qx: QParams, qy: QParams) -> QWeight:
+        return quantize_layer(node, layer_bits(node, bits).w, qx, qy, observer)
+
+    return emit(encode_network(graph, bits, range_of), weights)
 
 
-def _plan(
-    graph: FloatGraph, bits: Mapping[str, LayerBits], range_of: RangeOf, observer: WeightObserver
-) -> _Plan:
+def encode_network(graph: FloatGraph, bits: Mapping[str, LayerBits], range_of: RangeOf) -> Encoded:
+    """Return ``graph`` with the parameters of all its values.
+
+    Raises:
+        PolicyError: if a layer has no bits.
+        CalibrationError: if a range is too large.
+        LoweringError: if Softmax is not at the output.
+    """
     _check_layers(graph, bits)
     _check_softmax(graph)
     fused = fuse_clamps(graph)
@@ -116,7 +123,23 @@ def _plan(
     }
     softmax = [node for node in graph.nodes if isinstance(node, Softmax)]
     floats = {*graph.inputs, *graph.outputs, *(node.inputs[0] for node in softmax)}
-    return _Plan(fused.graph, bits, encodings, copies, frozenset(floats), observer)
+    return Encoded(fused.graph, bits, encodings, copies, frozenset(floats))
+
+
+def emit(plan: Encoded, weights: WeightsOf) -> IntGraph:
+    """Return the integer graph of ``plan`` with the codes that ``weights`` gives each layer."""
+    graph, nodes = plan.graph, list[Node]()
+    for name in graph.inputs:
+        if any(not isinstance(node, Softmax) for node in graph.consumers(name)):
+            nodes.append(Quantize(plan.codes(name), (name,), plan.codes(name)))
+            nodes.extend(_copies(plan, name))
+    for node in graph.nodes:
+        nodes.append(_convert(plan, node, weights))
+        nodes.extend(_copies(plan, node.output))
+        if node.output in plan.floats and not isinstance(node, Softmax):
+            value = node.output
+            nodes.append(Dequantize(f"{value}.float", (plan.codes(value),), value))
+    return Graph(graph.name, graph.inputs, graph.outputs, _values(plan, nodes), tuple(nodes))
 
 
 def _narrow_reads(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> Iterator[tuple[str, int]]:
@@ -125,10 +148,10 @@ def _narrow_reads(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> Iterator[
             yield node.inputs[0], layer_bits(node, bits).a
 
 
-def _convert(plan: _Plan, node: FloatNode) -> Node:
+def _convert(plan: Encoded, node: FloatNode, weights: WeightsOf) -> Node:
     match node:
         case FloatConv2d() | FloatLinear():
-            return _convert_layer(plan, node)
+            return _convert_layer(plan, node, weights)
         case Activation():
             (source,), q = node.inputs, plan.encodings
             entries = table(node.function, q[source], q[node.output])
@@ -148,10 +171,9 @@ def _convert(plan: _Plan, node: FloatNode) -> Node:
             assert_never(node)
 
 
-def _convert_layer(plan: _Plan, node: FloatConv2d | FloatLinear) -> Conv2d | Linear:
+def _convert_layer(plan: Encoded, node: Layer, weights: WeightsOf) -> Conv2d | Linear:
     (source,), width = node.inputs, layer_bits(node, plan.bits)
-    qx = plan.copies.get((source, width.a), plan.encodings[source])
-    weight = quantize_layer(node, width.w, qx, plan.encodings[node.output], plan.observer)
+    weight = weights(node, plan.read_by(node), plan.encodings[node.output])
     inputs, output = (plan.copy(source, width.a),), plan.codes(node.output)
     match node:
         case FloatConv2d():
@@ -162,14 +184,14 @@ def _convert_layer(plan: _Plan, node: FloatConv2d | FloatLinear) -> Conv2d | Lin
             assert_never(node)
 
 
-def _copies(plan: _Plan, value: str) -> Iterator[Node]:
+def _copies(plan: Encoded, value: str) -> Iterator[Node]:
     for source, bits in plan.copies:
         if source == value:
             name = plan.copy(value, bits)
             yield Requantize(name, (plan.codes(value),), name)
 
 
-def _values(plan: _Plan, nodes: list[Node]) -> dict[str, Value]:
+def _values(plan: Encoded, nodes: list[Node]) -> dict[str, Value]:
     values = plan.graph.values
     known = {plan.codes(name): replace(values[name], q=q) for name, q in plan.encodings.items()}
     known |= {plan.copy(*key): replace(values[key[0]], q=q) for key, q in plan.copies.items()}

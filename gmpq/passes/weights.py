@@ -39,7 +39,7 @@ def quantize_layer(
     """
     _check_finite(node)
     rows = node.weight.reshape(len(node.weight), -1)
-    floor = _smallest_scales(node.bias, qx.scale, qy.scale)
+    floor = smallest_scales(node.bias, qx.scale, qy.scale)
     scale = np.maximum(channel_scales(rows, bits, observer), floor)
     codes = weight_codes(rows, scale, bits)
     steps = numerics.accumulator_scale(qx.scale, scale).astype(np.float64)
@@ -110,7 +110,7 @@ def _divisor(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(values > 0, values, np.float32(1))
 
 
-def _smallest_scales(bias: NDArray[np.float32], sx: float, sy: float) -> NDArray[np.float32]:
+def smallest_scales(bias: NDArray[np.float32], sx: float, sy: float) -> NDArray[np.float32]:
     """Return the scales [O] below which a bias would not fit, or a multiplier not be normal."""
     magnitudes = np.abs(bias.astype(np.float64)) / (sx * BIAS_LIMIT)
     floor = max(SMALLEST_SCALE**2, sy / sx * LOSSLESS_RATIO)

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from gmpq import models
+from gmpq.errors import SearchError
 from gmpq.policy import LayerBits
-from versus.policies import BUDGETS, TOLERANCE, Budget, choose, draw, ladder
+from gmpq.search.baselines import TOLERANCE
+from versus.policies import BUDGETS, Budget, choose, draw, ladder
 from versus.subject import Subject
 
 MACS = {f"layer{index}": 1_000_000 * (1 + index % 5) for index in range(20)}
@@ -52,7 +54,7 @@ def test_draws_of_other_seeds_differ() -> None:
 
 
 def test_a_budget_out_of_reach_is_told() -> None:
-    with pytest.raises(ValueError, match="no policy of 2 to 6 bits"):
+    with pytest.raises(SearchError, match="no policy of 2 to 6 bits"):
         draw(MACS, Budget(37.0 * sum(MACS.values()), 2, 6), seed=0)
 
 

@@ -1,0 +1,173 @@
+"""Options that several commands of ``gmpq search`` share, and their types."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+PAIR = re.compile(r"w([1-8])a([1-8])")
+POSITIVE = click.FloatRange(0, min_open=True)
+
+
+class Bits(click.ParamType[tuple[int, ...]]):
+    """Numbers of bits with commas between them."""
+
+    name = "bits"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return each number once, rising."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(sorted({int(part) for part in str(value).split(",")}))
+        except ValueError:
+            self.fail(f"{value!r}: give whole numbers, as 2,3,4,5,6", param, ctx)
+
+
+class MeanProduct(click.ParamType[float]):
+    """A level of bits: ``4`` or ``w3a4``, as the mean product ``w * a``."""
+
+    name = "level"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the product."""
+        pair = PAIR.fullmatch(str(value))
+        if pair is not None:
+            return float(int(pair[1]) * int(pair[2]))
+        try:
+            bits = float(str(value))
+        except ValueError:
+            bits = 0.0
+        if not 1 <= bits <= 8:
+            self.fail(f"{value!r}: give a number from 1 to 8, or a pair as w3a4", param, ctx)
+        return bits * bits
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Return each number once, as given."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = tuple(dict.fromkeys(float(part) for part in str(value).split(",")))
+        except ValueError:
+            found = ()
+        if not found or not all(0 <= number < float("inf") for number in found):
+            self.fail(f"{value!r}: give numbers of at least 0, as 0.5,1,2", param, ctx)
+        return found
+
+
+def subject_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what names the network, as one argument ``subject`` without data."""
+
+    @click.argument("network")
+    @click.option("--weights", help="Weights file, package:NAME/PATH, or random[:SEED].")
+    @click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
+    @functools.wraps(command)
+    def run(*, network: str, weights: str | None, factory: str | None, **rest: Any) -> Any:
+        from gmpq.search import subject
+
+        return command(subject=subject.find(network, weights, factory), **rest)
+
+    return run
+
+
+def bound_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the bounds of a search, as one argument ``bounds``."""
+
+    @click.option("--bops", type=POSITIVE, help="Most BOPs, all layers at their real bits.")
+    @click.option("--published-bops", type=POSITIVE, help="Most BOPs, as papers count them.")
+    @click.option(
+        "--bits",
+        "mean_product",
+        type=MeanProduct(),
+        help="Most BOPs of the searched layers: those of uniform bits, 4 or w3a4.",
+    )
+    @click.option("--size", "size_mb", type=POSITIVE, help="Most MB (10^6 bytes) of weights.")
+    @click.option("--compression", type=POSITIVE, help="Least ratio of float32 weights to these.")
+    @click.option("--latency", "latency_ms", type=POSITIVE, help="Most milliseconds by the table.")
+    @click.option("--latency-table", "table", type=PATH, help="Measured times of layers, as JSON.")
+    @functools.wraps(command)
+    def run(
+        *,
+        bops: float | None,
+        published_bops: float | None,
+        mean_product: float | None,
+        size_mb: float | None,
+        compression: float | None,
+        latency_ms: float | None,
+        table: Path | None,
+        **rest: Any,
+    ) -> Any:
+        from gmpq.search import latency_table
+        from gmpq.search.bounds import Bounds
+
+        times = None if table is None else latency_table.read(table)
+        bounds = Bounds(bops, published_bops, mean_product, size_mb, compression, latency_ms, times)
+        return command(bounds=bounds, **rest)
+
+    return run
+
+
+def candidate_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the bits to choose from."""
+    for option in (
+        click.option("--weight-bits", type=Bits(), help="To choose from.  [default: 2,3,4,5,6]"),
+        click.option("--input-bits", type=Bits(), help="To choose from.  [default: 2,3,4,5,6]"),
+        click.option("--ends", is_flag=True, help="Search the first and last layer too."),
+    ):
+        command = option(command)
+    return command
+
+
+def loss_options(alpha: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what adds how losses are weighed and kept; ``alpha`` is the default."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option(
+                "--indicators",
+                type=PATH,
+                help="Losses: read if the file is there, else written."
+                "  [default: OUT.indicators.json]",
+            ),
+            click.option("--reverse", is_flag=True, help="Choose the worst: a check of losses."),
+            click.option(
+                "--alpha",
+                "alphas",
+                type=Numbers(),
+                default=alpha,
+                show_default=True,
+                help="Part of the weights in the losses; several give a policy each.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add where the policy goes."""
+    for option in (
+        click.option("--plot", type=PATH, help="Draw the policy too: .png, .svg or .pdf."),
+        click.option("-o", "--out", type=PATH, required=True, help="Policy file to write."),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,281 @@
+"""``gmpq search``: commands that write policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gmpq.cli.options import (
+    PAIR,
+    POSITIVE,
+    Bits,
+    bound_options,
+    candidate_options,
+    loss_options,
+    output_options,
+    subject_options,
+)
+from gmpq.cli.search_gmpq import edmips_command, gmpq_command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gmpq.policy import LayerBits, Policy, Provenance
+    from gmpq.search.bounds import Bounds, Rule
+    from gmpq.search.indicators import Indicators
+    from gmpq.search.measured import Candidates
+    from gmpq.search.space import Space
+    from gmpq.search.subject import Subject
+
+
+@click.group()
+def search() -> None:
+    """Choose the bits of every layer, and write them as a policy.
+
+    NETWORK is a policy file, of which only "model" counts, or the name of a built-in network.
+    """
+
+
+search.add_command(gmpq_command)
+search.add_command(edmips_command)
+
+
+@search.command(
+    epilog="\b\nExample:\n  gmpq search sensitivity examples/resnet18_w4a4.json \\\n"
+    "      --calibration photographs/ --bits 4 --indicators r18.json -o r18-mixed.json"
+)
+@subject_options
+@click.option("--calibration", multiple=True, metavar="LOCATION", help="As for gmpq compile.")
+@click.option("--images", type=click.IntRange(1), help="Measure on at most so many images.")
+@bound_options
+@candidate_options
+@click.option(
+    "--loss",
+    type=click.Choice(["kl", "mse"]),
+    default="kl",
+    show_default=True,
+    help="How outputs are compared: as class probabilities, or by squared error.",
+)
+@click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
+@click.option(
+    "--weight-observer",
+    type=click.Choice(["mse", "minmax"]),
+    default="mse",
+    show_default=True,
+    help="How weight scales are chosen.",
+)
+@loss_options("1")
+@output_options
+def sensitivity(
+    subject: Subject,
+    calibration: tuple[str, ...],
+    images: int | None,
+    bounds: Bounds,
+    weight_bits: tuple[int, ...] | None,
+    input_bits: tuple[int, ...] | None,
+    ends: bool,
+    loss: str,
+    observer: str,
+    weight_observer: str,
+    alphas: tuple[float, ...],
+    reverse: bool,
+    indicators: Path | None,
+    out: Path,
+    plot: Path | None,
+) -> None:
+    """Search by the error that each layer's bits cause on calibration images.
+
+    Nothing is trained and no labels are needed: the float network runs once per layer and bits with
+    this layer's weight, or its input, quantized. With --indicators a second bound takes no time.
+    """
+    from gmpq.search import indicators as files
+    from gmpq.search.bounds import Rule
+
+    if indicators is not None and indicators.exists():
+        found = files.reuse(indicators, subject.name, "sensitivity", weight_bits, input_bits)
+    else:
+        chosen = _candidates(weight_bits, input_bits, ends)
+        with_data = _with_data(subject, calibration, images)
+        found = _measure(with_data, chosen, loss, observer, weight_observer)
+        files.write(found, indicators or out.with_suffix(".indicators.json"))
+    rules = [Rule(alpha, reverse) for alpha in alphas]
+    _answer(subject, found, bounds, rules, out, plot)
+
+
+@search.command(
+    epilog="\b\nExample:\n  gmpq search limpq network.json --data train/ --bits w3a4 \\\n"
+    "      --compression 12.2 --indicators steps.json -o limpq.json"
+)
+@subject_options
+@click.option("--data", multiple=True, metavar="LOCATION", help="Labelled images, as folders.")
+@click.option("--images", type=click.IntRange(1), help="Train on at most so many images.")
+@bound_options
+@candidate_options
+@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--batch", type=click.IntRange(2), default=256, show_default=True)
+@click.option("--rate", type=POSITIVE, default=0.01, show_default=True, help="Learning rate.")
+@click.option("--augment/--no-augment", default=True, help="Shift and flip images at random.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--free-steps", is_flag=True, help="Trust steps that shrink as bits are taken away.")
+@loss_options("2")
+@output_options
+def limpq(
+    subject: Subject,
+    data: tuple[str, ...],
+    images: int | None,
+    bounds: Bounds,
+    weight_bits: tuple[int, ...] | None,
+    input_bits: tuple[int, ...] | None,
+    ends: bool,
+    epochs: int,
+    batch: int,
+    rate: float,
+    augment: bool,
+    seed: int,
+    free_steps: bool,
+    alphas: tuple[float, ...],
+    reverse: bool,
+    indicators: Path | None,
+    out: Path,
+    plot: Path | None,
+) -> None:
+    """Search by learned steps, trained for all numbers of bits at once (LIMPQ, ECCV 2022).
+
+    The labels are those of gmpq's images: the folder of a photograph, or "labels" of an .npz. With
+    --indicators a second bound takes no time.
+    """
+    from gmpq.search import indicators as files
+    from gmpq.search.bounds import Rule
+
+    if indicators is not None and indicators.exists():
+        found = files.reuse(indicators, subject.name, "limpq", weight_bits, input_bits)
+    else:
+        from gmpq.cli.terminal import Terminal
+        from gmpq.search.limpq import LimpqOptions
+        from gmpq.search.measured import train_limpq
+
+        chosen = _candidates(weight_bits, input_bits, ends)
+        options = LimpqOptions(epochs, batch, rate, augment=augment, seed=seed)
+        found = train_limpq(_with_data(subject, data, images), chosen, options, Terminal())
+        files.write(found, indicators or out.with_suffix(".indicators.json"))
+    rules = [Rule(alpha, reverse, forbid_falling=not free_steps) for alpha in alphas]
+    _answer(subject, found, bounds, rules, out, plot)
+
+
+@search.command(
+    epilog="\b\nExample:\n  gmpq search random resnet18 --published-bops 15.3e9 -o random.json"
+)
+@subject_options
+@bound_options
+@click.option("--from", "bits", type=Bits(), default="2,3,4,5,6", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@output_options
+def random(
+    subject: Subject,
+    bounds: Bounds,
+    bits: tuple[int, ...],
+    seed: int,
+    out: Path,
+    plot: Path | None,
+) -> None:
+    """Draw random bits that cost what is given, to within 1%."""
+    from gmpq.policy import Provenance
+    from gmpq.search import baselines
+
+    space = _space(subject)
+    drawn = baselines.random(space, bounds.level(space), seed, bits)
+    provenance = Provenance("random", constraint=bounds.constraint(), seed=seed)
+    _write(_policy(subject, drawn, provenance, out), space, out, plot)
+
+
+@search.command(epilog="\b\nExample:\n  gmpq search uniform resnet18 --bits w4a4 -o w4a4.json")
+@subject_options
+@click.option("--bits", required=True, metavar="wXaY", help="Of every layer but first and last.")
+@output_options
+def uniform(subject: Subject, bits: str, out: Path, plot: Path | None) -> None:
+    """Give all layers the same bits, and 8 to the first and the last."""
+    from gmpq.policy import LayerBits, Provenance
+    from gmpq.search import baselines
+
+    pair = PAIR.fullmatch(bits)
+    if pair is None:
+        raise click.UsageError(f"--bits {bits}: give a pair from 1 to 8, as w4a4")
+    space = _space(subject)
+    chosen = baselines.uniform(space, LayerBits(int(pair[1]), int(pair[2])))
+    _write(_policy(subject, chosen, Provenance("uniform"), out), space, out, plot)
+
+
+def _measure(
+    subject: Subject, candidates: Candidates, loss: str, observer: str, weight_observer: str
+) -> Indicators:
+    from gmpq.calib import observers
+    from gmpq.cli.terminal import Terminal
+    from gmpq.passes.ptq import QuantizeOptions
+    from gmpq.passes.weights import WeightObserver
+    from gmpq.search.measured import Measurement, measure_sensitivity
+    from gmpq.search.sensitivity import Divergence, SensitivityOptions
+
+    quantization = QuantizeOptions(observers.find(observer), WeightObserver(weight_observer))
+    options = SensitivityOptions(quantization, Divergence(loss))
+    return measure_sensitivity(subject, Measurement(candidates, options), Terminal())
+
+
+def _candidates(
+    weight_bits: tuple[int, ...] | None, input_bits: tuple[int, ...] | None, ends: bool
+) -> Candidates:
+    from gmpq.search.measured import Candidates
+    from gmpq.search.space import BITS, WIDE
+
+    return Candidates(weight_bits or BITS, input_bits or BITS, None if ends else WIDE)
+
+
+def _with_data(subject: Subject, locations: tuple[str, ...], images: int | None) -> Subject:
+    from dataclasses import replace
+
+    return replace(subject, calibration=locations, limit=images)
+
+
+def _space(subject: Subject) -> Space:
+    from gmpq.lower import lower
+    from gmpq.search.space import space_of
+
+    network = subject.build()
+    return space_of(lower(network.module, network.shape, network.name))
+
+
+def _policy(
+    subject: Subject, bits: Mapping[str, LayerBits], provenance: Provenance, out: Path
+) -> Policy:
+    from gmpq.policy import Policy
+
+    return Policy(bits, model=subject.model_for(out), provenance=provenance)
+
+
+def _answer(
+    subject: Subject,
+    found: Indicators,
+    bounds: Bounds,
+    rules: Sequence[Rule],
+    out: Path,
+    plot: Path | None,
+) -> None:
+    from gmpq.search import bounds as searching
+
+    for rule in rules:
+        suffix = f"-alpha{rule.alpha:g}" if len(rules) > 1 else ""
+        path = out.with_stem(out.stem + suffix)
+        policy = searching.search(found, bounds, rule, subject.model_for(path))
+        _write(policy, found.space, path, plot and plot.with_stem(plot.stem + suffix))
+
+
+def _write(policy: Policy, space: Space, out: Path, plot: Path | None) -> None:
+    from gmpq import policy_io
+    from gmpq.search import bounds, picture
+
+    policy_io.write(policy, out)
+    click.echo(bounds.to_table(space, policy.layers))
+    if plot is not None:
+        picture.draw_policy(policy.layers, out.name, plot)
+    click.echo(f"\n{out}")

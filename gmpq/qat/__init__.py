@@ -1,0 +1,1 @@
+"""Quantization-aware training: networks that learn what their integer programs will compute."""

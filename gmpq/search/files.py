@@ -1,0 +1,62 @@
+"""JSON files of the search, read strictly and written all or nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from gmpq.errors import OutputError, PolicyError, SearchError
+from gmpq.policy import JSON
+from gmpq.strict_json import Parsed, load, members, require, show
+
+
+def read_members(path: Path, version: int, names: tuple[str, ...]) -> dict[str, Parsed]:
+    """Return the members of the file's object; ``version`` and ``layers`` must be there.
+
+    Raises:
+        SearchError: the file is missing, not JSON, of another version, or has other members.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SearchError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise SearchError(f"{path}: byte {error.start} is not UTF-8") from error
+    except OSError as error:
+        raise SearchError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        fields = members("file", load(text), names)
+        require("file", fields, "version", "layers")
+    except PolicyError as error:
+        raise SearchError(f"{path}: {error}") from error
+    if fields["version"] != version:
+        raise SearchError(
+            f"{path}: version: got {show(fields['version'])}, this gmpq reads version {version}"
+        )
+    return fields
+
+
+def write_json(path: Path, content: Mapping[str, JSON], layers: Mapping[str, JSON]) -> None:
+    """Write ``content`` and its ``layers`` to ``path``, one layer per line, all or nothing.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(_to_text(content, layers), "utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _to_text(content: Mapping[str, JSON], layers: Mapping[str, JSON]) -> str:
+    fields = [f" {_member(key, value)}" for key, value in content.items()]
+    rows = ",\n".join(f"  {_member(name, value)}" for name, value in layers.items())
+    return "{\n" + ",\n".join([*fields, ' "layers": {\n' + rows + "\n }"]) + "\n}\n"
+
+
+def _member(key: str, value: JSON) -> str:
+    return f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}"

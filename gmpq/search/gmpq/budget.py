@@ -1,0 +1,181 @@
+"""From logits to bits: the largest logit of each layer, or the best that a bound on BOPs allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from gmpq.errors import SearchError
+from gmpq.policy import LayerBits
+from gmpq.search.gmpq.settings import Space
+
+Floats = NDArray[np.float64]
+Found = TypeVar("Found")
+
+SCALE = 1e4  # HiGHS takes 1e-6 for nothing: of the bound and of the scores it is then 1e-10
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What bits cost: MACs of the searched layers, and BOPs of the others at their fixed bits."""
+
+    macs: tuple[int, ...]  # [L]
+    fixed: int = 0
+    all_macs: int = 0  # of the network
+
+    def of(self, bits: tuple[LayerBits, ...]) -> int:
+        """Return the BOPs of the network."""
+        pairs = zip(self.macs, bits, strict=True)
+        return self.fixed + sum(macs * pair.w * pair.a for macs, pair in pairs)
+
+    def expected(self, weight_bits: Floats, activation_bits: Floats) -> float:
+        """Return the BOPs at expected bits [L]."""
+        searched = (np.array(self.macs, np.float64) * weight_bits * activation_bits).sum()
+        return self.fixed + float(searched)
+
+    def least(self, space: Space) -> int:
+        """Return the BOPs with the fewest bits everywhere."""
+        return self.of((LayerBits(space.weights[0], space.activations[0]),) * len(self.macs))
+
+    def published(self, bops: float) -> float:
+        """Return ``bops`` as tables count them: all MACs at the searched layers' mean ``w * a``."""
+        return (bops - self.fixed) * self.all_macs / sum(self.macs)
+
+    def from_published(self, published: float) -> float:
+        """Return the BOPs that tables count as ``published``."""
+        return published * sum(self.macs) / self.all_macs + self.fixed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Logits:
+    """What a search has learned."""
+
+    space: Space
+    weights: Floats  # [L, W]
+    activations: Floats  # [L, A]
+
+    def expected(self) -> tuple[Floats, Floats]:
+        """Return the expected bits [L] of weights and inputs."""
+        return (
+            np.exp(_log_softmax(self.weights)) @ np.array(self.space.weights, np.float64),
+            np.exp(_log_softmax(self.activations)) @ np.array(self.space.activations, np.float64),
+        )
+
+    def largest(self) -> tuple[LayerBits, ...]:
+        """Return the bits of the largest logits; of equal ones the fewest bits."""
+        pairs = zip(self.weights.argmax(1), self.activations.argmax(1), strict=True)
+        space = self.space
+        return tuple(LayerBits(space.weights[w], space.activations[a]) for w, a in pairs)
+
+
+def check_bound(place: str, bops: float, least: float) -> None:
+    """Pass a bound that some policy meets; raises ``SearchError``."""
+    if bops < least:
+        raise SearchError(
+            f"{place}: {bops / 1e9:.6g} G is out of reach: the smallest possible is "
+            f"{math.ceil(least / 1e3) / 1e6:.6f} G: raise it, or allow fewer bits"
+        )
+
+
+def within(logits: Logits, bill: Bill, bops: float) -> tuple[LayerBits, ...]:
+    """Return the bits of the largest sum of log-probabilities that cost at most ``bops``.
+
+    Raises:
+        SearchError: no bits do.
+    """
+    space = logits.space
+    check_bound("--bops", bops, bill.least(space))
+    pairs = [LayerBits(w, a) for w in space.weights for a in space.activations]
+    log_w, log_a = _log_softmax(logits.weights), _log_softmax(logits.activations)
+    scores = (log_w[:, :, None] + log_a[:, None, :]).reshape(len(bill.macs), -1)
+    costs = np.array([[macs * pair.w * pair.a for pair in pairs] for macs in bill.macs], np.int64)
+    picks = best_pairs(scores, costs, math.floor(bops - bill.fixed))
+    return tuple(pairs[pick] for pick in picks)
+
+
+def best_pairs(scores: Floats, costs: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Return the column of each row, with the largest sum of scores that costs at most ``limit``.
+
+    Args:
+        scores: [L, P].
+        costs: [L, P], whole numbers; the cheapest columns are within ``limit``.
+        limit: of the sum of the chosen costs.
+    """
+    unit = int(np.gcd.reduce(costs, axis=None))
+    rows, bound = np.arange(len(costs)), limit // unit
+    while True:  # a second turn only if HiGHS' tolerance let one unit too much through
+        picks = _optimum(scores, costs // unit, bound)
+        if int(costs[rows, picks].sum()) <= limit:
+            return picks
+        bound -= 1
+
+
+def bisect(
+    run: Callable[[float], Found],
+    bops_of: Callable[[Found], float],
+    bops: float,
+    first: float,
+    runs: int,
+) -> Found:
+    """Return the run of at most ``bops`` that costs the most, of ``runs`` runs at most.
+
+    Runs get a weight of the complexity loss: ``first``, then 10 times more or less until the bound
+    lies between two weights, then the geometric mean. If none is within the bound, it is the
+    cheapest run.
+
+    Args:
+        run: a search with a weight.
+        bops_of: what its policy costs.
+        bops: the bound.
+        first: the first weight.
+        runs: how many, at least 1.
+    """
+    low, high, weight = 0.0, math.inf, first
+    found: list[Found] = []
+    for _ in range(runs):
+        found.append(run(weight))
+        if bops_of(found[-1]) <= bops:
+            high = weight
+        else:
+            low = weight
+        weight = _between(low, high)
+    fitting = [each for each in found if bops_of(each) <= bops]
+    return max(fitting, key=bops_of) if fitting else min(found, key=bops_of)
+
+
+def _between(low: float, high: float) -> float:
+    if low == 0.0:
+        return high / 10
+    return low * 10 if math.isinf(high) else math.sqrt(low * high)
+
+
+def _optimum(scores: Floats, costs: NDArray[np.int64], bound: int) -> NDArray[np.int64]:
+    rows, columns = costs.shape
+    one_each = np.kron(np.eye(rows), np.ones(columns))
+    losses = (scores.max(axis=1, keepdims=True) - scores).ravel()
+    divisor = max(float(bound), 1.0) / SCALE
+    result = milp(
+        losses * (SCALE / max(float(losses.max()), 1e-300)),
+        integrality=np.ones(rows * columns),
+        bounds=Bounds(0, 1),
+        constraints=[
+            LinearConstraint(one_each, 1, 1),
+            LinearConstraint(costs.ravel()[None, :] / divisor, -np.inf, bound / divisor),
+        ],
+        options={"mip_rel_gap": 0.0},
+    )
+    assert result.x is not None, result.message
+    picks: NDArray[np.int64] = result.x.reshape(rows, columns).argmax(axis=1)
+    return picks
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    normal: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return normal

@@ -1,0 +1,207 @@
+"""From what a user asks to a policy file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from torch import nn
+
+from gmpq import models, policy_io, table
+from gmpq.data import Preprocessing
+from gmpq.errors import OutputError, PolicyError, SearchError
+from gmpq.models.imports import import_factory
+from gmpq.models.weights import resolve_weights
+from gmpq.policy import JSON, InputSpec, LayerBits, ModelSpec, Provenance
+from gmpq.progress import Progress
+from gmpq.search.gmpq.budget import Bill, check_bound
+from gmpq.search.gmpq.checkpoint import require_checkpoint
+from gmpq.search.gmpq.distributed import Ranks, joined, wait
+from gmpq.search.gmpq.network import search_network, with_classes
+from gmpq.search.gmpq.request import Request, settings_of
+from gmpq.search.gmpq.samples import Samples, check_labels, open_samples
+from gmpq.search.gmpq.search import (
+    Bound,
+    Deployment,
+    Found,
+    figures,
+    make_folder,
+    search,
+    to_policy,
+)
+from gmpq.search.gmpq.settings import Settings, Space, TeacherRecipe
+from gmpq.search.gmpq.survey import Survey, survey
+from gmpq.search.gmpq.teacher import Lesson, load_teacher, save_teacher, train_teacher
+from gmpq.search.gmpq.train import Task
+
+
+def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:
+    """Write the policy that ``request`` asks for; return a table of what was found.
+
+    Raises:
+        GmpqError: network, data, bounds or options do not fit; nothing is written then.
+    """
+    settings = settings_of(request)
+    _check_place(request.out)
+    module, shape = _network(request)
+    surveyed = survey(module, shape, request.keep)
+    if settings.attribution_weight > 0 and surveyed.map_pixels < 2:
+        raise SearchError(
+            f"--shape: images of {shape[1]}x{shape[2]} leave an attribution map of one pixel: "
+            "give larger ones, or --attribution-weight 0"
+        )
+    search_network(module, surveyed, settings)  # what it refuses is better refused now
+    deployment = _deployment(request, surveyed, shape)
+    bill = deployment.bill(surveyed)
+    bound = _bound(request, bill, settings.space)
+    samples, validation = _samples(request, shape, surveyed.classes)
+    work = request.work or request.out.with_suffix(".search")
+    task = Task(module, surveyed, bill, samples, work, validation, ranks)
+    if request.resume and not bound.runs:
+        require_checkpoint(task.checkpoint)
+    with joined(ranks):
+        if ranks.first:
+            make_folder(work)
+        wait(ranks)
+        teacher, seconds = _teacher(request, settings, task, progress)
+        found = search(task, teacher, settings, bound, progress, resume=request.resume)
+    if ranks.first:
+        provenance = _provenance(request, found, bill, seconds)
+        policy_io.write(to_policy(found, surveyed, deployment, provenance), request.out)
+    return _report(found, surveyed, bill)
+
+
+def _check_place(out: Path) -> None:
+    if not out.resolve().parent.is_dir():
+        raise OutputError(f"{out}: there is no folder {out.parent}: make it first")
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder: give the name of a file")
+
+
+def _bound(request: Request, bill: Bill, space: Space) -> Bound:
+    if request.bops is not None and request.published_bops is not None:
+        raise SearchError("--bops and --published-bops: give one of them")
+    bops, least = request.bops, bill.least(space)
+    if bops is not None:
+        check_bound("--bops", bops, least)
+    if request.published_bops is not None:
+        check_bound("--published-bops", request.published_bops, bill.published(least))
+        bops = bill.from_published(request.published_bops)
+    if request.bisect is not None and bops is None:
+        raise SearchError("--bisect: needs a bound to aim at: give --bops")
+    return Bound(bops, request.bisect or 0)
+
+
+def _network(request: Request) -> tuple[nn.Module, tuple[int, int, int]]:
+    shape = _shape(request.shape)
+    if (request.arch is None) == (request.factory is None):
+        raise SearchError("no network, or two: give either --arch or --import")
+    if request.arch is not None:
+        arch = models.find(request.arch)
+        module, shape = arch.build(), shape or arch.shape
+    else:
+        assert request.factory is not None
+        module = import_factory(request.factory)
+    if shape is None:
+        raise PolicyError("--shape is missing: --import needs it, as C,H,W")
+    if request.classes is not None:
+        module = with_classes(module, survey(module, shape), request.classes)
+    return module, shape
+
+
+def _shape(given: tuple[int, ...] | None) -> tuple[int, int, int] | None:
+    if given is None:
+        return None
+    if len(given) != 3 or min(given) < 1:
+        raise SearchError(f"--shape: got {','.join(map(str, given))}: give C,H,W, as in 3,32,32")
+    channels, height, width = given
+    return channels, height, width
+
+
+def _samples(
+    request: Request, shape: tuple[int, int, int], classes: int
+) -> tuple[Samples, Samples | None]:
+    preprocessing = Preprocessing.of((1, *shape), request.input)
+    found = []
+    for locations in (request.data, request.validation):
+        if locations:
+            samples = open_samples(locations, preprocessing, request.images)
+            check_labels(samples, classes, ", ".join(locations))
+            found.append(samples)
+    return found[0], found[1] if len(found) > 1 else None
+
+
+def _deployment(request: Request, surveyed: Survey, shape: tuple[int, int, int]) -> Deployment:
+    fixed = LayerBits(request.fixed_bits, request.fixed_bits)
+    if request.deploy is not None:
+        arch = models.find(request.deploy)
+        layers = survey(arch.build(), arch.shape).layers
+        return Deployment(layers, ModelSpec(arch.name), fixed)
+    spec = InputSpec((1, *shape), request.mean, request.std, request.resize)
+    return Deployment(surveyed.layers, ModelSpec(request.arch, input=spec), fixed)
+
+
+def _teacher(
+    request: Request, settings: Settings, task: Task, progress: Progress
+) -> tuple[nn.Module | None, float]:
+    """Return the float network, if one is imitated, and the seconds that training it took."""
+    if settings.attribution_weight == 0:
+        return None, 0.0
+    kept = task.work / "teacher.safetensors"
+    started = time.monotonic()
+    trained = request.teacher is None and not (request.resume and kept.exists())
+    if trained:
+        recipe = TeacherRecipe(request.teacher_epochs, lr=request.teacher_lr)
+        how = (settings.augmentation, settings.seed, settings.device, task.ranks)
+        teacher = train_teacher(task.module, Lesson(task.samples, recipe, *how), progress)
+    else:
+        given = kept if request.teacher is None else resolve_weights(request.teacher, Path())
+        teacher = load_teacher(task.module, given, settings.device)
+    if task.ranks.first:
+        save_teacher(teacher, kept)
+    return teacher, time.monotonic() - started if trained else 0.0
+
+
+def _provenance(
+    request: Request, found: Found, bill: Bill, teacher_seconds: float
+) -> Provenance:
+    details: dict[str, JSON] = {
+        "network": request.arch or request.factory,
+        "quantizers": request.quantizers,
+        "weight_bits": list(request.weight_bits),
+        "activation_bits": list(request.activation_bits),
+        "attribution_weight": request.attribution_weight,
+        "epochs": request.epochs,
+        "teacher_seconds": round(teacher_seconds, 1),
+        "published_bops": bill.published(found.bops),
+        **figures(found),
+    }
+    bounds = {"bops": request.bops, "published_bops": request.published_bops}
+    return Provenance(
+        method=request.method,
+        dataset=", ".join(request.data),
+        constraint={name: limit for name, limit in bounds.items() if limit is not None} or None,
+        seed=request.seed,
+        details=details,
+    )
+
+
+def _report(found: Found, surveyed: Survey, bill: Bill) -> str:
+    names = [layer.name for layer in surveyed.searched]
+    lines = [(name, str(bits.w), str(bits.a)) for name, bits in zip(names, found.bits, strict=True)]
+    outcome = found.outcome
+    totals = [
+        ("BOPs, all layers at their real bits", _giga(found.bops)),
+        ("BOPs, published convention", _giga(bill.published(found.bops))),
+        ("BOPs of the largest logits", _giga(outcome.argmax_bops)),
+        ("BOPs expected under the logits", _giga(outcome.expected_bops)),
+    ]
+    if outcome.entry is not None:
+        totals.append(("right on the training images", f"{100 * outcome.entry.accuracy:.1f}%"))
+        totals.append(("empty attribution maps", f"{100 * outcome.entry.empty_maps:.1f}%"))
+    bits = table.render(("layer", "w", "a"), lines)
+    return f"{bits}\n\n{table.render(('network', 'found'), totals)}"
+
+
+def _giga(bops: float) -> str:
+    return f"{bops / 1e9:.4f} G"

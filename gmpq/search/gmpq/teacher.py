@@ -1,0 +1,116 @@
+"""The float network that is imitated: from a file, or trained first on the same images."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from gmpq.errors import OutputError, SearchError
+from gmpq.models.weights import load_weights
+from gmpq.progress import Progress
+from gmpq.search.gmpq.distributed import Ranks, parallel, total
+from gmpq.search.gmpq.network import restart_weights
+from gmpq.search.gmpq.samples import Samples, mixed, steps_per_epoch, training_batches
+from gmpq.search.gmpq.settings import Augmentation, TeacherRecipe
+
+
+def load_teacher(module: nn.Module, path: Path, device: str) -> nn.Module:
+    """Return a copy of ``module`` with the weights of ``path``, ready to teach.
+
+    Raises:
+        WeightsError: the file cannot be read or does not fit.
+    """
+    teacher = copy.deepcopy(module)
+    load_weights(teacher, path)
+    return _ready(teacher.to(device))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """What a float network is trained on, and how."""
+
+    samples: Samples
+    recipe: TeacherRecipe
+    augmentation: Augmentation
+    seed: int
+    device: str
+    ranks: Ranks
+
+
+def train_teacher(module: nn.Module, lesson: Lesson, progress: Progress) -> nn.Module:
+    """Return a copy of ``module``, trained from random weights, ready to teach.
+
+    Raises:
+        SearchError: the loss is no longer finite.
+    """
+    recipe = lesson.recipe
+    teacher = copy.deepcopy(module).to(lesson.device).train()
+    restart_weights(teacher, lesson.seed)
+    wrapped = parallel(teacher, lesson.ranks)
+    optimizer = torch.optim.SGD(
+        teacher.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+    count = len(lesson.samples)
+    images = steps_per_epoch(count, recipe.batch) * min(recipe.batch, count)
+    with (
+        torch.random.fork_rng(devices=()),
+        progress.bar("float network", recipe.epochs * images) as advance,
+    ):
+        for epoch in range(recipe.epochs):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
+            _epoch(wrapped, optimizer, lesson, epoch, advance)
+    return _ready(teacher)
+
+
+def _epoch(
+    wrapped: nn.Module,
+    optimizer: torch.optim.SGD,
+    lesson: Lesson,
+    epoch: int,
+    advance: Callable[[int], object],
+) -> None:
+    ranks, seed = lesson.ranks, (lesson.seed, epoch)
+    torch.manual_seed(mixed(*seed, ranks.rank))  # for dropout
+    batches = training_batches(
+        lesson.samples, lesson.recipe.batch, lesson.augmentation, seed, ranks
+    )
+    for step, (images, labels) in enumerate(batches):
+        logits = wrapped(images.to(lesson.device))
+        loss = functional.cross_entropy(logits, labels.to(lesson.device))
+        if total((~torch.isfinite(loss.detach())).float(), ranks) > 0:
+            raise SearchError(
+                f"float network, epoch {epoch + 1}, step {step + 1}: the loss is not finite: "
+                "lower --teacher-lr, or give --teacher FILE"
+            )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        advance(len(labels) * ranks.count)
+
+
+def save_teacher(teacher: nn.Module, path: Path) -> None:
+    """Write the weights of ``teacher`` to ``path``; raises ``OutputError``."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        state = {key: value.cpu().contiguous() for key, value in teacher.state_dict().items()}
+        save_file(state, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _ready(teacher: nn.Module) -> nn.Module:
+    return teacher.eval().requires_grad_(False)

@@ -1,0 +1,168 @@
+"""LIMPQ: learned steps as importance, all numbers of bits trained at once; Tang et al., ECCV 2022.
+
+Each training step adds up the gradients of one pass per number of bits with all layers at it, and
+of one pass with random bits per layer; then gradients are clipped and one optimizer step is made.
+The learned step of a layer at b bits is what b bits cost there: sensitive layers learn large ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from gmpq.data import Floats, Images
+from gmpq.errors import CalibrationError
+from gmpq.search.program import Reals
+from gmpq.search.switchable import Switchable, SwitchableLayer
+
+LARGEST_GRADIENT = 1.0  # per element
+SHIFT = 8  # images move by up to 1/8 of their sides, as CIFAR's by 4 of 32 pixels
+
+
+@dataclass(frozen=True, slots=True)
+class LimpqOptions:
+    """How indicators are trained; the defaults are the paper's for ResNet18."""
+
+    epochs: int = 5
+    batch: int = 256
+    rate: float = 0.01  # falls to ``last_rate`` along a cosine
+    last_rate: float = 1e-5
+    momentum: float = 0.9
+    decay: float = 2.5e-5  # of weights, not of steps, biases and batch norms
+    smoothing: float = 0.1  # of labels
+    augment: bool = True  # images are flipped and shifted at random
+    seed: int = 0
+
+
+def train(
+    switchable: Switchable,
+    images: Images,
+    options: LimpqOptions,
+    progress: Callable[[int], object],
+) -> None:
+    """Train the steps of ``switchable``, and its weights with them.
+
+    Args:
+        switchable: the network.
+        images: with labels.
+        options: how to train.
+        progress: called after each step with its number of images.
+
+    Raises:
+        CalibrationError: images lack labels, or the network has no class for one.
+    """
+    check_labels(images)
+    optimizer = _optimizer(switchable.network, options)
+    count = len(images.items)
+    steps = options.epochs * -(-count // options.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, options.last_rate)
+    switchable.network.train()
+    for number, (inputs, labels) in enumerate(_batches(images, options)):
+        optimizer.zero_grad()
+        for bits in policies(switchable, np.random.default_rng([options.seed, number])):
+            switchable.switch(bits)
+            logits = switchable.network(inputs)
+            _check_classes(logits, labels)
+            loss = functional.cross_entropy(logits, labels, label_smoothing=options.smoothing)
+            torch.autograd.backward(loss)
+        _clip(switchable.network)
+        optimizer.step()
+        switchable.clamp_steps()
+        schedule.step()
+        progress(len(inputs))
+
+
+def policies(switchable: Switchable, rng: np.random.Generator) -> Iterator[dict[str, int]]:
+    """Yield the bits of each pass of one step: uniform from many to few, then random ones."""
+    bits = candidates(next(iter(switchable.layers.values())))
+    for number in reversed(bits):
+        yield dict.fromkeys(switchable.layers, number)
+    drawn = rng.choice(bits, len(switchable.layers)).tolist()
+    yield dict(zip(switchable.layers, drawn, strict=True))
+
+
+def candidates(layer: SwitchableLayer) -> list[int]:
+    """Return the numbers of bits that ``layer`` switches between, rising."""
+    return [int(bits) for bits in layer.weight_steps]
+
+
+def steps_of(switchable: Switchable, names: list[str]) -> tuple[Reals, Reals]:
+    """Return the steps of weights [L, B] and of inputs [L, B] of the layers ``names``."""
+    layers = [switchable.layers[name] for name in names]
+    weight = _steps([layer.weight_steps for layer in layers])
+    return weight, _steps([layer.input_steps for layer in layers])
+
+
+def check_labels(images: Images) -> None:
+    """Pass images that all have labels.
+
+    Raises:
+        CalibrationError: one has none.
+    """
+    missing = int((images.labels < 0).sum())
+    if missing:
+        raise CalibrationError(
+            f"training needs labels, {missing} of {len(images.labels)} images have none: give a "
+            "folder per class, or an .npz with images and labels"
+        )
+
+
+def _steps(tables: list[nn.ModuleDict]) -> Reals:
+    rows = [[float(step.get_parameter("step").detach()) for step in table.values()] for table in tables]
+    return np.array(rows, np.float64)
+
+
+def _optimizer(network: nn.Module, options: LimpqOptions) -> torch.optim.Optimizer:
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, options.rate, options.momentum)
+
+
+def _clip(network: nn.Module) -> None:
+    """Clip every element of the gradients; a parameter that no pass touched gets none."""
+    for parameter in network.parameters():
+        if parameter.grad is None:
+            continue
+        if not parameter.grad.any():
+            parameter.grad = None
+        else:
+            parameter.grad.clamp_(-LARGEST_GRADIENT, LARGEST_GRADIENT)
+
+
+def _batches(images: Images, options: LimpqOptions) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for epoch in range(options.epochs):
+        rng = np.random.default_rng([options.seed, epoch, 1])
+        order = rng.permutation(len(images.items))
+        shuffled = Images(
+            tuple(images.items[i] for i in order), images.labels[order], images.preprocessing
+        )
+        for number, batch in enumerate(shuffled.batches(options.batch)):
+            inputs = np.stack([_augment(x, rng) for x in batch]) if options.augment else batch
+            labels = shuffled.labels[number * options.batch :][: len(batch)]
+            yield torch.from_numpy(inputs), torch.from_numpy(labels)
+
+
+def _augment(image: Floats, rng: np.random.Generator) -> Floats:
+    """Return ``image`` [C, H, W] shifted a little, its border repeated, and flipped or not."""
+    _, height, width = image.shape
+    rows, columns = height // SHIFT, width // SHIFT
+    padded = np.pad(image, ((0, 0), (rows, rows), (columns, columns)), mode="edge")
+    top, left = rng.integers(2 * rows + 1), rng.integers(2 * columns + 1)
+    shifted = padded[:, top : top + height, left : left + width]
+    return shifted[:, :, ::-1] if rng.integers(2) else shifted
+
+
+def _check_classes(logits: torch.Tensor, labels: torch.Tensor) -> None:
+    if logits.ndim != 2 or int(labels.max()) >= logits.shape[1]:
+        raise CalibrationError(
+            f"label {int(labels.max())} has no class: the network's output is "
+            f"{['N', *logits.shape[1:]]}".replace("'", "")
+        )
