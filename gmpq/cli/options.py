@@ -120,6 +120,7 @@ def bound_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
         times = None if table is None else latency_table.read(table)
         bounds = Bounds(bops, published_bops, mean_product, size_mb, compression, latency_ms, times)
+        bounds.check()  # before anything is measured or trained
         return command(bounds=bounds, **rest)
 
     return run
