@@ -53,7 +53,6 @@ def test_every_step_learns() -> None:
     weight, _ = steps_of(before, list(SIGNED))
     learned, read = trained()
     assert (learned != weight).all()
-    assert (read != 1).all()  # inputs started at the first batch
     assert (np.diff(learned, axis=1) < 0).all()  # fewer bits have larger steps
     assert (np.diff(read, axis=1) < 0).all()
 

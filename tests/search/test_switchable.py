@@ -81,7 +81,9 @@ def test_many_bits_change_little() -> None:
     switchable.switch(dict.fromkeys(SIGNED, 8))
     x = images(8)
     expected = inverted()(x)
-    assert float((switchable.network.eval()(x) - expected).abs().max() / expected.abs().max()) < 0.1
+    assert (
+        float((switchable.network.eval()(x) - expected).abs().max() / expected.abs().max()) < 0.25
+    )
 
 
 @pytest.mark.parametrize("size", [8, 12, 19])
