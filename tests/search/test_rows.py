@@ -44,12 +44,13 @@ def test_macs_of_networks(name: str) -> None:
     macs = limpq_macs(graph)
     found = [limpq_bops(macs, level) / 1e9 for level in LEVELS.values()]
     if name in LIMPQ:
-        np.testing.assert_allclose(found, LIMPQ[name], atol=0.0051)
+        np.testing.assert_allclose(found, LIMPQ[name], atol=0.006)
     bits = uniform(space, LayerBits(3, 4))
     measured = cost.measure(graph, bits)
     assert rows.bops(space, 0.0).total(picks(space, 1, 2)) == measured.bops
     published = rows.published_bops(space, 0.0).total(picks(space, 1, 2))
-    assert published == pytest.approx(measured.published_bops) == pytest.approx(12 * space.macs)
+    assert published == pytest.approx(12 * space.macs)
+    assert published == pytest.approx(measured.published_bops)
 
 
 @pytest.mark.parametrize(
