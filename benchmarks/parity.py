@@ -66,7 +66,7 @@ def row(parity: Parity) -> str:
     cells = []
     levels = parity.levels()
     for backend, level in PROGRAMS:
-        # A network without additions has nothing to unfuse.
+        # Where nothing is fused, the shipped program shows everything.
         tensors = levels.get((backend, level)) or levels[backend, "shipped"]
         different = sum(c.different for c in tensors)
         cells.append(f"{different:>6} / {sum(c.compared for c in tensors):<10}")

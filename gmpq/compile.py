@@ -38,6 +38,7 @@ from gmpq.lower import lower
 from gmpq.lower.fidelity import float_error
 from gmpq.parity import Parity
 from gmpq.passes.equalize import equalize
+from gmpq.passes.fits import check_fits
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.passes.weights import WeightObserver
 from gmpq.policy import LayerBits, bind
@@ -154,6 +155,8 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     bits = bind(job.policy, cost.layer_names(graph))
+    if job.quantized is not None:
+        check_fits(job.quantized, graph, bits)
     (source,) = graph.inputs
     inputs = samples.take(job.images, source, network.shape, options.samples)
     error = float_error(network.module, graph, inputs[0][source])
@@ -169,6 +172,8 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
 
 def _quantize(job: Job, plan: _Plan, options: CompileOptions, told: Progress) -> IntGraph:
     images = job.images
+    if job.quantized is not None:
+        return job.quantized
     with told.bar("calibrating", len(images.items)) as advance:
         statistics = sweep(plan.graph, images.batches(options.batch), advance)
     told.stage("quantizing")
@@ -213,7 +218,7 @@ def _fields(
         **manifest.interface(graph),
         "preprocessing": asdict(job.images.preprocessing),
         "options": _options(options),
-        "calibration_images": len(job.images.items),
+        "calibration_images": 0 if job.quantized is not None else len(job.images.items),
         "float_error": plan.float_error,
         "layers": {name: asdict(bits) for name, bits in plan.bits.items()},
         "bops": _bops(plan.costs),

@@ -91,7 +91,11 @@ class Images:
             yield np.stack([self._input(item) for item in self.items[start : start + size]])
 
     def _input(self, item: Item) -> Floats:
-        return preprocess(_open(item), self.preprocessing) if isinstance(item, Path) else item
+        return (
+            preprocess(open_photograph(item), self.preprocessing)
+            if isinstance(item, Path)
+            else item
+        )
 
 
 def find_images(
@@ -156,12 +160,13 @@ def _location(location: str, how: Preprocessing) -> list[Images]:
     if missing:
         raise CalibrationError(f"{missing[0]}: no such file or folder")
     arrays = [path for path in paths if path.suffix.lower() in ARRAYS]
-    photographs = [photo for path in paths if path not in arrays for photo in _photographs(path)]
+    photos = [photo for path in paths if path not in arrays for photo in photographs(path)]
     found = [_arrays(path, how) for path in arrays]
-    return [*found, _listed(photographs, how)] if photographs else found
+    return [*found, _listed(photos, how)] if photos else found
 
 
-def _photographs(path: Path) -> list[Path]:
+def photographs(path: Path) -> list[Path]:
+    """Return the photographs in a folder, in the order of their paths, or the file itself."""
     if not path.is_dir():
         return [path]
     return sorted(
@@ -180,7 +185,12 @@ def _listed(paths: Sequence[Path], how: Preprocessing) -> Images:
     return Images(tuple(paths), labels_of(paths), how)
 
 
-def _open(path: Path) -> Image.Image:
+def open_photograph(path: Path) -> Image.Image:
+    """Return the photograph in a file.
+
+    Raises:
+        CalibrationError: it cannot be read.
+    """
     try:
         with Image.open(path) as image:
             image.load()
@@ -189,19 +199,33 @@ def _open(path: Path) -> Image.Image:
         raise CalibrationError(f"{path}: not a readable image: {error}") from error
 
 
-def _arrays(path: Path, how: Preprocessing) -> Images:
+def read_arrays(path: Path, how: Preprocessing) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the images of an array file as they are, and their labels [N]; -1 where there is none.
+
+    Raises:
+        CalibrationError: the file is unreadable, a shape or type wrong, or a value not finite.
+    """
     try:
         fields = _load(path)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise CalibrationError(f"{path}: not a readable array: {error}") from error
-    inputs = _inputs(path, _images_of(path, fields), how)
-    labels = fields.get(LABELS_KEY, np.full(len(inputs), -1))
-    if labels.shape != (len(inputs),) or not np.issubdtype(labels.dtype, np.integer):
+    images = _images_of(path, fields)
+    _check_images(path, images, how)
+    labels = fields.get(LABELS_KEY, np.full(len(images), -1))
+    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise CalibrationError(
             f"{path}: {LABELS_KEY} are {labels.dtype} [{_sides(labels.shape)}], "
-            f"whole numbers [{len(inputs)}] are needed"
+            f"whole numbers [{len(images)}] are needed"
         )
-    return Images(tuple(inputs), labels.astype(np.int64), how)
+    return images, labels.astype(np.int64)
+
+
+def _arrays(path: Path, how: Preprocessing) -> Images:
+    images, labels = read_arrays(path, how)
+    if images.dtype == np.uint8:
+        inputs = np.stack([preprocess(picture(pixels), how) for pixels in images])
+        return Images(tuple(inputs), labels, how)
+    return Images(tuple(images.astype(np.float32)), labels, how)
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
@@ -219,7 +243,7 @@ def _images_of(path: Path, fields: dict[str, NDArray[Any]]) -> NDArray[Any]:
     return fields[name]
 
 
-def _inputs(path: Path, images: NDArray[Any], how: Preprocessing) -> Floats:
+def _check_images(path: Path, images: NDArray[Any], how: Preprocessing) -> None:
     pictures = images.dtype == np.uint8
     needed = f"[N, H, W, {how.shape[0]}]" if pictures else f"[N, {_sides(how.shape)}]"
     right = images.ndim == 4 and (
@@ -232,14 +256,12 @@ def _inputs(path: Path, images: NDArray[Any], how: Preprocessing) -> Floats:
         )
     if not images.size:
         raise CalibrationError(f"{path}: holds no images")
-    if pictures:
-        return np.stack([preprocess(_picture(picture), how) for picture in images])
-    if not np.isfinite(images).all():
+    if not pictures and not np.isfinite(images).all():
         raise CalibrationError(f"{path}: holds NaN or infinity: clean the data")
-    return images.astype(np.float32)
 
 
-def _picture(pixels: NDArray[np.uint8]) -> Image.Image:
+def picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Return the photograph of ``pixels`` [H, W, C]."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 

@@ -11,7 +11,7 @@ from gmpq.errors import PolicyError
 from gmpq.ir import FloatGraph
 from gmpq.job import Sources, build_network
 from gmpq.lower import lower
-from gmpq.policy import Policy, bind
+from gmpq.policy import LayerBits, Policy, bind
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,16 @@ def layers_of_policy(sources: Sources) -> str:
     except PolicyError as error:
         return f"{text}\n\nthe policy does not fit: {error}"
     return text
+
+
+def bits_of_policy(sources: Sources) -> dict[str, LayerBits]:
+    """Return the bits of every layer of a policy's network; weights are not needed.
+
+    Raises:
+        GmpqError: the policy cannot be read, its network cannot be lowered, or they do not fit.
+    """
+    policy, graph = _open(sources)
+    return bind(policy, cost.layer_names(graph))
 
 
 def costs_of_policy(sources: Sources) -> str:

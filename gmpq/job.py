@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmpq import models, policy_io
+from gmpq import models, policy_io, serialize
 from gmpq.data import Images, Preprocessing, find_images
-from gmpq.errors import CalibrationError, LoweringError, PolicyError, WeightsError
-from gmpq.ir import Shape
+from gmpq.errors import CalibrationError, LoweringError, OutputError, PolicyError, WeightsError
+from gmpq.ir import IntGraph, Shape
 from gmpq.models.imports import import_factory
 from gmpq.models.random import randomize
 from gmpq.models.weights import load_weights, resolve_weights
@@ -50,6 +50,7 @@ class Job:
     policy: Policy
     network: Network
     images: Images
+    quantized: IntGraph | None = None  # trained; None is calibrated on the images
 
 
 def open_job(sources: Sources) -> Job:
@@ -66,7 +67,9 @@ def open_job(sources: Sources) -> Job:
     preprocessing = Preprocessing.of(network.shape, policy.model.input)
     if not sources.calibration:
         raise CalibrationError("no calibration images: give --calibration FOLDER (or an array)")
-    return Job(policy, network, find_images(sources.calibration, preprocessing, sources.images))
+    quantized = _open_quantized(policy, sources)
+    images = find_images(sources.calibration, preprocessing, sources.images)
+    return Job(policy, network, images, quantized)
 
 
 def open_network(policy: Policy, sources: Sources) -> Network:
@@ -100,6 +103,16 @@ def build_network(policy: Policy, sources: Sources) -> Network:
         raise PolicyError("model.arch is missing: name a built-in network, or give --import")
     arch = models.find(spec.arch)
     return Network(arch.name, arch.build(), shape or (1, *arch.shape))
+
+
+def _open_quantized(policy: Policy, sources: Sources) -> IntGraph | None:
+    named = policy.model.quantized
+    if named is None:
+        return None
+    try:
+        return serialize.load(sources.policy.parent / named)
+    except (OutputError, LookupError, TypeError, ValueError) as error:
+        raise PolicyError(f"model.quantized: {named} cannot be read: {error}") from error
 
 
 def _give_weights(network: Network, policy: Policy, sources: Sources) -> None:

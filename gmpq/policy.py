@@ -52,6 +52,7 @@ class ModelSpec:
     arch: str | None = None
     weights: str | None = None
     input: InputSpec | None = None
+    quantized: str | None = None  # the file of an integer graph, which is then not calibrated
 
 
 @dataclass(frozen=True, slots=True)

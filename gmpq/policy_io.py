@@ -130,11 +130,12 @@ def _bits(place: str, value: Parsed) -> LayerBits:
 
 
 def _model(value: Parsed) -> ModelSpec:
-    fields = members("model", value, ("arch", "weights", "input"))
+    fields = members("model", value, ("arch", "weights", "input", "quantized"))
     return ModelSpec(
         arch=string("model.arch", fields["arch"]) if "arch" in fields else None,
         weights=string("model.weights", fields["weights"]) if "weights" in fields else None,
         input=_input(fields["input"]) if "input" in fields else None,
+        quantized=string("model.quantized", fields["quantized"]) if "quantized" in fields else None,
     )
 
 
@@ -216,6 +217,7 @@ def _model_fields(model: ModelSpec) -> dict[str, JSON]:
                 "interpolation": spec.interpolation,
             }
         )
+    fields["quantized"] = model.quantized
     return _given(fields)
 
 

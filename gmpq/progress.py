@@ -16,6 +16,9 @@ class Progress(Protocol):
     def bar(self, name: str, total: int) -> AbstractContextManager[Callable[[int], object]]:
         """Return a context whose value is called with each number of items that is done."""
 
+    def note(self, text: str) -> None:
+        """Hear figures that stand beside the running bar."""
+
 
 class Silent:
     """Tells nobody."""
@@ -26,6 +29,9 @@ class Silent:
     def bar(self, name: str, total: int) -> AbstractContextManager[Callable[[int], object]]:
         """Ignore the items."""
         return nullcontext(_ignore)
+
+    def note(self, text: str) -> None:
+        """Ignore the figures."""
 
 
 def _ignore(_: int) -> None:

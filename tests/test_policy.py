@@ -166,7 +166,13 @@ POLICIES = st.builds(
     Policy,
     layers=st.dictionaries(st.text(), BITS, max_size=4),
     default=st.none() | BITS,
-    model=st.builds(ModelSpec, arch=MAYBE_TEXT, weights=MAYBE_TEXT, input=st.none() | INPUTS),
+    model=st.builds(
+        ModelSpec,
+        arch=MAYBE_TEXT,
+        weights=MAYBE_TEXT,
+        input=st.none() | INPUTS,
+        quantized=MAYBE_TEXT,
+    ),
     provenance=st.none()
     | st.builds(
         Provenance,

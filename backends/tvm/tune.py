@@ -52,7 +52,7 @@ class Effort(Enum):
         return best + [choice for choice in firsts.values() if choice not in best]
 
 
-QUICK = 8
+QUICK = 4
 SHIPPED = Path(__file__).with_name("tuned.json")
 
 

@@ -160,7 +160,8 @@ def bench(out: Path, threads: int, seconds: float, layers: bool) -> None:
 @click.argument("path", type=PATH)
 @click.option("--costs", is_flag=True, help="Print MACs, BOPs and bytes of every layer.")
 @click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
-def explain(path: Path, costs: bool, factory: str | None) -> None:
+@click.option("--plot", type=PATH, help="Draw the bits of a policy: .png, .svg or .pdf.")
+def explain(path: Path, costs: bool, factory: str | None, plot: Path | None) -> None:
     """Tell what is known about PATH: a policy, or an output directory.
 
     Of a policy: the layers of its network with their bits. Of a directory: the kernel of every
@@ -171,10 +172,14 @@ def explain(path: Path, costs: bool, factory: str | None) -> None:
 
         click.echo(explain_output(path))
         return
-    from gmpq.explain import costs_of_policy, layers_of_policy
+    from gmpq.explain import bits_of_policy, costs_of_policy, layers_of_policy
     from gmpq.job import Sources
 
     sources = Sources(path, factory=factory)
+    if plot is not None:
+        from gmpq.search.picture import draw_policy
+
+        draw_policy(bits_of_policy(sources), path.name, plot)
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
 
 

@@ -120,6 +120,7 @@ def bound_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
         times = None if table is None else latency_table.read(table)
         bounds = Bounds(bops, published_bops, mean_product, size_mb, compression, latency_ms, times)
+        bounds.check()  # before anything is measured or trained
         return command(bounds=bounds, **rest)
 
     return run
@@ -164,10 +165,17 @@ def loss_options(alpha: str) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add where the policy goes."""
-    for option in (
-        click.option("--plot", type=PATH, help="Draw the policy too: .png, .svg or .pdf."),
-        click.option("-o", "--out", type=PATH, required=True, help="Policy file to write."),
-    ):
-        command = option(command)
-    return command
+    """Add where the policy goes; that its folder exists is checked before anything else."""
+
+    @click.option("-o", "--out", type=PATH, required=True, help="Policy file to write.")
+    @click.option("--plot", type=PATH, help="Draw the policy too: .png, .svg or .pdf.")
+    @functools.wraps(command)
+    def run(*, out: Path, plot: Path | None, **rest: Any) -> Any:
+        from gmpq.errors import OutputError
+
+        for path in (out, plot):
+            if path is not None and not path.parent.is_dir():
+                raise OutputError(f"{path}: there is no folder {path.parent}: make it")
+        return command(out=out, plot=plot, **rest)
+
+    return run

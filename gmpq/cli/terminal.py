@@ -12,6 +12,10 @@ from tqdm import tqdm
 class Terminal:
     """Tells a person at a terminal."""
 
+    def __init__(self) -> None:
+        """Show no bar yet."""
+        self._shown: tqdm | None = None
+
     def stage(self, name: str) -> None:
         """Print the name of the stage."""
         if sys.stderr.isatty():
@@ -21,4 +25,11 @@ class Terminal:
     def bar(self, name: str, total: int) -> Iterator[Callable[[int], object]]:
         """Show a bar of ``total`` items."""
         with tqdm(total=total, desc=name, unit="image", file=sys.stderr, disable=None) as shown:
+            self._shown = shown
             yield shown.update
+            self._shown = None
+
+    def note(self, text: str) -> None:
+        """Show figures behind the bar."""
+        if self._shown is not None:
+            self._shown.set_postfix_str(text, refresh=False)

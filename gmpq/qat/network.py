@@ -73,6 +73,11 @@ class QatNetwork(nn.Module):
     def _add_scale(self, q: QParams, make_scale: MakeScale) -> None:
         self.scales.append(make_scale(q.scale, q.maximum))
 
+    def layers(self) -> list[FloatConv2d | FloatLinear]:
+        """Return the layers of the graph in execution order."""
+        nodes = self.plan.graph.nodes
+        return [node for node in nodes if isinstance(node, FloatConv2d | FloatLinear)]
+
     def part(self, node: FloatConv2d | FloatLinear) -> Part:
         """Return what trains in the place of ``node``."""
         found = self.parts[self._part_of[node.name]]
@@ -80,8 +85,11 @@ class QatNetwork(nn.Module):
         return found
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the first output for images [N, C, H, W]."""
+        """Return the first output for images [N, C, H, W]; logits, if it is a softmax."""
         first = self.plan.graph.outputs[0]
+        producer = self.plan.graph.producer(first)
+        if isinstance(producer, Softmax):
+            first = producer.inputs[0]
         return next(value for name, value in self.values(x) if name == first)
 
     def values(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:

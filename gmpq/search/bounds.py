@@ -33,6 +33,7 @@ class Bounds:
         Raises:
             SearchError: there is none, or the latency table lacks a time.
         """
+        self.check()
         found = (
             _row(rows.bops, space, self.bops),
             _row(rows.published_bops, space, self.published_bops),
@@ -41,13 +42,24 @@ class Bounds:
             _row(rows.compression, space, self.compression),
             self._latency(space),
         )
-        given = tuple(row for row in found if row is not None)
-        if not given:
+        return tuple(row for row in found if row is not None)
+
+    def check(self) -> None:
+        """Pass bounds that bound something.
+
+        Raises:
+            SearchError: there is none, or latency lacks its table or its limit.
+        """
+        if (self.times is None) != (self.latency_ms is None):
+            raise SearchError(
+                "a bound on latency needs the table and the limit: "
+                "give --latency-table FILE and --latency MILLISECONDS"
+            )
+        if not self.constraint():
             raise SearchError(
                 "no bound: every layer would get the most bits: "
                 "give --bops, --published-bops, --bits, --size, --compression or --latency"
             )
-        return given
 
     def level(self, space: Space) -> float:
         """Return the mean ``w * a`` of the searched layers at the bound on BOPs.
@@ -81,11 +93,6 @@ class Bounds:
         return {name: limit for name, limit in named.items() if limit is not None}
 
     def _latency(self, space: Space) -> Row | None:
-        if (self.times is None) != (self.latency_ms is None):
-            raise SearchError(
-                "a bound on latency needs the table and the limit: "
-                "give --latency-table FILE and --latency MILLISECONDS"
-            )
         if self.times is None or self.latency_ms is None:
             return None
         return rows.latency(space, self.times, self.latency_ms)

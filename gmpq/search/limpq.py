@@ -113,7 +113,9 @@ def check_labels(images: Images) -> None:
 
 
 def _steps(tables: list[nn.ModuleDict]) -> Reals:
-    rows = [[float(step.get_parameter("step").detach()) for step in table.values()] for table in tables]
+    rows = [
+        [float(step.get_parameter("step").detach()) for step in table.values()] for table in tables
+    ]
     return np.array(rows, np.float64)
 
 

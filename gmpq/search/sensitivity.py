@@ -176,7 +176,7 @@ def _check_outputs(graph: FloatGraph, divergence: Divergence) -> None:
         if divergence is Divergence.KL and len(shape) != 2:
             raise LoweringError(
                 f"output '{name}' has shape {list(shape)}, which holds no class scores: "
-                "compare outputs by --divergence mse"
+                "compare outputs by --loss mse"
             )
 
 

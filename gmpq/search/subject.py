@@ -76,11 +76,12 @@ class Subject:
 
     def model_for(self, out: Path) -> ModelSpec:
         """Return the network's description as a policy at ``out`` has to give it."""
+        weights = self.model.weights
         if self.weights is not None:
-            return replace(self.model, weights=_seen_from(out, self.weights, Path()))
-        if self.model.weights is None:
-            return self.model
-        return replace(self.model, weights=_seen_from(out, self.model.weights, self.path.parent))
+            weights = _seen_from(out, self.weights, Path())
+        elif weights is not None:
+            weights = _seen_from(out, weights, self.path.parent)
+        return replace(self.model, weights=weights, quantized=None)  # trained at other bits
 
     def _policy(self) -> Policy:
         return Policy(layers={}, model=self.model)

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gmpq.lower.network import lower_trainable
+from gmpq.cost import layer_names
+from gmpq.lower.network import Trainable, lower_trainable
 from gmpq.models.random import randomize
 from gmpq.policy import LayerBits
 from gmpq.qat.build import Start, build
@@ -102,11 +103,15 @@ def randomized(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.eval()
 
 
+def uniform(network: Trainable, w: int, a: int) -> dict[str, LayerBits]:
+    return dict.fromkeys(layer_names(network.graph), LayerBits(w, a))
+
+
 def prepared(module: nn.Module, w: int, a: int, start: Start | None = None) -> QatNetwork:
     """Return ``module`` ready for training, its first and last layer at 8 bits."""
     network = lower_trainable(module, SHAPE, "net")
-    names = [name for name, node in network.layers.items() if not getattr(node, "auxiliary", False)]
-    bits = {name: LayerBits(w, a) for name in names}
+    bits = uniform(network, w, a)
+    names = list(bits)
     bits[names[0]] = bits[names[-1]] = LayerBits(8, 8)
     return build(network, bits, [images(16)], start)
 
@@ -122,4 +127,29 @@ def trained_a_little(network: QatNetwork, steps: int = 3) -> QatNetwork:
         loss.backward()
         optimizer.step()
     network.eval()
+    return network
+
+
+class Small(nn.Module):
+    """The least that has a residual, a batch norm and a position to learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.body = nn.Conv2d(8, 8, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(8)
+        self.pool = nn.AvgPool2d(3)
+        self.fc = nn.Linear(32, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu(self.bn1(self.stem(x)))
+        x = functional.relu(self.bn2(self.body(x)) + x)
+        y: torch.Tensor = self.fc(self.pool(x).flatten(1))
+        return y
+
+
+def small() -> nn.Module:
+    network = Small()
+    randomize(network, 0, SHAPE[1:])
     return network

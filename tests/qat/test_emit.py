@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from gmpq import spec
+from gmpq import parity, programs, spec
 from gmpq.backends.torch_codes import TorchCodes, compute
-from gmpq.ir import IntGraph, Value
+from gmpq.backends.tvm import target as targets
+from gmpq.backends.tvm.build import build
+from gmpq.errors import TrainingError
+from gmpq.export.onnx import serialize as to_bytes
+from gmpq.export.onnx import to_onnx
+from gmpq.export.storage import WeightStorage
+from gmpq.ir import Conv2d, IntGraph, Value
+from gmpq.parity import Parity
+from gmpq.qat.build import Start
 from gmpq.qat.emit import to_integer_graph
+from gmpq.qat.layers import QuantizedLayer
 from gmpq.qat.network import QatNetwork
+from gmpq.qat.norm import Norm
+from gmpq.qat.scales import LsqScale, MakeScale, PactScale
 from tests.qat.nets import (
     NETWORKS,
+    Inverted,
+    Preactivated,
+    Residual,
     images,
     prepared,
     randomized,
@@ -61,3 +77,65 @@ def test_codes_agree(make: type[nn.Module], bits: tuple[int, int]) -> None:
     spec.check(graph)
     share, worst = off_by(network, graph, images(8, seed=9))
     assert (share, worst) <= (MOST_OFF, 1)
+
+
+@pytest.mark.parametrize("make", [LsqScale, PactScale])
+def test_predictions_agree(make: MakeScale) -> None:
+    network = trained_a_little(prepared(randomized(Residual()), 4, 4, Start(make_scale=make)), 6)
+    graph, x = to_integer_graph(network), images(64, seed=9)
+    with torch.no_grad():
+        ours = network(x)
+    theirs = torch.from_numpy(TorchCodes(graph).run({"input": x.numpy()})[graph.outputs[0]])
+    assert (ours.argmax(1) == theirs.argmax(1)).float().mean() > 0.95
+
+
+def test_one_bit_weights_turn_with_their_batch_norm() -> None:
+    network = prepared(randomized(Residual()), 1, 4).eval()
+    with torch.no_grad():
+        norm = network.part(network.layers()[1]).norm
+        assert isinstance(norm, Norm)
+        norm.gamma[0], norm.gamma[1] = 0.0, -norm.gamma[1].abs()
+    graph = to_integer_graph(network)
+    weight = next(n.weight for n in graph.nodes if isinstance(n, Conv2d) and n.name == "conv1")
+    assert set(np.unique(weight.codes)) == {-1, 1}
+    part = network.part(network.layers()[1])
+    assert isinstance(part, QuantizedLayer)
+    assert np.array_equal(weight.codes[1], -part.codes()[1].numpy())
+    share, _ = off_by(network, graph, images(4))
+    assert share < MOST_OFF
+
+
+def test_a_bias_beyond_int32_is_held_in_coarser_steps() -> None:
+    network = prepared(randomized(Residual()), 4, 4).eval()
+    with torch.no_grad():
+        norm = network.part(network.layers()[1]).norm
+        assert isinstance(norm, Norm)
+        norm.gamma[0] *= 1e-9
+        norm.beta[0] = 1.0
+    graph = to_integer_graph(network)
+    share, _ = off_by(network, graph, images(4))
+    assert share < MOST_OFF
+
+
+def test_a_scale_that_is_no_number_is_told() -> None:
+    network = prepared(randomized(Residual()), 4, 4).eval()
+    with torch.no_grad():
+        for scale in network.scales:
+            next(iter(scale.parameters())).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="its scale became nan: lower --lr"):
+        to_integer_graph(network)
+
+
+@pytest.mark.parametrize("make", [Residual, Inverted, Preactivated])
+def test_all_programs_compute_the_emitted_graph(make: type[nn.Module], tmp_path: Path) -> None:
+    network = trained_a_little(prepared(randomized(make()), 3, 4))
+    found = compare_all(to_integer_graph(network), images(1, seed=2).numpy(), tmp_path)
+    assert found.equal, parity.to_table(found)
+
+
+def compare_all(graph: IntGraph, x: np.ndarray, folder: Path) -> Parity:
+    model = to_onnx(graph, WeightStorage.INT8)
+    (folder / programs.MODEL).write_bytes(to_bytes(model))
+    built = build(graph, targets.find("native"), folder)
+    opened = programs.open_programs(folder, graph, WeightStorage.INT8, built.program)
+    return programs.check(opened, [{"input": x}])

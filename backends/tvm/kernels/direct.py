@@ -87,22 +87,20 @@ def kernel(
     tile: Tile,
     finish: Finish,
     accumulate: Accumulate,
-    more: tuple[Parameter, ...] = (),
 ) -> PrimFunc:
-    """Return ``f(x, [residual], weights, start, factor, [more], outputs)``."""
+    """Return ``f(x, [residual], weights, start, factor, outputs)``."""
     blocks = -(-shape.vectors // tile.vectors)
     row_tiles = -(-shape.y.height // tile.rows)
     column_tiles = -(-shape.y.width // tile.columns)
     batch = shape.x.batch
 
     def body(x_: Expr, *others: Expr) -> None:
-        (w_, start_, factor_, *more_), ends = finish.split(others)
+        (w_, start_, factor_), ends = finish.split(others)
         steps = blocks * shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
         start = view(start_, "int32", shape.vectors * shape.lanes)
         end = ends.bind(factor_, shape.vectors * shape.lanes)
-        others_ = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
         with T.parallel(0, blocks * batch * row_tiles) as item:
             if tile.blocks_outside:
                 block, image_row = item // (batch * row_tiles), item % (batch * row_tiles)
@@ -114,12 +112,11 @@ def kernel(
             with T.serial(0, column_tiles) as column_tile:
                 column = inwards(column_tile, tile.columns, shape.y.width)
                 place = Place(image, row, column, block, vector)
-                acc = accumulate(Sums(shape, dot, tile, place, x, w, start, others_))
+                acc = accumulate(Sums(shape, dot, tile, place, x, w, start))
                 finish_tile(shape, tile, place, acc, end)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
-    names = (*constant, *((name, kind) for name, kind, _ in more))
-    return c_function(finish.parameters(("x", "int32"), names), body)
+    return c_function(finish.parameters(("x", "int32"), constant), body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +141,7 @@ class Sums:
     x: Buffer  # int32 of ``shape.group`` codes
     w: Buffer
     start: Buffer
-    more: tuple[Buffer, ...] = ()
+    more: tuple[Buffer, ...] = ()  # tables of a family's own
 
     def registers(self, lane: str) -> Registers:
         """Return accumulators by pixel and vector; ``lane`` is their type, such as int32x8."""

@@ -53,7 +53,7 @@ class Run:
 
 def longest_run(codes: Array, shape: Shape, high: int) -> Run | None:
     """Return the longest legal run for weights ``codes`` and input codes 0..``high``."""
-    lanes = blocked(codes, shape, Tile(1, 1, 1, blocks_outside=False)).astype(np.int64)
+    lanes = blocked(codes, shape, Tile(1, 1, 1, blocks_outside=False)).astype(np.int32)
     pairs = lanes.reshape(*lanes.shape[:-1], 2, 2)
     return next((run for run in _runs(shape) if _fits(pairs, run, high)), None)
 
@@ -72,8 +72,8 @@ def _fits(pairs: Array, run: Run, high: int) -> bool:
     blocks, rows, columns, depth, *rest = pairs.shape
     split = (blocks, rows // run.rows, run.rows, columns // run.columns, run.columns)
     runs = pairs.reshape(*split, depth // run.depth, run.depth, *rest)
-    highest = high * np.maximum(runs, 0).sum(axis=(2, 4, 6, -1))
-    lowest = high * np.minimum(runs, 0).sum(axis=(2, 4, 6, -1))
+    highest = high * np.maximum(runs, 0).sum(axis=(2, 4, 6, -1), dtype=np.int32)
+    lowest = high * np.minimum(runs, 0).sum(axis=(2, 4, 6, -1), dtype=np.int32)
     return bool(highest.max() <= INT16.max and lowest.min() >= INT16.min)
 
 

@@ -126,13 +126,19 @@ def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
 
 
 def _blocks_outside(shape: Shape, dot: Dot, rows: int, vectors: int, target: Target) -> bool:
-    """Tell which order reads fewer bytes: all weights per row, or all pixels per block."""
+    """Tell which order reads fewer bytes: all weights per row, or all pixels per block.
+
+    An image that stays in the second-level cache may be read again; weights that do not fit there
+    come from afar every time.
+    """
     taps = shape.window.kernel[0] * shape.window.kernel[1]
     item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
     weights = shape.vectors * taps * shape.depth * item
     image = shape.x.image
     if weights < target.cache_bytes // 4:
         return False
+    if image <= target.cache_bytes // 2 < weights:
+        return True
     row_tiles = -(-shape.y.height // rows)
     blocks = -(-shape.vectors // vectors)
     return blocks * image + weights < row_tiles * weights + image

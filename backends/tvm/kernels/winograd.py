@@ -24,7 +24,7 @@ from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site,
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
 from gmpq.backends.tvm.kernels.winograd_code import kernel
-from gmpq.backends.tvm.kernels.winograd_dots import dot_for
+from gmpq.backends.tvm.kernels.winograd_dots import Dot, dot_for
 from gmpq.backends.tvm.kernels.winograd_fold import seen
 from gmpq.backends.tvm.kernels.winograd_product import fitted
 from gmpq.backends.tvm.kernels.winograd_proof import Proof, prove, prove_words
@@ -65,8 +65,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     for transform in _transforms(_seen(site)[0]):
         for proof in _proofs(site, transform):
             if isinstance(proof, Proof):
-                found += _best(site, proof, _stored(site, transform, proof))
-                found += _best(site, proof, _fresh(site, transform, proof))
+                dot = dot_for(site.target, proof)
+                for schemes in (_stored, _fresh):
+                    found += _best(site, proof, schemes(site, transform, proof, dot))
     return tuple(sorted(found, key=lambda candidate: candidate.cycles))
 
 
@@ -108,11 +109,10 @@ def _shape(site: Site, transform: Transform, proof: Proof, tiles: int) -> Shape:
     return Shape(transform, x, y, padding, fold, tiles, proof.splits)
 
 
-def _stored(site: Site, transform: Transform, proof: Proof) -> list[Scheme]:
+def _stored(site: Site, transform: Transform, proof: Proof, dot: Dot | None) -> list[Scheme]:
     """Return blocks of tiles of all sizes, with weights that lie in memory."""
     everything = _shape(site, transform, proof, 1).all_tiles
     sizes = {-(-everything // n) for n in range(1, everything + 1)}
-    dot = dot_for(site.target, proof)
     found = []
     for tiles in sorted(size for size in sizes if size <= MOST_TILES):
         shape = _shape(site, transform, proof, tiles)
@@ -121,7 +121,7 @@ def _stored(site: Site, transform: Transform, proof: Proof) -> list[Scheme]:
     return found
 
 
-def _fresh(site: Site, transform: Transform, proof: Proof) -> list[Scheme]:
+def _fresh(site: Site, transform: Transform, proof: Proof, dot: Dot | None) -> list[Scheme]:
     """Return one block of all tiles of an image, with weights that each task transforms."""
     shape = _shape(site, transform, proof, 1)
     if proof.splits or shape.all_tiles > MOST_TILES:
@@ -129,7 +129,7 @@ def _fresh(site: Site, transform: Transform, proof: Proof) -> list[Scheme]:
     shape = _shape(site, transform, proof, shape.all_tiles)
     codes = _seen(site)[0].weight.codes
     found = []
-    for product in fitted(site.target, dot_for(site.target, proof), shape.sizes):
+    for product in fitted(site.target, dot, shape.sizes):
         vectors = product.block_elements // product.weight_lanes
         fresh = fresh_for(transform, codes, product.weight_lanes, vectors, product.dtype)
         found.append(Scheme(shape, product, fresh))

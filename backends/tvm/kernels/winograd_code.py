@@ -8,6 +8,7 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.winograd_dots import Memory
+from gmpq.backends.tvm.kernels.winograd_fold import kept_lanes
 from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
 from gmpq.backends.tvm.kernels.winograd_sums import both_sides, divided
 from gmpq.backends.tvm.layout import GROUP, VECTOR
@@ -91,10 +92,9 @@ def _transform_input(
     t, layout = shape.transform, shape.x
     image, first = at
     code = "uint8" if group == GROUP else "int16"
-    sizes = (n for n in (64, 32, 16, 8, GROUP) if n <= group * scheme.product.lanes)
-    lanes = next(n for n in sizes if shape.stored % n == 0)
+    lanes = _lanes(scheme)
     down, across = shape.fold * layout.row, shape.fold * layout.stored  # to the next pixel
-    with T.grid(shape.tiles, shape.stored // lanes) as (tile, part):
+    with T.grid(shape.tiles, -(-shape.stored // lanes)) as (tile, part):
         row, column = _corner(shape, first + tile)
         corner = layout.origin + image * layout.image + part * lanes
         corner += row * (t.stride * down) - shape.padding[0] * layout.row
@@ -121,7 +121,18 @@ def _pixel(shape: Shape, x: Buffer, place: Expr, lanes: int) -> Expr:
         return load(x, place, lanes)
     run = lanes // shape.fold
     rows = [load(x, place + p * shape.x.row, run) for p in range(shape.fold)]
-    return T.Shuffle(rows, list(range(lanes)))
+    return T.Shuffle(rows, kept_lanes(shape.x.channels))
+
+
+def _lanes(scheme: Scheme) -> int:
+    """Return the codes that are transformed at once.
+
+    Of a folded pixel's sixteen the last may be none of its own: the next tile writes over them.
+    """
+    if scheme.shape.fold > 1:
+        return scheme.shape.fold * scheme.shape.fold * GROUP
+    sizes = (n for n in (64, 32, 16, 8, GROUP) if n <= scheme.product.group * scheme.product.lanes)
+    return next(n for n in sizes if scheme.shape.stored % n == 0)
 
 
 def _transform_output(scheme: Scheme, m: Buffer, end: Bound, at: tuple[Expr, Expr, Expr]) -> None:

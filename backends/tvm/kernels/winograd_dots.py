@@ -245,12 +245,13 @@ def longest_run(weights: Array, spans: Integers, depth: int) -> int | None:
 
     ``weights`` are [parts, O, I], and the codes of a part lie in 0..span.
     """
-    pairs = padded(weights, weights.shape[1], depth * 4).astype(np.int64)
-    pairs = pairs.reshape(*weights.shape[:2], depth, 2, 2) * spans[:, None, None, None, None]
-    signs = [np.maximum(pairs, 0).sum(axis=-1), np.minimum(pairs, 0).sum(axis=-1)]
+    pairs = padded(weights, weights.shape[1], depth * 4).astype(np.int32)
+    pairs = pairs.reshape(*weights.shape[:2], depth, 2, 2)
+    pairs *= spans.astype(np.int32)[:, None, None, None, None]
+    signs = [side[..., 0] + side[..., 1] for side in (np.maximum(pairs, 0), np.minimum(pairs, 0))]
     for run in (n for n in range(depth, 0, -1) if depth % n == 0):
         split = (*weights.shape[:2], depth // run, run, 2)
-        highest, lowest = (sign.reshape(split).sum(axis=3) for sign in signs)
+        highest, lowest = (sign.reshape(split).sum(axis=3, dtype=np.int32) for sign in signs)
         if highest.max() <= INT16.max and lowest.min() >= INT16.min:
             return run
     return None

@@ -1,18 +1,18 @@
-"""A convolution of stride 2 on few channels, seen as one of stride 1 on sixteen.
+"""A convolution of stride 2 on few channels, seen as one of stride 1 on four times as many.
 
-Two rows and two columns of codes, of four stored channels each, become the sixteen channels of one
-pixel of an image of half the size; a kernel of k x k becomes one of ceil(k / 2) x ceil(k / 2), with
-zeros where k is odd:
+Two rows and two columns of codes become the channels of one pixel of an image of half the size; a
+kernel of k x k becomes one of ceil(k / 2) x ceil(k / 2), with zeros where k is odd:
 
     sum over r, s of w[r, s] * x[2 i + r, 2 j + s]
         =  sum over R, S and p, q in 0..1 of w[2 R + p, 2 S + q] * x[2 (i + R) + p, 2 (j + S) + q]
 
-Nothing is copied: the pixel is read as two runs of eight codes.
+Nothing is copied: a pixel is read as two runs of eight codes, whose padding channels are dropped.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -30,11 +30,17 @@ def seen(node: Conv2d, x: Layout) -> tuple[Conv2d, int]:
     return replace(node, weight=replace(node.weight, codes=codes), window=window), FOLD
 
 
+def kept_lanes(channels: int) -> list[int]:
+    """Return where the channels of a pixel lie in its two runs of codes, up to whole sixteen."""
+    pixels = product(range(FOLD), range(FOLD), range(channels))
+    lanes = [(row * FOLD + column) * GROUP + channel for row, column, channel in pixels]
+    return lanes + [0] * (FOLD * FOLD * GROUP - len(lanes))
+
+
 def folded(codes: Array) -> Array:
-    """Return weights [O, 16, ceil(kH / 2), ceil(kW / 2)] of [O, C, kH, kW]."""
+    """Return weights [O, 4 * C, ceil(kH / 2), ceil(kW / 2)] of [O, C, kH, kW]."""
     outputs, channels, rows, columns = codes.shape
-    odd = ((0, 0), (0, GROUP - channels), (0, rows % FOLD), (0, columns % FOLD))
-    even = np.pad(codes, odd)
-    split = even.reshape(outputs, GROUP, -(-rows // FOLD), FOLD, -(-columns // FOLD), FOLD)
+    even = np.pad(codes, ((0, 0), (0, 0), (0, rows % FOLD), (0, columns % FOLD)))
+    split = even.reshape(outputs, channels, -(-rows // FOLD), FOLD, -(-columns // FOLD), FOLD)
     pixels = split.transpose(0, 3, 5, 1, 2, 4)  # [O, row, column, C, kH / 2, kW / 2]
     return np.ascontiguousarray(pixels.reshape(outputs, -1, *pixels.shape[4:]))

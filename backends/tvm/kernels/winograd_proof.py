@@ -17,6 +17,7 @@ Where bytes do not hold the values, int16 does for both operands, without offset
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -26,8 +27,10 @@ from gmpq.backends.tvm.kernels.winograd_algebra import Transform
 from gmpq.ir import Conv2d, QParams
 
 Integers: TypeAlias = NDArray[np.int64]
+Words: TypeAlias = NDArray[np.int32]
 
 INT16_MAX = np.iinfo(np.int16).max
+REMEMBERED = 4  # proofs of one layer, which is asked for refusals, then for candidates
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +44,7 @@ class Proof:
     spans: Integers  # [positions], what the largest transformed input exceeds the smallest by
 
 
+@lru_cache(maxsize=REMEMBERED)
 def prove(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     """Return the proof that every value fits a byte, or the reason why one does not."""
     low, high = min(qx.low, qx.zero_point), max(qx.high, qx.zero_point)
@@ -57,9 +61,10 @@ def prove(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     splits = tuple(np.flatnonzero((weights != first).any(axis=(1, 2))).tolist())
     parts = np.concatenate([first, weights[list(splits)] - first[list(splits)]]).astype(np.int8)
     offsets = negative * high - positive * low
-    return Proof(offsets, parts, splits, weights.sum(axis=2), spans)
+    return Proof(offsets, parts, splits, weights.sum(axis=2, dtype=np.int64), spans)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def prove_words(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     """Return the proof that every value fits int16, or the reason why one does not."""
     low, high = min(qx.low, qx.zero_point), max(qx.high, qx.zero_point)
@@ -74,7 +79,8 @@ def prove_words(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
         return reason
     spans = (positive + negative) * (high - low)
     words = weights.astype(np.int16)
-    return Proof(np.zeros_like(positive), words, (), weights.sum(axis=2), spans)
+    sums = weights.sum(axis=2, dtype=np.int64)
+    return Proof(np.zeros_like(positive), words, (), sums, spans)
 
 
 def _signs(transform: Transform) -> tuple[Integers, Integers]:
@@ -92,10 +98,11 @@ def _overflow(node: Conv2d, qx: QParams, transform: Transform) -> str | None:
     return None
 
 
-def transformed(codes: NDArray[np.int8], transform: Transform) -> Integers:
+def transformed(codes: NDArray[np.int8], transform: Transform) -> Words:
     """Return G g G^T by position [positions, O, I] of weight codes [O, I, 3, 3]."""
-    matrix = np.array(transform.weight, np.int64)
-    weights: Integers = np.einsum("ia,ocab,jb->ijoc", matrix, codes.astype(np.int64), matrix)
+    matrix = np.array(transform.weight, np.float64)  # matrix products of whole numbers are exact
+    taps = codes.reshape(-1, codes.shape[2] * codes.shape[3]).T.astype(np.float64)
+    weights: Words = (np.kron(matrix, matrix) @ taps).astype(np.int32)
     return weights.reshape(transform.positions, *codes.shape[:2])
 
 

@@ -45,8 +45,8 @@ class Shape:
 
     @property
     def stored(self) -> int:
-        """Channels of one pixel with padding."""
-        return self.x.stored * self.fold * self.fold
+        """Channels of one pixel in V."""
+        return self.x.stored if self.fold == 1 else self.x.channels * self.fold * self.fold
 
     @property
     def sizes(self) -> Sizes:

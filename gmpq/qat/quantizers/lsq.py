@@ -8,12 +8,13 @@ Signed weights start from their mean and deviation, as in LIMPQ (ECCV 2022).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
 from gmpq.qat.quantizers.levels import Levels
-from gmpq.qat.quantizers.straight_through import at_least, replace_forward, scale_gradient
+from gmpq.qat.quantizers.straight_through import at_least
 
 SMALLEST_STEP = 1e-8  # a step that falls below it stays there until a gradient lifts it
 
@@ -64,9 +65,29 @@ def quantize(x: torch.Tensor, step: torch.Tensor, levels: Levels, count: int) ->
     """
     largest = max(levels.high, -levels.low, 1)
     factor = 1 / math.sqrt(largest * max(count, 1))
-    scaled = scale_gradient(at_least(step, SMALLEST_STEP), factor)
-    steps = x / scaled
-    return replace_forward(steps.clamp(levels.low, levels.high), levels.nearest(steps)) * scaled
+    quantized: torch.Tensor = _Quantize.apply(x, at_least(step, SMALLEST_STEP), levels, factor)  # type: ignore[no-untyped-call]
+    return quantized
+
+
+class _Quantize(torch.autograd.Function):
+    """The gradients of the paper's equations 3 and 5, in one pass over the tensor."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, step: torch.Tensor, levels: Levels, factor: float
+    ) -> torch.Tensor:
+        steps = x / step
+        codes = levels.nearest(steps)
+        ctx.save_for_backward(steps, codes)
+        ctx.levels, ctx.factor, ctx.shape = levels, factor, step.shape
+        return codes * step
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (steps, codes), (gradient,) = ctx.saved_tensors, gradients
+        inside = (steps >= ctx.levels.low) & (steps <= ctx.levels.high)
+        of_step = gradient * torch.where(inside, codes - steps, codes)
+        return gradient * inside, of_step.sum_to_size(ctx.shape) * ctx.factor, None, None
 
 
 def step_by_mean(rows: torch.Tensor, high: int) -> torch.Tensor:

@@ -13,11 +13,6 @@ def replace_forward(x: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return value.detach() + (x - x.detach())
 
 
-def scale_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
-    """Return ``x``, exactly, with the gradient ``factor``."""
-    return x.detach() + (x - x.detach()) * factor
-
-
 def at_least(x: torch.Tensor, low: float) -> torch.Tensor:
     """Return ``max(x, low)`` with the gradient 1, so that what fell below can rise again."""
     return replace_forward(x, x.clamp(min=low))

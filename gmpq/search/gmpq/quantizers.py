@@ -22,7 +22,8 @@ from gmpq.search.gmpq.pact_mixture import PactMixture
 def mix(copies: Iterable[torch.Tensor], shares: torch.Tensor) -> torch.Tensor:
     """Return the sum of ``copies``, each times its share of ``shares`` [B]."""
     first, *others = (share * copy for share, copy in zip(shares, copies, strict=True))
-    return sum(others, start=first)
+    total: torch.Tensor = sum(others, start=first)
+    return total
 
 
 class FrozenLimitWeights(nn.Module):
@@ -101,9 +102,8 @@ class PactActivations(nn.Module):
         """Return the mixture of the copies of ``x``."""
         branches = [branch for branch in self.branches if isinstance(branch, Pact)]
         clips = torch.stack([branch.clip for branch in branches])
-        mixture: torch.Tensor = PactMixture.apply(
-            x, shares, clips, tuple(branch.levels for branch in branches)
-        )
+        levels = tuple(branch.levels for branch in branches)
+        mixture: torch.Tensor = PactMixture.apply(x, shares, clips, levels)  # type: ignore[no-untyped-call]
         return mixture
 
 

@@ -162,9 +162,7 @@ def _teacher(
     return teacher, time.monotonic() - started if trained else 0.0
 
 
-def _provenance(
-    request: Request, found: Found, bill: Bill, teacher_seconds: float
-) -> Provenance:
+def _provenance(request: Request, found: Found, bill: Bill, teacher_seconds: float) -> Provenance:
     details: dict[str, JSON] = {
         "network": request.arch or request.factory,
         "quantizers": request.quantizers,

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.plan import Step
+from gmpq.backends.tvm.kernels.base import Site
+from gmpq.backends.tvm.plan import Choice, Step, Verdict, cheapest, plan
 from gmpq.backends.tvm.target import find
-from gmpq.backends.tvm.tune import KERNELS_VERSION, Effort, Tuning, read, tuned
-from gmpq.ir import IntGraph
-from tests.builders import residual
+from gmpq.backends.tvm.tune import KERNELS_VERSION, Effort, Tuning, key_of, read, tuned
+from gmpq.ir import Conv2d, IntGraph, QParams, Requantize, Window
+from tests.builders import Q8, chain, residual, weight
 
 
 def conv_step(graph: IntGraph, tuning: Tuning, folder: Path) -> tuple[Step, list[str]]:
@@ -49,6 +52,26 @@ def test_full_effort_measures_every_candidate(tmp_path: Path) -> None:
     quick, _ = conv_step(residual(), Tuning(Effort.QUICK, 1), tmp_path)
     full, _ = conv_step(residual(), Tuning(Effort.FULL, 1), tmp_path)
     assert set(quick.measured_ms) < set(full.measured_ms)
+
+
+def test_a_layer_that_writes_copies_has_its_own_result() -> None:
+    image, q4 = (1, 16, 4, 4), QParams.full(0.78, 0, 4)
+    conv = Conv2d("conv", ("codes",), "", weight((16, 16, 1, 1), 4, Q8, Q8), Window((1, 1)))
+    last = replace(conv, name="last", inputs=("a4",), weight=weight((16, 16, 1, 1), 4, q4, Q8))
+    copy = Requantize("a4", ("conv",), "")
+    graph = chain([(conv, image, Q8), (copy, image, q4), (last, image, Q8)], image, Q8)
+    keys = []
+
+    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+        if site.node.name == "conv":
+            assert [tensor.value.name for tensor in site.stored] == ["a4"]
+            alone = replace(site, copies=(), keeps=True)
+            both = replace(site, keeps=True)
+            keys.extend(key_of(found, choices, 1) for found in (site, alone, both))
+        return cheapest(site, choices)
+
+    plan(graph, find("native"), choose)
+    assert len(set(keys)) == 3
 
 
 @pytest.mark.parametrize(

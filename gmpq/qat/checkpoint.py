@@ -1,0 +1,63 @@
+"""The state of a training between two epochs, in a file without code."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gmpq.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """All that the next epoch depends on; images and rates depend on seed and epoch alone."""
+
+    options: str  # as text
+    network: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]  # numbers, lists and tensors
+    rng: torch.Tensor
+    epoch: int  # that are done
+    best: dict[str, torch.Tensor]  # the network of the best epoch
+    best_accuracy: float
+    best_epoch: int
+    history: str  # the log's lines
+
+
+def save(state: Checkpoint, path: Path) -> None:
+    """Write ``state`` to ``path``, all or nothing.
+
+    Raises:
+        TrainingError: the file cannot be written.
+    """
+    temporary = path.with_suffix(".part")
+    try:
+        torch.save({field.name: getattr(state, field.name) for field in fields(state)}, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise TrainingError(f"{path}: cannot be written: {error}") from error
+
+
+def load(path: Path) -> Checkpoint:
+    """Return the state in the file at ``path``.
+
+    Raises:
+        TrainingError: it is missing, damaged, or no checkpoint.
+    """
+    if not path.is_file():
+        raise TrainingError(f"{path}: no such checkpoint: start without --resume")
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        return Checkpoint(**held)
+    except (
+        *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError),
+        *(pickle.UnpicklingError, zipfile.BadZipFile),
+    ) as error:
+        raise TrainingError(
+            f"{path}: damaged, or not a checkpoint: remove its folder and train again"
+        ) from error

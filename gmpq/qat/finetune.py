@@ -1,0 +1,238 @@
+"""A policy and float weights become trained weights and the integer graph that they mean.
+
+    report = finetune(Sources(Path("policy.json")), "train.npz", FinetuneOptions(), Path("tuned"))
+
+The directory holds ``policy.json``, ``weights.safetensors``, ``graph.safetensors`` and
+``log.jsonl``; compiling its policy compiles that very graph. It appears when training is done.
+Until then ``tuned.training`` beside it holds the last checkpoint and the log.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from gmpq import cost, policy_io, serialize
+from gmpq.backends.torch_codes import TorchCodes
+from gmpq.data import Images, Preprocessing
+from gmpq.errors import LoweringError, OutputError, TrainingError
+from gmpq.ir import FloatGraph, IntGraph
+from gmpq.job import Network, Sources, open_network
+from gmpq.lower.network import Trainable, lower_trainable
+from gmpq.policy import LayerBits, Policy, bind
+from gmpq.progress import Progress, Silent
+from gmpq.qat import scales
+from gmpq.qat.build import Start, build
+from gmpq.qat.data import Labelled, check_classes, check_labels, open_labelled, split
+from gmpq.qat.distributed import rank, world_size
+from gmpq.qat.emit import to_integer_graph
+from gmpq.qat.fit import LOG, Course, fit
+from gmpq.qat.network import QatNetwork
+from gmpq.qat.options import TrainOptions
+from gmpq.qat.weights import Owners, find_owners, write_back
+from gmpq.staging import check_replaceable, staged
+
+POLICY, WEIGHTS, GRAPH = "policy.json", "weights.safetensors", "graph.safetensors"
+CALIBRATION_BATCH = 32
+DEVICES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneOptions:
+    """What the user may choose beside the data."""
+
+    training: TrainOptions = field(default_factory=TrainOptions)
+    resume: bool = False
+    workers: int = 0  # threads that read photographs ahead
+    threads: int | None = None  # of torch; 1 repeats a training bit for bit
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finetuned:
+    """What training has come to."""
+
+    graph: IntGraph
+    history: list[dict[str, Any]]  # one row per epoch
+    accuracy: float  # of the integer graph on the validation images
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opened:
+    """What is known before training."""
+
+    policy: Policy
+    network: Network
+    lowered: Trainable
+    owners: Owners
+    bits: dict[str, LayerBits]
+    how: Preprocessing
+    train: Labelled
+    val: Images
+
+
+def finetune(
+    sources: Sources,
+    data: tuple[str, str | None],
+    options: FinetuneOptions,
+    out: Path,
+    progress: Progress | None = None,
+) -> Finetuned:
+    """Train the network of ``sources`` at its policy's bits and write the directory ``out``.
+
+    Args:
+        sources: the policy, and weights or a factory that the command line gives.
+        data: where training images are, and where validation images are, if they are apart.
+        options: how to train.
+        out: the directory to write.
+        progress: who is told.
+
+    Raises:
+        GmpqError: the user's mistake, told in one line; ``out`` is not written then.
+    """
+    told = progress or Silent()
+    place = out.resolve()
+    check_replaceable(place)
+    device = _device(options)
+    opened = _open(sources, data, options.training, told)
+    folder = place.with_name(f"{place.name}.training")
+    course = _course(opened, options, folder, device)
+    with _claimed(folder, options.resume):
+        told.stage("calibrating")
+        network = _start(opened, options.training)
+        history = fit(network, course, options.resume, told)
+    graph = to_integer_graph(network.cpu())
+    accuracy = integer_accuracy(graph, opened.val)
+    if rank() == 0:
+        _write(opened, network, graph, folder, out)
+    return Finetuned(graph, history, accuracy)
+
+
+def integer_accuracy(graph: IntGraph, images: Images, batch: int = 64) -> float:
+    """Return the share of ``images`` whose largest output of ``graph`` is the label."""
+    program, (source,) = TorchCodes(graph), graph.inputs
+    right, start = 0, 0
+    for inputs in images.batches(batch):
+        found = program.run({source: inputs})[graph.outputs[0]].argmax(1)
+        right += int((found == images.labels[start : start + len(found)]).sum())
+        start += len(found)
+    return right / len(images.items)
+
+
+def _open(
+    sources: Sources, data: tuple[str, str | None], options: TrainOptions, told: Progress
+) -> _Opened:
+    policy = policy_io.read(sources.policy)
+    network = open_network(policy, sources)
+    told.stage(f"reading {network.name}")
+    lowered = lower_trainable(network.module, network.shape, network.name)
+    outputs = _outputs(lowered.graph)
+    bits = bind(policy, cost.layer_names(lowered.graph))
+    owners = find_owners(network.module, lowered)
+    how = Preprocessing.of(network.shape, policy.model.input)
+    train, val = _read(data, how, options)
+    check_labels(train, outputs)
+    check_labels(val, outputs)
+    check_classes(train)
+    return _Opened(policy, network, lowered, owners, bits, how, train, val.inputs(how))
+
+
+def _outputs(graph: FloatGraph) -> int:
+    shape = graph.values[graph.outputs[0]].shape
+    if len(shape) != 2:
+        raise LoweringError(
+            f"{graph.name}: its first output has shape {list(shape)}: "
+            "training needs a classifier's [N, classes]"
+        )
+    return shape[1]
+
+
+def _read(
+    data: tuple[str, str | None], how: Preprocessing, options: TrainOptions
+) -> tuple[Labelled, Labelled]:
+    train = open_labelled(data[0], how)
+    if data[1] is None:
+        return split(train, options.hold_out, options.seed)
+    return train, open_labelled(data[1], how, train)
+
+
+def _device(options: FinetuneOptions) -> torch.device:
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if options.device not in DEVICES:
+        raise TrainingError(f"--device {options.device}: use {' or '.join(DEVICES)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("--device cuda: torch finds no CUDA device here: use --device cpu")
+    return torch.device(options.device)
+
+
+def _course(
+    opened: _Opened, options: FinetuneOptions, folder: Path, device: torch.device
+) -> Course:
+    if options.training.batch % world_size():
+        raise TrainingError(
+            f"--batch {options.training.batch}: must be a multiple of the {world_size()} processes"
+        )
+    return Course(
+        opened.train,
+        opened.val,
+        opened.how,
+        options.training,
+        folder,
+        opened.network.module.to(device),
+        device,
+        options.workers,
+    )
+
+
+@contextmanager
+def _claimed(folder: Path, resume: bool) -> Iterator[None]:
+    """Make the folder of checkpoints; it goes again if the block fails before there is one.
+
+    Raises:
+        TrainingError: an earlier training is there, and is not to be resumed.
+        OutputError: the folder cannot be made.
+    """
+    if rank():
+        yield
+        return
+    if folder.exists() and not resume:
+        raise TrainingError(
+            f"{folder}: holds an unfinished training: give --resume, or remove the folder"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # which spares what holds a checkpoint
+
+
+def _start(opened: _Opened, options: TrainOptions) -> QatNetwork:
+    order = np.random.default_rng(options.seed).permutation(len(opened.train))
+    chosen = opened.train.take(order[: options.calibration]).inputs(opened.how)
+    batches = [torch.from_numpy(batch) for batch in chosen.batches(CALIBRATION_BATCH)]
+    start = Start(make_scale=scales.find(options.method))
+    return build(opened.lowered, opened.bits, batches, start)
+
+
+def _write(opened: _Opened, network: QatNetwork, graph: IntGraph, folder: Path, out: Path) -> None:
+    state = write_back(opened.network.module.cpu(), network, opened.owners)
+    model = replace(opened.policy.model, weights=WEIGHTS, quantized=GRAPH)
+    with staged(out) as work:
+        policy_io.write(replace(opened.policy, model=model), work / POLICY)
+        (work / WEIGHTS).write_bytes(save(state))
+        serialize.save(graph, work / GRAPH)
+        shutil.copy(folder / LOG, work / LOG)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,282 @@
+"""Epochs of training: batches, steps, evaluation, checkpoints, early end."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from gmpq.data import Images, Preprocessing
+from gmpq.errors import TrainingError
+from gmpq.progress import Progress
+from gmpq.qat import checkpoint
+from gmpq.qat.augment import Augmentation, Draw
+from gmpq.qat.checkpoint import Checkpoint
+from gmpq.qat.data import Labelled
+from gmpq.qat.distributed import all_sum, rank, world_size
+from gmpq.qat.losses import Loss
+from gmpq.qat.network import QatNetwork
+from gmpq.qat.optimize import advance, make_optimizer, rate
+from gmpq.qat.options import TrainOptions
+from gmpq.qat.reestimate import reestimate
+
+CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Course:
+    """What a training needs beside the network."""
+
+    train: Labelled
+    val: Images
+    how: Preprocessing
+    options: TrainOptions
+    folder: Path  # of the checkpoint and the log
+    teacher: nn.Module
+    device: torch.device
+    workers: int = 0  # threads that read photographs ahead
+
+    @property
+    def batch(self) -> int:
+        """Images per step, over all processes; not more than there are."""
+        return min(self.options.batch, len(self.train)) // world_size() * world_size()
+
+    @property
+    def steps(self) -> int:
+        """Steps per epoch; what fills no batch waits for the next epoch's order."""
+        return len(self.train) // self.batch
+
+
+@dataclass(slots=True, eq=False)
+class _State:
+    """What changes from epoch to epoch."""
+
+    network: QatNetwork
+    optimizer: Optimizer
+    epoch: int = 0
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    best_accuracy: float = -1.0
+    best_epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit(
+    network: QatNetwork, course: Course, resume: bool, progress: Progress
+) -> list[dict[str, Any]]:
+    """Train ``network``, leave it as it was at its best epoch, and return the log's rows.
+
+    Raises:
+        TrainingError: a loss is no number, or the checkpoint cannot be used.
+    """
+    torch.manual_seed(course.options.seed)
+    network.to(course.device)
+    state = _State(network, make_optimizer(network, course.options))
+    if resume:
+        _restore(state, course)
+    runner = _runner(network)
+    while state.epoch < course.options.epochs and not _tired(state, course.options):
+        _epoch(state, runner, course, progress)
+        if rank() == 0:
+            _save(state, course)
+    network.load_state_dict(state.best)
+    network.eval()
+    return state.history
+
+
+def _runner(network: QatNetwork) -> nn.Module:
+    if world_size() == 1:
+        return network
+    unused = len(network.plan.graph.outputs) > 1
+    return DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=unused)
+
+
+def _tired(state: _State, options: TrainOptions) -> bool:
+    if options.patience is None:
+        return False
+    return state.epoch - state.best_epoch >= options.patience
+
+
+def _epoch(state: _State, runner: nn.Module, course: Course, progress: Progress) -> None:
+    begin = time.perf_counter()
+    options, network = course.options, state.network
+    draw = Draw(
+        course.train,
+        course.how,
+        Augmentation(options.crop, options.flip),
+        options.seed,
+        state.epoch,
+    )
+    loss, accuracy = _steps(state, runner, course, draw, progress)
+    if options.reestimate:
+        count = min(options.reestimate, course.steps)
+        reestimate(network, (x for x, _ in _batches(draw, course, count)))
+    measured = evaluate(network, course.val, options.batch, course.device)
+    state.epoch += 1
+    row = {
+        "epoch": state.epoch,
+        "loss": loss,
+        "accuracy": accuracy,
+        "val_accuracy": measured,
+        "lr": state.optimizer.param_groups[0]["lr"],
+        "seconds": round(time.perf_counter() - begin, 3),
+    }
+    state.history.append(row)
+    if measured > state.best_accuracy:
+        state.best_accuracy, state.best_epoch = measured, state.epoch
+        state.best = {key: value.clone() for key, value in network.state_dict().items()}
+    progress.stage(
+        f"epoch {state.epoch} of {options.epochs}: loss {loss:.4f}, accuracy {accuracy:.2%}, "
+        f"validation {measured:.2%}"
+    )
+
+
+def _steps(
+    state: _State, runner: nn.Module, course: Course, draw: Draw, progress: Progress
+) -> tuple[float, float]:
+    """Train for one epoch; return the mean loss and the share of right answers."""
+    loss_of = Loss(course.teacher, course.options)
+    runner.train()
+    total = right = 0.0
+    name = f"epoch {state.epoch + 1}/{course.options.epochs}"
+    with progress.bar(name, course.steps * course.batch) as done:
+        for step, (x, labels) in enumerate(_batches(draw, course, course.steps)):
+            loss, hits = _step(state, runner, course, loss_of, x, labels, step)
+            total, right = total + loss, right + hits
+            seen = step + 1
+            progress.note(f"loss {total / seen:.4f}, accuracy {right / seen / course.batch:.1%}")
+            done(course.batch)
+    return total / course.steps, right / course.steps / course.batch
+
+
+def _step(
+    state: _State,
+    runner: nn.Module,
+    course: Course,
+    loss_of: Loss,
+    x: torch.Tensor,
+    labels: torch.Tensor,
+    step: int,
+) -> tuple[float, float]:
+    """Make one step; return the loss and the right answers over all processes."""
+    with torch.autocast(course.device.type, enabled=course.device.type == "cuda"):
+        logits = runner(x).float()
+        loss = loss_of(logits, x, labels)
+    hits = (logits.detach().argmax(1) == labels).sum().float()
+    both = all_sum(torch.stack([loss.detach(), hits]))
+    mean = float(both[0]) / world_size()
+    if not math.isfinite(mean):
+        raise _diverged(state, course, step, mean)
+    state.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    pace = rate(state.epoch * course.steps + step, course.steps, course.options)
+    advance(state.optimizer, state.network, pace)
+    return mean, float(both[1])
+
+
+def _diverged(state: _State, course: Course, step: int, loss: float) -> TrainingError:
+    place = course.folder / CHECKPOINT
+    kept = f"; epoch {state.epoch} is kept in {place}" if state.epoch else ""
+    return TrainingError(
+        f"epoch {state.epoch + 1} step {step + 1}: the loss is {loss}: lower --lr "
+        f"{course.options.lr:g}{kept}"
+    )
+
+
+def _batches(draw: Draw, course: Course, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield this process's part of the first ``count`` batches of an epoch."""
+    order, mine = draw.order(), course.batch // world_size()
+    starts = range(rank() * mine, count * course.batch, course.batch)
+    parts = [order[start : start + mine] for start in starts]
+    for inputs, labels in _ahead(draw, parts, course.workers):
+        yield (
+            torch.from_numpy(inputs).to(course.device),
+            torch.from_numpy(labels).to(course.device),
+        )
+
+
+def _ahead(
+    draw: Draw, parts: list[NDArray[np.int64]], workers: int
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    if workers == 0:
+        yield from (draw.batch(part.tolist()) for part in parts)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = [pool.submit(draw.batch, part.tolist()) for part in parts[: 2 * workers]]
+        for index in range(len(parts)):
+            following = index + len(waiting)
+            found = waiting.pop(0).result()
+            if following < len(parts):
+                waiting.append(pool.submit(draw.batch, parts[following].tolist()))
+            yield found
+
+
+@torch.no_grad()
+def evaluate(network: QatNetwork, images: Images, batch: int, device: torch.device) -> float:
+    """Return the share of ``images`` whose largest output is the label; processes share them."""
+    network.eval()
+    mine = np.arange(rank(), len(images.items), world_size())
+    part = replace(images, items=tuple(images.items[i] for i in mine), labels=images.labels[mine])
+    right, start = 0, 0
+    for inputs in part.batches(batch):
+        found = network(torch.from_numpy(inputs).to(device)).argmax(1).cpu().numpy()
+        right += int((found == part.labels[start : start + len(found)]).sum())
+        start += len(found)
+    return float(all_sum(torch.tensor([float(right)], device=device))) / len(images.items)
+
+
+def _save(state: _State, course: Course) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in state.history)
+    checkpoint.save(
+        Checkpoint(
+            course.options.to_json(),
+            state.network.state_dict(),
+            state.optimizer.state_dict(),
+            torch.get_rng_state(),
+            state.epoch,
+            state.best,
+            state.best_accuracy,
+            state.best_epoch,
+            lines,
+        ),
+        course.folder / CHECKPOINT,
+    )
+    (course.folder / LOG).write_text(lines, "utf-8")
+
+
+def _restore(state: _State, course: Course) -> None:
+    path = course.folder / CHECKPOINT
+    held = checkpoint.load(path)
+    _check_options(path, json.loads(held.options), json.loads(course.options.to_json()))
+    try:
+        state.network.load_state_dict(held.network)
+        state.optimizer.load_state_dict(held.optimizer)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"{path}: is of another network or policy: remove its folder and train again"
+        ) from error
+    torch.set_rng_state(held.rng)
+    state.epoch, state.best = held.epoch, held.best
+    state.best_accuracy, state.best_epoch = held.best_accuracy, held.best_epoch
+    state.history = [json.loads(line) for line in held.history.splitlines()]
+
+
+def _check_options(path: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:
+    for name, value in held.items():
+        if asked.get(name) != value:
+            option = name.replace("_", "-")
+            raise TrainingError(
+                f"{path}: was trained with --{option} {value}, not {asked.get(name)}: "
+                "resume with the same options"
+            )

@@ -1,0 +1,30 @@
+"""Batch norm statistics measured anew: reset, then the plain average over some batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from gmpq.qat.norm import Norm
+
+
+@torch.no_grad()
+def reestimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> None:
+    """Give the batch norms of ``network`` the average statistics of ``batches``.
+
+    Weights change until the last step, running averages lag behind; and statistics of quantized
+    activations jump where codes do. Nothing else changes, and no gradient flows.
+    """
+    norms = [part for part in network.modules() if isinstance(part, Norm)]
+    momenta = [norm.momentum for norm in norms]
+    training = network.training
+    network.train()
+    for index, batch in enumerate(batches):
+        for norm in norms:
+            norm.momentum = 1 / (index + 1)  # the first batch replaces what was there
+        network(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(training)

@@ -1,0 +1,54 @@
+"""A trained graph compiles for its own network and policy only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gmpq.errors import PolicyError
+from gmpq.ir import FloatGraph, IntGraph
+from gmpq.passes.fits import check_fits
+from gmpq.passes.ptq import QuantizeOptions, quantize_network
+from gmpq.policy import LayerBits
+from tests.float_graphs import FloatDraft, statistics_of, uniform
+
+
+def made(outputs: int = 4, names: tuple[str, str] = ("conv", "fc")) -> FloatGraph:
+    draft = FloatDraft()
+    x = draft.conv(names[0], "input", outputs)
+    return draft.graph(draft.linear(names[1], draft.flatten("flat", draft.mean("mean", x)), 3))
+
+
+def quantized(graph: FloatGraph, w: int = 4, a: int = 4) -> IntGraph:
+    return quantize_network(graph, uniform(graph, w, a), statistics_of(graph), QuantizeOptions())
+
+
+def test_its_own_network_fits() -> None:
+    graph = made()
+    check_fits(quantized(graph), graph, uniform(graph, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("graph", "bits", "message"),
+    [
+        pytest.param(made(), (3, 4), "layer 'conv' has w=4, a=4, the policy says w=3", id="w"),
+        pytest.param(made(), (4, 3), "layer 'conv' has w=4, a=4, the policy says w=4, a=3", id="a"),
+        pytest.param(made(outputs=5), (4, 4), r"has a weight \[4, 3, 3, 3\]", id="shape"),
+        pytest.param(
+            made(names=("conv1", "fc")), (4, 4), "is not in the network .did you mean", id="name"
+        ),
+    ],
+)
+def test_another_network_or_policy_does_not(
+    graph: FloatGraph, bits: tuple[int, int], message: str
+) -> None:
+    with pytest.raises(PolicyError, match=message):
+        check_fits(quantized(made()), graph, uniform(graph, *bits))
+
+
+def test_an_illegal_graph_is_told() -> None:
+    graph = quantized(made())
+    broken = replace(graph, nodes=graph.nodes[:-1])
+    with pytest.raises(PolicyError, match="not a legal graph"):
+        check_fits(broken, made(), {"conv": LayerBits(4, 4), "fc": LayerBits(4, 4)})
