@@ -79,8 +79,8 @@ def test_a_teacher_stays_as_it_is() -> None:
     for network, head in ((Small(), CLOSED), (Squared(), OPEN)):
         teacher = network.eval().requires_grad_(False)
         before = {key: value.clone() for key, value in teacher.state_dict().items()}
-        maps, _ = teach(teacher, head, torch.rand(4, *SHAPE), None)
-        assert maps.shape == (4, 6, 6)
+        maps, _ = teach(teacher, head, torch.randn(16, *SHAPE), None)
+        assert maps.shape == (16, 6, 6)
         assert maps.any()
         assert not maps.requires_grad
         assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
