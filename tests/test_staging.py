@@ -107,7 +107,7 @@ def test_changed_and_missing_files_are_found(tmp_path: Path) -> None:
     [
         pytest.param("{", "missing or damaged", id="broken"),
         pytest.param('{"kind": "else"}', "of another kind", id="kind"),
-        pytest.param('{"kind": "gmpq output", "format": 9}', "format 9 is not 1", id="format"),
+        pytest.param('{"kind": "gmpq output", "format": 9}', "format 9 is not 2", id="format"),
     ],
 )
 def test_another_manifest_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -21,6 +21,7 @@ PARAMETERS = {  # of torchvision's documentation, and of the papers
     "cifar_resnet8": 78_042,
     "cifar_resnet20": 272_474,
     "cifar_resnet18": 11_173_962,
+    "cifar_resnet50": 23_520_842,
     "mobilenet_v1": 4_231_976,
     "mobilenet_v2": 3_504_872,
     "squeezenet1_1": 1_235_496,
@@ -35,6 +36,7 @@ MACS = {
     "cifar_resnet8": 12_501_632,
     "cifar_resnet20": 40_813_184,
     "cifar_resnet18": 555_422_720,
+    "cifar_resnet50": 1_297_829_888,
     "mobilenet_v1": 568_740_352,
     "mobilenet_v2": 300_774_272,
     "squeezenet1_1": 349_151_936,
@@ -65,6 +67,7 @@ KEYS = {  # a key of each kind, and its shape, as torchvision's checkpoints have
         "conv1.weight": (64, 3, 3, 3),
         "layer4.0.downsample.0.weight": (512, 256, 1, 1),
     },
+    "cifar_resnet50": {"layer4.2.conv3.weight": (2048, 512, 1, 1)},
     "mobilenet_v1": {"model.13.3.weight": (1024, 1024, 1, 1), "fc.bias": (1000,)},
     "mobilenet_v2": {
         "features.0.0.weight": (32, 3, 3, 3),
