@@ -12,6 +12,8 @@ from gmpq.models.random import randomize
 from gmpq.policy import LayerBits
 from gmpq.qat.build import Start, build
 from gmpq.qat.network import QatNetwork
+from gmpq.qat.optimize import advance, make_optimizer
+from gmpq.qat.options import TrainOptions
 
 SHAPE = (1, 3, 12, 12)
 
@@ -116,16 +118,16 @@ def prepared(module: nn.Module, w: int, a: int, start: Start | None = None) -> Q
     return build(network, bits, [images(16)], start)
 
 
-def trained_a_little(network: QatNetwork, steps: int = 3) -> QatNetwork:
+def trained_a_little(network: QatNetwork, steps: int = 3, lr: float = 0.01) -> QatNetwork:
     """Return ``network`` after a few steps towards random labels, in evaluation."""
     labels = torch.arange(16) % 4
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    optimizer = make_optimizer(network, TrainOptions())
     network.train()
     for step in range(steps):
         loss = functional.cross_entropy(network(images(16, seed=step)), labels)
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        advance(optimizer, network, lr)
     network.eval()
     return network
 
