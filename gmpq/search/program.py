@@ -17,6 +17,7 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array
 
 from gmpq.errors import SearchError
+from gmpq.search.silence import silent_stdout
 
 Reals = NDArray[np.float64]
 Picks = NDArray[np.int64]  # [L, 2]: the index of each layer's weight bits and input bits
@@ -24,7 +25,7 @@ Picks = NDArray[np.int64]  # [L, 2]: the index of each layer's weight bits and i
 # HiGHS takes a sum for within its bound, and a solution for the best, when they miss by 1e-6; on
 # this scale that is 1e-10 of the bound, and of the largest loss
 SCALE = 1e4
-CORE = 3  # pairs per layer that are tried first
+CORE = 2  # pairs per layer that are tried first
 SLACK = 1e-9  # of a limit: what rounding in a sum of costs may exceed
 
 
@@ -219,13 +220,14 @@ def _branch(program: _Program) -> NDArray[np.bool_] | None:
     """Return which variables the best solution takes; None if there is none."""
     one_each = program.one_each()
     rows = [LinearConstraint(program.costs, ub=program.most)] if len(program.most) else []
-    result = milp(
-        program.losses,
-        integrality=np.ones(len(program.losses)),
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(one_each, 1, 1), *rows],
-        options={"mip_rel_gap": 0.0},
-    )
+    with silent_stdout():
+        result = milp(
+            program.losses,
+            integrality=np.ones(len(program.losses)),
+            bounds=Bounds(0, 1),
+            constraints=[LinearConstraint(one_each, 1, 1), *rows],
+            options={"mip_rel_gap": 0.0},
+        )
     if result.x is None:
         assert result.status == 2, result.message
         return None
