@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gmpq.cli.finetune import finetune
 from gmpq.cli.search import search
+from gmpq.cli.types import PATH
 
 if TYPE_CHECKING:
     from gmpq.compile import CompileOptions, Report
     from gmpq.job import Sources
-
-PATH = click.Path(path_type=Path)
 
 EXAMPLE = """\b
 Example:
@@ -183,7 +183,8 @@ def explain(path: Path, costs: bool, factory: str | None, plot: Path | None) -> 
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
 
 
-group.add_command(search)
+for command in (search, finetune):
+    group.add_command(command)
 
 
 def user_cache() -> Path:

@@ -10,7 +10,6 @@ from typing import NoReturn
 
 import click
 
-from gmpq.cli import finetune as _finetune  # noqa: F401 - it adds its command
 from gmpq.cli.commands import compile_command, group
 from gmpq.errors import GmpqError
 

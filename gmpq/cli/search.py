@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from gmpq.cli.options import (
-    PAIR,
-    POSITIVE,
-    Bits,
     bound_options,
     candidate_options,
     loss_options,
@@ -18,13 +16,15 @@ from gmpq.cli.options import (
     subject_options,
 )
 from gmpq.cli.search_gmpq import edmips_command, gmpq_command
+from gmpq.cli.types import PAIR, POSITIVE, Bits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gmpq.policy import LayerBits, Policy, Provenance
     from gmpq.search.bounds import Bounds, Rule
     from gmpq.search.indicators import Indicators
+    from gmpq.search.limpq import LimpqOptions
     from gmpq.search.measured import Candidates
     from gmpq.search.space import Space
     from gmpq.search.subject import Subject
@@ -90,17 +90,15 @@ def sensitivity(
     Nothing is trained and no labels are needed: the float network runs once per layer and bits with
     this layer's weight, or its input, quantized. With --indicators a second bound takes no time.
     """
-    from gmpq.search import indicators as files
     from gmpq.search.bounds import Rule
 
-    if indicators is not None and indicators.exists():
-        found = files.reuse(indicators, subject.name, "sensitivity", weight_bits, input_bits)
-    else:
-        chosen = _candidates(weight_bits, input_bits, ends)
+    def measure() -> Indicators:
         with_data = _with_data(subject, calibration, images)
-        found = _measure(with_data, chosen, loss, observer, weight_observer)
-        files.write(found, indicators or out.with_suffix(".indicators.json"))
-    rules = [Rule(alpha, reverse) for alpha in alphas]
+        return _measure(with_data, bits.candidates(ends), loss, observer, weight_observer)
+
+    bits = _Bits(weight_bits, input_bits)
+    found = _indicators(subject, "sensitivity", bits, indicators, out, measure)
+    rules = [Rule(alpha, reverse) for alpha in dict.fromkeys(alphas)]
     _answer(subject, found, bounds, rules, out, plot)
 
 
@@ -146,21 +144,17 @@ def limpq(
     The labels are those of gmpq's images: the folder of a photograph, or "labels" of an .npz. With
     --indicators a second bound takes no time.
     """
-    from gmpq.search import indicators as files
     from gmpq.search.bounds import Rule
 
-    if indicators is not None and indicators.exists():
-        found = files.reuse(indicators, subject.name, "limpq", weight_bits, input_bits)
-    else:
-        from gmpq.cli.terminal import Terminal
+    def measure() -> Indicators:
         from gmpq.search.limpq import LimpqOptions
-        from gmpq.search.measured import train_limpq
 
-        chosen = _candidates(weight_bits, input_bits, ends)
         options = LimpqOptions(epochs, batch, rate, augment=augment, seed=seed)
-        found = train_limpq(_with_data(subject, data, images), chosen, options, Terminal())
-        files.write(found, indicators or out.with_suffix(".indicators.json"))
-    rules = [Rule(alpha, reverse, forbid_falling=not free_steps) for alpha in alphas]
+        return _train(_with_data(subject, data, images), bits.candidates(ends), options)
+
+    bits = _Bits(weight_bits, input_bits)
+    found = _indicators(subject, "limpq", bits, indicators, out, measure)
+    rules = [Rule(a, reverse, forbid_falling=not free_steps) for a in dict.fromkeys(alphas)]
     _answer(subject, found, bounds, rules, out, plot)
 
 
@@ -222,13 +216,44 @@ def _measure(
     return measure_sensitivity(subject, Measurement(candidates, options), Terminal())
 
 
-def _candidates(
-    weight_bits: tuple[int, ...] | None, input_bits: tuple[int, ...] | None, ends: bool
-) -> Candidates:
-    from gmpq.search.measured import Candidates
-    from gmpq.search.space import BITS, WIDE
+def _train(subject: Subject, candidates: Candidates, options: LimpqOptions) -> Indicators:
+    from gmpq.cli.terminal import Terminal
+    from gmpq.search.measured import train_limpq
 
-    return Candidates(weight_bits or BITS, input_bits or BITS, None if ends else WIDE)
+    return train_limpq(subject, candidates, options, Terminal())
+
+
+@dataclass(frozen=True, slots=True)
+class _Bits:
+    """The bits that were asked for; None for the usual ones, or for all that were measured."""
+
+    weight: tuple[int, ...] | None
+    input: tuple[int, ...] | None
+
+    def candidates(self, ends: bool) -> Candidates:
+        """Return what layers choose from, the first and the last one too if ``ends``."""
+        from gmpq.search.measured import Candidates
+        from gmpq.search.space import BITS, WIDE
+
+        return Candidates(self.weight or BITS, self.input or BITS, None if ends else WIDE)
+
+
+def _indicators(
+    subject: Subject,
+    method: str,
+    bits: _Bits,
+    path: Path | None,
+    out: Path,
+    measure: Callable[[], Indicators],
+) -> Indicators:
+    """Return the losses in the file ``path``, or measure them and write the file."""
+    from gmpq.search import indicators as files
+
+    if path is not None and path.exists():
+        return files.reuse(path, subject.name, method, bits.weight, bits.input)
+    found = measure()
+    files.write(found, path or out.with_suffix(".indicators.json"))
+    return found
 
 
 def _with_data(subject: Subject, locations: tuple[str, ...], images: int | None) -> Subject:

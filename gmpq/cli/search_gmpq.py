@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gmpq.cli.search_types import CLASSES, QUANTIZERS, Numbers, WholeNumbers
+from gmpq.cli.types import PATH, POSITIVE, Numbers, WholeNumbers
 
 if TYPE_CHECKING:
     from gmpq.search.gmpq.distributed import Ranks
@@ -18,7 +17,9 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-PATH = click.Path(path_type=Path)
+# Listed here, so that --help needs no torch; a test holds them to gmpq.search.gmpq.
+QUANTIZERS = ("haq", "running", "lsq", "hwgq")
+CLASSES = ("own", "teacher", "label")
 
 EXAMPLE = """\b
 Examples:
@@ -85,12 +86,12 @@ def _bounds() -> tuple[Callable[[Any], Any], ...]:
     return (
         click.option(
             "--bops",
-            type=click.FloatRange(0, min_open=True),
+            type=POSITIVE,
             help="Most BOPs, all layers at their real bits.",
         ),
         click.option(
             "--published-bops",
-            type=click.FloatRange(0, min_open=True),
+            type=POSITIVE,
             help="Most BOPs, as papers count them.",
         ),
         click.option(
@@ -139,7 +140,7 @@ def _training(defaults: Defaults) -> tuple[Callable[[Any], Any], ...]:
         ),
         click.option(
             "--complexity-weight",
-            type=click.FloatRange(0, min_open=True),
+            type=POSITIVE,
             default=defaults.complexity_weight,
             show_default=True,
         ),

@@ -15,6 +15,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from gmpq.errors import LoweringError
 from gmpq.ir import Shape
+from gmpq.models.evaluation import evaluating
 from gmpq.models.imports import USER_CODE_ERRORS, first_line, required_inputs
 
 
@@ -31,7 +32,7 @@ def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
         raise LoweringError(f"input shape {list(shape)}: expected [N, C, H, W] or [N, F]")
     _check_inputs(module)
     example = (torch.zeros(shape),)
-    with _evaluation(module), torch.no_grad(), _quiet():
+    with evaluating(module), torch.no_grad(), _quiet():
         try:
             program: ExportedProgram = torch.export.export(module, example, strict=False)
             functional: ExportedProgram = program.run_decompositions({})
@@ -55,17 +56,6 @@ def _check_inputs(module: nn.Module) -> None:
             f"{type(module).__name__}: its forward takes {len(required)} inputs "
             f"({', '.join(required)}): only networks of one input are supported"
         )
-
-
-@contextmanager
-def _evaluation(module: nn.Module) -> Iterator[None]:
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 @contextmanager

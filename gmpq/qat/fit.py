@@ -179,7 +179,7 @@ def _step(
     if not math.isfinite(mean):
         raise _diverged(state, course, step, mean)
     state.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     pace = rate(state.epoch * course.steps + step, course.steps, course.options)
     advance(state.optimizer, state.network, pace)
     return mean, float(both[1])

@@ -46,7 +46,8 @@ class QuantizedLayer(nn.Module):
             step, factor, shift = self.affine()
             return fold(y, factor, shift, scale * (step * factor).abs().float())
         if self.norm is not None:
-            return self.norm(y)  # type: ignore[no-any-return]
+            normal: torch.Tensor = self.norm(y)
+            return normal
         return y + self._bias().reshape(1, -1, *[1] * (y.ndim - 2))
 
     def quantized_weight(self) -> torch.Tensor:
@@ -86,7 +87,8 @@ class LoneNorm(nn.Module):
     def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """Return the normalized ``x``, which are codes in steps of ``scale``."""
         if self.training:
-            return self.norm(x)  # type: ignore[no-any-return]
+            normal: torch.Tensor = self.norm(x)
+            return normal
         factor, shift = self.norm.affine()
         return fold(x, factor, shift, scale * (factor.abs() / NORM_CODE).float())
 

@@ -94,10 +94,7 @@ def measure(
             values = dict(run_float(graph, {source: batch}))
             for index, layer in enumerate(layers):
                 compared = _Compared(graph, values, layer, options.divergence)
-                weight[index] += [
-                    compared.weight(scale, bits)
-                    for scale, bits in zip(layer.scales, space.weight_bits, strict=True)
-                ]
+                weight[index] += compared.weights(space.weight_bits)
                 read[index] += [compared.read(q) for q in layer.encodings]
         count += len(batch)
         progress(len(batch))
@@ -114,6 +111,13 @@ class _Compared:
     values: Tensors
     layer: _Layer
     divergence: Divergence
+
+    def weights(self, weight_bits: tuple[int, ...]) -> list[float]:
+        """Return ``weight`` at each number of bits."""
+        return [
+            self.weight(scale, bits)
+            for scale, bits in zip(self.layer.scales, weight_bits, strict=True)
+        ]
 
     def weight(self, scale: Floats, bits: int) -> float:
         """Return the sum over images of the divergences with the weight quantized."""

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 STDOUT = 1
 
@@ -21,7 +22,7 @@ def silent_stdout() -> Iterator[None]:
     sys.stdout.flush()
     kept = os.dup(STDOUT)
     try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of the user's
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), STDOUT)
         yield
     finally:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from gmpq import policy_io
-from gmpq.cli import search_types
+from gmpq.cli import search_gmpq
 from gmpq.cli.commands import group
 from gmpq.cli.entry import run
 from gmpq.policy import Policy
@@ -146,7 +146,7 @@ def test_resuming(pictures: Desk) -> None:
         pytest.param((*SMALL, "--classes", "2"), "label 2 of image", id="labels"),
         pytest.param((*SMALL, "--weight-bits", "4,2"), "weight bits: got 4, 2", id="bits"),
         pytest.param((*SMALL, "--weight-bits", "4,x"), "give whole numbers", id="no-bits"),
-        pytest.param((*SMALL, "--mean", ".5;.5"), "give numbers with commas", id="mean"),
+        pytest.param((*SMALL, "--mean", ".5;.5"), "give numbers of at least 0", id="mean"),
         pytest.param((*SMALL, "--quantizers", "hwgq"), "at most 4 bits, got 6", id="hwgq"),
         pytest.param((*SMALL, "--for", "resnet18"), 'layer "narrow" of the searched', id="for"),
         pytest.param((*SMALL, "--keep", "narow"), "did you mean narrow", id="keep"),
@@ -180,8 +180,8 @@ def test_one_class(desk: Desk) -> None:
 
 
 def test_names_in_the_help_are_those_of_the_code() -> None:
-    assert tuple(each.name for each in QUANTIZERS) == search_types.QUANTIZERS
-    assert tuple(each.value for each in ExplainedClass) == search_types.CLASSES
+    assert tuple(each.name for each in QUANTIZERS) == search_gmpq.QUANTIZERS
+    assert tuple(each.value for each in ExplainedClass) == search_gmpq.CLASSES
 
 
 @pytest.mark.parametrize("method", ["gmpq", "edmips"])

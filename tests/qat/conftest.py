@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmpq.cli.commands import compile_command
-from gmpq.cli.entry import group, run
+from gmpq.cli.commands import compile_command, group
+from gmpq.cli.entry import run
 
 SHAPE = (1, 3, 12, 12)
 POLICY = {

@@ -9,16 +9,14 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from gmpq.errors import SearchError
 from gmpq.policy import LayerBits
 from gmpq.search.gmpq.settings import Space
+from gmpq.search.program import Choice, Row, solve
 
 Floats = NDArray[np.float64]
 Found = TypeVar("Found")
-
-SCALE = 1e4  # HiGHS takes 1e-6 for nothing: of the bound and of the scores it is then 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,29 +89,17 @@ def within(logits: Logits, bill: Bill, bops: float) -> tuple[LayerBits, ...]:
     """
     space = logits.space
     check_bound("--bops", bops, bill.least(space))
-    pairs = [LayerBits(w, a) for w in space.weights for a in space.activations]
     log_w, log_a = _log_softmax(logits.weights), _log_softmax(logits.activations)
-    scores = (log_w[:, :, None] + log_a[:, None, :]).reshape(len(bill.macs), -1)
-    costs = np.array([[macs * pair.w * pair.a for pair in pairs] for macs in bill.macs], np.int64)
-    picks = best_pairs(scores, costs, math.floor(bops - bill.fixed))
-    return tuple(pairs[pick] for pick in picks)
-
-
-def best_pairs(scores: Floats, costs: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """Return the column of each row, with the largest sum of scores that costs at most ``limit``.
-
-    Args:
-        scores: [L, P].
-        costs: [L, P], whole numbers; the cheapest columns are within ``limit``.
-        limit: of the sum of the chosen costs.
-    """
-    unit = int(np.gcd.reduce(costs, axis=None))
-    rows, bound = np.arange(len(costs)), limit // unit
-    while True:  # a second turn only if HiGHS' tolerance let one unit too much through
-        picks = _optimum(scores, costs // unit, bound)
-        if int(costs[rows, picks].sum()) <= limit:
-            return picks
-        bound -= 1
+    products = np.outer(space.weights, space.activations)  # [W, A]
+    costs = np.array(bill.macs, np.float64)[:, None, None] * products
+    choice, limit = Choice(-(log_w[:, :, None] + log_a[:, None, :])), bops
+    while True:  # a second turn only where the solver's tolerance let a little too much through
+        picks = solve(choice, [Row("BOPs", costs, limit, bill.fixed, "G", 1e9)])
+        bits = tuple(LayerBits(space.weights[w], space.activations[a]) for w, a in picks.tolist())
+        excess = bill.of(bits) - bops
+        if excess <= 0:
+            return bits
+        limit -= excess
 
 
 def bisect(
@@ -153,26 +139,6 @@ def _between(low: float, high: float) -> float:
     if low == 0.0:
         return high / 10
     return low * 10 if math.isinf(high) else math.sqrt(low * high)
-
-
-def _optimum(scores: Floats, costs: NDArray[np.int64], bound: int) -> NDArray[np.int64]:
-    rows, columns = costs.shape
-    one_each = np.kron(np.eye(rows), np.ones(columns))
-    losses = (scores.max(axis=1, keepdims=True) - scores).ravel()
-    divisor = max(float(bound), 1.0) / SCALE
-    result = milp(
-        losses * (SCALE / max(float(losses.max()), 1e-300)),
-        integrality=np.ones(rows * columns),
-        bounds=Bounds(0, 1),
-        constraints=[
-            LinearConstraint(one_each, 1, 1),
-            LinearConstraint(costs.ravel()[None, :] / divisor, -np.inf, bound / divisor),
-        ],
-        options={"mip_rel_gap": 0.0},
-    )
-    assert result.x is not None, result.message
-    picks: NDArray[np.int64] = result.x.reshape(rows, columns).argmax(axis=1)
-    return picks
 
 
 def _log_softmax(logits: Floats) -> Floats:

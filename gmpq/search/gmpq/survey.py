@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from gmpq.errors import SearchError, closest
+from gmpq.models.evaluation import evaluating
 from gmpq.models.imports import USER_CODE_ERRORS, first_line
 from gmpq.search.gmpq.attribution import Head
 
@@ -81,7 +82,7 @@ def survey(
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(IMAGES, *shape, generator=generator)
     run = _Run()
-    with torch.no_grad(), _evaluation(module), _watched(module, run):
+    with torch.no_grad(), evaluating(module), _watched(module, run):
         logits = _logits(module, images)
     convolutions = [name for name in run.macs if isinstance(module.get_submodule(name), nn.Conv2d)]
     searched = _searched(convolutions, keep)
@@ -121,17 +122,6 @@ def _searched(convolutions: list[str], keep: Collection[str]) -> set[str]:
             "there is nothing to search"
         )
     return searched
-
-
-@contextmanager
-def _evaluation(module: nn.Module) -> Iterator[None]:
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 @contextmanager

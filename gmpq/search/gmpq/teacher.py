@@ -95,7 +95,7 @@ def _epoch(
                 "lower --teacher-lr, or give --teacher FILE"
             )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         optimizer.step()
         advance(len(labels) * ranks.count)
 

@@ -184,7 +184,7 @@ def _step(training: Training, terms: Terms, task: Task, step: int) -> None:
         raise SearchError(_broken(training, task, f"step {step + 1}"))
     training.weights.zero_grad()
     training.logits.zero_grad()
-    terms.total.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(terms.total)
     training.weights.step()
     training.logits.step()
 

@@ -10,7 +10,7 @@ import pytest
 
 from gmpq.errors import SearchError
 from gmpq.policy import LayerBits
-from gmpq.search.gmpq.budget import Bill, Logits, best_pairs, bisect, within
+from gmpq.search.gmpq.budget import Bill, Logits, bisect, within
 from gmpq.search.gmpq.settings import Space
 
 SPACE = Space((2, 3, 4), (2, 4))
@@ -64,15 +64,14 @@ def test_published_bops() -> None:
 
 
 def test_fifty_layers_of_large_and_odd_costs() -> None:
-    rng = np.random.default_rng(0)
-    costs = rng.integers(1, 1 << 40, (52, 1)) * np.array([[4, 6, 8, 9, 12, 16]])
-    scores = rng.normal(size=costs.shape)
-    limit = int(costs[:, 0].sum()) + int(costs.sum(axis=1).max())
-    picks = best_pairs(scores, costs, limit)
-    assert int(costs[np.arange(52), picks].sum()) <= limit
-    exact = int(costs[np.arange(52), picks].sum())
-    again = best_pairs(scores, costs, exact)  # a bound that is met exactly
-    assert scores[np.arange(52), again].sum() == pytest.approx(scores[np.arange(52), picks].sum())
+    bill = Bill(tuple(np.random.default_rng(0).integers(1, 1 << 40, 52).tolist()))
+    logits = learned(0, layers=52)
+    limit = bill.least(SPACE) + 55 * max(bill.macs)
+    found = within(logits, bill, limit)
+    assert bill.of(found) <= limit
+    again = within(logits, bill, bill.of(found))  # a bound that is met exactly
+    assert bill.of(again) <= bill.of(found)
+    assert score(logits, again) == pytest.approx(score(logits, found))
 
 
 def test_expected_and_largest() -> None:
