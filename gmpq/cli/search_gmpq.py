@@ -12,7 +12,7 @@ import click
 from gmpq.cli.types import PATH, POSITIVE, Numbers, WholeNumbers
 
 if TYPE_CHECKING:
-    from gmpq.search.gmpq.distributed import Ranks
+    from gmpq.search.distributed import Ranks
     from gmpq.search.gmpq.request import Request
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -216,6 +216,6 @@ def _request(defaults: Defaults, given: dict[str, Any]) -> Request:
 
 def _ranks() -> Ranks:
     """Return this process's place among those that torchrun started."""
-    from gmpq.search.gmpq.distributed import Ranks
+    from gmpq.search.distributed import Ranks
 
     return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gmpq.data import Floats, Images
 from gmpq.errors import CalibrationError
 from gmpq.search.program import Reals
+from gmpq.search.samples import Augmentation, Batch, Samples, augment, mixed
 from gmpq.search.switchable import Switchable, SwitchableLayer
 
 LARGEST_GRADIENT = 1.0  # per element
@@ -41,7 +41,7 @@ class LimpqOptions:
 
 def train(
     switchable: Switchable,
-    images: Images,
+    samples: Samples,
     options: LimpqOptions,
     progress: Callable[[int], object],
 ) -> None:
@@ -49,20 +49,19 @@ def train(
 
     Args:
         switchable: the network.
-        images: with labels.
+        samples: labelled images.
         options: how to train.
         progress: called after each step with its number of images.
 
     Raises:
-        CalibrationError: images lack labels, or the network has no class for one.
+        CalibrationError: the network has no class for a label.
     """
-    check_labels(images)
     optimizer = _optimizer(switchable.network, options)
-    count = len(images.items)
+    count = len(samples)
     steps = options.epochs * -(-count // options.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, options.last_rate)
     switchable.network.train()
-    for number, (inputs, labels) in enumerate(_batches(images, options)):
+    for number, (inputs, labels) in enumerate(_batches(samples, options)):
         optimizer.zero_grad()
         for bits in policies(switchable, np.random.default_rng([options.seed, number])):
             switchable.switch(bits)
@@ -98,20 +97,6 @@ def steps_of(switchable: Switchable, names: list[str]) -> tuple[Reals, Reals]:
     return weight, _steps([layer.input_steps for layer in layers])
 
 
-def check_labels(images: Images) -> None:
-    """Pass images that all have labels.
-
-    Raises:
-        CalibrationError: one has none.
-    """
-    missing = int((images.labels < 0).sum())
-    if missing:
-        raise CalibrationError(
-            f"training needs labels, {missing} of {len(images.labels)} images have none: give a "
-            "folder per class, or an .npz with images and labels"
-        )
-
-
 def _steps(tables: list[nn.ModuleDict]) -> Reals:
     rows = [
         [float(step.get_parameter("step").detach()) for step in table.values()] for table in tables
@@ -139,27 +124,18 @@ def _clip(network: nn.Module) -> None:
             parameter.grad.clamp_(-LARGEST_GRADIENT, LARGEST_GRADIENT)
 
 
-def _batches(images: Images, options: LimpqOptions) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(samples: Samples, options: LimpqOptions) -> Iterator[Batch]:
+    """Yield all images of every epoch, a last batch that is smaller among them."""
+    shift = min(samples.images.preprocessing.shape[1:]) // SHIFT
+    augmentation = Augmentation(shift, flip=True)
     for epoch in range(options.epochs):
-        rng = np.random.default_rng([options.seed, epoch, 1])
-        order = rng.permutation(len(images.items))
-        shuffled = Images(
-            tuple(images.items[i] for i in order), images.labels[order], images.preprocessing
-        )
-        for number, batch in enumerate(shuffled.batches(options.batch)):
-            inputs = np.stack([_augment(x, rng) for x in batch]) if options.augment else batch
-            labels = shuffled.labels[number * options.batch :][: len(batch)]
-            yield torch.from_numpy(inputs), torch.from_numpy(labels)
-
-
-def _augment(image: Floats, rng: np.random.Generator) -> Floats:
-    """Return ``image`` [C, H, W] shifted a little, its border repeated, and flipped or not."""
-    _, height, width = image.shape
-    rows, columns = height // SHIFT, width // SHIFT
-    padded = np.pad(image, ((0, 0), (rows, rows), (columns, columns)), mode="edge")
-    top, left = rng.integers(2 * rows + 1), rng.integers(2 * columns + 1)
-    shifted = padded[:, top : top + height, left : left + width]
-    return shifted[:, :, ::-1] if rng.integers(2) else shifted
+        generator = torch.Generator().manual_seed(mixed(options.seed, epoch))
+        order = torch.randperm(len(samples), generator=generator)
+        for start in range(0, len(order), options.batch):
+            inputs, labels = samples.read(order[start : start + options.batch].tolist())
+            if options.augment:
+                inputs = augment(inputs, augmentation, samples.black(), generator)
+            yield inputs, labels
 
 
 def _check_classes(logits: torch.Tensor, labels: torch.Tensor) -> None:

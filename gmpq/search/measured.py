@@ -16,6 +16,7 @@ from gmpq.progress import Progress
 from gmpq.search import limpq, sensitivity
 from gmpq.search.indicators import Indicators
 from gmpq.search.limpq import LimpqOptions
+from gmpq.search.samples import labelled
 from gmpq.search.sensitivity import SensitivityOptions
 from gmpq.search.signs import signed_inputs
 from gmpq.search.space import BITS, WIDE, space_of
@@ -100,8 +101,8 @@ def train_limpq(
             "among them afterwards with --indicators"
         )
     network = subject.open()
-    images = subject.images(network)
-    limpq.check_labels(images)
+    dataset = ", ".join(subject.calibration)
+    samples = labelled(subject.images(network), dataset)
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     space = space_of(graph, bits, bits, ends=candidates.ends)
@@ -111,9 +112,8 @@ def train_limpq(
     for layer, path in zip(space.searched, paths, strict=True):
         wanted[path] |= signed[layer.name]
     switchable = make_switchable(network.module, network.shape, wanted, bits)
-    with told.bar("training indicators", options.epochs * len(images.items)) as advance:
-        limpq.train(switchable, images, options, advance)
+    with told.bar("training indicators", options.epochs * len(samples)) as advance:
+        limpq.train(switchable, samples, options, advance)
     weight, read = limpq.steps_of(switchable, paths)
-    details: dict[str, JSON] = {"epochs": options.epochs, "images": len(images.items)}
-    dataset = ", ".join(subject.calibration)
+    details: dict[str, JSON] = {"epochs": options.epochs, "images": len(samples)}
     return Indicators("limpq", subject.name, space, weight, read, dataset, options.seed, details)

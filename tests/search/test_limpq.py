@@ -11,6 +11,7 @@ import torch
 from gmpq.errors import CalibrationError
 from gmpq.search.limpq import LimpqOptions, _clip, policies, steps_of, train
 from gmpq.search.program import Reals
+from gmpq.search.samples import labelled as samples
 from gmpq.search.switchable import Switchable, make_switchable
 from tests.search.nets import SHAPE, inverted, labelled
 
@@ -25,7 +26,7 @@ def small() -> Switchable:
 
 def trained(options: LimpqOptions = OPTIONS) -> tuple[Reals, Reals]:
     switchable = small()
-    train(switchable, labelled(24), options, lambda _: None)
+    train(switchable, samples(labelled(24), "images"), options, lambda _: None)
     return steps_of(switchable, list(SIGNED))
 
 
@@ -42,7 +43,7 @@ def test_gradients_of_all_passes_add_up_before_one_step() -> None:
     switchable = small()
     switchable.network.register_forward_hook(lambda *_: seen.append(1))
     advances: list[int] = []
-    train(switchable, labelled(20), OPTIONS, advances.append)
+    train(switchable, samples(labelled(20), "images"), OPTIONS, advances.append)
     assert advances == [8, 8, 4] * 2
     assert len(seen) == len(advances) * (len(BITS) + 1)
 
@@ -75,11 +76,7 @@ def test_gradients_are_clipped_by_element() -> None:
     assert network.bias.grad is None
 
 
-def test_labels_are_needed() -> None:
-    images = labelled(8)
-    without = replace(images, labels=np.full(8, -1))
-    with pytest.raises(CalibrationError, match="training needs labels, 8 of 8"):
-        train(small(), without, OPTIONS, lambda _: None)
-    beyond = replace(images, labels=np.full(8, 9))
-    with pytest.raises(CalibrationError, match=r"label 9 has no class: .* is \[N, 4\]"):
-        train(small(), beyond, OPTIONS, lambda _: None)
+def test_labels_have_classes() -> None:
+    beyond = replace(labelled(8), labels=np.arange(8) + 2)
+    with pytest.raises(CalibrationError, match=r"label [4-9] has no class: .* is \[N, 4\]"):
+        train(small(), samples(beyond, "images"), OPTIONS, lambda _: None)

@@ -11,7 +11,6 @@ from gmpq.errors import SearchError
 from gmpq.policy import InputSpec
 from gmpq.search.gmpq.quantizers import QUANTIZERS
 from gmpq.search.gmpq.settings import (
-    Augmentation,
     CapacityPower,
     ConstantPower,
     ExplainedClass,
@@ -19,6 +18,7 @@ from gmpq.search.gmpq.settings import (
     Settings,
     Space,
 )
+from gmpq.search.samples import Augmentation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

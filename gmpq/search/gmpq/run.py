@@ -14,12 +14,11 @@ from gmpq.models.imports import import_factory
 from gmpq.models.weights import resolve_weights
 from gmpq.policy import JSON, InputSpec, LayerBits, ModelSpec, Provenance
 from gmpq.progress import Progress
+from gmpq.search.distributed import Ranks, joined, wait
 from gmpq.search.gmpq.budget import Bill, check_bound
 from gmpq.search.gmpq.checkpoint import require_checkpoint
-from gmpq.search.gmpq.distributed import Ranks, joined, wait
 from gmpq.search.gmpq.network import search_network, with_classes
 from gmpq.search.gmpq.request import Request, settings_of
-from gmpq.search.gmpq.samples import Samples, check_labels, open_samples
 from gmpq.search.gmpq.search import (
     Bound,
     Deployment,
@@ -33,6 +32,7 @@ from gmpq.search.gmpq.settings import Settings, Space, TeacherRecipe
 from gmpq.search.gmpq.survey import Survey, survey
 from gmpq.search.gmpq.teacher import Lesson, load_teacher, save_teacher, train_teacher
 from gmpq.search.gmpq.train import Task
+from gmpq.search.samples import Samples, check_labels, open_samples
 
 
 def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:

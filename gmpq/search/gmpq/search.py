@@ -11,10 +11,10 @@ from torch import nn
 from gmpq.errors import OutputError, SearchError, closest
 from gmpq.policy import JSON, LayerBits, ModelSpec, Policy, Provenance
 from gmpq.progress import Progress
+from gmpq.search.distributed import wait
 from gmpq.search.gmpq import checkpoint
 from gmpq.search.gmpq.budget import Bill, Logits, bisect, within
 from gmpq.search.gmpq.diary import Entry
-from gmpq.search.gmpq.distributed import wait
 from gmpq.search.gmpq.settings import Settings
 from gmpq.search.gmpq.survey import Layer, Survey
 from gmpq.search.gmpq.train import Task, begin, train

@@ -12,6 +12,7 @@ import torch
 from gmpq.errors import SearchError
 from gmpq.policy import MOST_BITS
 from gmpq.search.gmpq.quantizers import HAQ, Quantizers
+from gmpq.search.samples import Augmentation
 
 GMPQ_BITS = (2, 3, 4, 6)  # the released command for ResNet-18
 
@@ -101,14 +102,6 @@ class TeacherRecipe:
     lr: float = 0.1  # falls to 0 along a cosine
     momentum: float = 0.9
     weight_decay: float = 5e-4
-
-
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """Random crops out of images padded by ``padding`` pixels, and mirror images."""
-
-    padding: int = 4
-    flip: bool = True
 
 
 @dataclass(frozen=True, slots=True)

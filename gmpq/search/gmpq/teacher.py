@@ -16,10 +16,10 @@ from torch.nn import functional
 from gmpq.errors import OutputError, SearchError
 from gmpq.models.weights import load_weights
 from gmpq.progress import Progress
-from gmpq.search.gmpq.distributed import Ranks, parallel, total
+from gmpq.search.distributed import Ranks, parallel, total
 from gmpq.search.gmpq.network import restart_weights
-from gmpq.search.gmpq.samples import Samples, mixed, steps_per_epoch, training_batches
-from gmpq.search.gmpq.settings import Augmentation, TeacherRecipe
+from gmpq.search.gmpq.settings import TeacherRecipe
+from gmpq.search.samples import Augmentation, Samples, mixed, steps_per_epoch, training_batches
 
 
 def load_teacher(module: nn.Module, path: Path, device: str) -> nn.Module:

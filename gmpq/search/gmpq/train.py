@@ -13,21 +13,21 @@ from torch import nn
 
 from gmpq.errors import SearchError
 from gmpq.progress import Progress
+from gmpq.search.distributed import ALONE, Ranks, parallel, total
 from gmpq.search.gmpq import checkpoint, diary
 from gmpq.search.gmpq.budget import Bill, Logits
 from gmpq.search.gmpq.checkpoint import Training
-from gmpq.search.gmpq.distributed import ALONE, Ranks, parallel, total
 from gmpq.search.gmpq.network import composites, restart_weights, search_network
 from gmpq.search.gmpq.objective import Objective, Terms
-from gmpq.search.gmpq.samples import (
+from gmpq.search.gmpq.settings import Recipe, Settings
+from gmpq.search.gmpq.survey import Survey
+from gmpq.search.samples import (
     Samples,
     mixed,
     plain_batches,
     steps_per_epoch,
     training_batches,
 )
-from gmpq.search.gmpq.settings import Recipe, Settings
-from gmpq.search.gmpq.survey import Survey
 
 
 @dataclass(frozen=True, slots=True, eq=False)

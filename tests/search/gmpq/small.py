@@ -11,10 +11,10 @@ from torch import nn
 
 from gmpq.data import Images, Preprocessing
 from gmpq.search.gmpq.budget import Bill
-from gmpq.search.gmpq.samples import Samples
 from gmpq.search.gmpq.settings import Recipe, Settings
 from gmpq.search.gmpq.survey import survey
 from gmpq.search.gmpq.train import Task
+from gmpq.search.samples import Samples
 
 SHAPE = (3, 12, 12)
 CLASSES = 3

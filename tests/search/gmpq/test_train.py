@@ -13,13 +13,12 @@ from torch import nn
 
 from gmpq.errors import SearchError
 from gmpq.progress import Silent
+from gmpq.search.distributed import ALONE
 from gmpq.search.gmpq import checkpoint
 from gmpq.search.gmpq.budget import Logits
-from gmpq.search.gmpq.distributed import ALONE
 from gmpq.search.gmpq.objective import Terms
 from gmpq.search.gmpq.search import Bound, run, search
 from gmpq.search.gmpq.settings import (
-    Augmentation,
     ConstantPower,
     ExplainedClass,
     Recipe,
@@ -30,6 +29,7 @@ from gmpq.search.gmpq.settings import (
 from gmpq.search.gmpq.survey import survey
 from gmpq.search.gmpq.teacher import Lesson, load_teacher, save_teacher, train_teacher
 from gmpq.search.gmpq.train import Task, accuracy, begin, train
+from gmpq.search.samples import Augmentation
 from tests.search.gmpq.small import RECIPE, SETTINGS, SHAPE, Squared, samples, small, task
 
 

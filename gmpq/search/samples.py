@@ -10,11 +10,18 @@ import torch
 
 from gmpq.data import Images, Preprocessing, find_images
 from gmpq.errors import CalibrationError
-from gmpq.search.gmpq.distributed import Ranks
-from gmpq.search.gmpq.settings import Augmentation
-from gmpq.search.gmpq.sizes import check_sizes
+from gmpq.search.distributed import Ranks
+from gmpq.search.sizes import check_sizes
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images [N, C, H, W], labels [N]
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Random crops out of images padded by ``padding`` pixels, and mirror images."""
+
+    padding: int = 4
+    flip: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +66,15 @@ def open_samples(
     place = ", ".join(locations)
     if preprocessing.resize is None:
         check_sizes(locations, preprocessing.shape)
-    images = _spread(find_images(locations, preprocessing), limit)
+    return labelled(_spread(find_images(locations, preprocessing), limit), place)
+
+
+def labelled(images: Images, place: str) -> Samples:
+    """Return ``images`` that all have labels, of at least two classes; ``place`` is for messages.
+
+    Raises:
+        CalibrationError: they have not.
+    """
     missing = int((images.labels < 0).sum())
     if missing:
         raise CalibrationError(
@@ -69,7 +84,7 @@ def open_samples(
     if len(np.unique(images.labels)) < 2:
         raise CalibrationError(
             f"{place}: all {len(images.labels)} images are of class {images.labels[0]}: "
-            "a search needs at least two classes"
+            "training needs at least two classes"
         )
     return Samples(images, torch.from_numpy(images.labels))
 

@@ -13,15 +13,15 @@ from PIL import Image
 
 from gmpq.data import Preprocessing
 from gmpq.errors import CalibrationError
-from gmpq.search.gmpq.distributed import ALONE, Ranks
-from gmpq.search.gmpq.samples import (
+from gmpq.search.distributed import ALONE, Ranks
+from gmpq.search.samples import (
+    Augmentation,
     augment,
     check_labels,
     open_samples,
     plain_batches,
     training_batches,
 )
-from gmpq.search.gmpq.settings import Augmentation
 from tests.search.gmpq.small import SHAPE, pictures, samples, write_pictures
 
 HOW = Preprocessing(SHAPE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -124,7 +124,7 @@ UINT8 = np.zeros((4, 12, 12, 3), np.uint8)
         pytest.param(array("a.npz", images=UINT8), "4 of 4 images have no label", id="unlabelled"),
         pytest.param(
             array("a.npz", images=UINT8, labels=[1, 1, 1, 1]),
-            "all 4 images are of class 1: a search needs at least two",
+            "all 4 images are of class 1: training needs at least two",
             id="one-class",
         ),
         pytest.param(
