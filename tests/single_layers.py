@@ -88,16 +88,18 @@ def network_of(node: Conv2d, q: QParams, size: tuple[int, int], batch: int) -> I
     return Graph("g", ("image",), ("real",), {v.name: v for v in values}, nodes)
 
 
-def check(graph: IntGraph, target: Target, folder: Path, family: str, number: int) -> bool:
+def check(
+    graph: IntGraph, target: Target, folder: Path, family: str, number: int, form: str = ""
+) -> bool:
     """Assert that a kernel of ``family`` equals the reference; return False if it refuses.
 
-    ``number`` selects one of its configurations. The samples are random codes, all of the highest
+    ``number`` selects one of its configurations whose names have ``form`` in them. The samples are random codes, all of the highest
     code, and codes at both ends.
     """
     taken: list[Choice] = []
 
     def choose(site: object, choices: Sequence[Choice]) -> Verdict:
-        found = [choice for choice in choices if choice[0].name == family]
+        found = [c for c in choices if c[0].name == family and form in c[1].configuration]
         if not found:
             return Verdict(min(choices, key=lambda choice: choice[1].cycles))
         taken.append(found[number % len(found)])

@@ -84,10 +84,9 @@ def measure(
     """
     _check_outputs(graph, options.divergence)
     layers = _prepare(graph, space, statistics, options.quantization)
-    weight = np.zeros((len(layers), len(space.weight_bits)))
-    read = np.zeros((len(layers), len(space.input_bits)))
-    count = 0
-    (source,) = graph.inputs
+    sizes = ((len(layers), len(bits)) for bits in (space.weight_bits, space.input_bits))
+    weight, read = map(np.zeros, sizes)
+    count, (source,) = 0, graph.inputs
     for number, batch in enumerate(batches):
         check_batch(batch, graph.values[source].shape, number)
         with torch.inference_mode():

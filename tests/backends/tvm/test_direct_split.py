@@ -62,7 +62,7 @@ def test_an_order_whose_pairs_fit_needs_no_repetition() -> None:
     assert (found.orders[..., 0] == 0).all()
 
 
-def layer(rng: np.random.Generator, target: Target, kind: int) -> tuple[Conv2d, QParams]:
+def layer(rng: np.random.Generator, kind: int) -> tuple[Conv2d, QParams]:
     inputs, outputs = (int(n) for n in rng.choice([3, 8, 17, 40], 2))
     size = int(rng.choice([1, 3]))
     weight = random_weight(rng, (outputs, inputs, size, size), 8)
@@ -76,7 +76,7 @@ def layer(rng: np.random.Generator, target: Target, kind: int) -> tuple[Conv2d, 
 @pytest.mark.parametrize("seed", range(16))
 def test_programs_equal_the_reference(seed: int, target: Target, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
-    node, q = layer(rng, target, seed % 4)
+    node, q = layer(rng, seed % 4)
     graph = network_of(node, q, (7, 9), batch=1 + seed % 2)
     if not check(graph, target, tmp_path, "direct_split", seed):
         assert seed % 4 != 0  # these weights have few large ones

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gmpq.backends import reference
-from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
 from gmpq.backends.tvm.kernels.winograd_dots import longest_run
 from gmpq.backends.tvm.kernels.winograd_proof import Proof, prove_words
-from gmpq.backends.tvm.plan import Choice, Verdict
 from gmpq.backends.tvm.target import Target, find
-from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
-from gmpq.runtime import Network
+from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.single_layers import WITHOUT_VNNI, check, network_of, random_weight
 
 TARGETS = (find("x86-64-v3"), WITHOUT_VNNI, find("x86-64-v4-vnni"))
@@ -102,12 +96,6 @@ def test_folded_images_equal_the_reference(seed: int, target: Target, tmp_path: 
     assert check(graph, target, tmp_path, "winograd", seed)
 
 
-def transformed_late(_site: Site, choices: Sequence[Choice]) -> Verdict:
-    """Return a choice whose weights are transformed by the task that needs them."""
-    found = [choice for choice in choices if "transformed" in choice[1].configuration]
-    return Verdict((found or choices)[-1])
-
-
 @pytest.mark.parametrize("target", here)
 @pytest.mark.parametrize("bits", range(1, 9), ids="w{}".format)
 def test_weights_transformed_late_equal_the_reference(
@@ -117,17 +105,8 @@ def test_weights_transformed_late_equal_the_reference(
     node = conv(rng, bits, (int(rng.choice([8, 20, 64])), int(rng.choice([24, 136]))))
     node = replace(node, window=Window((3, 3), (1 + bits % 2,) * 2, Padding(1, 1, 1, 1)))
     q = QParams.full(1.0, 2, 3)
-    assert_equal_by(network_of(node, q, (9, 7), batch=1 + bits % 2), target, tmp_path)
-
-
-def assert_equal_by(graph: IntGraph, target: Target, folder: Path) -> None:
-    built = build(graph, target, folder, transformed_late)
-    assert "transformed" in built.plan.steps[1].configuration
-    codes = np.random.default_rng(0).integers(0, 8, graph.values["x"].shape)
-    image = (codes - 2).astype(np.float32)
-    expected = reference.run(graph, {"image": image})["y"]
-    found = dict(Network(folder, built.program).trace(image))["y"]
-    np.testing.assert_array_equal(expected, found)
+    graph = network_of(node, q, (9, 7), batch=1 + bits % 2)
+    assert check(graph, target, tmp_path, "winograd", bits, "transformed")
 
 
 @pytest.mark.parametrize("target", here)
