@@ -93,8 +93,8 @@ def check(
 ) -> bool:
     """Assert that a kernel of ``family`` equals the reference; return False if it refuses.
 
-    ``number`` selects one of its configurations whose names have ``form`` in them. The samples are random codes, all of the highest
-    code, and codes at both ends.
+    ``number`` selects one of its configurations whose names have ``form`` in them. The samples are
+    random codes, all of the highest code, and codes at both ends.
     """
     taken: list[Choice] = []
 
