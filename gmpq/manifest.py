@@ -20,13 +20,13 @@ from gmpq.ir import IntGraph, Quantize, Value
 
 FORMAT = 2
 NAME = "manifest.json"
-KIND = "gmpq output"
+COMPILED, TRAINED = "gmpq output", "gmpq training"  # kinds of directories
 TOOLS = ("gmpq", "numpy", "torch", "onnx", "onnxruntime", "apache-tvm", "apache-tvm-ffi")
 
 Fields: TypeAlias = dict[str, Any]  # what JSON holds
 
 
-def write(directory: Path, fields: Mapping[str, Any]) -> None:
+def write(directory: Path, fields: Mapping[str, Any], kind: str = COMPILED) -> None:
     """Write the manifest of all files in ``directory``, with ``fields`` beside them.
 
     Raises:
@@ -35,7 +35,7 @@ def write(directory: Path, fields: Mapping[str, Any]) -> None:
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     manifest = {
         "format": FORMAT,
-        "kind": KIND,
+        "kind": kind,
         **fields,
         "files": {
             path.relative_to(directory).as_posix(): {
@@ -51,23 +51,35 @@ def write(directory: Path, fields: Mapping[str, Any]) -> None:
 
 
 def read(directory: Path) -> Fields:
-    """Return the manifest of ``directory``.
+    """Return the manifest of a compiled ``directory``.
 
     Raises:
         OutputError: there is none, or it is not one that this gmpq reads.
     """
     path = directory / NAME
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    manifest = _parse(path)
+    kind = None if manifest is None else manifest.get("kind")
+    if manifest is None:
         raise OutputError(
             f"{directory}: not an output of gmpq: {NAME} is missing or damaged: compile again"
-        ) from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        )
+    if kind == TRAINED:
+        raise OutputError(
+            f"{directory}: is trained, not compiled: gmpq-compile {directory}/policy.json"
+        )
+    if kind != COMPILED:
         raise OutputError(f"{directory}: not an output of gmpq: {NAME} is of another kind")
     if manifest.get("format") != FORMAT:
         raise OutputError(f"{path}: format {manifest.get('format')} is not {FORMAT}: compile again")
     return manifest
+
+
+def _parse(path: Path) -> Fields | None:
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
 
 
 def check_files(directory: Path) -> Fields:
@@ -87,12 +99,11 @@ def check_files(directory: Path) -> Fields:
 
 
 def owned(directory: Path) -> frozenset[str]:
-    """Return the names at the top of ``directory`` that gmpq wrote; none if it is no output."""
-    try:
-        files = read(directory)["files"]
-    except OutputError:
+    """Return the names at the top of ``directory`` that gmpq wrote, in whatever format; or none."""
+    manifest = _parse(directory / NAME)
+    if manifest is None or manifest.get("kind") not in (COMPILED, TRAINED):
         return frozenset()
-    return frozenset({NAME, *(Path(name).parts[0] for name in files)})
+    return frozenset({NAME, *(Path(name).parts[0] for name in manifest["files"])})
 
 
 def digest(path: Path) -> str:

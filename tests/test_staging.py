@@ -88,6 +88,16 @@ def test_something_else_is_never_replaced(tmp_path: Path) -> None:
     assert (out / "notes.txt").read_text("utf-8") == "mine"
 
 
+def test_an_output_of_another_format_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(manifest, "FORMAT", 1)
+        fill(tmp_path / "out", "1")
+    fill(tmp_path / "out", "2")
+    assert (tmp_path / "out" / "model.onnx").read_text("utf-8") == "2"
+
+
 def test_changed_and_missing_files_are_found(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(OutputError, match="not an output of gmpq"):
@@ -108,6 +118,7 @@ def test_changed_and_missing_files_are_found(tmp_path: Path) -> None:
         pytest.param("{", "missing or damaged", id="broken"),
         pytest.param('{"kind": "else"}', "of another kind", id="kind"),
         pytest.param('{"kind": "gmpq output", "format": 9}', "format 9 is not 2", id="format"),
+        pytest.param('{"kind": "gmpq training"}', "is trained, not compiled", id="trained"),
     ],
 )
 def test_another_manifest_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -182,8 +182,8 @@ class Words:
 
     @property
     def product_cycles(self) -> float:
-        """Two fused products a cycle, or three ports that multiply and add."""
-        return 0.5 if self.fused else 2 / 3
+        """Two fused products a cycle, or about three ports that multiply and add."""
+        return 0.5 if self.fused else 0.6
 
     @property
     def elements(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from gmpq import cost, policy_io, serialize
+from gmpq import cost, manifest, policy_io, serialize
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.data import Images, Preprocessing
 from gmpq.errors import LoweringError, OutputError, TrainingError
@@ -112,7 +112,11 @@ def finetune(
     graph = to_integer_graph(network.cpu())
     accuracy = integer_accuracy(graph, opened.val)
     if rank() == 0:
-        _write(opened, network, graph, folder, out)
+        with staged(out) as work:
+            _write(opened, network, graph, work)
+            shutil.copy(folder / LOG, work / LOG)
+            manifest.write(work, {"options": asdict(options.training)}, manifest.TRAINED)
+        shutil.rmtree(folder, ignore_errors=True)
     return Finetuned(graph, history, accuracy)
 
 
@@ -227,12 +231,9 @@ def _start(opened: _Opened, options: TrainOptions) -> QatNetwork:
     return build(opened.lowered, opened.bits, batches, start)
 
 
-def _write(opened: _Opened, network: QatNetwork, graph: IntGraph, folder: Path, out: Path) -> None:
+def _write(opened: _Opened, network: QatNetwork, graph: IntGraph, work: Path) -> None:
     state = write_back(opened.network.module.cpu(), network, opened.owners)
     model = replace(opened.policy.model, weights=WEIGHTS, quantized=GRAPH)
-    with staged(out) as work:
-        policy_io.write(replace(opened.policy, model=model), work / POLICY)
-        (work / WEIGHTS).write_bytes(save(state))
-        serialize.save(graph, work / GRAPH)
-        shutil.copy(folder / LOG, work / LOG)
-    shutil.rmtree(folder, ignore_errors=True)
+    policy_io.write(replace(opened.policy, model=model), work / POLICY)
+    (work / WEIGHTS).write_bytes(save(state))
+    serialize.save(graph, work / GRAPH)

@@ -25,6 +25,7 @@ def start(desk: Desk, *arguments: str, limit: int | None = None) -> subprocess.P
     """Start ``gmpq`` in the desk's folder; no file may grow beyond ``limit`` bytes."""
 
     def restrict() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which shells' background jobs ignore
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 

@@ -19,6 +19,7 @@ PARAMETERS = {  # of torchvision's documentation, and of the papers
     "resnet50": 25_557_032,
     "resnet50_v1": 25_557_032,
     "cifar_resnet8": 78_042,
+    "cifar_resnet8_wide": 308_650,
     "cifar_resnet20": 272_474,
     "cifar_resnet18": 11_173_962,
     "cifar_resnet50": 23_520_842,
@@ -34,6 +35,7 @@ MACS = {
     "resnet50": 4_089_184_256,
     "resnet50_v1": 3_857_973_248,
     "cifar_resnet8": 12_501_632,
+    "cifar_resnet8_wide": 49_120_512,
     "cifar_resnet20": 40_813_184,
     "cifar_resnet18": 555_422_720,
     "cifar_resnet50": 1_297_829_888,
@@ -62,6 +64,7 @@ KEYS = {  # a key of each kind, and its shape, as torchvision's checkpoints have
     },
     "resnet50_v1": {"layer3.5.conv3.weight": (1024, 256, 1, 1)},
     "cifar_resnet8": {"conv1.weight": (16, 3, 3, 3), "fc.weight": (10, 64)},
+    "cifar_resnet8_wide": {"conv1.weight": (32, 3, 3, 3), "fc.weight": (10, 128)},
     "cifar_resnet20": {"layer3.2.conv2.weight": (64, 64, 3, 3)},
     "cifar_resnet18": {
         "conv1.weight": (64, 3, 3, 3),

@@ -28,7 +28,13 @@ def test_a_network_learns_and_compiles_as_it_was_trained(desk: Desk) -> None:
     assert found.code == 0, found.err
     folder = desk.folder / "tuned"
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["graph.safetensors", "log.jsonl", "policy.json", "weights.safetensors"]
+    assert names == [
+        "graph.safetensors",
+        "log.jsonl",
+        "manifest.json",
+        "policy.json",
+        "weights.safetensors",
+    ]
     assert not (desk.folder / "tuned.training").exists()
     history = rows(folder / "log.jsonl")
     assert [row["epoch"] for row in history] == list(range(1, 9))
@@ -41,6 +47,11 @@ def test_a_network_learns_and_compiles_as_it_was_trained(desk: Desk) -> None:
     trained = (folder / "graph.safetensors").read_bytes()
     assert (desk.folder / "compiled" / "graph.safetensors").read_bytes() == trained
     assert json.loads((desk.folder / "compiled" / "parity.json").read_text())["verdict"] == "equal"
+    assert desk.finetune(epochs="1").code == 0  # an earlier training is replaced
+    (folder / "notes.txt").write_text("mine")
+    again = desk.finetune(epochs="1")
+    assert again.code == 2
+    assert "already holds notes.txt, which gmpq did not write" in again.err
 
 
 @pytest.mark.parametrize(

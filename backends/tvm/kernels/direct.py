@@ -87,20 +87,26 @@ def kernel(
     tile: Tile,
     finish: Finish,
     accumulate: Accumulate,
+    more: tuple[Parameter, ...] = (),
+    steps: int | None = None,
 ) -> PrimFunc:
-    """Return ``f(x, [residual], weights, start, factor, outputs)``."""
+    """Return ``f(x, [residual], weights, start, factor, [more], outputs)``.
+
+    The weights are of ``steps`` steps, or else of every tap and group of channels of every block.
+    """
     blocks = -(-shape.vectors // tile.vectors)
+    steps = steps or blocks * shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
     row_tiles = -(-shape.y.height // tile.rows)
     column_tiles = -(-shape.y.width // tile.columns)
     batch = shape.x.batch
 
     def body(x_: Expr, *others: Expr) -> None:
-        (w_, start_, factor_), ends = finish.split(others)
-        steps = blocks * shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
+        (w_, start_, factor_, *more_), ends = finish.split(others)
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
         start = view(start_, "int32", shape.vectors * shape.lanes)
         end = ends.bind(factor_, shape.vectors * shape.lanes)
+        tables = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
         with T.parallel(0, blocks * batch * row_tiles) as item:
             if tile.blocks_outside:
                 block, image_row = item // (batch * row_tiles), item % (batch * row_tiles)
@@ -112,11 +118,12 @@ def kernel(
             with T.serial(0, column_tiles) as column_tile:
                 column = inwards(column_tile, tile.columns, shape.y.width)
                 place = Place(image, row, column, block, vector)
-                acc = accumulate(Sums(shape, dot, tile, place, x, w, start))
+                acc = accumulate(Sums(shape, dot, tile, place, x, w, start, tables))
                 finish_tile(shape, tile, place, acc, end)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
-    return c_function(finish.parameters(("x", "int32"), constant), body)
+    names = (*constant, *((name, kind) for name, kind, _ in more))
+    return c_function(finish.parameters(("x", "int32"), names), body)
 
 
 @dataclass(frozen=True, slots=True)

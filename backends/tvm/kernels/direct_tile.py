@@ -88,19 +88,24 @@ def _depth(x: Layout, inputs: int, outputs: int, lanes: int) -> int:
     return min(max(-(-(end - start) // GROUP) for start, end in spans), x.stored // GROUP)
 
 
-def best_tiles(shape: Shape, dot: Dot, target: Target, most: int) -> list[tuple[Tile, float]]:
-    """Return the tiles that fit the registers with the fewest predicted cycles, best first."""
+def best_tiles(
+    shape: Shape, dot: Dot, target: Target, most: int, vectors: int | None = None
+) -> list[tuple[Tile, float]]:
+    """Return the tiles that fit the registers with the fewest predicted cycles, best first.
+
+    All have ``vectors`` vectors, if it is given.
+    """
     spare = target.registers - dot.temporaries
     grouped = shape.inputs_per_group < shape.x.channels
     widest = 1 if grouped else min(4, shape.vectors)
     tiles = [
-        Tile(rows, columns, vectors, _blocks_outside(shape, dot, rows, vectors, target))
-        for rows, columns, vectors in product(
+        Tile(rows, columns, wide, _blocks_outside(shape, dot, rows, wide, target))
+        for rows, columns, wide in product(
             range(1, min(4, shape.y.height) + 1),
             range(1, min(28, shape.y.width) + 1),
-            range(1, widest + 1),
+            range(1, widest + 1) if vectors is None else (vectors,),
         )
-        if rows * columns * vectors + vectors * dot.vectors <= spare
+        if rows * columns * wide + wide * dot.vectors <= spare
     ]
     timed = [(tile, _cycles(shape, dot, tile, target)) for tile in tiles]
     return sorted(timed, key=lambda pair: pair[1])[:most]

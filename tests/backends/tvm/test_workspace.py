@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gmpq import cost, models
-from gmpq.backends.tvm.kernels import bitserial, direct_staged, winograd
+from gmpq.backends.tvm.kernels import bitserial, direct_words, winograd
 from gmpq.backends.tvm.plan import Choice, Verdict, plan
 from gmpq.backends.tvm.script import scratch_bytes
 from gmpq.backends.tvm.target import Target, find
@@ -29,8 +29,7 @@ COUNTING = replace(VNNI, name="vpopcntd", features=VNNI.features | {"avx512vpopc
 LARGEST = 1.5  # workspace over what lives at one step
 STACK_BYTES = {
     "winograd": winograd.SCRATCH_BYTES,
-    "direct_words": direct_staged.STAGE_BYTES,
-    "direct_split": direct_staged.STAGE_BYTES,
+    "direct_words": direct_words.STAGE_BYTES,
     "bitserial": bitserial.SCRATCH_BYTES,
     "amx": 6 << 10,
 }

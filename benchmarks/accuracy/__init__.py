@@ -1,0 +1,1 @@
+"""A study of what searched bits are worth: its data, its plan, its work and its tables."""

@@ -1,0 +1,174 @@
+"""The first half of a cell: the float network, and the bits that every method chooses for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accuracy import plan
+from accuracy.plan import BITS, LEVELS, Cell, Effort
+from gmpq import models, policy_io
+from gmpq.data import Preprocessing
+from gmpq.lower import lower
+from gmpq.policy import LayerBits, ModelSpec
+from gmpq.progress import Silent
+from gmpq.search import baselines, bounds
+from gmpq.search.bounds import Bounds, Rule
+from gmpq.search.distributed import ALONE
+from gmpq.search.gmpq.request import Request
+from gmpq.search.gmpq.run import search_policy
+from gmpq.search.gmpq.settings import TeacherRecipe
+from gmpq.search.gmpq.teacher import Lesson, save_teacher, train_teacher
+from gmpq.search.gmpq.train import accuracy
+from gmpq.search.indicators import Indicators
+from gmpq.search.limpq import LimpqOptions
+from gmpq.search.measured import Candidates, Measurement, measure_sensitivity, train_limpq
+from gmpq.search.samples import Augmentation, open_samples
+from gmpq.search.space import Space, space_of
+from gmpq.search.subject import Subject
+
+Bits = dict[str, LayerBits]  # by layer
+Policies = dict[int, Bits]  # by level
+Parts = Mapping[str, Path]  # of a data set: train, val, test
+
+EVALUATED = 250  # images at a time
+ATTRIBUTION = {plan.GMPQ: 40.0, plan.EDMIPS: 0.0}  # the weight of GMPQ's loss, as published
+LIMPQ_ALPHA = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A cell, its data and where its files go."""
+
+    cell: Cell
+    effort: Effort
+    parts: Parts
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """The float network's."""
+        return self.folder / f"{self.cell.name}.safetensors"
+
+    @property
+    def model(self) -> ModelSpec:
+        """What policies of the cell say about the network."""
+        return ModelSpec(self.cell.arch, str(self.weights), self.cell.dataset.input)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The network's input [1, C, H, W]."""
+        return (1, *models.find(self.cell.arch).shape)
+
+    def part(self, name: str) -> tuple[str, ...]:
+        """Return where the images of a part are."""
+        return (str(self.parts[name]),)
+
+
+def train_float(work: Work) -> float:
+    """Train the float network, keep its weights, and return its accuracy on the test images."""
+    effort, how = work.effort, Preprocessing.of(work.shape, work.cell.dataset.input)
+    samples = open_samples(work.part("train"), how)
+    recipe = TeacherRecipe(effort.float_epochs, effort.batch, effort.float_lr)
+    lesson = Lesson(samples, recipe, Augmentation(), work.cell.seed, "cpu", ALONE)
+    teacher = train_teacher(models.find(work.cell.arch).build(), lesson, Silent())
+    save_teacher(teacher, work.weights)
+    return accuracy(teacher, open_samples(work.part("test"), how), EVALUATED, "cpu")
+
+
+def choose(work: Work) -> dict[str, Any]:
+    """Return the policies by method and level, their BOPs, and what each search took.
+
+    Seconds are of one thread, without the float network that all of them have. One search answers
+    for all levels.
+    """
+    subject = Subject(work.model, work.folder / "any.json", calibration=work.part("train"))
+    network = subject.open()
+    space = space_of(lower(network.module, network.shape, network.name), BITS, BITS)
+    seed, seconds = work.cell.seed, dict[str, float]()
+    found: dict[str, Policies] = {
+        plan.UNIFORM: {n: baselines.uniform(space, LayerBits(n, n)) for n in LEVELS},
+        plan.RANDOM: {n: baselines.random(space, n * n, seed, BITS) for n in LEVELS},
+    }
+    limits = {n: cost(space, found[plan.UNIFORM][n]) for n in LEVELS}
+    for method in ATTRIBUTION:
+        with timed(method, seconds):
+            found[method] = gmpq(work, method, limits)
+    with timed(plan.LIMPQ, seconds):
+        steps = limpq(subject, work)
+    with timed(plan.SENSITIVITY, seconds):
+        losses = sensitivity(subject, work)
+    found[plan.LIMPQ] = answers(steps, Rule(LIMPQ_ALPHA, forbid_falling=True))
+    found[plan.REVERSED] = answers(steps, Rule(LIMPQ_ALPHA, True, forbid_falling=True))
+    found[plan.SENSITIVITY] = answers(losses, Rule())
+    bops = {m: {n: cost(space, bits) for n, bits in each.items()} for m, each in found.items()}
+    return {"policies": found, "search_seconds": seconds, "bops": bops}
+
+
+@contextmanager
+def timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Write down what the block takes."""
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+
+
+def gmpq(work: Work, method: str, limits: Mapping[int, float]) -> Policies:
+    """Return what one search by GMPQ finds within each of ``limits``."""
+    folder = work.folder / f"{work.cell.name}-{'gmpq' if method == plan.GMPQ else 'edmips'}"
+    effort, policies = work.effort, dict[int, Bits]()
+    for n, limit in limits.items():
+        out = folder.with_name(f"{folder.name}-{n}.json")
+        request = Request(
+            method="gmpq",
+            data=work.part("train"),
+            out=out,
+            arch=work.cell.arch,
+            mean=work.cell.dataset.mean,
+            std=work.cell.dataset.std,
+            bops=limit,
+            weight_bits=BITS,
+            activation_bits=BITS,
+            attribution_weight=ATTRIBUTION[method],
+            epochs=effort.gmpq_epochs,
+            batch=effort.batch,
+            lr=effort.gmpq_lr,
+            logits_lr=effort.gmpq_logits_lr,
+            teacher=str(work.weights),
+            seed=work.cell.seed,
+            work=folder,
+            resume=bool(policies),  # the search is over then, and its logits answer again
+        )
+        search_policy(request, ALONE, Silent())
+        policies[n] = dict(policy_io.read(out).layers)
+    return policies
+
+
+def limpq(subject: Subject, work: Work) -> Indicators:
+    """Return the steps that LIMPQ learns."""
+    effort = work.effort
+    options = LimpqOptions(effort.limpq_epochs, effort.batch, seed=work.cell.seed)
+    return train_limpq(subject, Candidates(BITS, BITS), options, Silent())
+
+
+def sensitivity(subject: Subject, work: Work) -> Indicators:
+    """Return the divergence that each layer's bits cause."""
+    some = replace(subject, limit=work.effort.sensitivity_images)
+    return measure_sensitivity(some, Measurement(Candidates(BITS, BITS)), Silent())
+
+
+def cost(space: Space, bits: Bits) -> int:
+    """Return the BOPs of all layers at their real bits."""
+    return sum(layer.macs * bits[layer.name].w * bits[layer.name].a for layer in space.layers)
+
+
+def answers(found: Indicators, rule: Rule) -> Policies:
+    """Return the bits that losses lead to at each level."""
+    bounded = (
+        (n, bounds.search(found, Bounds(mean_product=n * n), rule, ModelSpec())) for n in LEVELS
+    )
+    return {n: dict(policy.layers) for n, policy in bounded}

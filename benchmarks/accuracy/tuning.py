@@ -1,0 +1,44 @@
+"""The second half: a policy is finetuned on a data set, and its integer graph is tested."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+
+from accuracy.policies import Work
+from gmpq import policy_io
+from gmpq.data import Preprocessing, find_images
+from gmpq.job import Sources
+from gmpq.policy import LayerBits, Policy
+from gmpq.qat.finetune import FinetuneOptions, finetune, integer_accuracy
+from gmpq.qat.options import TrainOptions
+
+WARMUP = 0.25  # epochs
+
+
+def key(bits: Mapping[str, LayerBits]) -> str:
+    """Return a short name for a policy: equal bits have equal names."""
+    text = " ".join(f"{name}:{each.w}/{each.a}" for name, each in bits.items())
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def tune(work: Work, bits: Mapping[str, LayerBits]) -> float:
+    """Return the accuracy of the finetuned integer graph on the test images."""
+    effort = work.effort
+    policy = work.folder / f"{work.cell.name}-{key(bits)}.json"
+    policy_io.write(Policy(bits, model=work.model), policy)
+    training = TrainOptions(
+        epochs=effort.tune_epochs,
+        batch=effort.batch,
+        lr=effort.tune_lr,
+        warmup=WARMUP,
+        seed=work.cell.seed,
+    )
+    out = policy.with_suffix("")
+    shutil.rmtree(out.with_name(f"{out.name}.training"), ignore_errors=True)  # of a stopped study
+    ((train,), (val,)) = (work.part(name) for name in ("train", "val"))
+    options = FinetuneOptions(training, threads=1)
+    found = finetune(Sources(policy), (train, val), options, out)
+    how = Preprocessing.of(work.shape, work.cell.dataset.input)
+    return integer_accuracy(found.graph, find_images(work.part("test"), how))

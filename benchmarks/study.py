@@ -1,0 +1,107 @@
+"""What are searched bits worth? GMPQ, LIMPQ and others at equal BOPs, on two data sets.
+
+    python benchmarks/study.py --data FOLDER [--out out/study] [--seeds 3] [--docs docs/study.md]
+
+The folder holds ``cifar10_jpg_train.tar.xz`` (a folder of JPEG files per class) and the training
+files of Fashion-MNIST (``train-images-idx3-ubyte.gz``, ``train-labels-idx1-ubyte.gz``). For every
+data set, network and seed a float network is trained, every method chooses bits, and every policy
+is finetuned and tested as its integer graph, in processes of one thread each. Everything found is
+kept in ``results.jsonl``: a study that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from accuracy import report
+from accuracy.journal import Journal, Task, run, workers
+from accuracy.plan import METHODS, TRANSFERRED, Cell, Effort, cells
+from accuracy.policies import Work
+from accuracy.sources import DATASETS, split
+from gmpq import models
+from gmpq.errors import GmpqError
+from versus.document import machine, update
+
+ARCHS = "cifar_resnet8,cifar_resnet8_wide"
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.option("--data", type=FOLDER, required=True, help="Where the files of both data sets are.")
+@click.option("--out", type=FOLDER, default="out/study", show_default=True)
+@click.option("--archs", default=ARCHS, show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--train", type=click.IntRange(100), default=5000, show_default=True, help="Images.")
+@click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), show_default=True)
+@click.option("--docs", type=FILE, help="Put the tables into this document.")
+@click.option("--plot", type=FILE, help="Draw all accuracies, as .svg or .png.")
+def main(
+    data: Path,
+    out: Path,
+    archs: str,
+    seeds: int,
+    train: int,
+    processes: int,
+    docs: Path | None,
+    plot: Path | None,
+) -> None:
+    """Run what is missing of the study, and show its tables."""
+    effort = Effort({**Effort().sizes, "train": train})
+    out.mkdir(parents=True, exist_ok=True)
+    journal = Journal.open(out / "results.jsonl")
+    try:
+        for name in archs.split(","):
+            models.find(name)
+        parts = {each: split(each, data, out, dict(effort.sizes)) for each in DATASETS}
+        every = list(cells(tuple(archs.split(",")), seeds))
+        work = {cell: Work(cell, effort, parts[cell.dataset], out.resolve()) for cell in every}
+        with workers(processes) as pool:
+            for seed in range(seeds):  # a whole seed before the next: its results are comparable
+                own = [cell for cell in every if cell.seed == seed]
+                run((Task(work[cell]) for cell in own), journal, pool)
+                run(tunings(work, own, journal), journal, pool)
+    except (GmpqError, OSError) as error:
+        raise click.UsageError(str(error)) from error
+    content = f"{about(effort)}\n\n{report.report(journal, every)}"
+    click.echo(content)
+    if docs is not None:
+        update(docs, "study", content)
+    if plot is not None:
+        report.plot(journal, every, plot)
+
+
+def tunings(work: dict[Cell, Work], own: list[Cell], journal: Journal) -> list[Task]:
+    """Return the finetuning of all policies of ``own``, and of those of the other data set."""
+    found = []
+    for cell in own:
+        mine, others = journal.policies(cell), journal.policies(cell.other)
+        for levels in (*(mine[each] for each in METHODS), *(others[each] for each in TRANSFERRED)):
+            found += [Task(work[cell], bits) for bits in levels.values()]
+    return found
+
+
+def about(effort: Effort) -> str:
+    """Return where and how the figures were found."""
+    fields = ", ".join(f"{key} {value}" for key, value in asdict(effort).items() if key != "sizes")
+    sizes = ", ".join(f"{count} {part}" for part, count in effort.sizes.items())
+    return "  \n".join(
+        (
+            f"machine: {machine()}",
+            f"date: {datetime.now(UTC).date()}",
+            f"images: {sizes}",
+            f"effort: {fields}",
+            f"command: `python benchmarks/study.py {shlex.join(sys.argv[1:])}`",
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
