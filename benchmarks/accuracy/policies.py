@@ -138,6 +138,7 @@ def gmpq(work: Work, method: str, limits: Mapping[int, float]) -> Policies:
             batch=effort.batch,
             lr=effort.gmpq_lr,
             logits_lr=effort.gmpq_logits_lr,
+            complexity_weight=effort.gmpq_complexity,
             teacher=str(work.weights),
             seed=work.cell.seed,
             work=folder,

@@ -33,6 +33,7 @@ def tune(work: Work, bits: Mapping[str, LayerBits]) -> float:
         batch=effort.batch,
         lr=effort.tune_lr,
         warmup=WARMUP,
+        reestimate=effort.reestimate,
         seed=work.cell.seed,
     )
     out = policy.with_suffix("")

@@ -142,7 +142,7 @@ ARCHS = (
     Arch("resnet50", _imagenet(Plan(Bottleneck, 4, (3, 4, 6, 3))), IMAGENET),
     Arch("resnet50_v1", _imagenet(Plan(bottleneck_v1, 4, (3, 4, 6, 3))), IMAGENET),
     Arch("cifar_resnet8", _cifar(Plan(BasicBlock, 1, (1, 1, 1), 16)), CIFAR),
-    Arch("cifar_resnet8_wide", _cifar(Plan(BasicBlock, 1, (1, 1, 1), 32)), CIFAR),
+    Arch("cifar_resnet8_wide", _cifar(Plan(BasicBlock, 1, (1, 1, 1), 24)), CIFAR),
     Arch("cifar_resnet20", _cifar(Plan(BasicBlock, 1, (3, 3, 3), 16)), CIFAR),
     Arch("cifar_resnet18", _cifar(Plan(BasicBlock, 1, (2, 2, 2, 2))), CIFAR),
     Arch("cifar_resnet50", _cifar(Plan(Bottleneck, 4, (3, 4, 6, 3))), CIFAR),
