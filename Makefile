@@ -1,4 +1,5 @@
 # `make demo` and `make test` do everything on a fresh machine: environment, packages, work.
+# `make study DATA=FOLDER` needs cifar10_jpg_train.tar.xz in the folder.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,8 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 FOOLBOX := foolbox==3.3.4  # 20 labelled photographs; its own dependencies are not needed
 WORKERS ?= 2
+DATA ?= data
+FASHION := out/fashion/usr/share/datasets/fashion-mnist
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench study clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py --out out
@@ -25,6 +28,14 @@ bench: $(READY)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/peers.py --tune quick --cache out/peers --json out/peers.json --docs docs/benchmarks.md
 	$(BIN)/python benchmarks/peers.py --correlation --tune quick --cache out/peers --networks resnet18,resnet50 --threads 1 --json out/bops.json --docs docs/benchmarks.md --plot docs/bops.svg
+
+study: $(READY) $(FASHION)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[plot]'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study.py --cifar $(DATA) --fashion $(FASHION) --docs docs/study.md --plot docs/study.svg
+
+$(FASHION):  # a package of Debian, unpacked without installing it
+	mkdir -p out/fashion
+	cd out/fashion && apt-get download dataset-fashion-mnist && dpkg-deb -x dataset-fashion-mnist_*.deb .
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "gmpq needs Python 3.11 or newer: make PYTHON=python3.11")'

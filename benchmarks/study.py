@@ -1,12 +1,13 @@
 """What are searched bits worth? GMPQ, LIMPQ and others at equal BOPs, on two data sets.
 
-    python benchmarks/study.py --data FOLDER [--out out/study] [--seeds 3] [--docs docs/study.md]
+    python benchmarks/study.py --cifar FOLDER --fashion FOLDER [--out out/study] [--seeds 3]
 
-The folder holds ``cifar10_jpg_train.tar.xz`` (a folder of JPEG files per class) and the training
-files of Fashion-MNIST (``train-images-idx3-ubyte.gz``, ``train-labels-idx1-ubyte.gz``). For every
-data set, network and seed a float network is trained, every method chooses bits, and every policy
-is finetuned and tested as its integer graph, in processes of one thread each. Everything found is
-kept in ``results.jsonl``: a study that was stopped goes on from there.
+The first folder holds ``cifar10_jpg_train.tar.xz`` (a folder of JPEG files per class), the second
+the training files of Fashion-MNIST (``train-images-idx3-ubyte.gz``, ``train-labels-idx1-ubyte.gz``;
+Debian's package dataset-fashion-mnist). For every data set, network and seed a float network is
+trained, every method chooses bits, and every policy is finetuned and tested as its integer graph,
+in processes of one thread each. Everything found is kept in ``results.jsonl``: a study that was
+stopped goes on from there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from accuracy import report
 from accuracy.journal import Journal, Task, run, workers
 from accuracy.plan import METHODS, TRANSFERRED, Cell, Effort, cells
 from accuracy.policies import Work
-from accuracy.sources import DATASETS, split
+from accuracy.sources import CIFAR, CIFAR_FILE, DATASETS, FASHION, FASHION_IMAGES, split
 from gmpq import models
 from gmpq.errors import GmpqError
 from versus.document import machine, update
@@ -35,7 +36,8 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.option("--data", type=FOLDER, required=True, help="Where the files of both data sets are.")
+@click.option("--cifar", type=FOLDER, required=True, help=f"Where {CIFAR_FILE} is.")
+@click.option("--fashion", type=FOLDER, required=True, help=f"Where {FASHION_IMAGES} is.")
 @click.option("--out", type=FOLDER, default="out/study", show_default=True)
 @click.option("--archs", default=ARCHS, show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
@@ -44,7 +46,8 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--docs", type=FILE, help="Put the tables into this document.")
 @click.option("--plot", type=FILE, help="Draw all accuracies, as .svg or .png.")
 def main(
-    data: Path,
+    cifar: Path,
+    fashion: Path,
     out: Path,
     archs: str,
     seeds: int,
@@ -60,7 +63,8 @@ def main(
     try:
         for name in archs.split(","):
             models.find(name)
-        parts = {each: split(each, data, out, dict(effort.sizes)) for each in DATASETS}
+        folders = {CIFAR: cifar, FASHION: fashion}
+        parts = {each: split(each, folders[each], out, dict(effort.sizes)) for each in DATASETS}
         every = list(cells(tuple(archs.split(",")), seeds))
         work = {cell: Work(cell, effort, parts[cell.dataset], out.resolve()) for cell in every}
         with workers(processes) as pool:

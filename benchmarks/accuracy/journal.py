@@ -94,7 +94,7 @@ def do(task: Task) -> dict[str, Any]:
         accuracy = train_float(task.work)
         found = {"accuracy": accuracy, "float_seconds": time.perf_counter() - start}
         found |= choose(task.work)
-        found["policies"] = {m: _plain(levels) for m, levels in found["policies"].items()}
+        found["policies"] = {m: plain(levels) for m, levels in found["policies"].items()}
     return {"task": task.name, "seconds": time.perf_counter() - start, **found}
 
 
@@ -102,7 +102,8 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _plain(levels: Policies) -> dict[str, dict[str, tuple[int, int]]]:
+def plain(levels: Policies) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return policies as JSON holds them."""
     return {
         str(n): {name: (each.w, each.a) for name, each in bits.items()}
         for n, bits in levels.items()
