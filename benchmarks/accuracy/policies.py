@@ -18,7 +18,6 @@ from gmpq.policy import LayerBits, ModelSpec
 from gmpq.progress import Silent
 from gmpq.search import baselines, bounds
 from gmpq.search.bounds import Bounds, Rule
-from gmpq.search.distributed import ALONE
 from gmpq.search.gmpq.request import Request
 from gmpq.search.gmpq.run import search_policy
 from gmpq.search.gmpq.settings import TeacherRecipe
@@ -27,9 +26,10 @@ from gmpq.search.gmpq.train import accuracy
 from gmpq.search.indicators import Indicators
 from gmpq.search.limpq import LimpqOptions
 from gmpq.search.measured import Candidates, Measurement, measure_sensitivity, train_limpq
-from gmpq.search.samples import Augmentation, open_samples
 from gmpq.search.space import Space, space_of
 from gmpq.search.subject import Subject
+from gmpq.training.augment import Augmentation
+from gmpq.training.data import open_labelled
 
 Bits = dict[str, LayerBits]  # by layer
 Policies = dict[int, Bits]  # by level
@@ -72,12 +72,12 @@ class Work:
 def train_float(work: Work) -> float:
     """Train the float network, keep its weights, and return its accuracy on the test images."""
     effort, how = work.effort, Preprocessing.of(work.shape, work.cell.dataset.input)
-    samples = open_samples(work.part("train"), how)
+    train, test = (open_labelled(str(work.parts[name]), how) for name in ("train", "test"))
     recipe = TeacherRecipe(effort.float_epochs, effort.batch, effort.float_lr)
-    lesson = Lesson(samples, recipe, Augmentation(), work.cell.seed, "cpu", ALONE)
+    lesson = Lesson(train, recipe, Augmentation(), work.cell.seed, "cpu")
     teacher = train_teacher(models.find(work.cell.arch).build(), lesson, Silent())
     save_teacher(teacher, work.weights)
-    return accuracy(teacher, open_samples(work.part("test"), how), EVALUATED, "cpu")
+    return accuracy(teacher, test, EVALUATED, "cpu")
 
 
 def choose(work: Work) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def gmpq(work: Work, method: str, limits: Mapping[int, float]) -> Policies:
             work=folder,
             resume=bool(policies),  # the search is over then, and its logits answer again
         )
-        search_policy(request, ALONE, Silent())
+        search_policy(request, Silent())
         policies[n] = dict(policy_io.read(out).layers)
     return policies
 

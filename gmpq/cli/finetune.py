@@ -106,7 +106,7 @@ def finetune(
     from gmpq.job import Sources
     from gmpq.progress import Silent
     from gmpq.qat import finetune as work
-    from gmpq.qat.distributed import joined, rank
+    from gmpq.training.processes import joined, rank
 
     options = work.FinetuneOptions(training, resume, workers, threads, device)
     with joined():

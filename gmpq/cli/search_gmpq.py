@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +11,6 @@ import click
 from gmpq.cli.types import PATH, POSITIVE, Numbers, WholeNumbers
 
 if TYPE_CHECKING:
-    from gmpq.search.distributed import Ranks
     from gmpq.search.gmpq.request import Request
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -160,8 +158,8 @@ def _training(defaults: Defaults) -> tuple[Callable[[Any], Any], ...]:
         click.option("--momentum", type=float, default=0.9, show_default=True),
         click.option("--weight-decay", type=float, default=1e-4, show_default=True),
         click.option("--decay-every", type=click.IntRange(1), default=10, show_default=True),
-        click.option("--padding", type=click.IntRange(0), default=4, show_default=True),
-        click.option("--flip/--no-flip", default=True, show_default=True),
+        click.option("--crop/--no-crop", default=True, show_default=True, help="At random."),
+        click.option("--flip/--no-flip", default=True, show_default=True, help="At random."),
         click.option("--teacher", help="Weights of the float network.  [default: train it first]"),
         click.option("--teacher-epochs", type=click.IntRange(1), default=30, show_default=True),
         click.option("--teacher-lr", type=float, default=0.1, show_default=True),
@@ -199,12 +197,13 @@ def _search(defaults: Defaults, given: dict[str, Any]) -> None:
     from gmpq.cli.terminal import Terminal
     from gmpq.progress import Silent
     from gmpq.search.gmpq.run import search_policy
+    from gmpq.training.processes import joined, rank
 
-    ranks = _ranks()
     request = _request(defaults, given)
-    report = search_policy(request, ranks, Terminal() if ranks.first else Silent())
-    if ranks.first:
-        click.echo(f"{report}\n{request.out}: written")
+    with joined():
+        report = search_policy(request, Silent() if rank() else Terminal())
+        if rank() == 0:
+            click.echo(f"{report}\n{request.out}: written")
 
 
 def _request(defaults: Defaults, given: dict[str, Any]) -> Request:
@@ -212,10 +211,3 @@ def _request(defaults: Defaults, given: dict[str, Any]) -> Request:
     from gmpq.search.gmpq.request import Request
 
     return Request(method=defaults.name, **given)
-
-
-def _ranks() -> Ranks:
-    """Return this process's place among those that torchrun started."""
-    from gmpq.search.distributed import Ranks
-
-    return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))

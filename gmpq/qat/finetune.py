@@ -23,22 +23,29 @@ from safetensors.torch import save
 from gmpq import cost, manifest, policy_io, serialize
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.data import Images, Preprocessing
-from gmpq.errors import LoweringError, OutputError, TrainingError
-from gmpq.ir import FloatGraph, IntGraph
+from gmpq.errors import OutputError, TrainingError
+from gmpq.ir import IntGraph
 from gmpq.job import Network, Sources, open_network
 from gmpq.lower.network import Trainable, lower_trainable
 from gmpq.policy import LayerBits, Policy, bind
 from gmpq.progress import Progress, Silent
 from gmpq.qat import scales
 from gmpq.qat.build import Start, build
-from gmpq.qat.data import Labelled, check_classes, check_labels, open_labelled, split
-from gmpq.qat.distributed import rank, world_size
 from gmpq.qat.emit import to_integer_graph
 from gmpq.qat.fit import LOG, Course, fit
 from gmpq.qat.network import QatNetwork
 from gmpq.qat.options import TrainOptions
 from gmpq.qat.weights import Owners, find_owners, write_back
 from gmpq.staging import check_replaceable, staged
+from gmpq.training.data import (
+    Labelled,
+    check_labels,
+    check_trainable,
+    classes_of,
+    open_labelled,
+    split,
+)
+from gmpq.training.processes import rank, world_size
 
 POLICY, WEIGHTS, GRAPH = "policy.json", "weights.safetensors", "graph.safetensors"
 CALIBRATION_BATCH = 32
@@ -74,7 +81,6 @@ class _Opened:
     lowered: Trainable
     owners: Owners
     bits: dict[str, LayerBits]
-    how: Preprocessing
     train: Labelled
     val: Images
 
@@ -138,25 +144,14 @@ def _open(
     network = open_network(policy, sources)
     told.stage(f"reading {network.name}")
     lowered = lower_trainable(network.module, network.shape, network.name)
-    outputs = _outputs(lowered.graph)
+    outputs = classes_of(lowered.graph)
     bits = bind(policy, cost.layer_names(lowered.graph))
     owners = find_owners(network.module, lowered)
     how = Preprocessing.of(network.shape, policy.model.input)
     train, val = _read(data, how, options)
-    check_labels(train, outputs)
+    check_trainable(train, outputs)
     check_labels(val, outputs)
-    check_classes(train)
-    return _Opened(policy, network, lowered, owners, bits, how, train, val.inputs(how))
-
-
-def _outputs(graph: FloatGraph) -> int:
-    shape = graph.values[graph.outputs[0]].shape
-    if len(shape) != 2:
-        raise LoweringError(
-            f"{graph.name}: its first output has shape {list(shape)}: "
-            "training needs a classifier's [N, classes]"
-        )
-    return shape[1]
+    return _Opened(policy, network, lowered, owners, bits, train, val.inputs())
 
 
 def _read(
@@ -188,7 +183,6 @@ def _course(
     return Course(
         opened.train,
         opened.val,
-        opened.how,
         options.training,
         folder,
         opened.network.module.to(device),
@@ -225,7 +219,7 @@ def _claimed(folder: Path, resume: bool) -> Iterator[None]:
 
 def _start(opened: _Opened, options: TrainOptions) -> QatNetwork:
     order = np.random.default_rng(options.seed).permutation(len(opened.train))
-    chosen = opened.train.take(order[: options.calibration]).inputs(opened.how)
+    chosen = opened.train.take(order[: options.calibration]).inputs()
     batches = [torch.from_numpy(batch) for batch in chosen.batches(CALIBRATION_BATCH)]
     start = Start(make_scale=scales.find(options.method))
     return build(opened.lowered, opened.bits, batches, start)

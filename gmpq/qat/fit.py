@@ -6,34 +6,31 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from gmpq.data import Images, Preprocessing
+from gmpq.data import Images
 from gmpq.errors import TrainingError
 from gmpq.progress import Progress
 from gmpq.qat import checkpoint
-from gmpq.qat.augment import Augmentation, Draw
 from gmpq.qat.checkpoint import Checkpoint
-from gmpq.qat.data import Labelled
-from gmpq.qat.distributed import all_sum, rank, world_size
 from gmpq.qat.losses import Loss
 from gmpq.qat.network import QatNetwork
 from gmpq.qat.optimize import advance, make_optimizer, rate
 from gmpq.qat.options import TrainOptions
 from gmpq.qat.reestimate import reestimate
+from gmpq.training.augment import Augmentation, Draw
+from gmpq.training.batches import Batch, plain_batches, steps_of, training_batches, whole_batch
+from gmpq.training.data import Labelled
+from gmpq.training.processes import all_sum, parallel, rank, world_size
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
-FASTEST = torch.channels_last  # of images; a convolution gives what it takes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +39,6 @@ class Course:
 
     train: Labelled
     val: Images
-    how: Preprocessing
     options: TrainOptions
     folder: Path  # of the checkpoint and the log
     teacher: nn.Module
@@ -52,12 +48,12 @@ class Course:
     @property
     def batch(self) -> int:
         """Images per step, over all processes; not more than there are."""
-        return min(self.options.batch, len(self.train)) // world_size() * world_size()
+        return whole_batch(len(self.train), self.options.batch)
 
     @property
     def steps(self) -> int:
-        """Steps per epoch; what fills no batch waits for the next epoch's order."""
-        return len(self.train) // self.batch
+        """Steps per epoch."""
+        return steps_of(len(self.train), self.options.batch)
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +82,8 @@ def fit(
     state = _State(network, make_optimizer(network, course.options))
     if resume:
         _restore(state, course)
-    runner = _runner(network)
+    unused = len(network.plan.graph.outputs) > 1
+    runner = parallel(network, buffers=False, unused=unused)
     while state.epoch < course.options.epochs and not _tired(state, course.options):
         _epoch(state, runner, course, progress)
         if rank() == 0:
@@ -94,13 +91,6 @@ def fit(
     network.load_state_dict(state.best)
     network.eval()
     return state.history
-
-
-def _runner(network: QatNetwork) -> nn.Module:
-    if world_size() == 1:
-        return network
-    unused = len(network.plan.graph.outputs) > 1
-    return DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=unused)
 
 
 def _tired(state: _State, options: TrainOptions) -> bool:
@@ -112,13 +102,8 @@ def _tired(state: _State, options: TrainOptions) -> bool:
 def _epoch(state: _State, runner: nn.Module, course: Course, progress: Progress) -> None:
     begin = time.perf_counter()
     options, network = course.options, state.network
-    draw = Draw(
-        course.train,
-        course.how,
-        Augmentation(options.crop, options.flip),
-        options.seed,
-        state.epoch,
-    )
+    augmentation = Augmentation(options.crop, options.flip)
+    draw = Draw(course.train, augmentation, options.seed, state.epoch)
     loss, accuracy = _steps(state, runner, course, draw, progress)
     if options.reestimate:
         count = min(options.reestimate, course.steps)
@@ -195,30 +180,10 @@ def _diverged(state: _State, course: Course, step: int, loss: float) -> Training
     )
 
 
-def _batches(draw: Draw, course: Course, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(draw: Draw, course: Course, count: int) -> Iterator[Batch]:
     """Yield this process's part of the first ``count`` batches of an epoch."""
-    order, mine = draw.order(), course.batch // world_size()
-    starts = range(rank() * mine, count * course.batch, course.batch)
-    parts = [order[start : start + mine] for start in starts]
-    for inputs, labels in _ahead(draw, parts, course.workers):
-        images = torch.from_numpy(inputs).to(course.device, memory_format=FASTEST)
-        yield images, torch.from_numpy(labels).to(course.device)
-
-
-def _ahead(
-    draw: Draw, parts: list[NDArray[np.int64]], workers: int
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    if workers == 0:
-        yield from (draw.batch(part.tolist()) for part in parts)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = [pool.submit(draw.batch, part.tolist()) for part in parts[: 2 * workers]]
-        for index in range(len(parts)):
-            following = index + len(waiting)
-            found = waiting.pop(0).result()
-            if following < len(parts):
-                waiting.append(pool.submit(draw.batch, parts[following].tolist()))
-            yield found
+    for batch in training_batches(draw, course.options.batch, count, course.workers):
+        yield batch[0].to(course.device), batch[1].to(course.device)
 
 
 @torch.no_grad()
@@ -227,12 +192,9 @@ def evaluate(network: QatNetwork, images: Images, batch: int, device: torch.devi
     network.eval()
     mine = np.arange(rank(), len(images.items), world_size())
     part = replace(images, items=tuple(images.items[i] for i in mine), labels=images.labels[mine])
-    right, start = 0, 0
-    for inputs in part.batches(batch):
-        x = torch.from_numpy(inputs).to(device, memory_format=FASTEST)
-        found = network(x).argmax(1).cpu().numpy()
-        right += int((found == part.labels[start : start + len(found)]).sum())
-        start += len(found)
+    right = 0
+    for x, labels in plain_batches(part, batch):
+        right += int((network(x.to(device)).argmax(1).cpu() == labels).sum())
     return float(all_sum(torch.tensor([float(right)], device=device))) / len(images.items)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gmpq.qat.distributed import all_sum, world_size
+from gmpq.training.processes import all_sum, world_size
 
 EPSILON = 1e-5
 MOMENTUM = 0.1

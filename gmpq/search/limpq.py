@@ -15,13 +15,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gmpq.errors import CalibrationError
 from gmpq.search.program import Reals
-from gmpq.search.samples import Augmentation, Batch, Samples, augment, mixed
 from gmpq.search.switchable import Switchable, SwitchableLayer
+from gmpq.training.augment import Augmentation, Draw
+from gmpq.training.batches import steps_of as steps_per_epoch
+from gmpq.training.batches import training_batches
+from gmpq.training.data import Labelled
 
 LARGEST_GRADIENT = 1.0  # per element
-SHIFT = 8  # images move by up to 1/8 of their sides, as CIFAR's by 4 of 32 pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class LimpqOptions:
 
 def train(
     switchable: Switchable,
-    samples: Samples,
+    data: Labelled,
     options: LimpqOptions,
     progress: Callable[[int], object],
 ) -> None:
@@ -49,24 +50,22 @@ def train(
 
     Args:
         switchable: the network.
-        samples: labelled images.
+        data: images whose labels the network has.
         options: how to train.
         progress: called after each step with its number of images.
-
-    Raises:
-        CalibrationError: the network has no class for a label.
     """
     optimizer = _optimizer(switchable.network, options)
-    count = len(samples)
-    steps = options.epochs * -(-count // options.batch)
+    steps = options.epochs * steps_per_epoch(len(data), options.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, options.last_rate)
     switchable.network.train()
-    for number, (inputs, labels) in enumerate(_batches(samples, options)):
+    augmentation = Augmentation(crop=options.augment, flip=options.augment)
+    draws = (Draw(data, augmentation, options.seed, epoch) for epoch in range(options.epochs))
+    batches = (batch for draw in draws for batch in training_batches(draw, options.batch))
+    for number, (inputs, labels) in enumerate(batches):
         optimizer.zero_grad()
         for bits in policies(switchable, np.random.default_rng([options.seed, number])):
             switchable.switch(bits)
             logits = switchable.network(inputs)
-            _check_classes(logits, labels)
             loss = functional.cross_entropy(logits, labels, label_smoothing=options.smoothing)
             torch.autograd.backward(loss)
         _clip(switchable.network)
@@ -122,25 +121,3 @@ def _clip(network: nn.Module) -> None:
             parameter.grad = None
         else:
             parameter.grad.clamp_(-LARGEST_GRADIENT, LARGEST_GRADIENT)
-
-
-def _batches(samples: Samples, options: LimpqOptions) -> Iterator[Batch]:
-    """Yield all images of every epoch, a last batch that is smaller among them."""
-    shift = min(samples.images.preprocessing.shape[1:]) // SHIFT
-    augmentation = Augmentation(shift, flip=True)
-    for epoch in range(options.epochs):
-        generator = torch.Generator().manual_seed(mixed(options.seed, epoch))
-        order = torch.randperm(len(samples), generator=generator)
-        for start in range(0, len(order), options.batch):
-            inputs, labels = samples.read(order[start : start + options.batch].tolist())
-            if options.augment:
-                inputs = augment(inputs, augmentation, samples.black(), generator)
-            yield inputs, labels
-
-
-def _check_classes(logits: torch.Tensor, labels: torch.Tensor) -> None:
-    if logits.ndim != 2 or int(labels.max()) >= logits.shape[1]:
-        raise CalibrationError(
-            f"label {int(labels.max())} has no class: the network's output is "
-            f"{['N', *logits.shape[1:]]}".replace("'", "")
-        )

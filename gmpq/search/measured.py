@@ -16,12 +16,12 @@ from gmpq.progress import Progress
 from gmpq.search import limpq, sensitivity
 from gmpq.search.indicators import Indicators
 from gmpq.search.limpq import LimpqOptions
-from gmpq.search.samples import labelled
 from gmpq.search.sensitivity import SensitivityOptions
 from gmpq.search.signs import signed_inputs
 from gmpq.search.space import BITS, WIDE, space_of
 from gmpq.search.subject import Subject
 from gmpq.search.switchable import make_switchable
+from gmpq.training.data import check_trainable, classes_of
 
 BATCH = 16  # images at a time
 
@@ -101,10 +101,10 @@ def train_limpq(
             "among them afterwards with --indicators"
         )
     network = subject.open()
-    dataset = ", ".join(subject.calibration)
-    samples = labelled(subject.images(network), dataset)
+    labelled = subject.labelled(network)
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
+    check_trainable(labelled, classes_of(graph))
     space = space_of(graph, bits, bits, ends=candidates.ends)
     paths = [layer.name.partition(":")[0] for layer in space.searched]  # calls of one module share
     signed = signed_inputs(graph)
@@ -112,8 +112,9 @@ def train_limpq(
     for layer, path in zip(space.searched, paths, strict=True):
         wanted[path] |= signed[layer.name]
     switchable = make_switchable(network.module, network.shape, wanted, bits)
-    with told.bar("training indicators", options.epochs * len(samples)) as advance:
-        limpq.train(switchable, samples, options, advance)
+    with told.bar("training indicators", options.epochs * len(labelled)) as advance:
+        limpq.train(switchable, labelled, options, advance)
     weight, read = limpq.steps_of(switchable, paths)
-    details: dict[str, JSON] = {"epochs": options.epochs, "images": len(samples)}
-    return Indicators("limpq", subject.name, space, weight, read, dataset, options.seed, details)
+    details: dict[str, JSON] = {"epochs": options.epochs, "images": len(labelled)}
+    place = labelled.place
+    return Indicators("limpq", subject.name, space, weight, read, place, options.seed, details)

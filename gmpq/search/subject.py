@@ -17,8 +17,9 @@ from gmpq.errors import CalibrationError
 from gmpq.policy import ModelSpec, Policy
 
 if TYPE_CHECKING:
-    from gmpq.data import Images
+    from gmpq.data import Images, Preprocessing
     from gmpq.job import Network, Sources
+    from gmpq.training.data import Labelled
 
 NO_FILE = re.compile(r"package:|random(:\d+)?$")  # weights that no path leads to
 
@@ -65,14 +66,28 @@ class Subject:
         Raises:
             CalibrationError: there are none, or they cannot be used.
         """
-        from gmpq.data import Preprocessing, find_images
+        from gmpq.data import find_images
+
+        return find_images(self.calibration, self._preprocessing(network), self.limit)
+
+    def labelled(self, network: Network) -> Labelled:
+        """Return the labelled images for ``network``, at most so many, evenly from all classes.
+
+        Raises:
+            GmpqError: there are none, or they cannot be used.
+        """
+        from gmpq.training.data import open_all
+
+        return open_all(self.calibration, self._preprocessing(network)).spread(self.limit)
+
+    def _preprocessing(self, network: Network) -> Preprocessing:
+        from gmpq.data import Preprocessing
 
         if not self.calibration:
             raise CalibrationError(
                 "no images: give a folder of photographs, or an array (--calibration, or --data)"
             )
-        preprocessing = Preprocessing.of(network.shape, self.model.input)
-        return find_images(self.calibration, preprocessing, self.limit)
+        return Preprocessing.of(network.shape, self.model.input)
 
     def model_for(self, out: Path) -> ModelSpec:
         """Return the network's description as a policy at ``out`` has to give it."""

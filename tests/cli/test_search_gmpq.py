@@ -23,7 +23,7 @@ from gmpq.search.gmpq.settings import ExplainedClass
 from tests.cli.conftest import Desk, Result
 from tests.search.gmpq.small import small, write_pictures
 
-QUICK = ("--epochs", "1", "--batch", "16", "--teacher-epochs", "1", "--padding", "1")
+QUICK = ("--epochs", "1", "--batch", "16", "--teacher-epochs", "1")
 SMALL = ("--import", "tests.search.gmpq.small:small", "--shape", "3,12,12")
 
 
@@ -143,7 +143,7 @@ def test_resuming(pictures: Desk) -> None:
         pytest.param(
             (*SMALL, "--bops", "1e9", "--published-bops", "1e9"), "give one of them", id="bounds"
         ),
-        pytest.param((*SMALL, "--classes", "2"), "label 2 of image", id="labels"),
+        pytest.param((*SMALL, "--classes", "2"), "image 2 has label 2", id="labels"),
         pytest.param((*SMALL, "--weight-bits", "4,2"), "weight bits: got 4, 2", id="bits"),
         pytest.param((*SMALL, "--weight-bits", "4,x"), "give whole numbers", id="no-bits"),
         pytest.param((*SMALL, "--mean", ".5;.5"), "give numbers of at least 0", id="mean"),

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from gmpq.data import Images, Preprocessing
+from gmpq.data import Preprocessing
 from gmpq.models.random import randomize
+from gmpq.training.data import Labelled
 
 SHAPE = (1, 3, 12, 12)
 CLASSES = 4
@@ -47,7 +48,7 @@ def inverted() -> nn.Module:
     return network.eval()
 
 
-def labelled(count: int, seed: int = 0) -> Images:
+def labelled(count: int, seed: int = 0) -> Labelled:
     """Return images whose label is the quarter that is bright."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, count)
@@ -55,4 +56,5 @@ def labelled(count: int, seed: int = 0) -> Images:
     for image, label in zip(images, labels, strict=True):
         row, column = divmod(int(label), 2)
         image[:, 6 * row : 6 * row + 6, 6 * column : 6 * column + 6] += 2
-    return Images(tuple(images), labels.astype(np.int64), Preprocessing.of(SHAPE, None))
+    how = Preprocessing.of(SHAPE, None)
+    return Labelled("here", list(images), labels.astype(np.int64), how)

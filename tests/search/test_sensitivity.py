@@ -35,7 +35,7 @@ def graph() -> FloatGraph:
 
 
 def batches(count: int = 6, size: int = 4) -> list[torch.Tensor]:
-    return [torch.from_numpy(batch) for batch in labelled(count).batches(size)]
+    return [torch.from_numpy(batch) for batch in labelled(count).inputs().batches(size)]
 
 
 def measured(graph: FloatGraph, kind: Divergence = Divergence.KL) -> tuple[Reals, Reals]:

@@ -18,7 +18,7 @@ from gmpq.search.gmpq.settings import (
     Settings,
     Space,
 )
-from gmpq.search.samples import Augmentation
+from gmpq.training.augment import Augmentation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Request:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     decay_every: int = 10
-    padding: int = 4
+    crop: bool = True
     flip: bool = True
     teacher: str | None = None
     teacher_epochs: int = 30
@@ -91,7 +91,7 @@ def settings_of(request: Request) -> Settings:
         space=Space(request.weight_bits, request.activation_bits),
         quantizers=quantizers,
         recipe=recipe,
-        augmentation=Augmentation(request.padding, request.flip),
+        augmentation=Augmentation(request.crop, request.flip),
         attribution_weight=request.attribution_weight,
         complexity_weight=request.complexity_weight,
         power=power,

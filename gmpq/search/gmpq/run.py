@@ -14,7 +14,6 @@ from gmpq.models.imports import import_factory
 from gmpq.models.weights import resolve_weights
 from gmpq.policy import JSON, InputSpec, LayerBits, ModelSpec, Provenance
 from gmpq.progress import Progress
-from gmpq.search.distributed import Ranks, joined, wait
 from gmpq.search.gmpq.budget import Bill, check_bound
 from gmpq.search.gmpq.checkpoint import require_checkpoint
 from gmpq.search.gmpq.network import search_network, with_classes
@@ -29,13 +28,15 @@ from gmpq.search.gmpq.search import (
     to_policy,
 )
 from gmpq.search.gmpq.settings import Settings, Space, TeacherRecipe
+from gmpq.search.gmpq.sizes import check_sizes
 from gmpq.search.gmpq.survey import Survey, survey
 from gmpq.search.gmpq.teacher import Lesson, load_teacher, save_teacher, train_teacher
 from gmpq.search.gmpq.train import Task
-from gmpq.search.samples import Samples, check_labels, open_samples
+from gmpq.training.data import Labelled, check_labels, check_trainable, open_all
+from gmpq.training.processes import rank, wait
 
 
-def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:
+def search_policy(request: Request, progress: Progress) -> str:
     """Write the policy that ``request`` asks for; return a table of what was found.
 
     Raises:
@@ -54,18 +55,17 @@ def search_policy(request: Request, ranks: Ranks, progress: Progress) -> str:
     deployment = _deployment(request, surveyed, shape)
     bill = deployment.bill(surveyed)
     bound = _bound(request, bill, settings.space)
-    samples, validation = _samples(request, shape, surveyed.classes)
+    data, validation = _data(request, shape, surveyed.classes)
     work = request.work or request.out.with_suffix(".search")
-    task = Task(module, surveyed, bill, samples, work, validation, ranks)
+    task = Task(module, surveyed, bill, data, work, validation)
     if request.resume and not bound.runs:
         require_checkpoint(task.checkpoint)
-    with joined(ranks):
-        if ranks.first:
-            make_folder(work)
-        wait(ranks)
-        teacher, seconds = _teacher(request, settings, task, progress)
-        found = search(task, teacher, settings, bound, progress, resume=request.resume)
-    if ranks.first:
+    if rank() == 0:
+        make_folder(work)
+    wait()
+    teacher, seconds = _teacher(request, settings, task, progress)
+    found = search(task, teacher, settings, bound, progress, resume=request.resume)
+    if rank() == 0:
         provenance = _provenance(request, found, bill, seconds)
         policy_io.write(to_policy(found, surveyed, deployment, provenance), request.out)
     return _report(found, surveyed, bill)
@@ -118,17 +118,19 @@ def _shape(given: tuple[int, ...] | None) -> tuple[int, int, int] | None:
     return channels, height, width
 
 
-def _samples(
+def _data(
     request: Request, shape: tuple[int, int, int], classes: int
-) -> tuple[Samples, Samples | None]:
-    preprocessing = Preprocessing.of((1, *shape), request.input)
-    found = []
-    for locations in (request.data, request.validation):
-        if locations:
-            samples = open_samples(locations, preprocessing, request.images)
-            check_labels(samples, classes, ", ".join(locations))
-            found.append(samples)
-    return found[0], found[1] if len(found) > 1 else None
+) -> tuple[Labelled, Labelled | None]:
+    how = Preprocessing.of((1, *shape), request.input)
+    if how.resize is None:
+        check_sizes((*request.data, *request.validation), shape)
+    data = open_all(request.data, how).spread(request.images)
+    check_trainable(data, classes)
+    if not request.validation:
+        return data, None
+    validation = open_all(request.validation, how).spread(request.images)
+    check_labels(validation, classes)
+    return data, validation
 
 
 def _deployment(request: Request, surveyed: Survey, shape: tuple[int, int, int]) -> Deployment:
@@ -152,12 +154,12 @@ def _teacher(
     trained = request.teacher is None and not (request.resume and kept.exists())
     if trained:
         recipe = TeacherRecipe(request.teacher_epochs, lr=request.teacher_lr)
-        how = (settings.augmentation, settings.seed, settings.device, task.ranks)
-        teacher = train_teacher(task.module, Lesson(task.samples, recipe, *how), progress)
+        how = (settings.augmentation, settings.seed, settings.device)
+        teacher = train_teacher(task.module, Lesson(task.data, recipe, *how), progress)
     else:
         given = kept if request.teacher is None else resolve_weights(request.teacher, Path())
         teacher = load_teacher(task.module, given, settings.device)
-    if task.ranks.first:
+    if rank() == 0:
         save_teacher(teacher, kept)
     return teacher, time.monotonic() - started if trained else 0.0
 

@@ -11,13 +11,13 @@ from torch import nn
 from gmpq.errors import OutputError, SearchError, closest
 from gmpq.policy import JSON, LayerBits, ModelSpec, Policy, Provenance
 from gmpq.progress import Progress
-from gmpq.search.distributed import wait
 from gmpq.search.gmpq import checkpoint
 from gmpq.search.gmpq.budget import Bill, Logits, bisect, within
 from gmpq.search.gmpq.diary import Entry
 from gmpq.search.gmpq.settings import Settings
 from gmpq.search.gmpq.survey import Layer, Survey
 from gmpq.search.gmpq.train import Task, begin, train
+from gmpq.training.processes import rank, wait
 
 FIXED = LayerBits(8, 8)  # of stem and classifier, which the search leaves in float
 
@@ -102,9 +102,9 @@ def search(
 
     def one(weight: float) -> Outcome:
         folder = task.work / f"complexity-{weight:.6g}"
-        if task.ranks.first:
+        if rank() == 0:
             make_folder(folder)
-        wait(task.ranks)
+        wait()
         own = replace(task, work=folder)
         given = replace(settings, complexity_weight=weight)
         again = resume and own.checkpoint.exists()
@@ -122,10 +122,10 @@ def run(
     training = begin(task, settings)
     if resume:
         checkpoint.load(training, task.checkpoint)
-    elif task.ranks.first:
+    elif rank() == 0:
         task.log.unlink(missing_ok=True)
         task.checkpoint.unlink(missing_ok=True)
-    wait(task.ranks)
+    wait()
     logits, entry = train(training, teacher, task, progress)
     return Outcome(
         logits,

@@ -12,7 +12,7 @@ import torch
 from gmpq.errors import SearchError
 from gmpq.policy import MOST_BITS
 from gmpq.search.gmpq.quantizers import HAQ, Quantizers
-from gmpq.search.samples import Augmentation
+from gmpq.training.augment import Augmentation
 
 GMPQ_BITS = (2, 3, 4, 6)  # the released command for ResNet-18
 

@@ -16,10 +16,12 @@ from torch.nn import functional
 from gmpq.errors import OutputError, SearchError
 from gmpq.models.weights import load_weights
 from gmpq.progress import Progress
-from gmpq.search.distributed import Ranks, parallel, total
 from gmpq.search.gmpq.network import restart_weights
 from gmpq.search.gmpq.settings import TeacherRecipe
-from gmpq.search.samples import Augmentation, Samples, mixed, steps_per_epoch, training_batches
+from gmpq.training.augment import Augmentation, Draw
+from gmpq.training.batches import steps_of, training_batches, whole_batch
+from gmpq.training.data import Labelled
+from gmpq.training.processes import all_sum, parallel, rank, world_size
 
 
 def load_teacher(module: nn.Module, path: Path, device: str) -> nn.Module:
@@ -37,12 +39,11 @@ def load_teacher(module: nn.Module, path: Path, device: str) -> nn.Module:
 class Lesson:
     """What a float network is trained on, and how."""
 
-    samples: Samples
+    data: Labelled
     recipe: TeacherRecipe
     augmentation: Augmentation
     seed: int
     device: str
-    ranks: Ranks
 
 
 def train_teacher(module: nn.Module, lesson: Lesson, progress: Progress) -> nn.Module:
@@ -54,15 +55,15 @@ def train_teacher(module: nn.Module, lesson: Lesson, progress: Progress) -> nn.M
     recipe = lesson.recipe
     teacher = copy.deepcopy(module).to(lesson.device).train()
     restart_weights(teacher, lesson.seed)
-    wrapped = parallel(teacher, lesson.ranks)
+    wrapped = parallel(teacher)
     optimizer = torch.optim.SGD(
         teacher.parameters(),
         lr=recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )
-    count = len(lesson.samples)
-    images = steps_per_epoch(count, recipe.batch) * min(recipe.batch, count)
+    count = len(lesson.data)
+    images = steps_of(count, recipe.batch) * whole_batch(count, recipe.batch)
     with (
         torch.random.fork_rng(devices=()),
         progress.bar("float network", recipe.epochs * images) as advance,
@@ -81,15 +82,12 @@ def _epoch(
     epoch: int,
     advance: Callable[[int], object],
 ) -> None:
-    ranks, seed = lesson.ranks, (lesson.seed, epoch)
-    torch.manual_seed(mixed(*seed, ranks.rank))  # for dropout
-    batches = training_batches(
-        lesson.samples, lesson.recipe.batch, lesson.augmentation, seed, ranks
-    )
-    for step, (images, labels) in enumerate(batches):
+    draw = Draw(lesson.data, lesson.augmentation, lesson.seed, epoch)
+    torch.manual_seed(draw.number(rank()))  # for dropout
+    for step, (images, labels) in enumerate(training_batches(draw, lesson.recipe.batch)):
         logits = wrapped(images.to(lesson.device))
         loss = functional.cross_entropy(logits, labels.to(lesson.device))
-        if total((~torch.isfinite(loss.detach())).float(), ranks) > 0:
+        if all_sum((~torch.isfinite(loss.detach())).float()) > 0:
             raise SearchError(
                 f"float network, epoch {epoch + 1}, step {step + 1}: the loss is not finite: "
                 "lower --teacher-lr, or give --teacher FILE"
@@ -97,7 +95,7 @@ def _epoch(
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
-        advance(len(labels) * ranks.count)
+        advance(len(labels) * world_size())
 
 
 def save_teacher(teacher: nn.Module, path: Path) -> None:

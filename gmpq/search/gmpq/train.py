@@ -13,7 +13,6 @@ from torch import nn
 
 from gmpq.errors import SearchError
 from gmpq.progress import Progress
-from gmpq.search.distributed import ALONE, Ranks, parallel, total
 from gmpq.search.gmpq import checkpoint, diary
 from gmpq.search.gmpq.budget import Bill, Logits
 from gmpq.search.gmpq.checkpoint import Training
@@ -21,13 +20,10 @@ from gmpq.search.gmpq.network import composites, restart_weights, search_network
 from gmpq.search.gmpq.objective import Objective, Terms
 from gmpq.search.gmpq.settings import Recipe, Settings
 from gmpq.search.gmpq.survey import Survey
-from gmpq.search.samples import (
-    Samples,
-    mixed,
-    plain_batches,
-    steps_per_epoch,
-    training_batches,
-)
+from gmpq.training.augment import Draw
+from gmpq.training.batches import plain_batches, steps_of, training_batches, whole_batch
+from gmpq.training.data import Labelled
+from gmpq.training.processes import all_sum, parallel, rank, world_size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,10 +33,9 @@ class Task:
     module: nn.Module  # the float network; its weights are not used
     surveyed: Survey
     bill: Bill
-    samples: Samples
+    data: Labelled
     work: Path  # a folder, for checkpoint and log
-    validation: Samples | None = None
-    ranks: Ranks = ALONE
+    validation: Labelled | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -91,7 +86,7 @@ def train(
         OutputError: checkpoint or log cannot be written.
     """
     recipe = training.objective.settings.recipe
-    wrapped = parallel(training.objective, task.ranks)
+    wrapped = parallel(training.objective)
     entry: diary.Entry | None = None
     with torch.random.fork_rng(devices=()):
         while training.epoch < recipe.epochs:
@@ -99,7 +94,7 @@ def train(
             with progress.bar(name, _images(task, training)) as advance:
                 means = _epoch(training, wrapped, teacher, task, advance)
             entry = _entry(training, task, means)
-            if task.ranks.first:
+            if rank() == 0:
                 checkpoint.save(training, task.checkpoint)
                 diary.write(entry, task.log)
     return logits_of(training), entry
@@ -116,22 +111,22 @@ def logits_of(training: Training) -> Logits:
     )
 
 
-def accuracy(network: nn.Module, samples: Samples, batch: int, device: str) -> float:
-    """Return the share of ``samples`` that ``network`` takes for what they are."""
+def accuracy(network: nn.Module, data: Labelled, batch: int, device: str) -> float:
+    """Return the share of the images that ``network`` takes for what they are."""
     was_training = network.training
     network.eval()
     right = 0
     with torch.no_grad():
-        for images, labels in plain_batches(samples, batch):
+        for images, labels in plain_batches(data.inputs(), batch):
             right += int((network(images.to(device)).argmax(1).cpu() == labels).sum())
     network.train(was_training)
-    return right / len(samples)
+    return right / len(data)
 
 
 def _images(task: Task, training: Training) -> int:
     batch = training.objective.settings.recipe.batch
-    count = len(task.samples)
-    return steps_per_epoch(count, batch) * min(batch, count)
+    count = len(task.data)
+    return steps_of(count, batch) * whole_batch(count, batch)
 
 
 def _epoch(
@@ -143,22 +138,22 @@ def _epoch(
 ) -> Terms:
     """Train for an epoch; return the means of all terms, ``right`` and ``empty`` per image."""
     started = time.monotonic()
-    settings, ranks = training.objective.settings, task.ranks
-    recipe, seed = settings.recipe, (settings.seed, training.epoch)
+    settings = training.objective.settings
+    recipe = settings.recipe
+    draw = Draw(task.data, settings.augmentation, settings.seed, training.epoch)
     _set_rates(training)
-    torch.manual_seed(mixed(*seed, ranks.rank))  # for dropout
+    torch.manual_seed(draw.number(rank()))  # for dropout
     training.objective.train()
     sums = torch.zeros(len(Terms._fields) + 2, dtype=torch.float64)
-    batches = training_batches(task.samples, recipe.batch, settings.augmentation, seed, ranks)
-    for step, (images, labels) in enumerate(batches):
+    for step, (images, labels) in enumerate(training_batches(draw, recipe.batch)):
         images, labels = images.to(settings.device), labels.to(settings.device)
         terms = wrapped(images, labels, training.objective.taught_by(teacher, images, labels))
         assert isinstance(terms, Terms)
         _step(training, terms, task, step)
         counted = [*(float(term.detach()) for term in terms), len(labels), 1.0]
         sums += torch.tensor(counted, dtype=torch.float64)
-        advance(len(labels) * ranks.count)
-    *summed, images_seen, steps = total(sums, ranks).tolist()
+        advance(len(labels) * world_size())
+    *summed, images_seen, steps = all_sum(sums).tolist()
     training.epoch += 1
     training.seconds += time.monotonic() - started
     *losses, right, empty = summed
@@ -179,7 +174,7 @@ def _set_rates(training: Training) -> None:
 
 def _step(training: Training, terms: Terms, task: Task, step: int) -> None:
     """Step all parameters, if the loss is finite in every process."""
-    bad = total((~torch.isfinite(terms.total.detach())).float(), task.ranks)
+    bad = all_sum((~torch.isfinite(terms.total.detach())).float())
     if bad > 0:
         raise SearchError(_broken(training, task, f"step {step + 1}"))
     training.weights.zero_grad()
@@ -207,7 +202,7 @@ def _entry(training: Training, task: Task, means: Terms) -> diary.Entry:
         raise SearchError(_broken(training, task, "last step"))
     logits = logits_of(training)
     checked = None
-    if task.validation is not None and task.ranks.first:
+    if task.validation is not None and rank() == 0:
         checked = accuracy(network, task.validation, settings.recipe.batch, settings.device)
     left = settings.recipe.epochs - training.epoch
     return diary.Entry(

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gmpq.data import Images, Preprocessing
+from gmpq.data import Preprocessing
 from gmpq.search.gmpq.budget import Bill
 from gmpq.search.gmpq.settings import Recipe, Settings
 from gmpq.search.gmpq.survey import survey
 from gmpq.search.gmpq.train import Task
-from gmpq.search.samples import Samples
+from gmpq.training.data import Labelled
 
 SHAPE = (3, 12, 12)
 CLASSES = 3
@@ -76,15 +76,14 @@ def write_pictures(path: Path, count: int = 48, seed: int = 0) -> None:
     np.savez(path, images=images, labels=labels)
 
 
-def samples(count: int = 48, seed: int = 0) -> Samples:
+def labelled(count: int = 48, seed: int = 0) -> Labelled:
     images, labels = pictures(count, seed)
     inputs = images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
-    how = Preprocessing(SHAPE, (0.0,) * 3, (1.0,) * 3)
-    return Samples(Images(tuple(inputs), labels, how), torch.from_numpy(labels))
+    return Labelled("here", list(inputs), labels, Preprocessing(SHAPE, (0.0,) * 3, (1.0,) * 3))
 
 
 def task(work: Path, module: nn.Module | None = None) -> Task:
     module = module or small()
     surveyed = survey(module, SHAPE)
     bill = Bill(tuple(layer.macs for layer in surveyed.searched))
-    return Task(module, surveyed, bill, samples(), work)
+    return Task(module, surveyed, bill, labelled(), work)

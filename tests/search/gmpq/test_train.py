@@ -13,7 +13,6 @@ from torch import nn
 
 from gmpq.errors import SearchError
 from gmpq.progress import Silent
-from gmpq.search.distributed import ALONE
 from gmpq.search.gmpq import checkpoint
 from gmpq.search.gmpq.budget import Logits
 from gmpq.search.gmpq.objective import Terms
@@ -29,13 +28,14 @@ from gmpq.search.gmpq.settings import (
 from gmpq.search.gmpq.survey import survey
 from gmpq.search.gmpq.teacher import Lesson, load_teacher, save_teacher, train_teacher
 from gmpq.search.gmpq.train import Task, accuracy, begin, train
-from gmpq.search.samples import Augmentation
-from tests.search.gmpq.small import RECIPE, SETTINGS, SHAPE, Squared, samples, small, task
+from gmpq.training.augment import Augmentation
+from gmpq.training.batches import plain_batches
+from tests.search.gmpq.small import RECIPE, SETTINGS, SHAPE, Squared, labelled, small, task
 
 
 @pytest.fixture(scope="module")
 def teacher() -> nn.Module:
-    lesson = Lesson(samples(), TeacherRecipe(20, 16), Augmentation(1), 0, "cpu", ALONE)
+    lesson = Lesson(labelled(), TeacherRecipe(20, 16), Augmentation(), 0, "cpu")
     return train_teacher(small(), lesson, Silent())
 
 
@@ -49,7 +49,7 @@ def log(where: Task) -> list[dict[str, float]]:
 
 def test_a_teacher_learns(teacher: nn.Module) -> None:
     assert not teacher.training
-    assert accuracy(teacher, samples(seed=1), 16, "cpu") > 0.9
+    assert accuracy(teacher, labelled(seed=1), 16, "cpu") > 0.9
 
 
 def test_a_teacher_is_written_and_read(teacher: nn.Module, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_teacher_is_written_and_read(teacher: nn.Module, tmp_path: Path) -> No
 
 def test_a_search_learns(teacher: nn.Module, tmp_path: Path) -> None:
     where = task(tmp_path)
-    settings = replace(SETTINGS, recipe=replace(RECIPE, epochs=10), augmentation=Augmentation(1))
+    settings = replace(SETTINGS, recipe=replace(RECIPE, epochs=10))
     logits = searched(where, teacher, settings)
     lines = log(where)
     assert [line["epoch"] for line in lines] == list(range(1, 11))
@@ -147,7 +147,7 @@ def test_attribution_enters_through_the_loss_alone(teacher: nn.Module, tmp_path:
     gradients = []
     for taught in (network.eval().requires_grad_(False), None):
         objective = begin(where, replace(SETTINGS, attribution_weight=0.0)).objective.train()
-        images, labels = samples().read(range(16))
+        images, labels = next(plain_batches(labelled().inputs(), 16))
         terms: Terms = objective(images, labels, objective.taught_by(taught, images, labels))
         assert (terms.attribution > 0) == (taught is not None)
         terms.total.backward()

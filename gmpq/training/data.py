@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmpq.data import Images, Preprocessing, photographs, picture, preprocess, read_arrays
-from gmpq.errors import TrainingError, closest
+from gmpq.errors import LoweringError, TrainingError, closest
+from gmpq.ir import FloatGraph
 from gmpq.locations import locate
 
 TORCHVISION = "torchvision:"
@@ -31,6 +32,7 @@ class Labelled:
     place: str  # for messages
     items: Sequence[Item]
     labels: NDArray[np.int64]  # [N]
+    how: Preprocessing
     classes: tuple[str, ...] | None = None  # by label, where folders name them
 
     def __len__(self) -> int:
@@ -41,9 +43,31 @@ class Labelled:
         """Return the images at ``indices``."""
         return replace(self, items=[self.items[i] for i in indices], labels=self.labels[indices])
 
-    def inputs(self, how: Preprocessing) -> Images:
+    def spread(self, count: int | None) -> Labelled:
+        """Return at most ``count`` of the images, evenly spread: folders follow their classes."""
+        if count is None or count >= len(self):
+            return self
+        return self.take(np.arange(count) * len(self) // count)
+
+    def inputs(self) -> Images:
         """Return the network's inputs without augmentation, as compiling reads them."""
-        return Images(tuple(_input(item, how) for item in self.items), self.labels, how)
+        items = tuple(_input(item, self.how) for item in self.items)
+        return Images(items, self.labels, self.how)
+
+
+def open_all(locations: Sequence[str], how: Preprocessing) -> Labelled:
+    """Return the labelled images at all ``locations``; folders that are named alike are one class.
+
+    Raises:
+        TrainingError: there are no labelled images, or a later folder is no class of the first.
+        CalibrationError: an array or its shape is wrong.
+    """
+    first, *others = locations
+    found = [open_labelled(first, how)]
+    found += [open_labelled(location, how, found[0]) for location in others]
+    items = [item for part in found for item in part.items]
+    labels = np.concatenate([part.labels for part in found])
+    return replace(found[0], place=", ".join(locations), items=items, labels=labels)
 
 
 def open_labelled(location: str, how: Preprocessing, train: Labelled | None = None) -> Labelled:
@@ -59,7 +83,7 @@ def open_labelled(location: str, how: Preprocessing, train: Labelled | None = No
         CalibrationError: an array or its shape is wrong.
     """
     if location.startswith(TORCHVISION):
-        return _torchvision(location, train=train is None)
+        return _torchvision(location, how, train=train is None)
     try:
         path = locate(location, Path())
     except FileNotFoundError as error:
@@ -67,9 +91,34 @@ def open_labelled(location: str, how: Preprocessing, train: Labelled | None = No
     if not path.exists():
         raise TrainingError(f"{path}: no such file or folder")
     if path.is_dir():
-        return _folders(path, train.classes if train else None)
+        return _folders(path, how, train.classes if train else None)
     images, labels = read_arrays(path, how)
-    return Labelled(str(path), list(images), labels)
+    return Labelled(str(path), list(images), labels, how)
+
+
+def classes_of(graph: FloatGraph) -> int:
+    """Return how many classes a network tells apart.
+
+    Raises:
+        LoweringError: it is no classifier.
+    """
+    shape = graph.values[graph.outputs[0]].shape
+    if len(shape) != 2:
+        raise LoweringError(
+            f"{graph.name}: its first output has shape {list(shape)}: "
+            "training needs a classifier's [N, classes]"
+        )
+    return shape[1]
+
+
+def check_trainable(data: Labelled, outputs: int) -> None:
+    """Pass data of at least two classes, all among the network's ``outputs``.
+
+    Raises:
+        TrainingError: they are not.
+    """
+    check_labels(data, outputs)
+    check_classes(data)
 
 
 def check_labels(data: Labelled, outputs: int) -> None:
@@ -83,10 +132,14 @@ def check_labels(data: Labelled, outputs: int) -> None:
     outside = data.labels[(data.labels < 0) | (data.labels >= outputs)]
     if outside.size:
         image = int(np.flatnonzero(data.labels == outside[0])[0])
-        what = "has no label" if outside[0] == -1 else f"has label {outside[0]}"
+        if outside[0] == -1:
+            raise TrainingError(
+                f"{data.place}: image {image} has no label: give a folder per class, or an .npz "
+                'with "images" and "labels"'
+            )
         raise TrainingError(
-            f"{data.place}: image {image} {what}: the network has {outputs} outputs, "
-            f"labels go from 0 to {outputs - 1}"
+            f"{data.place}: image {image} has label {outside[0]}: the network has {outputs} "
+            f"outputs, labels go from 0 to {outputs - 1}"
         )
 
 
@@ -118,7 +171,7 @@ def _input(item: Item, how: Preprocessing) -> Path | NDArray[np.float32]:
     return preprocess(picture(item), how) if item.dtype == np.uint8 else item.astype(np.float32)
 
 
-def _folders(path: Path, classes: tuple[str, ...] | None) -> Labelled:
+def _folders(path: Path, how: Preprocessing, classes: tuple[str, ...] | None) -> Labelled:
     names = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and p.name[0] != "."))
     known = names if classes is None else classes
     items: list[Item] = []
@@ -135,10 +188,10 @@ def _folders(path: Path, classes: tuple[str, ...] | None) -> Labelled:
         raise TrainingError(
             f"{path}: holds no images: put the photographs (.jpg, .png) of each class in a folder"
         )
-    return Labelled(str(path), items, np.array(labels, np.int64), known)
+    return Labelled(str(path), items, np.array(labels, np.int64), how, known)
 
 
-def _torchvision(location: str, train: bool) -> Labelled:
+def _torchvision(location: str, how: Preprocessing, *, train: bool) -> Labelled:
     name, _, root = location.removeprefix(TORCHVISION).partition(":")
     try:
         from torchvision import datasets
@@ -155,4 +208,4 @@ def _torchvision(location: str, train: bool) -> Labelled:
         raise TrainingError(f"{location}: its files are not in '{root or '.'}'") from error
     pixels = np.asarray(found.data)
     images = pixels if pixels.ndim == 4 else pixels[..., None]
-    return Labelled(location, list(images), np.asarray(found.targets, np.int64))
+    return Labelled(location, list(images), np.asarray(found.targets, np.int64), how)

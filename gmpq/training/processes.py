@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 def world_size() -> int:
@@ -32,6 +33,28 @@ def joined() -> Iterator[None]:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def wait() -> None:
+    """Wait until all processes are here."""
+    if world_size() > 1:
+        distributed.barrier()
+
+
+def parallel(module: nn.Module, *, buffers: bool = True, unused: bool = False) -> nn.Module:
+    """Return ``module`` such that all processes see the mean of their gradients.
+
+    Args:
+        module: the same in all processes.
+        buffers: whether all take the buffers of the first process at each step.
+        unused: whether some of its parameters do not take part in some outputs.
+    """
+    if world_size() == 1:
+        return module
+    wrapped: nn.Module = DistributedDataParallel(
+        module, broadcast_buffers=buffers, find_unused_parameters=unused
+    )
+    return wrapped
 
 
 def all_sum(x: torch.Tensor) -> torch.Tensor:

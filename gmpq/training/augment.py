@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gmpq.data import RESAMPLING, Preprocessing, open_photograph, picture, preprocess
-from gmpq.qat.data import Item, Labelled
+from gmpq.training.data import Item, Labelled
 
 Floats = NDArray[np.float32]
 
@@ -38,10 +38,13 @@ class Draw:
     """Training inputs of one epoch."""
 
     data: Labelled
-    how: Preprocessing
     augmentation: Augmentation
     seed: int
     epoch: int
+
+    def number(self, *more: int) -> int:
+        """Return a seed for whatever else is random in this epoch."""
+        return int(np.random.default_rng((self.seed, self.epoch, *more)).integers(1 << 62))
 
     def order(self) -> NDArray[np.int64]:
         """Return the order [N] in which the epoch shows the images."""
@@ -54,7 +57,7 @@ class Draw:
 
     def _input(self, index: int) -> Floats:
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        image = _crop(self.data.items[index], self.how, rng, self.augmentation.crop)
+        image = _crop(self.data.items[index], self.data.how, rng, self.augmentation.crop)
         if self.augmentation.flip and rng.random() < 0.5:
             return np.ascontiguousarray(image[:, :, ::-1])
         return image

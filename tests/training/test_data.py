@@ -11,15 +11,15 @@ from PIL import Image
 
 from gmpq.data import Preprocessing
 from gmpq.errors import CalibrationError, GmpqError, TrainingError
-from gmpq.qat.augment import Augmentation, Draw
-from gmpq.qat.data import Labelled, check_classes, check_labels, open_labelled, split
+from gmpq.training.augment import Augmentation, Draw
+from gmpq.training.data import Labelled, check_classes, check_labels, open_all, open_labelled, split
 from tests.qat.conftest import separable
 
 HOW = Preprocessing((3, 12, 12), (0.5,) * 3, (0.5,) * 3)
 
 
 def draw(data: Labelled, epoch: int = 0, *, crop: bool = True, flip: bool = True) -> Draw:
-    return Draw(data, HOW, Augmentation(crop, flip), 0, epoch)
+    return Draw(data, Augmentation(crop, flip), 0, epoch)
 
 
 def folders(path: Path, *names: str, size: int = 20) -> Path:
@@ -117,7 +117,7 @@ def test_without_augmentation_training_sees_what_compiling_sees(tmp_path: Path, 
         "files": lambda: str(folders(tmp_path, "ant", "bee")),
     }[kind]()
     data = open_labelled(location, HOW)
-    (wanted,) = data.inputs(HOW).batches(len(data))
+    (wanted,) = data.inputs().batches(len(data))
     found, _ = draw(data, crop=False, flip=False).batch(range(len(data)))
     assert np.array_equal(found, wanted)
     cropped, _ = draw(data).batch(range(len(data)))
@@ -132,6 +132,15 @@ def test_a_flip_mirrors_columns(tmp_path: Path) -> None:
     kept = [np.array_equal(a, b) for a, b in zip(flipped, plain, strict=True)]
     assert all(m or k for m, k in zip(mirrored, kept, strict=True))
     assert 0 < sum(mirrored) < 12
+
+
+def test_several_locations_and_a_part_of_them(tmp_path: Path) -> None:
+    first = folders(tmp_path / "one", "ant", "bee")
+    second = folders(tmp_path / "two", "bee")
+    data = open_all([str(first), str(second)], HOW)
+    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1]
+    assert data.spread(3).labels.tolist() == [0, 1, 1]
+    assert len(data.spread(None)) == len(data.spread(99)) == 9
 
 
 def test_a_split_shares_nothing(tmp_path: Path) -> None:

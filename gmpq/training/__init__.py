@@ -1,0 +1,1 @@
+"""What trains networks, in searches and in finetuning: labelled images, batches, processes."""
