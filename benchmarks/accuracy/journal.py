@@ -98,16 +98,16 @@ def do(task: Task) -> dict[str, Any]:
     return {"task": task.name, "seconds": time.perf_counter() - start, **found}
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def plain(levels: Policies) -> dict[str, dict[str, tuple[int, int]]]:
     """Return policies as JSON holds them."""
     return {
         str(n): {name: (each.w, each.a) for name, each in bits.items()}
         for n, bits in levels.items()
     }
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 def _bits(held: Mapping[str, tuple[int, int]]) -> Bits:
