@@ -117,9 +117,7 @@ def compile_network(
     with staged(out) as work:
         graph = _quantize(job, plan, options, told)
         built = _write_programs(graph, plan, options, work, told)
-        here = plan.target.runs_here()
-        program = built.program if here else programs.elsewhere(plan.target)
-        opened = programs.open_programs(work, graph, options.storage, program)
+        opened = programs.open_programs(work, graph, options.storage, plan.target, built.program)
         told.stage("comparing all programs")
         found = programs.check(opened, plan.samples)
         rows = _measure(opened, plan, options, told) if options.bench else []

@@ -51,5 +51,5 @@ def explain_output(out: Path) -> str:
 def _open(out: Path, fields: dict[str, Any]) -> programs.Programs:
     graph = serialize.load(out / GRAPH)
     target = targets.find(fields["target"])
-    program = fields["tvm"] if target.runs_here() else programs.elsewhere(target)
-    return programs.open_programs(out, graph, WeightStorage(fields["options"]["storage"]), program)
+    storage = WeightStorage(fields["options"]["storage"])
+    return programs.open_programs(out, graph, storage, target, fields["tvm"])

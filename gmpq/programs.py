@@ -20,8 +20,10 @@ from gmpq.backends.ort.latency import layer_samples
 from gmpq.backends.ort.program import OrtProgram, run_forced
 from gmpq.backends.ort.session import LEVELS, Level, Options, open_session
 from gmpq.backends.torch_codes import TorchCodes
+from gmpq.backends.tvm import emulator
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.emulator import Emulated
 from gmpq.backends.tvm.fuse import fusions
 from gmpq.backends.tvm.target import Target
 from gmpq.errors import OutputError
@@ -44,20 +46,25 @@ class Programs:
     graph: IntGraph
     model: ModelProto
     storage: WeightStorage
-    tvm: Network | None
+    tvm: Network | Emulated | None
     absent: Mapping[str, str]
 
 
 def open_programs(
-    directory: Path, graph: IntGraph, storage: WeightStorage, program: Mapping[str, Any] | str
+    directory: Path,
+    graph: IntGraph,
+    storage: WeightStorage,
+    target: Target,
+    program: Mapping[str, Any],
 ) -> Programs:
     """Return the programs in ``directory``.
 
     Args:
-        directory: holds ``model.onnx``, and the files of TVM if ``program`` describes them.
+        directory: holds ``model.onnx`` and the files of TVM.
         graph: what the programs compute.
         storage: how ``model.onnx`` holds its weights.
-        program: what ``gmpq.runtime`` needs to know, or why it cannot run here.
+        target: what the program of TVM is for; where it does not run here, it is emulated.
+        program: what ``gmpq.runtime`` needs to know.
 
     Raises:
         OutputError: ``model.onnx`` cannot be read.
@@ -66,14 +73,12 @@ def open_programs(
         model = onnx.load(directory / MODEL)
     except (OSError, ValueError, DecodeError) as error:
         raise OutputError(f"{directory / MODEL}: cannot be read: compile again") from error
-    if isinstance(program, str):
-        return Programs(graph, model, storage, None, {TVM: program})
-    return Programs(graph, model, storage, Network(directory, program), {})
-
-
-def elsewhere(target: Target) -> str:
-    """Return why the program of TVM does not run on this machine."""
-    return f"programs for {target.name} do not run on this machine"
+    if target.runs_here():
+        return Programs(graph, model, storage, Network(directory, program), {})
+    if (reason := emulator.missing(target)) is None:
+        return Programs(graph, model, storage, Emulated(directory, program, target), {})
+    absent = f"programs for {target.name} do not run on this machine: {reason}"
+    return Programs(graph, model, storage, None, {TVM: absent})
 
 
 def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
@@ -94,15 +99,18 @@ def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
     return parity.gather(programs.graph, runs, programs.absent)
 
 
-def _networks(programs: Programs, folder: Path) -> dict[str, Network]:
+def _networks(programs: Programs, folder: Path) -> dict[str, Network | Emulated]:
     """Return the programs of TVM by level: the shipped one, and one that fuses nothing."""
     if programs.tvm is None:
         return {}
+    emulated = isinstance(programs.tvm, Emulated)
+    shipped, alone = (f"{level}, emulated" if emulated else level for level in (SHIPPED, UNFUSED))
     if not fusions(programs.graph):
-        return {SHIPPED: programs.tvm}
+        return {shipped: programs.tvm}
     target = targets.find(programs.tvm.target)
-    unfused = build(programs.graph, target, folder, fuse=False)
-    return {SHIPPED: programs.tvm, UNFUSED: Network(folder, unfused.program)}
+    program = build(programs.graph, target, folder, fuse=False).program
+    unfused = Emulated(folder, program, target) if emulated else Network(folder, program)
+    return {shipped: programs.tvm, alone: unfused}
 
 
 def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> list[Contender]:
@@ -115,7 +123,7 @@ def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> l
             lambda runs: layer_samples(programs.model, programs.graph, sample, threads, runs),
         )
     ]
-    if programs.tvm is not None:
+    if isinstance(programs.tvm, Network):
         network = programs.tvm
         network.set_threads(threads)
         inputs = [sample[name] for name in programs.graph.inputs]
@@ -129,7 +137,7 @@ def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> l
 
 def _traces(
     programs: Programs,
-    networks: Mapping[str, Network],
+    networks: Mapping[str, Network | Emulated],
     sample: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
 ) -> Iterator[Trace]:

@@ -67,10 +67,17 @@ class _Row:
 
 SHARERS = 4  # a last-level cache is as large as it says for all cores, and other guests, together
 X86, ARM = "x86_64-linux-gnu", "aarch64-linux-gnu"
+GCC = f"{ARM}-gcc"
 ROWS = (
     _Row("x86-64-v3", X86, "x86-64-v3", "cc", 16, cache_bytes=256 << 10),
     _Row("x86-64-v4-vnni", X86, "x86-64-v4", "cc", 32, attributes=("+avx512vnni",)),
-    _Row("arm64", ARM, "cortex-a53", f"{ARM}-gcc", 32, cache_bytes=512 << 10, shared_bytes=0),
+    _Row("arm64", ARM, "cortex-a53", GCC, 32, cache_bytes=512 << 10, shared_bytes=0),
+    _Row("arm64-dotprod", ARM, "cortex-a76", GCC, 32, cache_bytes=512 << 10, shared_bytes=1 << 20),
+    _Row("arm64-i8mm", ARM, "cortex-a76", GCC, 32, shared_bytes=1 << 20, attributes=("+i8mm",)),
+    _Row("rpi3", ARM, "cortex-a53", GCC, 32, cache_bytes=512 << 10, shared_bytes=0),
+    _Row("rpi4", ARM, "cortex-a72", GCC, 32, shared_bytes=0),
+    _Row("rpi5", ARM, "cortex-a76", GCC, 32, 64 << 10, 512 << 10, 1 << 20),
+    _Row("jetson-orin", ARM, "cortex-a78", GCC, 32, 64 << 10, 256 << 10, 1 << 20),
 )
 
 NAMES = ("native", *(row.name for row in ROWS))

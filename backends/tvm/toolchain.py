@@ -37,10 +37,24 @@ def link(objects: Path, header: str, target: Target, library: Path) -> None:
         *(f"-I{folder}", f"-Wl,--version-script={folder / 'exports.map'}"),
         *(str(entry), str(objects), "-lm", "-o", str(library)),
     ]
+    _run(command, target, library)
+
+
+def compile_program(source: Path, target: Target, program: Path) -> None:
+    """Write the executable ``program`` from one C file.
+
+    Raises:
+        TargetError: No C compiler for the target is installed, or it cannot compile.
+    """
+    flags = ("-std=gnu11", "-O2", "-ldl", "-o", str(program))
+    _run([*_compiler(target), str(source), *flags], target, program)
+
+
+def _run(command: list[str], target: Target, made: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         first = (done.stderr.strip().splitlines() or ["no message"])[0]
-        raise TargetError(f"target {target.name}: {command[0]} cannot link model.so: {first}")
+        raise TargetError(f"target {target.name}: {command[0]} cannot link {made.name}: {first}")
 
 
 def _compiler(target: Target) -> tuple[str, ...]:

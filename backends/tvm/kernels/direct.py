@@ -28,7 +28,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.dot import Dot, best_dot
+from gmpq.backends.tvm.dot import Dot, best_dot, shift_of
 from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
@@ -232,13 +232,20 @@ def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bou
 def constants(site: Site, shape: Shape, dot: Dot, tile: Tile) -> tuple[Array, Array, Array]:
     """Return packed weights, start values and factors."""
     assert isinstance(site.node, Conv2d | Linear)
-    return constants_of(site, shape, dot.pack(blocked(site.node.weight.codes, shape, tile)))
+    packed = dot.pack(blocked(site.node.weight.codes, shape, tile))
+    return constants_of(site, shape, packed, shift_of(dot))
 
 
-def constants_of(site: Site, shape: Shape, packed: Array) -> tuple[Array, Array, Array]:
-    """Return ``packed`` weights with start values and factors."""
+def constants_of(
+    site: Site, shape: Shape, packed: Array, shift: int = 0
+) -> tuple[Array, Array, Array]:
+    """Return ``packed`` weights with start values and factors; codes come less ``shift``."""
     assert isinstance(site.node, Conv2d | Linear)
-    start, factor = start_and_factor(site.node.weight, site.inputs[0].q, site.output.q)
+    weight = site.node.weight
+    start, factor = start_and_factor(weight, site.inputs[0].q, site.output.q)
+    if shift:  # modulo 2**32, as the accumulator
+        sums = weight.codes.reshape(len(start), -1).sum(axis=1, dtype=np.int64)
+        start = (start + shift * sums).astype(np.int32)
     padded = shape.vectors * shape.lanes
     return packed, _pad(start, padded), _pad(factor, padded)
 

@@ -1,0 +1,134 @@
+"""Running a compiled network for another processor on this machine, under qemu-user.
+
+    target = find("arm64-dotprod")
+    network = Emulated(folder, program, target)
+    logits = network.run(image)
+
+The very ``model.so`` is loaded by a small C program (``runner.c``). Times mean nothing there.
+Needs ``qemu-aarch64`` and the target's C library: apt-get install qemu-user libc6-arm64-cross.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmpq.backends.tvm.target import Target
+from gmpq.backends.tvm.toolchain import compile_program
+from gmpq.errors import TargetError
+
+Tensor: TypeAlias = NDArray[Any]
+Floats: TypeAlias = NDArray[np.float32]
+
+EMULATORS = {"aarch64": "qemu-aarch64"}
+LIBRARIES = Path("/usr")  # holds a folder per triple
+
+
+def missing(target: Target) -> str | None:
+    """Return what has to be installed before programs of ``target`` can be emulated."""
+    emulator = _emulator(target)
+    if emulator is None:
+        return f"nothing emulates {target.triple} here"
+    if shutil.which(emulator) is None:
+        return f"to emulate {target.name}: apt-get install qemu-user"
+    if not (LIBRARIES / target.triple / "lib").exists():
+        return f"to emulate {target.name}: apt-get install libc6-arm64-cross"
+    return None
+
+
+def _emulator(target: Target) -> str | None:
+    return EMULATORS.get(target.triple.split("-", maxsplit=1)[0])
+
+
+def processor(target: Target) -> str:
+    """Return the oldest processor of qemu's that has the instructions of ``target``."""
+    if "i8mm" in target.features:
+        return "max"
+    return "cortex-a76" if "dotprod" in target.features else "cortex-a53"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Emulated:
+    """A compiled network on an emulated processor."""
+
+    directory: Path
+    program: Mapping[str, Any]
+    processor: Target
+
+    @property
+    def target(self) -> str:
+        """The target that the network was compiled for."""
+        return self.processor.name
+
+    def run(self, *inputs: Floats) -> tuple[Floats, ...]:
+        """Return the outputs for float32 ``inputs``.
+
+        Raises:
+            TargetError: it cannot be emulated here, or the program ends badly.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return self._run(Path(folder), inputs, "-")
+
+    def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
+        """Yield every value by name: codes as uint8, outputs as float32; raises ``TargetError``."""
+        with tempfile.TemporaryDirectory() as folder:
+            kept = Path(folder) / "trace"
+            outputs = self._run(Path(folder), inputs, str(kept))
+            yield from zip((end["name"] for end in self.program["outputs"]), outputs, strict=True)
+            size = self.program["workspace_bytes"]
+            for number, step in enumerate(self.program["steps"]):
+                memory = np.fromfile(kept, np.uint8, size, offset=number * size)
+                for value in (each for each in step["outputs"] if "offset" in each):
+                    start = memory[value["offset"] :]
+                    shape, strides = value["shape"], value["strides"]
+                    codes = np.lib.stride_tricks.as_strided(start, shape, strides).copy()
+                    yield value["name"], codes
+
+    def _run(self, folder: Path, inputs: Sequence[Floats], trace: str) -> tuple[Floats, ...]:
+        target = self.processor
+        reason, emulator = missing(target), _emulator(target)
+        if reason is not None or emulator is None:
+            raise TargetError(f"target {target.name} does not run on this machine: {reason}")
+        runner = folder / "runner"
+        source = resources.files("gmpq.backends.tvm").joinpath("runner.c")
+        compile_program(Path(str(source)), target, runner)
+        for number, array in enumerate(inputs):
+            array.tofile(folder / f"in{number}")
+        ends = self.program["outputs"]
+        sizes = [4 * int(np.prod(end["shape"])) for end in ends]
+        done = subprocess.run(
+            [
+                *(emulator, "-cpu", processor(target)),
+                *("-L", str(LIBRARIES / target.triple), str(runner)),
+                *(str(self.directory / "model.so"), str(self.directory / "params.bin")),
+                *(str(self.program["workspace_bytes"]), str(len(self.program["steps"])), trace),
+                *(str(folder / f"in{number}") for number in range(len(inputs))),
+                *("--", *(f"{folder}/out{number}:{size}" for number, size in enumerate(sizes))),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise TargetError(f"target {target.name} on {processor(target)}: {_told(done)}")
+        return tuple(
+            np.fromfile(folder / f"out{number}", np.float32).reshape(end["shape"])
+            for number, end in enumerate(ends)
+        )
+
+
+def _told(done: subprocess.CompletedProcess[str]) -> str:
+    """Return why the emulated program ended."""
+    if done.returncode < 0:
+        return signal.Signals(-done.returncode).name
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
