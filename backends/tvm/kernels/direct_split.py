@@ -28,6 +28,7 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.dot import Narrow, multiplied_lanes
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.direct import Registers, Sums, constants_of, kernel
+from gmpq.backends.tvm.kernels.direct16 import longest_run
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
 from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import put
@@ -35,7 +36,8 @@ from gmpq.ir import Conv2d
 
 MOST_TILES = 4  # of each number of vectors
 MOST_VECTORS = 2  # more find too few partners
-SHIFTS, ROUNDS = 40, 4  # of the search for partners
+SHIFTS, ROUNDS = 24, 3  # of the search for partners
+LONG_RUN = 8  # steps that direct16 adds before it widens; from there on it is faster
 INT16 = np.iinfo(np.int16)
 
 
@@ -127,6 +129,8 @@ def partners(sums: Array, exists: Array, limits: Array) -> Array:
             halves = (i, left[block] - 1 - j) if number % 2 == 0 else (2 * i, 2 * j + 1)
             first, second = (order[block, side] for side in halves)
             open_ = (found[block, first] < 0) & (found[block, second] < 0)
+            if not open_.any():
+                break
             block, first, second = block[open_], first[open_], second[open_]
             fits = (sums[block, first] + sums[block, second] <= limits).all(axis=(1, 2))
             block, first, second = block[fits], first[fits], second[fits]
@@ -149,7 +153,14 @@ def refuses(site: Site) -> str | None:
         return "AVX-512 VNNI adds four products at once into int32"
     if multiplied_lanes(site.target) is None:
         return "needs AVX2"
-    return "needs one group" if site.node.groups > 1 else None
+    if site.node.groups > 1:
+        return "needs one group"
+    lanes = multiplied_lanes(site.target)
+    assert lanes is not None
+    run = longest_run(site.node.weight.codes, shape_of(site, Paired(lanes)), _high(site))
+    if run is None or run.steps < LONG_RUN:
+        return None
+    return f"int16 holds the sums of {run.steps} steps: direct16 adds more than pairs"
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
@@ -160,13 +171,12 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     shape, found = shape_of(site, Paired(lanes)), []
     for vectors in range(1, min(MOST_VECTORS, shape.vectors) + 1):
         tile = Tile(1, 1, vectors, blocks_outside=False)
-        dot = Paired(
-            lanes, multiplied=split(node.weight.codes, shape, tile, _high(site)).multiplied
-        )
+        parts = split(node.weight.codes, shape, tile, _high(site))
+        dot = Paired(lanes, multiplied=parts.multiplied)
         tiles = best_tiles(shape, dot, site.target, MOST_TILES, vectors)
         work = site.work(dot.instruction, dot.multiplied / 2)
         found += [
-            Candidate(str(tile), cycles, partial(build, site, shape, tile), work)
+            Candidate(str(tile), cycles, partial(build, site, shape, tile, parts), work)
             for tile, cycles in tiles
         ]
     return tuple(found)
@@ -180,17 +190,14 @@ def _high(site: Site) -> int:
     return max(q.high, q.zero_point, 1)
 
 
-def build(site: Site, shape: Shape, tile: Tile) -> Call:
-    """Return the call of one tile."""
-    assert isinstance(site.node, Conv2d)
-    dot = Paired(shape.lanes)
-    found = split(site.node.weight.codes, shape, tile, _high(site))
-    places = _places(shape)[found.steps]
+def build(site: Site, shape: Shape, tile: Tile, parts: Split) -> Call:
+    """Return the call of a tile; ``parts`` are for its number of vectors."""
+    dot, places = Paired(shape.lanes), _places(shape)[parts.steps]
     constants = (
-        *constants_of(site, shape, dot.pack(found.weights)),
-        *(table.astype(np.int32) for table in (places, found.ends)),
+        *constants_of(site, shape, dot.pack(parts.weights)),
+        *(table.astype(np.int32) for table in (places, parts.ends)),
     )
-    more = (("places", "int32", len(places)), ("ends", "int32", len(found.ends)))
+    more = (("places", "int32", len(places)), ("ends", "int32", len(parts.ends)))
     function = kernel(shape, dot, tile, site.finish, _accumulate, more, steps=len(places))
     return site.call(function, constants)
 

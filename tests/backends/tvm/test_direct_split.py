@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gmpq.backends.tvm.kernels.direct_split import Split, split
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, blocked
 from gmpq.backends.tvm.layout import Layout
+from gmpq.backends.tvm.plan import plan
 from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.single_layers import WITHOUT_VNNI, check, network_of, random_weight
@@ -67,9 +68,17 @@ def test_all_steps_of_small_weights_find_a_partner() -> None:
     assert found.multiplied == 1.5
 
 
+def test_few_bits_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    weight = random_weight(rng, (16, 32, 3, 3), 4)
+    conv = Conv2d("conv", ("x",), "y", weight, Window((3, 3)))
+    steps = plan(network_of(conv, QParams.full(1.0, 0, 4), (7, 9), 1), find("x86-64-v3")).steps
+    assert "direct16 adds more than pairs" in steps[1].refusals["direct_split"]
+
+
 def layer(rng: np.random.Generator, kind: int) -> tuple[Conv2d, QParams]:
     inputs, outputs = (int(n) for n in rng.choice([3, 8, 17, 40], 2))
-    size, bits = int(rng.choice([1, 3])), int(rng.choice([5, 7, 8]))
+    size, bits = int(rng.choice([1, 3])), int(rng.choice([7, 8]))
     weight = random_weight(rng, (outputs, inputs, size, size), bits)
     if bits == 8:
         bell = rng.normal(0, 36 if kind else 28, weight.codes.shape).round()
