@@ -18,7 +18,7 @@ LAYERS = (
     ("gmpq.ir", "gmpq.policy", "gmpq.policy_io", "gmpq.strict_json", "gmpq.schema", "gmpq.runtime"),
     ("gmpq.spec", "gmpq.backends.base", "gmpq.backends.reference", "gmpq.models"),
     ("gmpq.passes", "gmpq.calib", "gmpq.cost", "gmpq.data", "gmpq.qat.quantizers"),
-    ("gmpq.lower",),
+    ("gmpq.lower", "gmpq.training"),
     ("gmpq.calib.collect", "gmpq.calib.sweep"),  # they run the lowered network
     ("gmpq.export", "gmpq.backends"),
     ("gmpq.parity", "gmpq.latency", "gmpq.manifest", "gmpq.staging", "gmpq.serialize"),
@@ -34,6 +34,7 @@ HOMES = {
         "gmpq.calib",
         "gmpq.qat",
         "gmpq.search",
+        "gmpq.training",
         "gmpq.backends.torch_codes",
     ),
     "onnx": ("gmpq.export", "gmpq.backends.ort", "gmpq.programs"),

@@ -136,6 +136,7 @@ def test_all_programs_compute_the_emitted_graph(make: type[nn.Module], tmp_path:
 def compare_all(graph: IntGraph, x: np.ndarray, folder: Path) -> Parity:
     model = to_onnx(graph, WeightStorage.INT8)
     (folder / programs.MODEL).write_bytes(to_bytes(model))
-    built = build(graph, targets.find("native"), folder)
-    opened = programs.open_programs(folder, graph, WeightStorage.INT8, built.program)
+    native = targets.find("native")
+    built = build(graph, native, folder)
+    opened = programs.open_programs(folder, graph, WeightStorage.INT8, native, built.program)
     return programs.check(opened, [{"input": x}])
