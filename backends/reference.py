@@ -62,9 +62,7 @@ def compute(graph: IntGraph, node: Node, inputs: list[Tensor]) -> Tensor:
             q = _q(sources[0])
             return numerics.dequantize(inputs[0], q.scale, q.zero_point)
         case Requantize():
-            q = _q(sources[0])
-            real = numerics.dequantize(inputs[0], q.scale, q.zero_point)
-            return numerics.quantize(real, *_encoding(target))
+            return requantize(inputs[0], _q(sources[0]), target)
         case Conv2d():
             acc = convolve(inputs[0], _q(sources[0]).zero_point, node)
             return _rescale(acc, node.weight, _q(sources[0]), _q(target))
@@ -88,12 +86,23 @@ def compute(graph: IntGraph, node: Node, inputs: list[Tensor]) -> Tensor:
         case Reshape():
             return inputs[0].reshape(target.shape)
         case Upsample():
-            rows, columns = node.factors
-            return inputs[0].repeat(rows, axis=2).repeat(columns, axis=3)
+            return upsample(inputs[0], node.factors)
         case Softmax():
             return softmax(inputs[0])
         case _:
             assert_never(node)
+
+
+def requantize(x: Tensor, q: QParams, target: Value) -> Tensor:
+    """Return codes ``x`` of ``q`` as codes of ``target``."""
+    real = numerics.dequantize(x, q.scale, q.zero_point)
+    return numerics.quantize(real, *_encoding(target))
+
+
+def upsample(x: Tensor, factors: tuple[int, int]) -> Tensor:
+    """Return every pixel of ``x`` [N, C, H, W] repeated along rows and columns."""
+    rows, columns = factors
+    return x.repeat(rows, axis=2).repeat(columns, axis=3)
 
 
 def convolve(x: Tensor, zero_point: int, node: Conv2d) -> numerics.Accumulators:

@@ -83,7 +83,7 @@ class Network:
             for output in step["outputs"]:
                 name = output["name"]
                 if "offset" in output:
-                    yield name, self._codes(output)
+                    yield name, codes_of(self._workspace, output)
                 elif name in names:
                     yield name, outputs[names.index(name)].copy()
 
@@ -91,10 +91,6 @@ class Network:
         """Return a function that runs the steps ``first <= i < last`` on ``inputs``, for timing."""
         checked, outputs = self._checked(inputs), self._outputs()
         return lambda first, last: self._call(checked, outputs, first, last)
-
-    def _codes(self, output: Mapping[str, Any]) -> Tensor:
-        start = self._workspace[output["offset"] :]
-        return np.lib.stride_tricks.as_strided(start, output["shape"], output["strides"]).copy()
 
     def _outputs(self) -> list[Floats]:
         return [np.empty(output["shape"], np.float32) for output in self._program["outputs"]]
@@ -140,6 +136,12 @@ def load(directory: str | Path) -> Network:
         raise OutputError(
             f"{folder}: no compiled network here ({error}): run gmpq-compile first"
         ) from error
+
+
+def codes_of(workspace: Tensor, output: Mapping[str, Any]) -> Tensor:
+    """Return the codes that a step left in the bytes of ``workspace``."""
+    start = workspace[output["offset"] :]
+    return np.lib.stride_tricks.as_strided(start, output["shape"], output["strides"]).copy()
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:

@@ -10,9 +10,7 @@ weights [..., lanes, 4] out as the step reads them. Every step is exact in int32
 - ``Wide``: codes and weights as int16, vpmaddwd adds two products in int32: at most
   2 * 255 * 128.
 - ``Words``: the same for codes that lie as int16 in memory.
-- ``Sdot``: Armv8.2 sdot adds four s8 * s8 products without saturation (Arm ARM, SDOT), usdot of
-  Armv8.6 four u8 * s8 ones. Without usdot, codes beyond 127 are multiplied less 128, which flips
-  their highest bit; ``shift_of`` says so, and the accumulator starts with 128 * (sum of w) more.
+- ``Sdot``: the dot products of ARM (``dot_arm``).
 - ``Portable``: widening multiplications that any processor has.
 
 ``instruction`` names the sequence that multiplies and adds, by which its peak is looked up.
@@ -27,12 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
+from gmpq.backends.tvm.dot_arm import Sdot
 from gmpq.backends.tvm.script import Expr, cast, pure, splat
 from gmpq.backends.tvm.target import Target
 
 Array: TypeAlias = NDArray[Any]
-
-HIGHEST_BITS = -0x7F7F7F80  # 0x80808080: of four codes
 
 # By int32 lanes: adjacent products added, u8 * s8 into int16 with saturation, int16 into int32.
 MULTIPLY_BYTES = {
@@ -210,46 +207,6 @@ class Words:
             return pure("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pair)
         products = (MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", operands[0], weights[0])
         return acc + pure(*products)
-
-
-@dataclass(frozen=True, slots=True)
-class Sdot:
-    """Armv8.2 dot products, or with ``unsigned`` codes those of Armv8.6."""
-
-    unsigned: bool = False
-    shift: int = 0  # what codes are multiplied less of: 0 or 128
-    lanes: int = 4
-    vectors: int = 1
-    dtype: str = "int8"
-    elements: int = 16  # of one weight vector
-
-    group: ClassVar[int] = 4
-    temporaries: ClassVar[int] = 2
-    product_cycles: ClassVar[float] = 0.5
-
-    @property
-    def instruction(self) -> str:
-        """Of a step."""
-        return "usdot" if self.unsigned else "sdot"
-
-    @property
-    def operand_cycles(self) -> float:
-        """Flipping bits takes an instruction per operand."""
-        return 0.5 if self.shift else 0.0
-
-    def pack(self, weights: Array) -> Array:
-        """Return int8 [..., 1, lanes * 4] of weights [..., lanes, 4]."""
-        return weights.reshape(*weights.shape[:-2], 1, self.elements)
-
-    def operands(self, codes: Expr) -> list[Expr]:
-        """Return the four codes in every lane."""
-        shifted = T.bitwise_xor(codes, T.int32(HIGHEST_BITS)) if self.shift else codes
-        return [T.reinterpret(f"int8x{self.elements}", splat(shifted, self.lanes))]
-
-    def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
-        """Return ``acc`` plus the four products per lane."""
-        intrinsic = f"llvm.aarch64.neon.{self.instruction}"
-        return pure(intrinsic, f"int32x{self.lanes}", acc, operands[0], weights[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.toolchain import compile_program
 from gmpq.errors import TargetError
+from gmpq.runtime import codes_of
 
 Tensor: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float32]
@@ -89,10 +90,7 @@ class Emulated:
             for number, step in enumerate(self.program["steps"]):
                 memory = np.fromfile(kept, np.uint8, size, offset=number * size)
                 for value in (each for each in step["outputs"] if "offset" in each):
-                    start = memory[value["offset"] :]
-                    shape, strides = value["shape"], value["strides"]
-                    codes = np.lib.stride_tricks.as_strided(start, shape, strides).copy()
-                    yield value["name"], codes
+                    yield value["name"], codes_of(memory, value)
 
     def _run(self, folder: Path, inputs: Sequence[Floats], trace: str) -> tuple[Floats, ...]:
         target = self.processor

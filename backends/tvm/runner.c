@@ -53,11 +53,14 @@ static void write_file(const char *path, const void *memory, size_t bytes) {
   }
 }
 
+static int usage(void) {
+  fprintf(stderr, "usage: runner model.so params.bin WORKSPACE_BYTES STEPS TRACE INPUT... -- "
+                  "OUTPUT:BYTES..., at most %d of each\n", MOST);
+  return 2;
+}
+
 int main(int count, char **words) {
-  if (count < 7) {
-    fprintf(stderr, "usage: runner model.so params.bin BYTES STEPS TRACE INPUT... -- OUTPUT:BYTES...\n");
-    return 2;
-  }
+  if (count < 7) return usage();
   void *library = dlopen(words[1], RTLD_NOW);
   RunSteps run = library ? (RunSteps)(uintptr_t)dlsym(library, "gmpq_run_steps") : NULL;
   if (run == NULL) {
@@ -72,10 +75,13 @@ int main(int count, char **words) {
   char *paths[MOST];
   size_t sizes[MOST];
   int steps = atoi(words[4]), word = 6, made = 0;
-  for (int i = 0; word < count && strcmp(words[word], "--") && i < MOST; i++)
+  for (int i = 0; word < count && strcmp(words[word], "--"); i++) {
+    if (i == MOST) return usage();
     inputs[i] = read_file(words[word++]);
-  for (word++; word < count && made < MOST; word++, made++) {
+  }
+  for (word++; word < count; word++, made++) {
     char *colon = strrchr(words[word], ':');
+    if (made == MOST || colon == NULL) return usage();
     *colon = 0;
     paths[made] = words[word];
     sizes[made] = strtoull(colon + 1, NULL, 10);

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gmpq.cli.types import PATH, POSITIVE, Bits, MeanProduct, Numbers
+from gmpq.cli.types import BITS, NUMBERS, PATH, POSITIVE, MeanProduct
 
 
 def subject_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,8 +68,8 @@ def bound_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def candidate_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the bits to choose from."""
     for option in (
-        click.option("--weight-bits", type=Bits(), help="To choose from.  [default: 2,3,4,5,6]"),
-        click.option("--input-bits", type=Bits(), help="To choose from.  [default: 2,3,4,5,6]"),
+        click.option("--weight-bits", type=BITS, help="To choose from.  [default: 2,3,4,5,6]"),
+        click.option("--input-bits", type=BITS, help="To choose from.  [default: 2,3,4,5,6]"),
         click.option("--ends", is_flag=True, help="Search the first and last layer too."),
     ):
         command = option(command)
@@ -91,7 +91,7 @@ def loss_options(alpha: str) -> Callable[[Callable[..., Any]], Callable[..., Any
             click.option(
                 "--alpha",
                 "alphas",
-                type=Numbers(),
+                type=NUMBERS,
                 default=alpha,
                 show_default=True,
                 help="Part of the weights in the losses; several give a policy each.",

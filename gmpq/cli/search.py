@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gmpq.cli.answer import write
 from gmpq.cli.options import (
     bound_options,
     candidate_options,
@@ -15,18 +16,17 @@ from gmpq.cli.options import (
     output_options,
     subject_options,
 )
+from gmpq.cli.search_baselines import random_command, uniform_command
 from gmpq.cli.search_gmpq import edmips_command, gmpq_command
-from gmpq.cli.types import PAIR, POSITIVE, Bits
+from gmpq.cli.types import POSITIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from gmpq.policy import LayerBits, Policy, Provenance
     from gmpq.search.bounds import Bounds, Rule
     from gmpq.search.indicators import Indicators
     from gmpq.search.limpq import LimpqOptions
     from gmpq.search.measured import Candidates
-    from gmpq.search.space import Space
     from gmpq.search.subject import Subject
 
 
@@ -40,6 +40,8 @@ def search() -> None:
 
 search.add_command(gmpq_command)
 search.add_command(edmips_command)
+search.add_command(random_command)
+search.add_command(uniform_command)
 
 
 @search.command(
@@ -158,49 +160,6 @@ def limpq(
     _answer(subject, found, bounds, rules, out, plot)
 
 
-@search.command(
-    epilog="\b\nExample:\n  gmpq search random resnet18 --published-bops 15.3e9 -o random.json"
-)
-@subject_options
-@bound_options
-@click.option("--from", "bits", type=Bits(), default="2,3,4,5,6", show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@output_options
-def random(
-    subject: Subject,
-    bounds: Bounds,
-    bits: tuple[int, ...],
-    seed: int,
-    out: Path,
-    plot: Path | None,
-) -> None:
-    """Draw random bits that cost what is given, to within 1%."""
-    from gmpq.policy import Provenance
-    from gmpq.search import baselines
-
-    space = _space(subject)
-    drawn = baselines.random(space, bounds.level(space), seed, bits)
-    provenance = Provenance("random", constraint=bounds.constraint(), seed=seed)
-    _write(_policy(subject, drawn, provenance, out), space, out, plot)
-
-
-@search.command(epilog="\b\nExample:\n  gmpq search uniform resnet18 --bits w4a4 -o w4a4.json")
-@subject_options
-@click.option("--bits", required=True, metavar="wXaY", help="Of every layer but first and last.")
-@output_options
-def uniform(subject: Subject, bits: str, out: Path, plot: Path | None) -> None:
-    """Give all layers the same bits, and 8 to the first and the last."""
-    from gmpq.policy import LayerBits, Provenance
-    from gmpq.search import baselines
-
-    pair = PAIR.fullmatch(bits)
-    if pair is None:
-        raise click.UsageError(f"--bits {bits}: give a pair from 1 to 8, as w4a4")
-    space = _space(subject)
-    chosen = baselines.uniform(space, LayerBits(int(pair[1]), int(pair[2])))
-    _write(_policy(subject, chosen, Provenance("uniform"), out), space, out, plot)
-
-
 def _measure(
     subject: Subject, candidates: Candidates, loss: str, observer: str, weight_observer: str
 ) -> Indicators:
@@ -262,22 +221,6 @@ def _with_data(subject: Subject, locations: tuple[str, ...], images: int | None)
     return replace(subject, calibration=locations, limit=images)
 
 
-def _space(subject: Subject) -> Space:
-    from gmpq.lower import lower
-    from gmpq.search.space import space_of
-
-    network = subject.build()
-    return space_of(lower(network.module, network.shape, network.name))
-
-
-def _policy(
-    subject: Subject, bits: Mapping[str, LayerBits], provenance: Provenance, out: Path
-) -> Policy:
-    from gmpq.policy import Policy
-
-    return Policy(bits, model=subject.model_for(out), provenance=provenance)
-
-
 def _answer(
     subject: Subject,
     found: Indicators,
@@ -292,15 +235,4 @@ def _answer(
         suffix = f"-alpha{rule.alpha:g}" if len(rules) > 1 else ""
         path = out.with_stem(out.stem + suffix)
         policy = searching.search(found, bounds, rule, subject.model_for(path))
-        _write(policy, found.space, path, plot and plot.with_stem(plot.stem + suffix))
-
-
-def _write(policy: Policy, space: Space, out: Path, plot: Path | None) -> None:
-    from gmpq import policy_io
-    from gmpq.search import bounds, picture
-
-    policy_io.write(policy, out)
-    click.echo(bounds.to_table(space, policy.layers))
-    if plot is not None:
-        picture.draw_policy(policy.layers, out.name, plot)
-    click.echo(f"\n{out}")
+        write(policy, found.space, path, plot and plot.with_stem(plot.stem + suffix))

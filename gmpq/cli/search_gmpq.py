@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gmpq.cli.types import PATH, POSITIVE, Numbers, WholeNumbers
+from gmpq.cli.types import NUMBERS, PATH, POSITIVE, WHOLE_NUMBERS
 
 if TYPE_CHECKING:
     from gmpq.search.gmpq.request import Request
@@ -62,7 +62,7 @@ def _what() -> tuple[Callable[[Any], Any], ...]:
     return (
         click.option("--arch", help="Built-in network to search on."),
         click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network."),
-        click.option("--shape", type=WholeNumbers(), help="Image as C,H,W.  [default: the arch's]"),
+        click.option("--shape", type=WHOLE_NUMBERS, help="Image as C,H,W.  [default: the arch's]"),
         click.option("--classes", type=click.IntRange(2), help="Give the classifier so many."),
         click.option("--keep", multiple=True, metavar="LAYER", help="Do not search; repeatable."),
         click.option(
@@ -74,8 +74,8 @@ def _what() -> tuple[Callable[[Any], Any], ...]:
         ),
         click.option("--validation", multiple=True, metavar="LOCATION", help="To report on."),
         click.option("--images", type=click.IntRange(2), help="Use at most so many."),
-        click.option("--mean", type=Numbers(), help="Per channel, of photographs; white is 1."),
-        click.option("--std", type=Numbers(), help="Per channel."),
+        click.option("--mean", type=NUMBERS, help="Per channel, of photographs; white is 1."),
+        click.option("--std", type=NUMBERS, help="Per channel."),
         click.option("--resize", type=click.IntRange(1), help="Scale the shorter side to this."),
     )
 
@@ -107,13 +107,13 @@ def _space(defaults: Defaults) -> tuple[Callable[[Any], Any], ...]:
     return (
         click.option(
             "--weight-bits",
-            type=WholeNumbers(),
+            type=WHOLE_NUMBERS,
             default=defaults.weight_bits,
             show_default=True,
         ),
         click.option(
             "--activation-bits",
-            type=WholeNumbers(),
+            type=WHOLE_NUMBERS,
             default=defaults.activation_bits,
             show_default=True,
         ),

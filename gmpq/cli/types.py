@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import click
 
@@ -11,39 +13,43 @@ PATH = click.Path(path_type=Path)
 PAIR = re.compile(r"w([1-8])a([1-8])")
 POSITIVE = click.FloatRange(0, min_open=True)
 
-
-class Bits(click.ParamType[tuple[int, ...]]):
-    """Numbers of bits with commas between them."""
-
-    name = "bits"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return each number once, rising."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(sorted({int(part) for part in str(value).split(",")}))
-        except ValueError:
-            self.fail(f"{value!r}: give whole numbers, as 2,3,4,5,6", param, ctx)
+Number = TypeVar("Number", int, float)
 
 
-class WholeNumbers(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas between them."""
+class Listed(click.ParamType[tuple[Number, ...]], Generic[Number]):
+    """Numbers with commas between them."""
 
     name = "numbers"
 
+    def __init__(self, parse: Callable[[str], Number], wanted: str, *, rising: bool = False):
+        """Make a type of what ``parse`` reads; ``rising`` takes each once, the smallest first."""
+        self.parse: Callable[[str], Number] = parse
+        self.wanted = wanted
+        self.rising = rising
+
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
+    ) -> tuple[Number, ...]:
         """Return the numbers."""
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(int(part) for part in str(value).split(","))
+            found = [self.parse(part) for part in str(value).split(",")]
         except ValueError:
-            self.fail(f"{value!r}: give whole numbers with commas, as 2,3,4", param, ctx)
+            self.fail(f"{value!r}: give {self.wanted}", param, ctx)
+        return tuple(sorted(set(found)) if self.rising else found)
+
+
+def _at_least_0(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise ValueError
+    return number
+
+
+BITS = Listed(int, "whole numbers, as 2,3,4,5,6", rising=True)
+WHOLE_NUMBERS = Listed(int, "whole numbers with commas, as 2,3,4")
+NUMBERS = Listed(_at_least_0, "numbers of at least 0, as 0.5,1,2")
 
 
 class MeanProduct(click.ParamType[float]):
@@ -65,23 +71,3 @@ class MeanProduct(click.ParamType[float]):
         if not 1 <= bits <= 8:
             self.fail(f"{value!r}: give a number from 1 to 8, or a pair as w3a4", param, ctx)
         return bits * bits
-
-
-class Numbers(click.ParamType[tuple[float, ...]]):
-    """Numbers with commas between them."""
-
-    name = "numbers"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Return the numbers."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            found = tuple(float(part) for part in str(value).split(","))
-        except ValueError:
-            found = ()
-        if not found or not all(0 <= number < float("inf") for number in found):
-            self.fail(f"{value!r}: give numbers of at least 0, as 0.5,1,2", param, ctx)
-        return found

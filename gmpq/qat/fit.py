@@ -26,7 +26,13 @@ from gmpq.qat.optimize import advance, make_optimizer, rate
 from gmpq.qat.options import TrainOptions
 from gmpq.qat.reestimate import reestimate
 from gmpq.training.augment import Augmentation, Draw
-from gmpq.training.batches import Batch, plain_batches, steps_of, training_batches, whole_batch
+from gmpq.training.batches import (
+    Batch,
+    plain_batches,
+    steps_per_epoch,
+    training_batches,
+    whole_batch,
+)
 from gmpq.training.data import Labelled
 from gmpq.training.processes import all_sum, parallel, rank, world_size
 
@@ -53,7 +59,7 @@ class Course:
     @property
     def steps(self) -> int:
         """Steps per epoch."""
-        return steps_of(len(self.train), self.options.batch)
+        return steps_per_epoch(len(self.train), self.options.batch)
 
 
 @dataclass(slots=True, eq=False)

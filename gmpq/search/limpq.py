@@ -18,8 +18,7 @@ from torch.nn import functional
 from gmpq.search.program import Reals
 from gmpq.search.switchable import Switchable, SwitchableLayer
 from gmpq.training.augment import Augmentation, Draw
-from gmpq.training.batches import steps_of as steps_per_epoch
-from gmpq.training.batches import training_batches
+from gmpq.training.batches import steps_per_epoch, training_batches
 from gmpq.training.data import Labelled
 
 LARGEST_GRADIENT = 1.0  # per element

@@ -24,7 +24,7 @@ def whole_batch(images: int, batch: int) -> int:
     return max(1, min(batch, images) // world_size()) * world_size()
 
 
-def steps_of(images: int, batch: int) -> int:
+def steps_per_epoch(images: int, batch: int) -> int:
     """Return the steps of an epoch; what fills no batch waits for the next epoch's order."""
     return max(1, images // whole_batch(images, batch))
 
@@ -38,7 +38,7 @@ def training_batches(
     """
     whole, order = whole_batch(len(draw.data), batch), draw.order()
     mine = whole // world_size()
-    count = steps_of(len(draw.data), batch) if steps is None else steps
+    count = steps_per_epoch(len(draw.data), batch) if steps is None else steps
     starts = range(rank() * mine, count * whole, whole)
     for images, labels in _ahead(draw, [order[start : start + mine] for start in starts], workers):
         yield _fastest(images), torch.from_numpy(labels)

@@ -9,7 +9,7 @@ import torch
 from gmpq.data import Preprocessing
 from gmpq.training import batches
 from gmpq.training.augment import Augmentation, Draw
-from gmpq.training.batches import plain_batches, steps_of, training_batches, whole_batch
+from gmpq.training.batches import plain_batches, steps_per_epoch, training_batches, whole_batch
 from gmpq.training.data import Labelled
 
 HOW = Preprocessing((3, 6, 6), (0.0,) * 3, (1.0,) * 3)
@@ -62,7 +62,7 @@ def test_processes_share_the_batches(monkeypatch: pytest.MonkeyPatch, batch: int
 
 
 def test_fewer_images_than_a_batch() -> None:
-    assert (whole_batch(5, 64), steps_of(5, 64)) == (5, 1)
+    assert (whole_batch(5, 64), steps_per_epoch(5, 64)) == (5, 1)
     assert sorted(labels(*training_batches(draw(5), 64))) == [0, 1, 2, 3, 4]
 
 

@@ -96,9 +96,8 @@ def kernel(
     """
     blocks = -(-shape.vectors // tile.vectors)
     steps = steps or blocks * shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
-    row_tiles = -(-shape.y.height // tile.rows)
+    row_tiles = shape.x.batch * -(-shape.y.height // tile.rows)
     column_tiles = -(-shape.y.width // tile.columns)
-    batch = shape.x.batch
 
     def body(x_: Expr, *others: Expr) -> None:
         (w_, start_, factor_, *more_), ends = finish.split(others)
@@ -107,13 +106,12 @@ def kernel(
         start = view(start_, "int32", shape.vectors * shape.lanes)
         end = ends.bind(factor_, shape.vectors * shape.lanes)
         tables = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
-        with T.parallel(0, blocks * batch * row_tiles) as item:
+        with T.parallel(0, blocks * row_tiles) as item:
             if tile.blocks_outside:
-                block, image_row = item // (batch * row_tiles), item % (batch * row_tiles)
+                block, row_tile = item // row_tiles, item % row_tiles
             else:
-                block, image_row = item % blocks, item // blocks
-            image, row_tile = image_row // row_tiles, image_row % row_tiles
-            row = inwards(row_tile, tile.rows, shape.y.height)
+                block, row_tile = item % blocks, item // blocks
+            image, row = _row(shape, tile, row_tile)
             vector = inwards(block, tile.vectors, shape.vectors)
             with T.serial(0, column_tiles) as column_tile:
                 column = inwards(column_tile, tile.columns, shape.y.width)
@@ -124,6 +122,12 @@ def kernel(
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
     names = (*constant, *((name, kind) for name, kind, _ in more))
     return c_function(finish.parameters(("x", "int32"), names), body)
+
+
+def _row(shape: Shape, tile: Tile, number: Expr) -> tuple[Expr, Expr]:
+    """Return the image and the first row of a row of tiles, counted over all images."""
+    tiles = -(-shape.y.height // tile.rows)
+    return number // tiles, inwards(number % tiles, tile.rows, shape.y.height)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from gmpq.progress import Progress
 from gmpq.search.gmpq.network import restart_weights
 from gmpq.search.gmpq.settings import TeacherRecipe
 from gmpq.training.augment import Augmentation, Draw
-from gmpq.training.batches import steps_of, training_batches, whole_batch
+from gmpq.training.batches import steps_per_epoch, training_batches, whole_batch
 from gmpq.training.data import Labelled
 from gmpq.training.processes import all_sum, parallel, rank, world_size
 
@@ -63,7 +63,7 @@ def train_teacher(module: nn.Module, lesson: Lesson, progress: Progress) -> nn.M
         weight_decay=recipe.weight_decay,
     )
     count = len(lesson.data)
-    images = steps_of(count, recipe.batch) * whole_batch(count, recipe.batch)
+    images = steps_per_epoch(count, recipe.batch) * whole_batch(count, recipe.batch)
     with (
         torch.random.fork_rng(devices=()),
         progress.bar("float network", recipe.epochs * images) as advance,

@@ -21,7 +21,7 @@ from gmpq.search.gmpq.objective import Objective, Terms
 from gmpq.search.gmpq.settings import Recipe, Settings
 from gmpq.search.gmpq.survey import Survey
 from gmpq.training.augment import Draw
-from gmpq.training.batches import plain_batches, steps_of, training_batches, whole_batch
+from gmpq.training.batches import plain_batches, steps_per_epoch, training_batches, whole_batch
 from gmpq.training.data import Labelled
 from gmpq.training.processes import all_sum, parallel, rank, world_size
 
@@ -126,7 +126,7 @@ def accuracy(network: nn.Module, data: Labelled, batch: int, device: str) -> flo
 def _images(task: Task, training: Training) -> int:
     batch = training.objective.settings.recipe.batch
     count = len(task.data)
-    return steps_of(count, batch) * whole_batch(count, batch)
+    return steps_per_epoch(count, batch) * whole_batch(count, batch)
 
 
 def _epoch(

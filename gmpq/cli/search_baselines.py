@@ -1,0 +1,82 @@
+"""``gmpq search random`` and ``gmpq search uniform``: what a search has to beat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gmpq.cli.answer import write
+from gmpq.cli.options import bound_options, output_options, subject_options
+from gmpq.cli.types import BITS, PAIR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gmpq.policy import LayerBits, Policy, Provenance
+    from gmpq.search.bounds import Bounds
+    from gmpq.search.space import Space
+    from gmpq.search.subject import Subject
+
+
+@click.command(
+    "random",
+    epilog="\b\nExample:\n  gmpq search random resnet18 --published-bops 15.3e9 -o random.json",
+)
+@subject_options
+@bound_options
+@click.option("--from", "bits", type=BITS, default="2,3,4,5,6", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@output_options
+def random_command(
+    subject: Subject,
+    bounds: Bounds,
+    bits: tuple[int, ...],
+    seed: int,
+    out: Path,
+    plot: Path | None,
+) -> None:
+    """Draw random bits that cost what is given, to within 1%."""
+    from gmpq.policy import Provenance
+    from gmpq.search import baselines
+
+    space = _space(subject)
+    drawn = baselines.random(space, bounds.level(space), seed, bits)
+    provenance = Provenance("random", constraint=bounds.constraint(), seed=seed)
+    write(_policy(subject, drawn, provenance, out), space, out, plot)
+
+
+@click.command(
+    "uniform", epilog="\b\nExample:\n  gmpq search uniform resnet18 --bits w4a4 -o w4a4.json"
+)
+@subject_options
+@click.option("--bits", required=True, metavar="wXaY", help="Of every layer but first and last.")
+@output_options
+def uniform_command(subject: Subject, bits: str, out: Path, plot: Path | None) -> None:
+    """Give all layers the same bits, and 8 to the first and the last."""
+    from gmpq.policy import LayerBits, Provenance
+    from gmpq.search import baselines
+
+    pair = PAIR.fullmatch(bits)
+    if pair is None:
+        raise click.UsageError(f"--bits {bits}: give a pair from 1 to 8, as w4a4")
+    space = _space(subject)
+    chosen = baselines.uniform(space, LayerBits(int(pair[1]), int(pair[2])))
+    write(_policy(subject, chosen, Provenance("uniform"), out), space, out, plot)
+
+
+def _space(subject: Subject) -> Space:
+    from gmpq.lower import lower
+    from gmpq.search.space import space_of
+
+    network = subject.build()
+    return space_of(lower(network.module, network.shape, network.name))
+
+
+def _policy(
+    subject: Subject, bits: Mapping[str, LayerBits], provenance: Provenance, out: Path
+) -> Policy:
+    from gmpq.policy import Policy
+
+    return Policy(bits, model=subject.model_for(out), provenance=provenance)
