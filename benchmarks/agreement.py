@@ -23,6 +23,7 @@ from gmpq.backends.base import Tensor
 from gmpq.backends.ort.session import Options, open_session
 from gmpq.compile import GRAPH, POLICY
 from gmpq.data import Preprocessing, find_images
+from gmpq.errors import GmpqError
 from gmpq.programs import MODEL
 
 Run = Callable[[NDArray[np.float32]], Tensor]
@@ -54,6 +55,16 @@ def programs(folder: Path) -> dict[str, Run]:
 @click.option("--images", type=click.IntRange(1), default=2000, show_default=True)
 def main(folder: Path, data: str, images: int) -> None:
     """Print how often each program is right, and how often it differs from the reference."""
+    try:
+        rows = compare(folder, data, images)
+    except GmpqError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(table.render(HEADER, rows))
+    sys.exit(int(any(int(outputs) for _, _, outputs, _ in rows)))
+
+
+def compare(folder: Path, data: str, images: int) -> list[tuple[str, str, str, str]]:
+    """Return a row per program; raises ``GmpqError``."""
     manifest.check_files(folder)
     graph = serialize.load(folder / GRAPH)
     shape = graph.values[graph.inputs[0]].shape
@@ -69,11 +80,9 @@ def main(folder: Path, data: str, images: int) -> None:
             outputs[name] += int(not np.array_equal(output, expected))
             answers[name] += int(output.argmax() != expected.argmax())
     count = len(labelled.items)
-    rows = [
+    return [
         (name, f"{right[name]} of {count}", str(outputs[name]), str(answers[name])) for name in runs
     ]
-    click.echo(table.render(HEADER, rows))
-    sys.exit(int(any(outputs.values())))
 
 
 if __name__ == "__main__":

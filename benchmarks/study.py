@@ -58,7 +58,6 @@ def main(
 ) -> None:
     """Run what is missing of the study, and show its tables."""
     effort = Effort({**Effort().sizes, "train": train})
-    out.mkdir(parents=True, exist_ok=True)
     journal = Journal.open(out / "results.jsonl")
     try:
         for name in archs.split(","):
@@ -72,7 +71,7 @@ def main(
                 own = [cell for cell in every if cell.seed == seed]
                 run((Task(work[cell]) for cell in own), journal, pool)
                 run(tunings(work, own, journal), journal, pool)
-    except (GmpqError, OSError) as error:
+    except GmpqError as error:
         raise click.UsageError(str(error)) from error
     content = f"{about(effort)}\n\n{report.report(journal, every)}"
     click.echo(content)

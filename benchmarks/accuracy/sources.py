@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gmpq.errors import CalibrationError
 from gmpq.policy import InputSpec
 
 CIFAR_FILE = "cifar10_jpg_train.tar.xz"
@@ -48,8 +50,16 @@ DATASETS = (CIFAR, FASHION)
 
 
 def read(dataset: Dataset, folder: Path) -> tuple[Pixels, NDArray[np.int64]]:
-    """Return all images of ``dataset`` in ``folder`` and their labels; raises ``OSError``."""
-    return _cifar(folder / CIFAR_FILE) if dataset is CIFAR else _fashion(folder)
+    """Return all images of ``dataset`` in ``folder`` and their labels.
+
+    Raises:
+        CalibrationError: a file is missing or damaged.
+    """
+    try:
+        return _cifar(folder / CIFAR_FILE) if dataset is CIFAR else _fashion(folder)
+    except (OSError, EOFError, ValueError, tarfile.TarError, lzma.LZMAError) as error:
+        files = CIFAR_FILE if dataset is CIFAR else f"{FASHION_IMAGES} and {FASHION_LABELS}"
+        raise CalibrationError(f"{folder}: cannot read {files}: {error}") from error
 
 
 def split(
@@ -59,6 +69,7 @@ def split(
     paths = {part: out / f"{dataset.name}-{part}-{size}.npz" for part, size in sizes.items()}
     if not all(path.exists() for path in paths.values()):
         images, labels = read(dataset, folder)
+        out.mkdir(parents=True, exist_ok=True)
         order = np.random.default_rng(seed).permutation(len(labels))
         start = 0
         for part, size in sizes.items():

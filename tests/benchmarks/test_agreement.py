@@ -22,6 +22,10 @@ def test_programs_agree_on_labelled_images(desk: Desk, monkeypatch: pytest.Monke
     rows = {name: rest for name, *rest in lines if name in ("reference", "onnxruntime", "tvm")}
     assert {tuple(rest) for rest in rows.values()} == {(rows["tvm"][0], "of", "12", "0", "0")}
 
+    missing = CliRunner().invoke(agreement.main, ["native", "--data", "none.npz"])
+    assert missing.exit_code == 2
+    assert "none.npz: no such file or folder" in missing.output
+
     real = agreement.programs
 
     def wrong(folder: object) -> dict[str, agreement.Run]:

@@ -26,6 +26,7 @@ from accuracy.sources import (
     read,
     split,
 )
+from gmpq.errors import CalibrationError
 from gmpq.policy import LayerBits
 
 EFFORT = replace(
@@ -72,6 +73,19 @@ def test_grey_images_are_padded_to_one_size(tmp_path: Path) -> None:
     assert not images[:, :2].any()
     assert (images[..., 0] == images[..., 2]).all()
     assert labels.tolist() == [0, 1, 2, 0]
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=rf"cannot read {CIFAR_FILE}: .*No such file"):
+        read(CIFAR, tmp_path)
+    (tmp_path / CIFAR_FILE).write_bytes(b"torn")
+    with pytest.raises(CalibrationError, match=rf"cannot read {CIFAR_FILE}"):
+        read(CIFAR, tmp_path)
+    write_fashion(tmp_path, 4)
+    torn = (tmp_path / FASHION_IMAGES).read_bytes()[:-20]
+    (tmp_path / FASHION_IMAGES).write_bytes(torn)
+    with pytest.raises(CalibrationError, match=f"cannot read {FASHION_IMAGES}"):
+        read(FASHION, tmp_path)
 
 
 def test_parts_are_disjoint_and_stay(tmp_path: Path) -> None:
