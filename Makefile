@@ -30,7 +30,6 @@ bench: $(READY)
 	$(BIN)/python benchmarks/peers.py --correlation --tune quick --cache out/peers --networks resnet18,resnet50 --threads 1 --json out/bops.json --docs docs/benchmarks.md --plot docs/bops.svg
 
 study: $(READY) $(FASHION)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[plot]'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study.py --cifar $(DATA) --fashion $(FASHION) --docs docs/study.md --plot docs/study.svg
 
 $(FASHION):  # a package of Debian, unpacked without installing it
@@ -40,7 +39,7 @@ $(FASHION):  # a package of Debian, unpacked without installing it
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "gmpq needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[demo,dev,cross]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[demo,dev,cross,plot]'
 	$(BIN)/python -m pip install --no-deps $(FOOLBOX)
 	touch $@
 

@@ -19,12 +19,12 @@ from accuracy.plan import (
     UNIFORM,
     Cell,
 )
+from pictures import panels
 from versus.rows import to_markdown
 
 Header = tuple[str, ...]
 Lines = list[tuple[str, ...]]
 SEARCHES = (GMPQ, EDMIPS, LIMPQ, SENSITIVITY)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def report(journal: Journal, cells: Sequence[Cell]) -> str:
@@ -105,14 +105,9 @@ def costs(journal: Journal, cells: Sequence[Cell]) -> tuple[Header, Lines]:
 
 def plot(journal: Journal, cells: Sequence[Cell], path: Path) -> None:
     """Draw every accuracy, a panel per data set and network, into ``path``."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     groups = list(_groups(cells))
-    with mpl.rc_context({"svg.hashsalt": "gmpq"}):  # equal numbers draw an equal file
-        figure = Figure(figsize=(3.2 * len(groups), 3.6), layout="constrained")
-        panels = figure.subplots(1, len(groups), squeeze=False)[0]
-        for panel, ((dataset, arch), own) in zip(panels, groups, strict=True):
+    with panels(path, len(groups), 3.2) as axes:
+        for panel, ((dataset, arch), own) in zip(axes, groups, strict=True):
             for n, color in zip(LEVELS, ("tab:blue", "tab:orange"), strict=True):
                 points = [
                     (100 * _reached(journal, cell, method, n), row)
@@ -122,11 +117,10 @@ def plot(journal: Journal, cells: Sequence[Cell], path: Path) -> None:
                 x, y = zip(*points, strict=True)
                 panel.scatter(x, [each + shift for each in y], s=18, color=color, label=f"{n} bits")
             panel.set(title=f"{dataset}\n{arch}", xlabel="right, %")
-            panel.set_yticks(range(len(METHODS)), METHODS if panel is panels[0] else [])
+            panel.set_yticks(range(len(METHODS)), METHODS if panel is axes[0] else [])
             panel.invert_yaxis()
             panel.grid(axis="x", alpha=0.3)
-        panels[0].legend(fontsize="small")
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        axes[0].legend(fontsize="small")
 
 
 def _reached(journal: Journal, cell: Cell, method: str, level: int) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
+from pictures import panels
 from versus.rows import Row
 from versus.tools import GMPQ, ORT_QDQ
 
@@ -56,16 +56,9 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     Raises:
         click.UsageError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise click.UsageError("--plot needs matplotlib: pip install 'gmpq[bench]'") from error
     found = coefficients(rows)
-    with mpl.rc_context({"svg.hashsalt": "gmpq"}):  # equal numbers draw an equal file
-        figure = Figure(figsize=(4.5 * len(found), 3.6), layout="constrained")
-        panels = figure.subplots(1, len(found), squeeze=False)[0]
-        for panel, ((network, threads), tools) in zip(panels, found.items(), strict=True):
+    with panels(path, len(found), 4.5) as axes:
+        for panel, ((network, threads), tools) in zip(axes, found.items(), strict=True):
             for tool, marker, color in STYLES:
                 same = [
                     r for r in rows if (r.network, r.threads, r.tool) == (network, threads, tool)
@@ -77,7 +70,6 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             panel.set(title=f"{network}, {threads} thread{'s' * (threads > 1)}")
             panel.set(xlabel="BOPs, G", ylabel="median ms", ylim=(0, None), xlim=(0, None))
             panel.legend(fontsize="small")
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:

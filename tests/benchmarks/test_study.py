@@ -152,6 +152,7 @@ def test_tables_of_a_study(tmp_path: Path) -> None:
     _, seconds = report.costs(found, every)
     assert seconds[0] == ("float network", "2", "2")
     assert seconds[1] == (GMPQ, "120", "20")
+    pytest.importorskip("matplotlib")
     report.plot(found, every, tmp_path / "study.svg")
     assert (tmp_path / "study.svg").read_text("utf-8").count('<g id="axes_') == 2
 
