@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
@@ -56,7 +56,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     node, q = site.node, site.inputs[0].q
     assert isinstance(node, Conv2d | Linear)
     dot = best_dot(site.target, max(q.high, q.zero_point), node.weight.codes)
-    shape, work = shape_of(site, dot), site.work(dot.instruction)
+    shape, work = shape_of(site, dot.lanes), site.work(dot.instruction)
     return tuple(
         Candidate(str(tile), cycles, partial(build, site, shape, dot, tile), work)
         for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES)
@@ -81,9 +81,25 @@ Accumulate: TypeAlias = Callable[["Sums"], Registers]
 Parameter: TypeAlias = tuple[str, str, int]  # name, element type, elements
 
 
+class Weights(Protocol):
+    """How weights lie in memory."""
+
+    @property
+    def dtype(self) -> str:
+        """Type of a weight."""
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of weights of a step, per vector of outputs."""
+
+    @property
+    def elements(self) -> int:
+        """Weights of a vector."""
+
+
 def kernel(
     shape: Shape,
-    dot: Dot,
+    dot: Weights,
     tile: Tile,
     finish: Finish,
     accumulate: Accumulate,
@@ -180,7 +196,7 @@ class Sums:
         """Yield the same for codes ``place`` after the first tap, and step ``number`` of ``w``."""
         (sy, sx), layout, group = self.shape.window.stride, self.shape.x, self.shape.group
         weights = _weights(self.dot, self.tile, w, number)
-        first = T.floordiv(self._corner(), group)
+        first = T.floordiv(self.corner(), group)
         pixels = product(range(self.tile.rows), range(self.tile.columns))
         for (row, column), pixel in zip(pixels, acc, strict=True):
             offset = row * sy * layout.row + column * sx * layout.stored
@@ -188,7 +204,7 @@ class Sums:
             for slot, weight in zip(pixel, weights, strict=True):
                 yield slot, operands, weight
 
-    def _corner(self) -> Expr:
+    def corner(self) -> Expr:
         """Return where the first tap of the first pixel lies."""
         shape, place, layout = self.shape, self.place, self.shape.x
         padding, (sy, sx) = shape.window.padding, shape.window.stride

@@ -94,7 +94,9 @@ def refuses(site: Site) -> str | None:
 def _run(site: Site) -> Run | None:
     node, q = site.node, site.inputs[0].q
     assert isinstance(node, Conv2d | Linear)
-    return longest_run(node.weight.codes, shape_of(site, _dot(site)), max(q.high, q.zero_point))
+    return longest_run(
+        node.weight.codes, shape_of(site, _dot(site).lanes), max(q.high, q.zero_point)
+    )
 
 
 def _dot(site: Site, run: int = 1) -> Narrow:
@@ -108,7 +110,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     run = _run(site)
     assert run is not None
     dot = _dot(site, run.steps)
-    shape, work = shape_of(site, dot), site.work(dot.instruction)
+    shape, work = shape_of(site, dot.lanes), site.work(dot.instruction)
     return tuple(
         Candidate(f"{tile}, {run}", cycles, partial(build, site, shape, dot, tile, run), work)
         for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES)

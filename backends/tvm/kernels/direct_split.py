@@ -157,7 +157,7 @@ def refuses(site: Site) -> str | None:
         return "needs one group"
     lanes = multiplied_lanes(site.target)
     assert lanes is not None
-    run = longest_run(site.node.weight.codes, shape_of(site, Paired(lanes)), _high(site))
+    run = longest_run(site.node.weight.codes, shape_of(site, lanes), _high(site))
     if run is None or run.steps < LONG_RUN:
         return None
     return f"int16 holds the sums of {run.steps} steps: direct16 adds more than pairs"
@@ -168,7 +168,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     node, lanes = site.node, multiplied_lanes(site.target)
     assert isinstance(node, Conv2d)
     assert lanes is not None
-    shape, found = shape_of(site, Paired(lanes)), []
+    shape, found = shape_of(site, lanes), []
     for vectors in range(1, min(MOST_VECTORS, shape.vectors) + 1):
         tile = Tile(1, 1, vectors, blocks_outside=False)
         parts = split(node.weight.codes, shape, tile, _high(site))

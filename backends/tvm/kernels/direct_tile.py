@@ -63,17 +63,15 @@ class Shape:
         return min(start, last) if isinstance(block_channel, int) else T.min(start, last)
 
 
-def shape_of(site: Site, dot: Dot) -> Shape:
+def shape_of(site: Site, lanes: int) -> Shape:
     """Return the loop sizes of a convolution or a fully connected layer."""
     node, x, y = site.node, site.inputs[0].codes, site.output.codes
     assert isinstance(node, Conv2d | Linear)
     if isinstance(node, Linear):
-        return Shape(
-            Window((1, 1)), x, y, -(-x.channels // GROUP), x.channels, y.channels, dot.lanes
-        )
+        return Shape(Window((1, 1)), x, y, -(-x.channels // GROUP), x.channels, y.channels, lanes)
     inputs, outputs = x.channels // node.groups, y.channels // node.groups
-    depth = _depth(x, inputs, outputs, dot.lanes) if node.groups > 1 else -(-x.channels // GROUP)
-    return Shape(node.window, x, y, depth, inputs, outputs, dot.lanes)
+    depth = _depth(x, inputs, outputs, lanes) if node.groups > 1 else -(-x.channels // GROUP)
+    return Shape(node.window, x, y, depth, inputs, outputs, lanes)
 
 
 def _depth(x: Layout, inputs: int, outputs: int, lanes: int) -> int:

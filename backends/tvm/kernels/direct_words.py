@@ -92,7 +92,7 @@ def _dot(site: Site) -> Words:
 
 def _shape(site: Site) -> Shape:
     dot = _dot(site)
-    shape = shape_of(site, dot)
+    shape = shape_of(site, dot.lanes)
     return replace(shape, depth=-(-shape.x.channels // dot.group), group=dot.group)
 
 

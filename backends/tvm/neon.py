@@ -1,0 +1,54 @@
+"""Words of ARM's NEON that LLVM does not find by itself, and those that it does.
+
+Products of bytes are written as widened multiplications, which LLVM turns into smull and smlal, and
+products that stay bytes into mul and mla. Pairwise sums need the processor's own intrinsics.
+"""
+
+from __future__ import annotations
+
+from tvm.script.ir_builder import tirx as T
+
+from gmpq.backends.tvm.script import Expr, cast, pure
+from gmpq.backends.tvm.target import Target
+
+CODES = 16  # of a vector
+
+
+def word_bits(target: Target) -> int | None:
+    """Return 64 or 32 where the target has NEON, else None."""
+    if "neon" not in target.features:
+        return None
+    return 64 if target.triple.startswith("aarch64") else 32
+
+
+def halves(codes: Expr) -> tuple[Expr, Expr]:
+    """Return the lower and the upper eight of sixteen codes."""
+    lower, upper = (T.Shuffle([codes], [*range(first, first + 8)]) for first in (0, 8))
+    return lower, upper
+
+
+def multiplied(a: Expr, b: Expr) -> Expr:
+    """Return int16x8 products of eight bytes (smull, or with an addition smlal)."""
+    return cast("int16", 8, a) * cast("int16", 8, b)
+
+
+def pairs_added(bits: int, acc: Expr, values: Expr, lanes: int) -> Expr:
+    """Return ``lanes`` sums plus two neighbours each of twice as many narrower values (sadalp)."""
+    wide, narrow = (32, 16) if lanes == CODES // 4 else (16, 8)
+    dtype = f"int{wide}x{lanes}"
+    if bits == 32:
+        return pure(
+            "llvm.arm.neon.vpadals", dtype, acc, T.reinterpret(f"int{narrow}x{2 * lanes}", values)
+        )
+    return acc + pure("llvm.aarch64.neon.saddlp", dtype, values)
+
+
+def across(four: list[Expr]) -> Expr:
+    """Return int32x4 of the sums of the lanes of four int32x4 (addp)."""
+    a, b, c, d = four
+    return _neighbours_added(_neighbours_added(a, b), _neighbours_added(c, d))
+
+
+def _neighbours_added(a: Expr, b: Expr) -> Expr:
+    even, odd = (T.Shuffle([a, b], [*range(first, 8, 2)]) for first in (0, 1))
+    return even + odd
