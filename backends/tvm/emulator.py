@@ -78,13 +78,13 @@ class Emulated:
             TargetError: it cannot be emulated here, or the program ends badly.
         """
         with tempfile.TemporaryDirectory() as folder:
-            return self._run(Path(folder), inputs, "-")
+            return self.execute(Path(folder), inputs)
 
     def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
         """Yield every value by name: codes as uint8, outputs as float32; raises ``TargetError``."""
         with tempfile.TemporaryDirectory() as folder:
             kept = Path(folder) / "trace"
-            outputs = self._run(Path(folder), inputs, str(kept))
+            outputs = self.execute(Path(folder), inputs, trace=str(kept))
             yield from zip((end["name"] for end in self.program["outputs"]), outputs, strict=True)
             size = self.program["workspace_bytes"]
             for number, step in enumerate(self.program["steps"]):
@@ -92,8 +92,24 @@ class Emulated:
                 for value in (each for each in step["outputs"] if "offset" in each):
                     yield value["name"], codes_of(memory, value)
 
-    def _run(self, folder: Path, inputs: Sequence[Floats], trace: str) -> tuple[Floats, ...]:
+    def execute(
+        self,
+        folder: Path,
+        inputs: Sequence[Floats],
+        *,
+        trace: str = "-",
+        steps: int | None = None,
+        flags: Sequence[str] = (),
+    ) -> tuple[Floats, ...]:
+        """Return the outputs after the first ``steps``, or all, leaving files in ``folder``.
+
+        The workspace after each step goes to the file ``trace``; ``flags`` are for the emulator.
+
+        Raises:
+            TargetError: it cannot be emulated here, or the program ends badly.
+        """
         target = self.processor
+        count = len(self.program["steps"]) if steps is None else steps
         reason, emulator = missing(target), _emulator(target)
         if reason is not None or emulator is None:
             raise TargetError(f"target {target.name} does not run on this machine: {reason}")
@@ -106,10 +122,10 @@ class Emulated:
         sizes = [4 * int(np.prod(end["shape"])) for end in ends]
         done = subprocess.run(
             [
-                *(emulator, "-cpu", processor(target)),
+                *(emulator, "-cpu", processor(target), *flags),
                 *("-L", str(LIBRARIES / target.triple), str(runner)),
                 *(str(self.directory / "model.so"), str(self.directory / "params.bin")),
-                *(str(self.program["workspace_bytes"]), str(len(self.program["steps"])), trace),
+                *(str(self.program["workspace_bytes"]), str(count), trace),
                 *(str(folder / f"in{number}") for number in range(len(inputs))),
                 *("--", *(f"{folder}/out{number}:{size}" for number, size in enumerate(sizes))),
             ],

@@ -21,10 +21,14 @@ def word_bits(target: Target) -> int | None:
     return 64 if target.triple.startswith("aarch64") else 32
 
 
-def halves(codes: Expr) -> tuple[Expr, Expr]:
-    """Return the lower and the upper eight of sixteen codes."""
-    lower, upper = (T.Shuffle([codes], [*range(first, first + 8)]) for first in (0, 8))
-    return lower, upper
+def lower(codes: Expr) -> Expr:
+    """Return the first eight of sixteen codes."""
+    return T.Shuffle([codes], [*range(CODES // 2)])
+
+
+def upper(codes: Expr) -> Expr:
+    """Return the last eight of sixteen codes."""
+    return T.Shuffle([codes], [*range(CODES // 2, CODES)])
 
 
 def multiplied(a: Expr, b: Expr) -> Expr:

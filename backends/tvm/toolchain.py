@@ -46,8 +46,21 @@ def compile_program(source: Path, target: Target, program: Path) -> None:
     Raises:
         TargetError: No C compiler for the target is installed, or it cannot compile.
     """
-    flags = ("-std=gnu11", "-O2", "-ldl", "-o", str(program))
-    _run([*_compiler(target), str(source), *flags], target, program)
+    _compile(source, target, program, "-ldl")
+
+
+def compile_plugin(source: Path, target: Target, library: Path) -> None:
+    """Write the shared ``library`` from one C file; undefined names are for its host to give.
+
+    Raises:
+        TargetError: No C compiler for the target is installed, or it cannot compile.
+    """
+    _compile(source, target, library, "-shared", "-fPIC")
+
+
+def _compile(source: Path, target: Target, made: Path, *flags: str) -> None:
+    command = (*_compiler(target), "-std=gnu11", "-O2", str(source), *flags, "-o", str(made))
+    _run(list(command), target, made)
 
 
 def _run(command: list[str], target: Target, made: Path) -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, product
+from itertools import product
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -42,6 +42,7 @@ MOST_TILES = 8
 SIGN = 128
 SHORTEST = 4  # steps of a run in int8; below, mul and sadalp cost as much as smull and smlal
 
+Product: TypeAlias = tuple[Expr, Expr]  # codes, weights
 At: TypeAlias = tuple[Expr, Expr, Expr]  # kernel row, tap of it, step of that
 
 
@@ -184,9 +185,10 @@ def _accumulate(plan: Plan, sums: Sums) -> Registers:
         _add_words(plan, sums, acc, _first(plan.words, run))
     total = sums.registers("int32x4")
     sums.begin(total)
-    for number, slot in enumerate(chain(*total)):
-        four = [part[0] for part in acc[number * LANES : (number + 1) * LANES]]
-        put(slot, slot[0] + neon.across(four))
+    pixels = sums.tile.pixels
+    for (p, slots), n in product(enumerate(total), range(sums.tile.vectors)):
+        four = [acc[(n * LANES + lane) * pixels + p][0] for lane in range(LANES)]
+        put(slots[n], slots[n][0] + neon.across(four))
     return total
 
 
@@ -199,18 +201,34 @@ def _first(run: Steps, number: At) -> At:
 def _add_words(plan: Plan, sums: Sums, acc: list[Buffer], first: At) -> None:
     """Add the products of one run of int16 sums."""
     if plan.words.total == 1:
-        for slot, x, w in _products(plan, sums, acc, first):
-            put(slot, neon.pairs_added(plan.bits, slot[0], _two(x, w), 4))
+        _add_widened(plan, sums, acc, first)
         return
     short = _zeros(len(acc), "int16x8")
     with T.grid(*plan.words.over(plan.bytes or Steps(1, 1, 1))) as inner:
         if plan.bytes is None:
-            for slot, x, w in _products(plan, sums, short, _plus(first, inner)):
-                put(slot, slot[0] + _two(x, w))
+            _add_halves(short, _products(plan, sums, _plus(first, inner)))
         else:
             _add_bytes(plan, sums, short, _plus(first, _first(plan.bytes, inner)))
     for slot, narrow in zip(acc, short, strict=True):
         put(slot, neon.pairs_added(plan.bits, slot[0], narrow[0], 4))
+
+
+def _add_widened(plan: Plan, sums: Sums, acc: list[Buffer], step: At) -> None:
+    """Add the products of one step, two in int16 and then at once in int32."""
+    pixels = sums.tile.pixels
+    products = _products(plan, sums, step)
+    for first in range(0, len(acc), pixels):  # one channel at a time: its sums take registers
+        short = _zeros(pixels, "int16x8")
+        _add_halves(short, products[first : first + pixels])
+        for slot, narrow in zip(acc[first:], short, strict=False):
+            put(slot, neon.pairs_added(plan.bits, slot[0], narrow[0], 4))
+
+
+def _add_halves(acc: list[Buffer], products: list[Product]) -> None:
+    """Add the lower products of all accumulators, then the upper ones: no sum waits for itself."""
+    for half in (neon.lower, neon.upper):
+        for slot, (x, w) in zip(acc, products, strict=True):
+            put(slot, slot[0] + neon.multiplied(half(x), half(w)))
 
 
 def _add_bytes(plan: Plan, sums: Sums, acc: list[Buffer], first: At) -> None:
@@ -218,44 +236,32 @@ def _add_bytes(plan: Plan, sums: Sums, acc: list[Buffer], first: At) -> None:
     assert plan.bytes is not None
     short = _zeros(len(acc), "int8x16")
     with T.grid(*plan.bytes) as step:
-        for slot, x, w in _products(plan, sums, short, _plus(first, step)):
+        for slot, (x, w) in zip(short, _products(plan, sums, _plus(first, step)), strict=True):
             put(slot, slot[0] + x * w)
     for slot, narrow in zip(acc, short, strict=True):
         put(slot, neon.pairs_added(plan.bits, slot[0], narrow[0], 8))
 
 
-def _products(
-    plan: Plan, sums: Sums, acc: list[Buffer], step: At
-) -> Iterator[tuple[Buffer, Expr, Expr]]:
-    """Yield every accumulator with its sixteen codes and weights of a step."""
+def _products(plan: Plan, sums: Sums, step: At) -> list[Product]:
+    """Return sixteen codes and weights of a step for every accumulator: by channel and pixel."""
     shape, tile, (r, s, k) = sums.shape, sums.tile, step
     layout, window = shape.x, shape.window
     x = view(sums.x.data, "int8", layout.size_bytes)
     (sy, sx), (dy, dx) = window.stride, window.dilation
     first = sums.corner() + r * (dy * layout.row) + s * (dx * layout.stored) + k * neon.CODES
-    places = product(range(tile.rows), range(tile.columns))
     codes = [
         load(x, first + row * sy * layout.row + column * sx * layout.stored, neon.CODES)
-        for row, column in places
+        for row, column in product(range(tile.rows), range(tile.columns))
     ]
     if plan.shift:
         highest = splat(T.int8(-SIGN), neon.CODES)
         codes = [T.bitwise_xor(each, highest) for each in codes]
-    codes = held(codes)
     rows, columns, depth = plan.steps
     number = ((sums.place.block * rows + r) * columns + s) * depth + k
     channels = tile.vectors * LANES
-    for channel in range(channels):
-        place = (number * channels + channel) * neon.CODES
-        (weights,) = held([load(sums.w, place, neon.CODES)])
-        for pixel, code in enumerate(codes):
-            yield acc[pixel * channels + channel], code, weights
-
-
-def _two(x: Expr, w: Expr) -> Expr:
-    """Return int16x8 of the sums of the lower and the upper products."""
-    (a, b), (c, d) = neon.halves(x), neon.halves(w)
-    return neon.multiplied(a, c) + neon.multiplied(b, d)
+    places = (number * channels + channel for channel in range(channels))
+    weights = [load(sums.w, place * neon.CODES, neon.CODES) for place in places]
+    return [(x, w) for w, x in product(held(weights), held(codes))]
 
 
 def _plus(a: At, b: At) -> At:

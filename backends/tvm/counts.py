@@ -1,0 +1,58 @@
+"""How many instructions a compiled network takes, counted by the emulator: no latency, but exact.
+
+A run of no step, which loads the program and its parameters, is counted too and taken away.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from gmpq.backends.tvm.emulator import Emulated, Floats
+from gmpq.backends.tvm.target import native
+from gmpq.backends.tvm.toolchain import compile_plugin
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Instructions that run one after the other, in the bytes of the processor."""
+
+    code: bytes
+    instructions: int
+
+
+def counted(network: Emulated, *inputs: Floats) -> Counter[Block]:
+    """Return how often every block of instructions runs for one inference of ``inputs``.
+
+    Raises:
+        TargetError: it cannot be emulated here, or the program ends badly.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plugin = folder / "counter.so"
+        source = resources.files("gmpq.backends.tvm").joinpath("counter.c")
+        compile_plugin(Path(str(source)), native(), plugin)
+        flags = ("-plugin", f"{plugin},out={folder / 'blocks'}")
+        found = []
+        for steps in (None, 0):
+            network.execute(folder, inputs, steps=steps, flags=flags)
+            found.append(_read(folder / "blocks"))
+        every, loading = found
+        every.subtract(loading)
+        return +every
+
+
+def instructions(blocks: Counter[Block]) -> int:
+    """Return the instructions of all blocks together."""
+    return sum(block.instructions * runs for block, runs in blocks.items())
+
+
+def _read(path: Path) -> Counter[Block]:
+    blocks: Counter[Block] = Counter()
+    for line in path.read_text().splitlines():
+        instructions_, runs, code = line.split()
+        blocks[Block(bytes.fromhex(code), int(instructions_))] += int(runs)
+    return blocks
