@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.emulator import Emulated
 from gmpq.backends.tvm.plan import Choice, Verdict
 from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import (
@@ -108,7 +110,8 @@ def check(
     program = build(graph, target, folder, choose).program
     if not taken:
         return False
-    network = Network(folder, program)
+    runs = target.triple.startswith(platform.machine())
+    network = Network(folder, program) if runs else Emulated(folder, program, target)
     q, shape = graph.values["x"].q, graph.values["x"].shape
     assert q is not None
     rng = np.random.default_rng(number)

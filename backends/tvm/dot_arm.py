@@ -11,16 +11,19 @@ and the last term is a constant that the accumulator starts with (``dot.shift_of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.script import Expr, pure, splat
+from gmpq.backends.tvm.script import Buffer, Expr, held, pure, put, splat
 
 Array: TypeAlias = NDArray[Any]
+Operands: TypeAlias = Callable[[Expr], list[Expr]]  # from a step on
 
+LANES = 4
 HIGHEST_BITS = -0x7F7F7F80  # 0x80808080: of four codes
 
 
@@ -30,7 +33,7 @@ class Sdot:
 
     unsigned: bool = False
     shift: int = 0  # what codes are multiplied less of: 0 or 128
-    lanes: int = 4
+    lanes: int = LANES
     vectors: int = 1
     dtype: str = "int8"
     elements: int = 16  # of one weight vector
@@ -53,12 +56,49 @@ class Sdot:
         """Return int8 [..., 1, lanes * 4] of weights [..., lanes, 4]."""
         return weights.reshape(*weights.shape[:-2], 1, self.elements)
 
-    def operands(self, codes: Expr) -> list[Expr]:
-        """Return the four codes in every lane."""
-        shifted = T.bitwise_xor(codes, T.int32(HIGHEST_BITS)) if self.shift else codes
-        return [T.reinterpret(f"int8x{self.elements}", splat(shifted, self.lanes))]
+    def shifted(self, codes: Expr) -> Expr:
+        """Return int32 vectors of four codes each as they are multiplied."""
+        if not self.shift:
+            return codes
+        return T.bitwise_xor(codes, splat(T.int32(HIGHEST_BITS), self.lanes))
+
+    def lane(self, codes: Expr, number: int) -> Expr:
+        """Return the four codes of a lane in every lane: the instruction takes them from there."""
+        four = T.Shuffle([codes], [number] * self.lanes)
+        return T.reinterpret(f"int8x{self.elements}", four)
 
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the four products per lane."""
         intrinsic = f"llvm.aarch64.neon.{self.instruction}"
-        return pure(intrinsic, f"int32x{self.lanes}", acc, operands[0], weights[0])
+        pair = (operands[0], weights[0]) if self.unsigned else (weights[0], operands[0])
+        return pure(intrinsic, f"int32x{self.lanes}", acc, *pair)
+
+
+def add_by_lanes(
+    dot: Sdot, acc: list[list[Buffer]], length: int, codes: Operands, weights: Operands
+) -> None:
+    """Add ``length`` steps to accumulators, by operand and vector.
+
+    ``codes`` returns the four steps of codes from one on, of every operand; ``weights`` the vectors
+    of one step. The instructions take four codes from any lane (Arm ARM, SDOT by element), so that
+    one load of codes serves four steps.
+    """
+    whole, rest = divmod(length, LANES)
+    if whole:
+        with T.serial(0, whole) as n:
+            _add_steps(dot, acc, (n * LANES, LANES), codes, weights)
+    if rest:
+        _add_steps(dot, acc, (whole * LANES, rest), codes, weights)
+
+
+def _add_steps(
+    dot: Sdot, acc: list[list[Buffer]], at: tuple[Expr, int], codes: Operands, weights: Operands
+) -> None:
+    first, count = at
+    fours = held([dot.shifted(four) for four in codes(first)])
+    for lane in range(count):
+        vectors = held(weights(first + lane))
+        for slots, four in zip(acc, fours, strict=True):
+            operand = [dot.lane(four, lane)]
+            for slot, weight in zip(slots, vectors, strict=True):
+                put(slot, dot.accumulate(slot[0], operand, [weight]))

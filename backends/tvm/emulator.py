@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -114,8 +115,8 @@ class Emulated:
         if reason is not None or emulator is None:
             raise TargetError(f"target {target.name} does not run on this machine: {reason}")
         runner = folder / "runner"
-        source = resources.files("gmpq.backends.tvm").joinpath("runner.c")
-        compile_program(Path(str(source)), target, runner)
+        runner.write_bytes(_runner(target))
+        runner.chmod(0o700)
         for number, array in enumerate(inputs):
             array.tofile(folder / f"in{number}")
         ends = self.program["outputs"]
@@ -139,6 +140,16 @@ class Emulated:
             np.fromfile(folder / f"out{number}", np.float32).reshape(end["shape"])
             for number, end in enumerate(ends)
         )
+
+
+@lru_cache(maxsize=2)
+def _runner(target: Target) -> bytes:
+    """Return the program ``runner.c`` for ``target``."""
+    source = resources.files("gmpq.backends.tvm").joinpath("runner.c")
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "runner"
+        compile_program(Path(str(source)), target, program)
+        return program.read_bytes()
 
 
 def _told(done: subprocess.CompletedProcess[str]) -> str:

@@ -6,10 +6,16 @@ products that stay bytes into mul and mla. Pairwise sums need the processor's ow
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.script import Expr, cast, pure
 from gmpq.backends.tvm.target import Target
+
+Array: TypeAlias = NDArray[Any]
 
 CODES = 16  # of a vector
 
@@ -19,6 +25,11 @@ def word_bits(target: Target) -> int | None:
     if "neon" not in target.features:
         return None
     return 64 if target.triple.startswith("aarch64") else 32
+
+
+def multiplies(target: Target) -> bool:
+    """Tell whether NEON's own multiplications are the fastest of the target."""
+    return word_bits(target) is not None and "dotprod" not in target.features
 
 
 def lower(codes: Expr) -> Expr:
@@ -56,3 +67,14 @@ def across(four: list[Expr]) -> Expr:
 def _neighbours_added(a: Expr, b: Expr) -> Expr:
     even, odd = (T.Shuffle([a, b], [*range(first, 8, 2)]) for first in (0, 1))
     return even + odd
+
+
+def in_steps(rows: Array) -> Array:
+    """Return weights [..., columns, depth, channels, 16] of [..., channels, columns, codes].
+
+    The last step is padded by zeros.
+    """
+    depth = -(-rows.shape[-1] // CODES)
+    missing = [(0, 0)] * (rows.ndim - 1) + [(0, depth * CODES - rows.shape[-1])]
+    split = np.pad(rows, missing).reshape(*rows.shape[:-1], depth, CODES)
+    return np.ascontiguousarray(np.moveaxis(split, -4, -2))

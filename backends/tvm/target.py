@@ -72,7 +72,7 @@ ROWS = (
     _Row("x86-64-v3", X86, "x86-64-v3", "cc", 16, cache_bytes=256 << 10),
     _Row("x86-64-v4-vnni", X86, "x86-64-v4", "cc", 32, attributes=("+avx512vnni",)),
     _Row("arm64", ARM, "cortex-a53", GCC, 32, cache_bytes=512 << 10, shared_bytes=0),
-    _Row("arm64-dotprod", ARM, "cortex-a76", GCC, 32, cache_bytes=512 << 10, shared_bytes=1 << 20),
+    _Row("arm64-dotprod", ARM, "cortex-a55", GCC, 32, cache_bytes=512 << 10, shared_bytes=1 << 20),
     _Row("arm64-i8mm", ARM, "cortex-a76", GCC, 32, shared_bytes=1 << 20, attributes=("+i8mm",)),
     _Row("rpi3", ARM, "cortex-a53", GCC, 32, cache_bytes=512 << 10, shared_bytes=0),
     _Row("rpi4", ARM, "cortex-a72", GCC, 32, shared_bytes=0),

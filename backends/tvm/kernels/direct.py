@@ -18,32 +18,34 @@ where a channel belongs to another group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from itertools import product
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.dot import Dot, best_dot, shift_of
+from gmpq.backends.tvm.dot_arm import Sdot
 from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.direct_sums import (
+    Place,
+    Registers,
+    Sums,
+    accumulate_lanes,
+    accumulate_tile,
+)
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import (
-    Buffer,
     Expr,
     c_function,
-    held,
     inwards,
-    load,
-    put,
-    registers,
     view,
 )
 from gmpq.ir import Conv2d, Linear
@@ -65,7 +67,8 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
 
 def build(site: Site, shape: Shape, dot: Dot, tile: Tile) -> Call:
     """Return the call of one tile."""
-    function = kernel(shape, dot, tile, site.finish, accumulate_tile)
+    accumulate = accumulate_lanes if isinstance(dot, Sdot) else accumulate_tile
+    function = kernel(shape, dot, tile, site.finish, accumulate)
     return site.call(function, constants(site, shape, dot, tile))
 
 
@@ -74,10 +77,7 @@ FAMILY = Family("direct", (Conv2d, Linear), candidates)
 
 # --- the code ------------------------------------------------------------------------------------
 
-Step: TypeAlias = tuple[Expr, Expr, Expr]  # kernel row, kernel column, group of four channels
-Registers: TypeAlias = list[list[Buffer]]  # by pixel and vector
-Product: TypeAlias = tuple[Buffer, list[Expr], list[Expr]]  # accumulator, operands, weights
-Accumulate: TypeAlias = Callable[["Sums"], Registers]
+Accumulate: TypeAlias = Callable[[Sums], Registers]
 Parameter: TypeAlias = tuple[str, str, int]  # name, element type, elements
 
 
@@ -144,94 +144,6 @@ def _row(shape: Shape, tile: Tile, number: Expr) -> tuple[Expr, Expr]:
     """Return the image and the first row of a row of tiles, counted over all images."""
     tiles = -(-shape.y.height // tile.rows)
     return number // tiles, inwards(number % tiles, tile.rows, shape.y.height)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a tile lies in the output."""
-
-    image: Expr
-    row: Expr
-    column: Expr
-    block: Expr
-    vector: Expr  # first vector of the block
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """What the accumulators of a tile are computed from."""
-
-    shape: Shape
-    dot: Any  # a Dot
-    tile: Tile
-    place: Place
-    x: Buffer  # int32 of ``shape.group`` codes
-    w: Buffer
-    start: Buffer
-    more: tuple[Buffer, ...] = ()  # tables of a family's own
-
-    def registers(self, lane: str) -> Registers:
-        """Return accumulators by pixel and vector; ``lane`` is their type, such as int32x8."""
-        return [registers(self.tile.vectors, lane) for _ in range(self.tile.pixels)]
-
-    def begin(self, acc: Registers) -> None:
-        """Put the start values into int32 accumulators."""
-        lanes = self.shape.lanes
-        for pixel in acc:
-            for n, slot in enumerate(pixel):
-                put(slot, load(self.start, (self.place.vector + n) * lanes, lanes))
-
-    def products(self, acc: Registers, step: Step) -> Iterator[Product]:
-        """Yield every accumulator with its operands and weights of one step."""
-        (dy, dx), layout = self.shape.window.dilation, self.shape.x
-        rows, columns = self.shape.window.kernel
-        r, s, k = step
-        tap = r * (dy * layout.row) + s * (dx * layout.stored)
-        number = ((self.place.block * rows + r) * columns + s) * self.shape.depth + k
-        return self.products_at(acc, T.floordiv(tap, self.shape.group) + k, self.w, number)
-
-    def products_at(
-        self, acc: Registers, place: Expr, w: Buffer, number: Expr
-    ) -> Iterator[Product]:
-        """Yield the same for codes ``place`` after the first tap, and step ``number`` of ``w``."""
-        (sy, sx), layout, group = self.shape.window.stride, self.shape.x, self.shape.group
-        weights = _weights(self.dot, self.tile, w, number)
-        first = T.floordiv(self.corner(), group)
-        pixels = product(range(self.tile.rows), range(self.tile.columns))
-        for (row, column), pixel in zip(pixels, acc, strict=True):
-            offset = row * sy * layout.row + column * sx * layout.stored
-            operands = held(self.dot.operands(self.x[first + offset // group + place]))
-            for slot, weight in zip(pixel, weights, strict=True):
-                yield slot, operands, weight
-
-    def corner(self) -> Expr:
-        """Return where the first tap of the first pixel lies."""
-        shape, place, layout = self.shape, self.place, self.shape.x
-        padding, (sy, sx) = shape.window.padding, shape.window.stride
-        inside = place.row * (sy * layout.row) + place.column * (sx * layout.stored)
-        first = layout.origin - padding.top * layout.row - padding.left * layout.stored
-        channel = shape.first_channel(place.vector * shape.lanes)
-        return first + place.image * layout.image + inside + channel
-
-
-def accumulate_tile(sums: Sums) -> Registers:
-    """Return the accumulators by pixel and vector."""
-    acc = sums.registers(f"int32x{sums.shape.lanes}")
-    sums.begin(acc)
-    with T.grid(*sums.shape.window.kernel, sums.shape.depth) as (r, s, k):
-        for slot, operands, weights in sums.products(acc, (r, s, k)):
-            put(slot, sums.dot.accumulate(slot[0], operands, weights))
-    return acc
-
-
-def _weights(dot: Dot, tile: Tile, w: Buffer, step: Expr) -> list[list[Expr]]:
-    """Return the weight vectors of one step, loaded once for all pixels."""
-    vectors = [
-        load(w, (step * tile.vectors * dot.vectors + i) * dot.elements, dot.elements)
-        for i in range(tile.vectors * dot.vectors)
-    ]
-    once = held(vectors)
-    return [once[i * dot.vectors : (i + 1) * dot.vectors] for i in range(tile.vectors)]
 
 
 def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bound) -> None:

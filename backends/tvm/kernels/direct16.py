@@ -24,7 +24,8 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Narrow, multiplied_lanes
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.direct import Registers, Sums, constants, kernel
+from gmpq.backends.tvm.kernels.direct import constants, kernel
+from gmpq.backends.tvm.kernels.direct_sums import Registers, Sums
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
 from gmpq.backends.tvm.script import put, splat
 from gmpq.ir import Conv2d, Linear

@@ -27,8 +27,9 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Narrow, multiplied_lanes
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.direct import Registers, Sums, constants_of, kernel
+from gmpq.backends.tvm.kernels.direct import constants_of, kernel
 from gmpq.backends.tvm.kernels.direct16 import longest_run
+from gmpq.backends.tvm.kernels.direct_sums import Registers, Sums
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
 from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import put

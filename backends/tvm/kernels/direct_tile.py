@@ -9,6 +9,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Dot
+from gmpq.backends.tvm.dot_arm import Sdot
 from gmpq.backends.tvm.kernels.base import Array, Site
 from gmpq.backends.tvm.layout import GROUP, Layout
 from gmpq.backends.tvm.script import Expr
@@ -53,6 +54,11 @@ class Shape:
         """Vectors of output channels."""
         return -(-self.y.channels // self.lanes)
 
+    @property
+    def beside(self) -> bool:
+        """Tell whether the codes that a row of taps reads lie side by side."""
+        return self.window.dilation[1] == 1 and self.depth * self.group == self.x.stored
+
     def first_channel(self, block_channel: Expr) -> Expr:
         """Return the first input channel read by the block that starts at ``block_channel``."""
         if self.inputs_per_group >= self.x.channels:
@@ -94,6 +100,7 @@ def best_tiles(
     All have ``vectors`` vectors, if it is given.
     """
     spare = target.registers - dot.temporaries
+    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``direct.accumulate_lanes``)
     grouped = shape.inputs_per_group < shape.x.channels
     widest = 1 if grouped else min(4, shape.vectors)
     tiles = [
@@ -103,7 +110,7 @@ def best_tiles(
             range(1, min(28, shape.y.width) + 1),
             range(1, widest + 1) if vectors is None else (vectors,),
         )
-        if rows * columns * wide + wide * dot.vectors <= spare
+        if rows * columns * (wide + codes) + wide * dot.vectors <= spare
     ]
     timed = [(tile, _cycles(shape, dot, tile, target)) for tile in tiles]
     return sorted(timed, key=lambda pair: pair[1])[:most]

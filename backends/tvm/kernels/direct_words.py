@@ -17,7 +17,8 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.dot import Wide, Words, best_dot, multiplied_lanes
 from gmpq.backends.tvm.epilogue import Finish
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site, streamed_cycles
-from gmpq.backends.tvm.kernels.direct import Place, Sums, accumulate_tile, constants, finish_tile
+from gmpq.backends.tvm.kernels.direct import constants, finish_tile
+from gmpq.backends.tvm.kernels.direct_sums import Place, Sums, accumulate_tile
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, shape_of
 from gmpq.backends.tvm.layout import GROUP, Layout
 from gmpq.backends.tvm.script import (

@@ -8,11 +8,14 @@ of int8 lanes, neighbours.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
+
+SHORTEST = 4  # steps of a run in int8; below, mul and sadalp cost as much as smull and smlal
 
 
 class Steps(NamedTuple):
@@ -44,16 +47,55 @@ class Steps(NamedTuple):
                 yield Steps(1, 1, depth)
 
 
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """What the loops of a sum run over, and how long its narrow sums are."""
+
+    bits: int  # of the processor's words, 64 or 32
+    steps: Steps
+    words: Steps  # a run of int16 sums
+    bytes: Steps | None  # a run of int8 sums within it, if any
+
+    @property
+    def instruction(self) -> str:
+        """Of a step."""
+        return "smull+smlal" if self.bytes is None else "mla"
+
+    @property
+    def step_cycles(self) -> float:
+        """Instructions of one step of an accumulator."""
+        if self.bytes is None:
+            return 2 + 1 / self.words.total
+        return 1 + 2 / self.bytes.total + 2 / self.words.total
+
+    def __str__(self) -> str:
+        within = "" if self.bytes is None else f" of {self.bytes.total} in int8"
+        return f"runs of {self.words.total} in int16{within}"
+
+
+def runs_of(rows: Array, ends: tuple[Any, Any], bits: int) -> tuple[Runs, ...]:
+    """Return the legal runs: without sums in int8, and with them where few bits allow.
+
+    ``rows`` are weights [blocks, rows, columns, depth, channels, 16]; ``ends`` the lowest and the
+    highest code, of all blocks or of each.
+    """
+    narrow = longest_run(rows, ends, np.int8)
+    inner = (None, narrow) if narrow is not None and narrow.total >= SHORTEST else (None,)
+    found = [(longest_run(rows, ends, np.int16, within), within) for within in inner]
+    steps = Steps(*rows.shape[1:4])
+    return tuple(Runs(bits, steps, words, within) for words, within in found if words)
+
+
 def longest_run(
-    rows: Array, ends: tuple[int, int], kind: type, within: Steps | None = None
+    rows: Array, ends: tuple[Any, Any], kind: type, within: Steps | None = None
 ) -> Steps | None:
     """Return the longest run whose sums fit ``kind``, int8 or int16, if any step's do.
 
-    ``rows`` are weights [blocks, rows, columns, depth, channels, 16], ``ends`` the lowest and the
-    highest code. Sums of ``within`` are int8 sums of such runs.
+    Sums of ``within`` are int8 sums of such runs.
     """
     whole, inner = Steps(*rows.shape[1:4]), within or Steps(1, 1, 1)
-    products = [end * rows.astype(np.int32) for end in ends]
+    each = [np.reshape(end, (-1, 1, 1, 1, 1, 1)).astype(np.int32) for end in ends]
+    products = [end * rows.astype(np.int32) for end in each]
     bounds = [_lanes(side(*products), kind, within) for side in (np.minimum, np.maximum)]
     limits = np.iinfo(kind)
     for run in (run for run in whole.runs() if run.holds(inner)):

@@ -24,10 +24,9 @@ from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site,
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
 from gmpq.backends.tvm.kernels.winograd_code import kernel
-from gmpq.backends.tvm.kernels.winograd_dots import Dot, dot_for
 from gmpq.backends.tvm.kernels.winograd_fold import seen
-from gmpq.backends.tvm.kernels.winograd_product import fitted
-from gmpq.backends.tvm.kernels.winograd_proof import Proof, prove, prove_words
+from gmpq.backends.tvm.kernels.winograd_product import Means, fitted, means_for
+from gmpq.backends.tvm.kernels.winograd_proof import Proof, prove, prove_words, signed
 from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
 from gmpq.backends.tvm.kernels.winograd_sums import (
     ONE,
@@ -46,8 +45,8 @@ MOST_SCHEMES = 4  # of one transform and type
 
 def refuses(site: Site) -> str | None:
     """Return why no transform can compute the site exactly."""
-    if not site.target.features & {"avx2", "amx-int8"}:
-        return "needs AVX2 or AMX"
+    if not site.target.features & {"avx2", "amx-int8", "neon"}:
+        return "needs AVX2, AMX or NEON"
     node, _ = _seen(site)
     window = node.window
     if node.groups > 1:
@@ -65,9 +64,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     for transform in _transforms(_seen(site)[0]):
         for proof in _proofs(site, transform):
             if isinstance(proof, Proof):
-                dot = dot_for(site.target, proof)
+                means = means_for(site.target, proof)
                 for schemes in (_stored, _fresh):
-                    found += _best(site, proof, schemes(site, transform, proof, dot))
+                    found += _best(site, proof, schemes(site, transform, proof, means))
     return tuple(sorted(found, key=lambda candidate: candidate.cycles))
 
 
@@ -91,15 +90,17 @@ def _transforms(node: Conv2d) -> list[Transform]:
 
 
 def _proofs(site: Site, transform: Transform) -> list[Proof | str]:
-    """Return the proofs for bytes and for int16, or why they fail; AMX has tiles of bytes only."""
+    """Return the proofs for bytes and for int16, or why they fail; int16 pays with AVX2 alone."""
     node, _ = _seen(site)
     y = site.output.codes
     if min(y.height, y.width) < transform.size:
         return [f"{transform} needs {transform.size} rows and columns, has {y.height}x{y.width}"]
-    found = [prove(node, site.inputs[0].q, transform)]
-    if "amx-int8" not in site.target.features:
-        found.append(prove_words(node, site.inputs[0].q, transform))
-    return found
+    features, found = site.target.features, prove(node, site.inputs[0].q, transform)
+    if "neon" in features:
+        return [signed(found) if isinstance(found, Proof) else found]
+    if "amx-int8" in features:
+        return [found]
+    return [found, prove_words(node, site.inputs[0].q, transform)]
 
 
 def _shape(site: Site, transform: Transform, proof: Proof, tiles: int) -> Shape:
@@ -109,19 +110,21 @@ def _shape(site: Site, transform: Transform, proof: Proof, tiles: int) -> Shape:
     return Shape(transform, x, y, padding, fold, tiles, proof.splits)
 
 
-def _stored(site: Site, transform: Transform, proof: Proof, dot: Dot | None) -> list[Scheme]:
+def _stored(site: Site, transform: Transform, proof: Proof, means: Means) -> list[Scheme]:
     """Return blocks of tiles of all sizes, with weights that lie in memory."""
     everything = _shape(site, transform, proof, 1).all_tiles
     sizes = {-(-everything // n) for n in range(1, everything + 1)}
     found = []
     for tiles in sorted(size for size in sizes if size <= MOST_TILES):
         shape = _shape(site, transform, proof, tiles)
-        kinds = {type(product): product for product in fitted(site.target, dot, shape.sizes)[::-1]}
+        kinds = {
+            type(product): product for product in fitted(site.target, means, shape.sizes)[::-1]
+        }
         found += [Scheme(shape, product) for product in kinds.values()]
     return found
 
 
-def _fresh(site: Site, transform: Transform, proof: Proof, dot: Dot | None) -> list[Scheme]:
+def _fresh(site: Site, transform: Transform, proof: Proof, means: Means) -> list[Scheme]:
     """Return one block of all tiles of an image, with weights that each task transforms."""
     shape = _shape(site, transform, proof, 1)
     if proof.splits or shape.all_tiles > MOST_TILES:
@@ -129,7 +132,7 @@ def _fresh(site: Site, transform: Transform, proof: Proof, dot: Dot | None) -> l
     shape = _shape(site, transform, proof, shape.all_tiles)
     codes = _seen(site)[0].weight.codes
     found = []
-    for product in fitted(site.target, dot, shape.sizes):
+    for product in fitted(site.target, means, shape.sizes):
         vectors = product.block_elements // product.weight_lanes
         fresh = fresh_for(transform, codes, product.weight_lanes, vectors, product.dtype)
         found.append(Scheme(shape, product, fresh))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import ClassVar, TypeAlias
 
@@ -15,15 +16,17 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Narrow, Vnni, Words, multiplied_lanes
+from gmpq.backends.tvm.dot_arm import LANES, Sdot, add_by_lanes
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.winograd_proof import Integers, Proof
 from gmpq.backends.tvm.script import LINE, Buffer, Expr, inwards, load, put, registers, splat, store
 from gmpq.backends.tvm.target import Target
 
 At: TypeAlias = tuple[Expr, Expr, Expr]  # position, start of its weights in U, first vector
-Dot: TypeAlias = Vnni | Narrow | Words
+Dot: TypeAlias = Vnni | Narrow | Words | Sdot
 MOST_ROWS, MOST_VECTORS = 14, 4
 INT16 = np.iinfo(np.int16)
+NAMES = {Words: "int16", Vnni: "vnni", Sdot: "sdot"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,11 @@ class DotProduct:
         acc = registers(len(held), f"int32x{self.lanes}")
         if run == 1 or run < self.depth:
             _fill(acc, held)
-        if run == 1:
+        if isinstance(self.dot, Sdot):
+            rows = [acc[n : n + self.vectors] for n in range(0, len(acc), self.vectors)]
+            parts = (partial(part, memory, at) for part in (self._codes, self._weights))
+            add_by_lanes(self.dot, rows, self.depth, *parts)
+        elif run == 1:
             with T.serial(0, self.depth) as k:
                 for slot, code, weight in self._step(acc, memory, (*at, k)):
                     put(slot, self.dot.accumulate(slot[0], [code], [weight]))
@@ -160,6 +167,17 @@ class DotProduct:
             with T.serial(0, self.depth // run) as j:
                 self._add_run(acc, held, memory, (*at, j))
         return (slot[0] for slot in acc)
+
+    def _codes(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
+        """Return four steps of codes of every row."""
+        places = (at[0] + p * (self.stored // self.group) + k for p in range(self.rows))
+        return [load(memory.v, place, LANES) for place in places]
+
+    def _weights(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
+        """Return the weights of one step."""
+        elements = self.dot.elements
+        first = at[1] + k * (self.vectors * elements)
+        return [load(memory.u, first + n * elements, elements) for n in range(self.vectors)]
 
     def _add_run(
         self, acc: list[Buffer], held: list[Expr], memory: Memory, at: tuple[Expr, Expr, Expr]
@@ -182,14 +200,11 @@ class DotProduct:
         self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr, Expr]
     ) -> Iterator[tuple[Buffer, Expr, Expr]]:
         """Yield every accumulator with its codes and weights."""
+        assert not isinstance(self.dot, Sdot)
         first_code, first_weight, k = at
-        elements = self.dot.elements
-        kind = f"{self.dot.dtype}x{elements}"
+        kind = f"{self.dot.dtype}x{self.dot.elements}"
         weights = registers(self.vectors, kind)
-        first = first_weight + k * (self.vectors * elements)
-        _fill(
-            weights, [load(memory.u, first + n * elements, elements) for n in range(self.vectors)]
-        )
+        _fill(weights, self._weights(memory, (first_code, first_weight), k))
         codes = registers(1, kind)[0]
         for p in range(self.rows):
             word = memory.v[first_code + p * (self.stored // self.group) + k]
@@ -204,9 +219,7 @@ def _fill(slots: list[Buffer], values: list[Expr]) -> None:
 
 
 def _name(dot: Dot) -> str:
-    if isinstance(dot, Words):
-        return "int16"
-    return "vnni" if isinstance(dot, Vnni) else f"runs of {dot.run},"
+    return f"runs of {dot.run}," if isinstance(dot, Narrow) else NAMES[type(dot)]
 
 
 def dot_for(target: Target, proof: Proof) -> Dot | None:
@@ -216,27 +229,31 @@ def dot_for(target: Target, proof: Proof) -> Dot | None:
         return None if lanes is None else Words(lanes, fused=vnni)
     if vnni:
         return Vnni()
+    if "dotprod" in target.features:
+        return Sdot()
     if lanes is None:
         return None
     channels = proof.weights.shape[2]
-    run = longest_run(proof.weights, _part_spans(proof), -(-channels // Narrow.group))
+    run = longest_run(proof.weights, part_spans(proof), -(-channels // Narrow.group))
     return None if run is None else Narrow(lanes, run)
 
 
 def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
     """Return the register tiles for blocks of ``sizes.tiles``, the best predicted one first."""
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
+    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a row
     found = [
         DotProduct(dot, rows, wide, sizes.tiles, vectors, sizes.stored, depth)
         for rows, wide in product(
             range(1, min(sizes.tiles, MOST_ROWS) + 1), range(1, min(vectors, MOST_VECTORS) + 1)
         )
-        if rows * wide + wide + dot.temporaries <= target.registers
+        if rows * (wide + codes) + wide + dot.temporaries <= target.registers
     ]
     return sorted(found, key=lambda p: p.cycles())
 
 
-def _part_spans(proof: Proof) -> Integers:
+def part_spans(proof: Proof) -> Integers:
+    """Return the spans of all positions, and again those of split ones."""
     return np.concatenate([proof.spans, proof.spans[list(proof.splits)]])
 
 

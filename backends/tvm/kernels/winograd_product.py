@@ -9,6 +9,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
+from gmpq.backends.tvm import neon
 from gmpq.backends.tvm.kernels.amx_tile import (
     DEPTH,
     INSTRUCTION,
@@ -19,6 +20,7 @@ from gmpq.backends.tvm.kernels.amx_tile import (
     configuration,
 )
 from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.kernels.neon_runs import Runs
 from gmpq.backends.tvm.kernels.winograd_dots import (
     At,
     Dot,
@@ -26,9 +28,12 @@ from gmpq.backends.tvm.kernels.winograd_dots import (
     Memory,
     Sizes,
     chosen,
+    dot_for,
     padded,
     register_tiles,
 )
+from gmpq.backends.tvm.kernels.winograd_neon import NeonProduct, neon_tiles, runs_for
+from gmpq.backends.tvm.kernels.winograd_proof import Proof
 from gmpq.backends.tvm.layout import GROUP, VECTOR
 from gmpq.backends.tvm.script import LINE, Expr, inwards, run
 from gmpq.backends.tvm.target import Target
@@ -158,15 +163,24 @@ class TileProduct:
             run("llvm.x86.tdpbusd", T.int8(i), *operands)
 
 
-Product: TypeAlias = DotProduct | TileProduct
+Product: TypeAlias = DotProduct | NeonProduct | TileProduct
+Means: TypeAlias = Dot | tuple[Runs, ...] | None  # None where no dot product is exact
 
 
-def fitted(target: Target, dot: Dot | None, sizes: Sizes) -> list[Product]:
-    """Return the products of ``sizes``, the best predicted one of each kind first.
+def means_for(target: Target, proof: Proof) -> Means:
+    """Return what multiplies the operands of ``proof`` beside AMX."""
+    if neon.multiplies(target):
+        return runs_for(target, proof)
+    return dot_for(target, proof)
 
-    ``dot`` is None where no dot product is exact.
-    """
-    found: list[Product] = [] if dot is None else list(register_tiles(target, dot, sizes))
+
+def fitted(target: Target, means: Means, sizes: Sizes) -> list[Product]:
+    """Return the products of ``sizes``, the best predicted one of each kind first."""
+    found: list[Product] = []
+    if isinstance(means, tuple):
+        found += [tile for runs in means for tile in neon_tiles(target, runs, sizes)]
+    elif means is not None:
+        found += register_tiles(target, means, sizes)
     if "amx-int8" in target.features:
         found += _tile_products(sizes)
     return sorted(found, key=lambda p: p.cycles())

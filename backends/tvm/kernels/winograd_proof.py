@@ -11,12 +11,14 @@ What must be proved for a layer, from its real weights and the codes of its inpu
 - the accumulator times the power of two in the scale lies in int32. Partial sums may wrap: addition
   modulo 2**32 is exact if its result fits, and the odd factor of the scale has an inverse there.
 
+Processors that multiply signed bytes take 128 from the offset where values span more than 127.
+
 Where bytes do not hold the values, int16 does for both operands, without offsets or splits.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -29,6 +31,7 @@ from gmpq.ir import Conv2d, QParams
 Integers: TypeAlias = NDArray[np.int64]
 Words: TypeAlias = NDArray[np.int32]
 
+INT8_MAX = np.iinfo(np.int8).max
 INT16_MAX = np.iinfo(np.int16).max
 REMEMBERED = 4  # proofs of one layer, which is asked for refusals, then for candidates
 
@@ -37,7 +40,7 @@ REMEMBERED = 4  # proofs of one layer, which is asked for refusals, then for can
 class Proof:
     """What the proof found: offsets, transformed weights and largest inputs by position."""
 
-    offsets: Integers  # [positions]
+    offsets: Integers  # [positions], which inputs are kept with
     weights: NDArray[np.int8] | NDArray[np.int16]  # [positions + splits, O, I]
     splits: tuple[int, ...]  # positions whose second summands follow after the first ones
     sums: Integers  # [positions, O], of the transformed weights over the input channels
@@ -81,6 +84,16 @@ def prove_words(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     words = weights.astype(np.int16)
     sums = weights.sum(axis=2, dtype=np.int64)
     return Proof(np.zeros_like(positive), words, (), sums, spans)
+
+
+def signed(proof: Proof) -> Proof:
+    """Return the proof with inputs that are signed bytes, less 128 where they span more codes."""
+    return replace(proof, offsets=proof.offsets + signed_lows(proof.spans))
+
+
+def signed_lows(spans: Integers) -> Integers:
+    """Return the smallest signed bytes of inputs that span ``spans``."""
+    return np.where(spans > INT8_MAX, -INT8_MAX - 1, 0)
 
 
 def _signs(transform: Transform) -> tuple[Integers, Integers]:

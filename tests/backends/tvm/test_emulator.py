@@ -99,7 +99,7 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(emulator.shutil, "which", lambda _: None)
     assert missing(find("rpi5")) == "to emulate rpi5: apt-get install qemu-user"
     with pytest.raises(TargetError, match="rpi5 does not run on this machine: to emulate"):
-        Emulated(tmp_path, {"outputs": []}, find("rpi5")).run()
+        Emulated(tmp_path, {"outputs": [], "steps": []}, find("rpi5")).run()
     monkeypatch.setattr(emulator.shutil, "which", lambda _: "/usr/bin/qemu-aarch64")
     monkeypatch.setattr(emulator, "LIBRARIES", tmp_path)
     assert missing(find("rpi5")) == "to emulate rpi5: apt-get install libc6-arm64-cross"
