@@ -7,6 +7,8 @@ The accumulator starts at ``bias - z * sum of w``, as in ``direct``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
@@ -15,7 +17,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.dot import Portable, Words
-from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import VECTOR, Layout
 from gmpq.backends.tvm.script import (
@@ -23,6 +25,7 @@ from gmpq.backends.tvm.script import (
     Expr,
     c_function,
     cast,
+    held,
     inwards,
     load,
     pure,
@@ -33,7 +36,9 @@ from gmpq.backends.tvm.script import (
     view,
 )
 from gmpq.backends.tvm.target import Target
-from gmpq.ir import Conv2d, QParams, Window
+from gmpq.ir import Conv2d, Window
+
+MOST_COLUMNS = 14
 
 
 def refuses(site: Site) -> str | None:
@@ -48,18 +53,22 @@ def refuses(site: Site) -> str | None:
 
 def build(site: Site) -> Call:
     """Return the call of a depthwise convolution."""
-    (x,), node, y = site.inputs, site.node, site.output
+    y, target = site.output.codes, site.target
+    columns = tile_columns(y.width, min(target.registers - 4, MOST_COLUMNS))
+    sums = Sums(columns, "int32", partial(_accumulate, target))
+    return site.call(kernel(site, sums), constants(site, sums))
+
+
+def constants(site: Site, sums: Sums, shift: int = 0) -> tuple[Array, Array, Array]:
+    """Return weights [taps, C], start values and factors; codes come less ``shift``."""
+    node, y = site.node, site.output.codes
     assert isinstance(node, Conv2d)
-    start, factor = start_and_factor(node.weight, x.q, y.q)
-    padding = (0, y.codes.stored - y.codes.channels)
-    weights = np.pad(node.weight.codes.reshape(y.codes.channels, -1), (padding, (0, 0)))
-    constants = (
-        np.ascontiguousarray(weights.T).astype(np.int32),
-        np.pad(start, padding),
-        np.pad(factor, padding),
-    )
-    function = kernel(x.codes, y.codes, node.window, y.q, site.target)
-    return site.call(function, constants)
+    start, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.q)
+    taps = node.weight.codes.reshape(y.channels, -1)
+    begun = (start + shift * taps.sum(axis=1, dtype=np.int64)).astype(np.int32)
+    padding = (0, y.stored - y.channels)
+    weights = np.ascontiguousarray(np.pad(taps, (padding, (0, 0))).T).astype(sums.dtype)
+    return weights, np.pad(begun, padding), np.pad(factor, padding)
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
@@ -76,24 +85,67 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
 FAMILY = Family("depthwise", (Conv2d,), candidates, refuses)
 
 
-def kernel(x: Layout, y: Layout, window: Window, q: QParams, target: Target) -> PrimFunc:
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Sixteen channels of a run of pixels: where their codes and weights lie."""
+
+    x: Layout
+    y: Layout
+    window: Window
+    source: Buffer
+    weights: Buffer
+    start: Buffer
+    place: Expr  # of the first tap of the first pixel
+    vector: Expr
+
+    @property
+    def taps(self) -> list[tuple[int, int]]:
+        """Row and column of every tap."""
+        rows, columns = self.window.kernel
+        return list(product(range(rows), range(columns)))
+
+    def begin(self, acc: list[Buffer]) -> None:
+        """Put the start values into the accumulators."""
+        for slot in acc:
+            put(slot, load(self.start, self.vector * VECTOR, VECTOR))
+
+    def codes(self, tap: int, pixel: int) -> Expr:
+        """Return the codes that a tap of a pixel reads."""
+        (r, s), (dy, dx) = self.taps[tap], self.window.dilation
+        offset = r * dy * self.x.row + (s * dx + pixel * self.window.stride[1]) * self.x.stored
+        return load(self.source, self.place + offset, VECTOR)
+
+    def weight(self, tap: int) -> Expr:
+        """Return the weights of a tap."""
+        return load(self.weights, tap * self.y.stored + self.vector * VECTOR, VECTOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """How many pixels of a row are summed at once, by what, from weights of which type."""
+
+    columns: int
+    dtype: str
+    accumulate: Callable[[list[Buffer], Tile], None]
+
+
+def kernel(site: Site, sums: Sums) -> PrimFunc:
     """Return ``f(x, weights [taps, C], start, factor, y)``."""
-    columns = _columns(y.width, target.registers - 4)
-    vectors = y.stored // VECTOR
+    node, x, y, q = site.node, site.inputs[0].codes, site.output.codes, site.output.q
+    assert isinstance(node, Conv2d)
+    window, columns = node.window, sums.columns
 
     def body(x_: Expr, w_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
         source, result = view(x_, "uint8", x.size_bytes), view(y_, "uint8", y.size_bytes)
-        weights = view(w_, "int32", window.kernel[0] * window.kernel[1] * y.stored)
+        weights = view(w_, sums.dtype, window.kernel[0] * window.kernel[1] * y.stored)
         start, factor = view(start_, "int32", y.stored), view(factor_, "float32", y.stored)
         with T.parallel(0, y.batch * y.height) as item:
             image, row = item // y.height, item % y.height
-            with T.grid(vectors, -(-y.width // columns)) as (v, tile):
+            with T.grid(y.stored // VECTOR, -(-y.width // columns)) as (v, tile):
                 column = inwards(tile, columns, y.width)
                 acc = registers(columns, "int32x16")
-                for slot in acc:
-                    put(slot, load(start, v * VECTOR, VECTOR))
                 place = _corner(x, window, image, row, column) + v * VECTOR
-                _accumulate(acc, source, weights, x, y, window, place, v, target)
+                sums.accumulate(acc, Tile(x, y, window, source, weights, start, place, v))
                 corner = y.origin + image * y.image + row * y.row + column * y.stored + v * VECTOR
                 scale = load(factor, v * VECTOR, VECTOR)
                 for p, slot in enumerate(acc):
@@ -101,14 +153,13 @@ def kernel(x: Layout, y: Layout, window: Window, q: QParams, target: Target) -> 
                     codes = to_codes(steps, q, VECTOR)
                     store(result, corner + p * y.stored, codes, VECTOR)
 
-    names = (("x", "uint8"), ("w", "int32"), ("start", "int32"), ("factor", "float32"))
+    names = (("x", "uint8"), ("w", sums.dtype), ("start", "int32"), ("factor", "float32"))
     return c_function((*names, ("y", "uint8")), body)
 
 
-def _columns(width: int, registers_free: int) -> int:
+def tile_columns(width: int, most: int) -> int:
     """Return the pixels of a tile: the fewest computed twice, then the most at once."""
-    candidates = range(1, min(width, registers_free, 14) + 1)
-    return min(candidates, key=lambda n: (-(-width // n) * (n + 2), -n))
+    return min(range(1, min(width, most) + 1), key=lambda n: (-(-width // n) * (n + 2), -n))
 
 
 def _corner(x: Layout, window: Window, image: Expr, row: Expr, column: Expr) -> Expr:
@@ -117,24 +168,13 @@ def _corner(x: Layout, window: Window, image: Expr, row: Expr, column: Expr) -> 
     return first + image * x.image + down + across
 
 
-def _accumulate(
-    acc: list[Buffer],
-    source: Buffer,
-    weights: Buffer,
-    x: Layout,
-    y: Layout,
-    window: Window,
-    place: Expr,
-    v: Expr,
-    target: Target,
-) -> None:
-    (dy, dx), step = window.dilation, window.stride[1] * x.stored
-    for tap, (r, s) in enumerate(product(*map(range, window.kernel))):
-        weight = registers(1, "int32x16")[0]
-        put(weight, load(weights, tap * y.stored + v * VECTOR, VECTOR))
+def _accumulate(target: Target, acc: list[Buffer], tile: Tile) -> None:
+    tile.begin(acc)
+    for tap in range(len(tile.taps)):
+        (weight,) = held([tile.weight(tap)])
         for p, slot in enumerate(acc):
-            codes = load(source, place + r * dy * x.row + s * dx * x.stored + p * step, VECTOR)
-            put(slot, _add_product(slot[0], cast("int32", VECTOR, codes), weight[0], target))
+            codes = cast("int32", VECTOR, tile.codes(tap, p))
+            put(slot, _add_product(slot[0], codes, weight, target))
 
 
 def _add_product(acc: Expr, codes: Expr, weight: Expr, target: Target) -> Expr:

@@ -7,6 +7,7 @@ from gmpq.backends.tvm.kernels import (
     amx,
     bitserial,
     depthwise,
+    depthwise_neon,
     depthwise_rows,
     direct,
     direct16,
@@ -24,6 +25,7 @@ from gmpq.backends.tvm.kernels.base import Family
 
 KERNELS: tuple[Family, ...] = (
     depthwise_rows.FAMILY,
+    depthwise_neon.FAMILY,
     depthwise.FAMILY,
     winograd.FAMILY,
     amx.FAMILY,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gmpq.backends.tvm.emulator import missing
+from gmpq.backends.tvm.kernels.depthwise_neon import runs
 from gmpq.backends.tvm.kernels.neon_runs import Runs, Steps, longest_run, runs_of
 from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, Padding, QParams, Window
@@ -39,6 +40,34 @@ def test_sums_in_int8(bits: tuple[int, int], form: str, tmp_path: Path) -> None:
     node = Conv2d("conv", ("x",), "y", weight, Window((3, 3), padding=Padding(1, 1, 1, 1)))
     graph = network_of(node, QParams.full(1.0, 1, bits[0]), (5, 7), 1)
     assert check(graph, find("arm64"), tmp_path, "direct_neon", seed, form)
+
+
+@emulated
+@pytest.mark.parametrize("seed", range(20))
+def test_depthwise(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    bits, weight_bits = BITS[seed % len(BITS)]
+    channels = int(rng.choice([3, 16, 24, 40]))
+    kernel = [(3, 3), (5, 5), (1, 3), (2, 4)][seed % 4]
+    window = Window(
+        kernel,
+        (int(rng.integers(1, 3)), int(rng.integers(1, 3))),
+        Padding(*(int(n) for n in rng.integers(0, 3, 4))),
+        (int(rng.integers(1, 3)), int(rng.integers(1, 3))),
+    )
+    weight = random_weight(rng, (channels, 1, *kernel), weight_bits)
+    node = Conv2d("conv", ("x",), "y", weight, window, channels)
+    q = QParams.full(1.0, int(rng.integers(0, 1 << bits)), bits)
+    graph = network_of(node, q, (10, 11), batch=1 + seed % 2)
+    assert check(graph, find("arm64"), tmp_path, "depthwise_neon", seed)
+
+
+def test_taps_are_cut_where_lanes_are_full() -> None:
+    taps = np.array([[3, 1], [3, -1], [-3, 1], [127, 0]], np.int8)
+    assert runs(taps, (0, 20), range(4), np.int8) == ((0, 1, 2), (3,))  # 3 * 20 + 3 * 20 <= 127
+    assert runs(taps, (-128, 127), range(4), np.int16) == ((0, 1, 2, 3),)
+    three = np.repeat(taps[3:], 3, axis=0)
+    assert runs(three, (-128, 127), range(3), np.int16) == ((0, 1), (2,))  # 2 * 127 * 128 fits
 
 
 @emulated
