@@ -22,74 +22,35 @@ from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.target import find
 from gmpq.backends.tvm.tune import Effort
 from gmpq.errors import GmpqError
-from gmpq.ir import (
-    Conv2d,
-    Dequantize,
-    Graph,
-    IntGraph,
-    Padding,
-    QParams,
-    Quantize,
-    QWeight,
-    Value,
-    Window,
-)
-from gmpq.numerics import weight_limits
 from gmpq.runtime import Network
 from versus import steps
+from versus.layer import Layer, one_layer
 from versus.options import Options
 
 EFFORTS = click.Choice([effort.value for effort in Effort])
 FOLDER = click.Path(path_type=Path, file_okay=False)
-LAYERS = (  # size, channels in, channels out, kernel, stride, groups
-    (224, 3, 64, 7, 2, 1),
-    (56, 64, 64, 3, 1, 1),
-    (28, 128, 128, 3, 1, 1),
-    (14, 256, 256, 3, 1, 1),
-    (7, 512, 512, 3, 1, 1),
-    (56, 64, 128, 3, 2, 1),
-    (56, 64, 256, 1, 1, 1),
-    (56, 256, 64, 1, 1, 1),
-    (28, 512, 128, 1, 1, 1),
-    (14, 1024, 256, 1, 1, 1),
-    (7, 2048, 512, 1, 1, 1),
-    (7, 512, 2048, 1, 1, 1),
-    (1, 512, 1000, 1, 1, 1),
-    (112, 32, 16, 1, 1, 1),
-    (56, 24, 144, 1, 1, 1),
-    (14, 576, 96, 1, 1, 1),
-    (112, 32, 32, 3, 1, 32),
-    (112, 96, 96, 3, 2, 96),
-    (14, 576, 576, 3, 1, 576),
-    (14, 480, 480, 5, 1, 480),
+LAYERS = (  # as Layer has them
+    Layer(224, 3, 64, 7, 2, 1),
+    Layer(56, 64, 64, 3, 1, 1),
+    Layer(28, 128, 128, 3, 1, 1),
+    Layer(14, 256, 256, 3, 1, 1),
+    Layer(7, 512, 512, 3, 1, 1),
+    Layer(56, 64, 128, 3, 2, 1),
+    Layer(56, 64, 256, 1, 1, 1),
+    Layer(56, 256, 64, 1, 1, 1),
+    Layer(28, 512, 128, 1, 1, 1),
+    Layer(14, 1024, 256, 1, 1, 1),
+    Layer(7, 2048, 512, 1, 1, 1),
+    Layer(7, 512, 2048, 1, 1, 1),
+    Layer(1, 512, 1000, 1, 1, 1),
+    Layer(112, 32, 16, 1, 1, 1),
+    Layer(56, 24, 144, 1, 1, 1),
+    Layer(14, 576, 96, 1, 1, 1),
+    Layer(112, 32, 32, 3, 1, 32),
+    Layer(112, 96, 96, 3, 2, 96),
+    Layer(14, 576, 576, 3, 1, 576),
+    Layer(14, 480, 480, 5, 1, 480),
 )
-
-
-def one_layer(layer: tuple[int, ...], bits: int) -> IntGraph:
-    """Return a graph of one convolution with random weights."""
-    size, inputs, outputs, kernel, stride, groups = layer
-    rng = np.random.default_rng(0)
-    low, high = weight_limits(bits)
-    shape = (outputs, inputs // groups, kernel, kernel)
-    codes = rng.integers(low, high + 1, shape).astype(np.int8)
-    spread = 1 / (high * np.sqrt(inputs // groups * kernel * kernel))
-    scale = np.full(outputs, spread, np.float32)
-    weight = QWeight(codes, scale, np.zeros(outputs, np.int32), bits)
-    window = Window((kernel, kernel), (stride, stride), Padding(*[kernel // 2] * 4))
-    rows, columns = window.output_size(size, size)
-    q = QParams.full(1.0, 0, bits)
-    values = (
-        Value("image", (1, inputs, size, size)),
-        Value("x", (1, inputs, size, size), q),
-        Value("y", (1, outputs, rows, columns), q),
-        Value("real", (1, outputs, rows, columns)),
-    )
-    nodes = (
-        Quantize("quantize", ("image",), "x"),
-        Conv2d("conv", ("x",), "y", weight, window, groups),
-        Dequantize("dequantize", ("y",), "real"),
-    )
-    return Graph("layer", ("image",), ("real",), {v.name: v for v in values}, nodes)
 
 
 def median_seconds(run: Callable[[], None], seconds: float = 0.2) -> float:
@@ -105,7 +66,7 @@ def median_seconds(run: Callable[[], None], seconds: float = 0.2) -> float:
     return statistics.median(samples)
 
 
-def measure(layer: tuple[int, ...], bits: int, target: str, threads: int) -> tuple[str, float]:
+def measure(layer: Layer, bits: int, target: str, threads: int) -> tuple[str, float]:
     """Return the kernel's name and the median seconds of the layer."""
     graph = one_layer(layer, bits)
     with tempfile.TemporaryDirectory() as directory:
@@ -157,11 +118,9 @@ def print_layers(threads: int, bits: int, target: str) -> None:
     """Print one row per layer of ``LAYERS``."""
     print(f"{'layer':34} {'kernel':10} {'ms':>8} {'GMAC/s':>8}")
     for layer in LAYERS:
-        size, inputs, outputs, kernel, stride, groups = layer
-        kernel_name, seconds = measure(layer, bits, target, threads)
-        macs = outputs * (inputs // groups) * kernel * kernel * (size // stride) ** 2
-        text = f"{size}x{size} {inputs}->{outputs} k{kernel} s{stride} g{groups}"
-        print(f"{text:34} {kernel_name:10} {seconds * 1e3:8.3f} {macs / seconds / 1e9:8.0f}")
+        kernel, seconds = measure(layer, bits, target, threads)
+        speed = layer.macs / seconds / 1e9
+        print(f"{layer!s:34} {kernel:10} {seconds * 1e3:8.3f} {speed:8.0f}")
 
 
 if __name__ == "__main__":

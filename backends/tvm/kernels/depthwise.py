@@ -16,7 +16,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.dot import Portable, Words
+from gmpq.backends.tvm.dot import Portable, Words, multiplied_lanes
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import VECTOR, Layout
@@ -76,7 +76,8 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     y, node = site.output.codes, site.node
     assert isinstance(node, Conv2d)
     vectors = y.batch * y.height * y.width * y.stored // VECTOR
-    cycles = vectors * (node.window.kernel[0] * node.window.kernel[1] * 1.5 + 5)
+    tap = 1.5 if multiplied_lanes(site.target) else 8.0  # four registers, widened in two steps
+    cycles = vectors * (node.window.kernel[0] * node.window.kernel[1] * tap + 5)
     fused = "avx512vnni" in site.target.features
     instruction = Words(fused=True).instruction if fused else Portable.instruction
     return (Candidate("", cycles, partial(build, site), site.work(instruction)),)

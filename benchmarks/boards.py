@@ -1,0 +1,75 @@
+"""What programs for ARM boards take, without a board: predictions, not latencies.
+
+    python benchmarks/boards.py layers [--docs docs/benchmarks.md]
+    python benchmarks/boards.py networks --networks resnet18 --bits w8a8,w4a4 --targets arm64
+
+Programs run under qemu-user, which counts their instructions; LLVM's models of the processors turn
+these into cycles. Needs: apt-get install qemu-user libc6-arm64-cross llvm-19.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from gmpq.errors import GmpqError
+from predicted import layers, networks
+from versus import document, rows
+from versus.options import NETWORKS, Names, check_names
+from versus.subject import Subject
+
+BITS = "w8a8,w6a6,w4a4,w2a2"
+DOCS = click.option("--docs", type=click.Path(path_type=Path), help="Write the table there.")
+
+
+@click.group()
+def main() -> None:
+    """Predict what programs take on boards."""
+
+
+@main.command("layers")
+@DOCS
+def layers_command(docs: Path | None) -> None:
+    """Print predicted multiplications a cycle of one layer's kernels on every processor."""
+    _show("boards-layers", layers.HEADER, map(layers.row, layers.CASES), docs)
+
+
+@main.command("networks")
+@click.option("--networks", "names", type=Names(), default=NETWORKS[0], show_default=True)
+@click.option("--bits", type=Names(), default=BITS, show_default=True)
+@click.option("--targets", type=Names(), default="arm64,arm64-dotprod", show_default=True)
+@DOCS
+def networks_command(
+    names: tuple[str, ...], bits: tuple[str, ...], targets: tuple[str, ...], docs: Path | None
+) -> None:
+    """Compare networks with the reference on emulated processors, and count instructions."""
+    check_names("--targets", targets, list(networks.PROCESSORS))
+
+    def found() -> Iterator[tuple[str, ...]]:
+        for name in names:
+            subject = Subject.of(name, 0)
+            for target in targets:
+                yield from (networks.row(subject, each, target) for each in bits)
+
+    _show("boards-networks", networks.HEADER, found(), docs)
+
+
+def _show(
+    name: str, header: tuple[str, ...], lines: Iterator[tuple[str, ...]], docs: Path | None
+) -> None:
+    kept = []
+    try:
+        for line in lines:
+            click.echo("  ".join(line), err=True)
+            kept.append(line)
+    except (GmpqError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(rows.to_text(header, kept))
+    if docs is not None:
+        document.update(docs, name, rows.to_markdown(header, kept))
+
+
+if __name__ == "__main__":
+    main()

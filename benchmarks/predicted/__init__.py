@@ -1,0 +1,1 @@
+"""What emulators and models of processors say of programs for boards."""

@@ -1,0 +1,52 @@
+"""Whole networks under the emulator: exact or not, and instructions per inference."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from gmpq.backends import reference
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.counts import counted, instructions
+from gmpq.backends.tvm.emulator import Emulated
+from gmpq.backends.tvm.target import find
+from predicted import mca
+from versus.policies import choose
+from versus.subject import Subject
+
+HEADER = ("network", "bits", "target", "exact", "M instructions", "M predicted cycles", "GBOPs")
+PROCESSORS = {  # LLVM's model of a processor, by target
+    "arm64": "cortex-a53",
+    "rpi3": "cortex-a53",
+    "rpi4": "cortex-a72",
+    "arm64-dotprod": "cortex-a55",
+    "rpi5": "cortex-a76",
+    "jetson-orin": "cortex-a78",
+    "arm64-i8mm": "neoverse-v1",
+}
+
+
+def row(subject: Subject, bits: str, target: str) -> tuple[str, ...]:
+    """Return the cells of ``HEADER``."""
+    policy = choose(bits, subject.name, subject.macs, 0)
+    graph = subject.quantized(policy)
+    expected = reference.run(graph, {graph.inputs[0]: subject.image})
+    with tempfile.TemporaryDirectory() as folder:
+        program = build(graph, find(target), Path(folder)).program
+        network = Emulated(Path(folder), program, find(target))
+        outputs = network.run(subject.image)
+        pairs = zip(outputs, (expected[name] for name in graph.outputs), strict=True)
+        exact = all(np.array_equal(output, value) for output, value in pairs)
+        blocks = counted(network, subject.image)
+    cycles = mca.cycles(blocks, PROCESSORS[target])
+    return (
+        subject.name,
+        bits,
+        target,
+        "yes" if exact else "NO",
+        f"{instructions(blocks) / 1e6:.1f}",
+        f"{cycles / 1e6:.1f} ({PROCESSORS[target]})",
+        f"{subject.cost(policy).bops / 1e9:.1f}",
+    )
