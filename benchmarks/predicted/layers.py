@@ -64,6 +64,8 @@ CASES = (
     Case("neoverse-n1", "rpi5", "direct", 8, 32),
     Case("neoverse-n1", "rpi5", "winograd", 4, 32),
     Case("neoverse-n1", "rpi5", "winograd", 2, 32),
+    Case("neoverse-v1", "arm64-i8mm", "direct", 8, 64),
+    Case("neoverse-v1", "arm64-i8mm", "direct_mmla", 8, 128),
 )
 
 

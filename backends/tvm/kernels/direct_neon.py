@@ -19,7 +19,7 @@ from gmpq.backends.tvm import neon
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.direct import constants_of, kernel
 from gmpq.backends.tvm.kernels.direct_sums import Registers, Sums
-from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, blocked, shape_of
+from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, blocked, blocks_outside, shape_of
 from gmpq.backends.tvm.kernels.neon_runs import Runs, runs_of
 from gmpq.backends.tvm.kernels.neon_sums import At, Product, summed
 from gmpq.backends.tvm.script import held, load, put, splat, view
@@ -80,19 +80,22 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
             partial(build, site, shape, runs, tile),
             site.work(runs.instruction),
         )
-        for runs, tile in product(_runs(site), _tiles(shape, site.target.registers))
+        for runs in _runs(site)
+        for tile in _tiles(site, shape, runs)
     ]
     found.sort(key=lambda candidate: candidate.cycles)
     return tuple(found[:MOST_TILES])
 
 
-def _tiles(shape: Shape, registers: int) -> Iterator[Tile]:
+def _tiles(site: Site, shape: Shape, runs: Runs) -> Iterator[Tile]:
     """Yield the tiles whose accumulators, codes, weights and sums fit the registers."""
+    weights = neon.CODES * LANES * shape.vectors * runs.steps.total
     most = 1 if shape.inputs_per_group < shape.x.channels else min(4, shape.vectors)
     for rows, columns, vectors in product((1, 2), range(1, 9), range(1, most + 1)):
-        fits = rows * columns * (LANES * vectors + 1) + 4 <= registers
+        fits = rows * columns * (LANES * vectors + 1) + 4 <= site.target.registers
         if fits and rows <= shape.y.height and columns <= shape.y.width:
-            yield Tile(rows, columns, vectors, blocks_outside=False)
+            outside = blocks_outside(shape, weights, rows, vectors, site.target)
+            yield Tile(rows, columns, vectors, outside)
 
 
 def _cycles(shape: Shape, runs: Runs, tile: Tile) -> float:

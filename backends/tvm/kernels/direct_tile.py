@@ -102,10 +102,13 @@ def best_tiles(
     """
     spare = target.registers - dot.temporaries
     codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``direct.accumulate_lanes``)
+    taps = shape.window.kernel[0] * shape.window.kernel[1]
+    item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
+    weights = shape.vectors * taps * shape.depth * item
     grouped = shape.inputs_per_group < shape.x.channels
     widest = 1 if grouped else min(4, shape.vectors)
     tiles = [
-        Tile(rows, columns, wide, _blocks_outside(shape, dot, rows, wide, target))
+        Tile(rows, columns, wide, blocks_outside(shape, weights, rows, wide, target))
         for rows, columns, wide in product(
             range(1, min(4, shape.y.height) + 1),
             range(1, min(28, shape.y.width) + 1),
@@ -136,15 +139,12 @@ def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
     )
 
 
-def _blocks_outside(shape: Shape, dot: Dot, rows: int, vectors: int, target: Target) -> bool:
-    """Tell which order reads fewer bytes: all weights per row, or all pixels per block.
+def blocks_outside(shape: Shape, weights: int, rows: int, vectors: int, target: Target) -> bool:
+    """Tell which order reads fewer bytes: all ``weights`` per row, or all pixels per block.
 
     An image that stays in the second-level cache may be read again; weights that do not fit there
     come from afar every time.
     """
-    taps = shape.window.kernel[0] * shape.window.kernel[1]
-    item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
-    weights = shape.vectors * taps * shape.depth * item
     image = shape.x.image
     if weights < target.cache_bytes // 4:
         return False

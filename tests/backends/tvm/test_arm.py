@@ -17,7 +17,12 @@ from tests.single_layers import check, network_of, random_convolution, random_li
 REASON = missing(find("arm64"))
 emulated = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 BITS = ((8, 8), (8, 5), (7, 8), (6, 6), (5, 3), (4, 4), (3, 3), (3, 1), (2, 2), (1, 1))
-KERNELS = (("arm64", "direct_neon"), ("arm64", "direct"), ("arm64-dotprod", "direct"))
+KERNELS = (
+    ("arm64", "direct_neon"),
+    ("arm64", "direct"),
+    ("arm64-dotprod", "direct"),
+    ("arm64-i8mm", "direct_mmla"),
+)
 
 
 @emulated
