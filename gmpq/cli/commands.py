@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from gmpq.compile import CompileOptions, Report
     from gmpq.job import Sources
 
+UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")  # in the name of a file
 EXAMPLE = """\b
 Example:
   gmpq-compile examples/efficientnet_lite0_mixed.json --target native \\
@@ -39,7 +41,12 @@ def group() -> None:
 
 @group.command("compile", epilog=EXAMPLE)
 @click.argument("policy", type=PATH)
-@click.option("--target", default="native", show_default=True, help="What to compile for.")
+@click.option(
+    "--target",
+    default="native",
+    show_default=True,
+    help="What to compile for: a name, or TRIPLE,CPU[,+FEATURE...].",
+)
 @click.option("--out", type=PATH, help="Directory to write.  [default: POLICY-TARGET]")
 @click.option("--weights", help="Weights file, package:NAME/PATH, or random[:SEED].")
 @click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
@@ -76,6 +83,7 @@ def group() -> None:
     show_default=True,
     help="Measure kernels per layer: none, the most promising, all; results are remembered.",
 )
+@click.option("--embed-params", is_flag=True, help="Put the parameters into model.so and model.a.")
 @click.option("--no-bench", is_flag=True, help="Do not measure latency.")
 @click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
 def compile_command(
@@ -93,13 +101,15 @@ def compile_command(
     threads: int,
     weight_storage: str,
     tune: str,
+    embed_params: bool,
     no_bench: bool,
     explain: bool,
 ) -> int:
     """Compile POLICY into a directory of verified, measured programs.
 
-    The directory holds model.onnx, the ahead-of-time program (model.so, params.bin, model.h),
-    parity.json, latency.json and manifest.json. It appears when all is done, or not at all.
+    The directory holds model.onnx, the ahead-of-time program (model.so, model.a, params.bin,
+    model.h), parity.json, latency.json and manifest.json. It appears when all is done, or not at
+    all.
     """
     from gmpq.backends.tvm.tune import Effort
     from gmpq.compile import CompileOptions
@@ -117,9 +127,10 @@ def compile_command(
         bench=not no_bench,
         tune=Effort(tune),
         tuned=user_cache() / "kernels.json",
+        embed_params=embed_params,
     )
     sources = Sources(policy, weights, factory, calibration, images)
-    return _compile(sources, options, out or Path(f"{policy.stem}-{target}"), explain)
+    return _compile(sources, options, out or default_output(policy, target), explain)
 
 
 @group.command(epilog="\b\nExample:\n  gmpq verify lite0-native")
@@ -185,6 +196,11 @@ def explain(path: Path, costs: bool, factory: str | None, plot: Path | None) -> 
 
 for command in (search, finetune):
     group.add_command(command)
+
+
+def default_output(policy: Path, target: str) -> Path:
+    """Return the directory that a compile writes: a plain name, also of a target spelled out."""
+    return Path(f"{policy.stem}-{UNUSUAL.sub('-', target).strip('-')}")
 
 
 def user_cache() -> Path:
