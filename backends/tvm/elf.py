@@ -95,7 +95,10 @@ def global_symbols(data: bytes) -> tuple[frozenset[str], frozenset[str]]:
     names = _names(memory, sections[table["link"]], symbols["name"])
     outside = symbols["info"] >> 4 != LOCAL
     defined = symbols["section"] != UNDEFINED
-    return frozenset(names[outside & defined]), frozenset(names[outside & ~defined])
+    return (
+        frozenset(names[outside & defined].tolist()),
+        frozenset(names[outside & ~defined].tolist()),
+    )
 
 
 def _sections(memory: bytearray, form: _Form) -> Table:

@@ -26,6 +26,13 @@ typedef int (*Task)(int task_id, Group *group, void *data);
 
 extern void *__TVMBackendParallelLaunch __attribute__((weak));
 
+#if defined(__ARM_EABI__)
+/* Kernels name these handlers of C++ exceptions, which never pass through them: without these two
+ * the library would need the unwinder of the compiler that linked it. */
+void __aeabi_unwind_cpp_pr0(void) {}
+void __aeabi_unwind_cpp_pr1(void) {}
+#endif
+
 static struct {
   pthread_t workers[MOST_THREADS];
   pthread_mutex_t mutex;

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gmpq.backends.tvm import emulator
 from gmpq.backends.tvm.elf import global_symbols, keep_global
 from gmpq.backends.tvm.target import find
 from gmpq.backends.tvm.toolchain import compile_object, link
@@ -52,5 +53,9 @@ def test_equal_names_do_not_clash(target: str, tmp_path: Path) -> None:
     (tmp_path / "main.c").write_text(MAIN)
     main = compile_object(tmp_path / "main.c", (), find(target))
     link((str(main), *objects), find(target), tmp_path / "main")
-    if target == "native":
-        assert subprocess.run([tmp_path / "main"], check=False).returncode == 0
+    program = [str(tmp_path / "main")]
+    if target != "native":
+        if (reason := emulator.missing(find(target))) is not None:
+            pytest.skip(reason)
+        program = emulator.command(find(target), tmp_path / "main")
+    assert subprocess.run(program, check=False).returncode == 0
