@@ -17,7 +17,15 @@ from gmpq.backends.tvm.header import private_header, public_header
 from gmpq.backends.tvm.kernels.base import Tensor
 from gmpq.backends.tvm.library import compile_parts, write_shared, write_static
 from gmpq.backends.tvm.memory import SLACK
-from gmpq.backends.tvm.plan import Chooser, Plan, Step, cheapest, moved_bytes, plan, stack_bytes
+from gmpq.backends.tvm.plan import (
+    Chooser,
+    Plan,
+    Step,
+    cheapest,
+    most_stack_bytes,
+    moved_bytes,
+    plan,
+)
 from gmpq.backends.tvm.target import Target
 from gmpq.ir import IntGraph
 
@@ -112,7 +120,7 @@ def _program(graph: IntGraph, planned: Plan, params_bytes: int, target: Target) 
         "params_bytes": params_bytes,
         "workspace_bytes": planned.memory.size_bytes + SLACK,
         "live_bytes": planned.memory.live_bytes,
-        "stack_bytes": max((stack_bytes(step) for step in planned.steps), default=0),
+        "stack_bytes": most_stack_bytes(planned),
         "moved_bytes": sum(moved_bytes(planned, step) for step in planned.steps),
         "inputs": [_end(planned.tensors[name]) for name in graph.inputs],
         "outputs": [_end(planned.tensors[name]) for name in graph.outputs],

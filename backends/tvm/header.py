@@ -6,7 +6,7 @@ from math import prod
 
 from gmpq.backends.tvm.emit import ENTRY
 from gmpq.backends.tvm.memory import SLACK
-from gmpq.backends.tvm.plan import Plan
+from gmpq.backends.tvm.plan import Plan, most_stack_bytes
 from gmpq.ir import IntGraph
 
 PUBLIC = """\
@@ -18,6 +18,7 @@ PUBLIC = """\
 
 #define GMPQ_PARAMS_BYTES {params_bytes} /* of params.bin; align its memory to 64 */
 #define GMPQ_WORKSPACE_BYTES {workspace_bytes} /* align to 64 */
+#define GMPQ_STACK_BYTES {stack_bytes} /* on the stack of each thread, beside some KiB of calls */
 #define GMPQ_STEPS {steps}
 #define GMPQ_INPUTS {inputs}
 #define GMPQ_OUTPUTS {outputs}
@@ -75,6 +76,7 @@ def public_header(graph: IntGraph, plan: Plan, params_bytes: int, *, embedded: b
         outputs=len(graph.outputs),
         params_bytes=params_bytes,
         workspace_bytes=plan.memory.size_bytes + SLACK,
+        stack_bytes=most_stack_bytes(plan),
         steps=len(plan.steps),
         embedded=EMBEDDED if embedded else "",
     )

@@ -29,6 +29,7 @@ SEED = 39  # of a classifier: convolutions, a table, a fully connected layer; 17
 # Of the C library and the compiler's: threads, memory moves, arithmetic; nothing allocates.
 NEEDED = {"pthread_" + name for name in ("create", "join", "mutex_lock", "mutex_unlock")}
 NEEDED |= {"pthread_cond_broadcast", "pthread_cond_wait", "sched_yield", "expf"}
+NEEDED |= {f"pthread_attr_{name}" for name in ("init", "getstacksize", "setstacksize", "destroy")}
 NEEDED |= {"memset", "memcpy", "memmove", "_GLOBAL_OFFSET_TABLE_"}
 ATOMICS = "__aarch64_"  # gcc's, in its own library
 
