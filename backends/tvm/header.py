@@ -28,7 +28,7 @@ PUBLIC = """\
 extern "C" {{
 #endif
 
-/* Runs the network; returns 0 when all is well. One network at a time may run in a process. */
+/* Runs the network; returns 0 when all is well. One thread at a time may call these functions. */
 int gmpq_run(const void *params, void *workspace, const float *const *inputs,
              float *const *outputs);
 

@@ -1,6 +1,6 @@
 """Any processor that LLVM knows, as text: ``TRIPLE,CPU[,+FEATURE...]``.
 
-    aarch64-linux-gnu,cortex-a55,+dotprod    arm-linux-gnueabihf,cortex-a9    x86_64-linux-gnu,znver4
+    aarch64-linux-gnu,cortex-a53,+crc    arm-linux-gnueabihf,cortex-a9    x86_64-linux-gnu,znver4
 
 LLVM only logs the name of a processor or feature that it does not know, and compiles for less.
 """

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-
 import pytest
 
 from gmpq.backends.tvm.emulator import processor

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -21,7 +22,10 @@ from gmpq.backends.tvm.toolchain import compile_program
 from gmpq.ir import IntGraph
 from tests.strategies import random_graph, random_input
 
+Done: TypeAlias = subprocess.CompletedProcess[str]
+
 CLASSIFY = Path(__file__).parents[3] / "examples" / "c" / "classify.c"
+NAMES = ("native", "arm64", "armv7")
 STATIC, EMBEDDED = Form(static=True), Form(static=True, embed_params=True)
 STRICT = ("-Wall", "-Wextra", "-Werror")
 LINKED = ("-lm", "-pthread")
@@ -34,16 +38,18 @@ NEEDED |= {"memset", "memcpy", "memmove", "_GLOBAL_OFFSET_TABLE_"}
 ATOMICS = "__aarch64_"  # gcc's, in its own library
 
 
-def _parameter(name: str) -> pytest.param:
-    reason = None if name == "native" else emulator.missing(find(name))
-    return pytest.param(name, marks=pytest.mark.skipif(reason is not None, reason=str(reason)))
-
-
-everywhere = pytest.mark.parametrize("name", [_parameter(n) for n in ("native", "arm64", "armv7")])
+REASONS = {n: None if n == "native" else emulator.missing(find(n)) for n in NAMES}
+everywhere = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.skipif(reason is not None, reason=str(reason)))
+        for name, reason in REASONS.items()
+    ],
+)
 musl = pytest.mark.skipif(find_spec("ziglang") is None, reason="pip install gmpq[cross]")
 
 
-def run_here(program: Path, target: Target, words: Sequence[str]) -> subprocess.CompletedProcess:
+def run_here(program: Path, target: Target, words: Sequence[str]) -> Done:
     started = [str(program)] if target.runs_here() else emulator.command(target, program)
     return subprocess.run(
         [*started, *words], cwd=program.parent, capture_output=True, text=True, check=False
@@ -111,7 +117,7 @@ def test_a_static_program_for_a_board(name: str, triple: str, tmp_path: Path) ->
     assert run_here(program, target, ("image.f32", "2")).stdout == expected
 
 
-@pytest.mark.parametrize("name", ["native", "arm64", "armv7"])
+@pytest.mark.parametrize("name", NAMES)
 def test_only_the_entry_points_are_global(name: str, tmp_path: Path) -> None:
     build(random_graph(SEED), find(name), tmp_path, form=STATIC)
     defined, needed = global_symbols(member(tmp_path / "model.a"))
