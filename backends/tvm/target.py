@@ -25,6 +25,7 @@ INSTRUCTION_SETS = frozenset(
         *("fp-armv8", "neon", "dotprod", "i8mm"),
     )
 )
+DOTS = frozenset(("dotprod", "i8mm"))  # kernels know those of 64 bits only
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +144,7 @@ def _target(row: _Row) -> Target:
         row.triple,
         row.cpu,
         row.attributes,
-        # 32-bit ARM has instructions of the same names that kernels do not know.
-        frozenset() if row.triple == ARM32 else INSTRUCTION_SETS & features,
+        (INSTRUCTION_SETS & features) - (DOTS if row.triple == ARM32 else frozenset()),
         row.compiler,
         row.registers,
         row.near_bytes,
