@@ -17,6 +17,7 @@ from gmpq.errors import TargetError, closest
 
 X86, ARM, ARM32 = "x86_64-linux-gnu", "aarch64-linux-gnu", "arm-linux-gnueabihf"
 TRIPLES = (X86, ARM, ARM32)
+FULL_ARM32 = "arm-unknown-linux-gnueabihf"
 # What every program of arm-linux-gnueabihf may use: floats are passed in these registers.
 HARD_FLOAT = frozenset(("aclass", "vfp3d16"))
 
@@ -29,18 +30,13 @@ class Processor:
     cpu: str
     attributes: tuple[str, ...] = ()  # LLVM features beyond those of the cpu, "+dotprod"
 
-    @property
-    def architecture(self) -> str:
-        """The first word of the triple."""
-        return self.triple.split("-", maxsplit=1)[0]
-
     def llvm(self) -> tvm.target.Target:
         """Return the processor in TVM's words."""
-        fields: dict[str, object] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu}
+        # Of three words LLVM takes the second for a vendor, and misses the ABI of 32-bit ARM.
+        triple = FULL_ARM32 if self.triple == ARM32 else self.triple
+        fields: dict[str, object] = {"kind": "llvm", "mtriple": triple, "mcpu": self.cpu}
         if self.attributes:
             fields["mattr"] = list(self.attributes)
-        if self.triple == ARM32:  # the triple says so too, but TVM does not read it there
-            fields["mfloat-abi"] = "hard"
         return tvm.target.Target(fields)
 
     def features(self) -> frozenset[str]:

@@ -88,7 +88,7 @@ def find_toolchain(target: Target) -> Toolchain:
     Raises:
         TargetError: No C compiler for it is installed.
     """
-    archiver = target.compiler.removesuffix("gcc") + "ar" if target.compiler != "cc" else "ar"
+    archiver = "ar" if target.compiler == "cc" else f"{target.compiler.removesuffix('gcc')}ar"
     if shutil.which(target.compiler) and shutil.which(archiver):
         return Toolchain((target.compiler,), (archiver,))
     if importlib.util.find_spec("ziglang") is not None:

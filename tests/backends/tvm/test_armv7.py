@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmpq.backends.tvm.emulator import missing
+from gmpq.backends import reference
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.emulator import Emulated, missing
 from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.single_layers import check, network_of, random_convolution, random_linear, random_weight
+from tests.strategies import random_graph, random_input
 
 ARMV7 = find("armv7")
+WITHOUT_DIVISION = find("arm-linux-gnueabihf,cortex-a9")
 REASON = missing(ARMV7)
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 BITS = ((8, 8), (7, 5), (5, 3), (4, 4), (3, 1), (2, 2), (1, 1), (1, 8))  # of codes and weights
@@ -45,3 +49,13 @@ def test_winograd(bits: tuple[int, int], tmp_path: Path) -> None:
     node = Conv2d("conv", ("x",), "y", weight, WINDOW)
     graph = network_of(node, QParams.full(1.0, 1, bits[0]), (9, 12), 1)
     assert check(graph, ARMV7, tmp_path, "winograd", sum(bits))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_processors_that_do_not_divide(seed: int, tmp_path: Path) -> None:
+    graph = random_graph(seed, exact=True)
+    network = Emulated(tmp_path, build(graph, WITHOUT_DIVISION, tmp_path).program, WITHOUT_DIVISION)
+    inputs = random_input(graph, seed)
+    expected = reference.run(graph, inputs)
+    for name, found in network.trace(inputs["x"]):
+        np.testing.assert_array_equal(found, expected[name], err_msg=name)

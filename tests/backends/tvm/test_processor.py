@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+from gmpq.backends import reference
+from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.emulator import processor
 from gmpq.backends.tvm.processor import Processor, parse
 from gmpq.backends.tvm.target import find
 from gmpq.errors import TargetError
+from gmpq.runtime import Network
+from tests.strategies import random_graph, random_input
 
 ARM, ARM32, X86 = "aarch64-linux-gnu", "arm-linux-gnueabihf", "x86_64-linux-gnu"
 
@@ -60,3 +67,12 @@ def test_processors_that_emulate_what_is_spelled_out() -> None:
     assert processor(find(f"{ARM},cortex-a53,+dotprod")) == "max"
     assert processor(find(f"{ARM},neoverse-v1")) == "max"
     assert processor(find(f"{ARM32},cortex-a53")) == "max"
+
+
+@pytest.mark.skipif(not find(f"{X86},x86-64-v2").runs_here(), reason="needs an x86 processor")
+def test_a_target_that_is_spelled_out_runs(tmp_path: Path) -> None:
+    graph = random_graph(39, exact=True)
+    network = Network(tmp_path, build(graph, find(f"{X86},x86-64-v2"), tmp_path).program)
+    inputs = random_input(graph, 0)
+    (output,) = graph.outputs
+    np.testing.assert_array_equal(network.run(inputs["x"]), reference.run(graph, inputs)[output])
