@@ -48,7 +48,8 @@ def write_shared(parts: Parts, target: Target, library: Path) -> None:
     """Write ``library`` for programs that load it; raises ``TargetError``."""
     exports = parts.folder / "exports.map"
     exports.write_text(f"{{ global: {'; '.join(parts.entries)}; local: *; }};")
-    flags = ("-shared", "-pthread", "-Wl,--strip-debug", f"-Wl,--version-script={exports}")
+    script = f"-Wl,--version-script={exports}"
+    flags = ("-shared", "-pthread", "-Wl,-z,defs", "-Wl,--strip-debug", script)
     link((*flags, *map(str, parts.objects), "-lm"), target, library)
 
 
