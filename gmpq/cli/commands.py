@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,12 @@ import click
 from gmpq.cli.finetune import finetune
 from gmpq.cli.search import search
 from gmpq.cli.types import PATH
+from gmpq.locations import plain_name
 
 if TYPE_CHECKING:
     from gmpq.compile import CompileOptions, Report
     from gmpq.job import Sources
 
-UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")  # in the name of a file
 EXAMPLE = """\b
 Example:
   gmpq-compile examples/efficientnet_lite0_mixed.json --target native \\
@@ -130,7 +129,7 @@ def compile_command(
         embed_params=embed_params,
     )
     sources = Sources(policy, weights, factory, calibration, images)
-    return _compile(sources, options, out or default_output(policy, target), explain)
+    return _compile(sources, options, out or Path(plain_name(f"{policy.stem}-{target}")), explain)
 
 
 @group.command(epilog="\b\nExample:\n  gmpq verify lite0-native")
@@ -196,11 +195,6 @@ def explain(path: Path, costs: bool, factory: str | None, plot: Path | None) -> 
 
 for command in (search, finetune):
     group.add_command(command)
-
-
-def default_output(policy: Path, target: str) -> Path:
-    """Return the directory that a compile writes: a plain name, also of a target spelled out."""
-    return Path(f"{policy.stem}-{UNUSUAL.sub('-', target).strip('-')}")
 
 
 def user_cache() -> Path:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from gmpq import manifest
-from gmpq.cli.commands import default_output
+from gmpq.locations import plain_name
 from tests.cli.conftest import Desk
 
 SPELLED = "aarch64-linux-gnu,cortex-a55,+dotprod"
@@ -24,15 +22,15 @@ def test_a_target_that_is_spelled_out(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "expected"),
+    ("text", "expected"),
     [
-        pytest.param("native", "net-native", id="name"),
-        pytest.param(SPELLED, "net-aarch64-linux-gnu-cortex-a55-dotprod", id="spelled"),
-        pytest.param("../x y", "net-..-x-y", id="unusual"),
+        pytest.param("net-native", "net-native", id="name"),
+        pytest.param(f"policy-{SPELLED}", FOLDER, id="spelled"),
+        pytest.param("net-../x y,", "net-..-x-y", id="unusual"),
     ],
 )
-def test_the_default_directory_is_one_plain_name(target: str, expected: str) -> None:
-    assert default_output(Path("policies/net.json"), target) == Path(expected)
+def test_the_default_directory_is_one_plain_name(text: str, expected: str) -> None:
+    assert plain_name(text) == expected
 
 
 def test_parameters_inside_the_libraries(desk: Desk) -> None:
