@@ -129,7 +129,7 @@ def compile_command(
         embed_params=embed_params,
     )
     sources = Sources(policy, weights, factory, calibration, images)
-    return _compile(sources, options, out or Path(plain_name(f"{policy.stem}-{target}")), explain)
+    return _compile(sources, options, out or Path(f"{policy.stem}-{plain_name(target)}"), explain)
 
 
 @group.command(epilog="\b\nExample:\n  gmpq verify lite0-native")
