@@ -17,7 +17,7 @@ from typing import Any
 
 from gmpq import cost, latency, manifest, parity, policy_io, programs, samples, serialize
 from gmpq.backends.tvm import target as targets
-from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.build import Form, build
 from gmpq.backends.tvm.plan import Step
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tune import Effort, Tuning, tuned
@@ -68,6 +68,7 @@ class CompileOptions:
     samples: int = 2  # inputs that parity is checked on
     tune: Effort = Effort.OFF  # how many kernels are measured per layer
     tuned: Path | None = None  # where measured times are remembered
+    embed_params: bool = False  # the libraries of TVM's program hold its parameters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +190,8 @@ def _write_programs(
     told.stage(f"compiling for {plan.target.name}")
     tuning = Tuning(options.tune, options.threads, options.tuned)
     choose = tuned(tuning, lambda layer: told.stage(f"tuning {layer}"))
-    built = build(graph, plan.target, work, choose)
+    form = Form(static=True, embed_params=options.embed_params)
+    built = build(graph, plan.target, work, choose, form=form)
     kernels = tuple(_kernel(step) for step in built.plan.steps)
     return _Built(fusion_report(model, graph), kernels, built.program)
 

@@ -6,10 +6,12 @@ imported: naming data runs no code.
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = "package:"
+UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")  # in the name of a file
 
 
 def locate(location: str, base: Path) -> Path:
@@ -41,3 +43,8 @@ def expand(path: Path) -> list[Path]:
     if not any(sign in path.name for sign in "*?") or path.exists():
         return [path]
     return sorted(path.parent.glob(path.name))
+
+
+def plain_name(text: str) -> str:
+    """Return ``text`` as the name of a file: what is unusual there becomes a hyphen."""
+    return UNUSUAL.sub("-", text).strip("-")

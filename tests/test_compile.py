@@ -46,7 +46,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
 def test_the_directory_holds_what_it_promises(compiled: tuple[Path, Report]) -> None:
     out, report = compiled
     fields = manifest.check_files(out)
-    expected = {"graph.safetensors", "latency.json", "model.h", "model.onnx", "model.so"}
+    expected = {"graph.safetensors", "latency.json", "model.a", "model.h", "model.onnx", "model.so"}
     expected |= {"params.bin", "parity.json", "policy.json", "samples.safetensors"}
     assert set(fields["files"]) == expected
     assert fields["layers"]["body"] == {"w": 2, "a": 3}

@@ -15,13 +15,21 @@ from tvm.tirx import transform as tirx
 from gmpq.backends.tvm.emit import emit
 from gmpq.backends.tvm.header import private_header, public_header
 from gmpq.backends.tvm.kernels.base import Tensor
+from gmpq.backends.tvm.library import compile_parts, write_shared, write_static
 from gmpq.backends.tvm.memory import SLACK
-from gmpq.backends.tvm.plan import Chooser, Plan, Step, cheapest, moved_bytes, plan, stack_bytes
+from gmpq.backends.tvm.plan import (
+    Chooser,
+    Plan,
+    Step,
+    cheapest,
+    most_stack_bytes,
+    moved_bytes,
+    plan,
+)
 from gmpq.backends.tvm.target import Target
-from gmpq.backends.tvm.toolchain import link
 from gmpq.ir import IntGraph
 
-LIBRARY, PARAMS, HEADER = "model.so", "params.bin", "model.h"
+LIBRARY, ARCHIVE, PARAMS, HEADER = "model.so", "model.a", "params.bin", "model.h"
 # TVM's default pipeline also moves and shrinks buffers by the accesses that it understands; tile
 # instructions are not among them. Kernels here have no blocks and no packed calls to lower.
 LOWERING = (
@@ -45,6 +53,17 @@ class Build:
     program: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is written beside the shared library, and what it holds."""
+
+    static: bool = False  # model.a too
+    embed_params: bool = False  # the libraries hold the parameters, as params.bin does
+
+
+LOADED = Form()  # enough to run it here
+
+
 def build(
     graph: IntGraph,
     target: Target,
@@ -52,28 +71,35 @@ def build(
     choose: Chooser = cheapest,
     *,
     fuse: bool = True,
+    form: Form = LOADED,
 ) -> Build:
-    """Write ``model.so``, ``params.bin`` and ``model.h`` into ``directory``.
+    """Write ``model.so``, ``params.bin``, ``model.h``, and by ``form`` more, into ``directory``.
 
     Raises:
         TargetError: The target's C compiler is missing or cannot link.
     """
-    return assemble(graph, plan(graph, target, choose, fuse=fuse), target, directory)
+    return assemble(graph, plan(graph, target, choose, fuse=fuse), target, directory, form)
 
 
-def assemble(graph: IntGraph, planned: Plan, target: Target, directory: Path) -> Build:
+def assemble(
+    graph: IntGraph, planned: Plan, target: Target, directory: Path, form: Form = LOADED
+) -> Build:
     """Write the files of a planned graph into ``directory``.
 
     Raises:
         TargetError: The target's C compiler is missing or cannot link.
     """
     emitted = emit(graph, planned)
-    header = public_header(graph, planned, len(emitted.params))
+    embedded = emitted.params if form.embed_params else None
+    header = public_header(graph, planned, len(emitted.params), embedded=form.embed_params)
     (directory / PARAMS).write_bytes(emitted.params)
     (directory / HEADER).write_text(header)
     with tempfile.TemporaryDirectory() as scratch:
-        objects = _compile(emitted.module, target, Path(scratch))
-        link(objects, header + private_header(graph), target, directory / LIBRARY)
+        kernels = _compile(emitted.module, target, Path(scratch))
+        parts = compile_parts(kernels, header + private_header(graph), target, embedded)
+        write_shared(parts, target, directory / LIBRARY)
+        if form.static:
+            write_static(parts, target, directory / ARCHIVE)
     return Build(planned, _program(graph, planned, len(emitted.params), target))
 
 
@@ -94,7 +120,7 @@ def _program(graph: IntGraph, planned: Plan, params_bytes: int, target: Target) 
         "params_bytes": params_bytes,
         "workspace_bytes": planned.memory.size_bytes + SLACK,
         "live_bytes": planned.memory.live_bytes,
-        "stack_bytes": max((stack_bytes(step) for step in planned.steps), default=0),
+        "stack_bytes": most_stack_bytes(planned),
         "moved_bytes": sum(moved_bytes(planned, step) for step in planned.steps),
         "inputs": [_end(planned.tensors[name]) for name in graph.inputs],
         "outputs": [_end(planned.tensors[name]) for name in graph.outputs],

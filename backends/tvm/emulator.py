@@ -5,7 +5,8 @@
     logits = network.run(image)
 
 The very ``model.so`` is loaded by a small C program (``runner.c``). Times mean nothing there.
-Needs ``qemu-aarch64`` and the target's C library: apt-get install qemu-user libc6-arm64-cross.
+Needs qemu and the target's C library: apt-get install qemu-user libc6-arm64-cross, for 32 bits
+libc6-armhf-cross.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from gmpq.backends.tvm.processor import ARM, ARM32
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.toolchain import compile_program
 from gmpq.errors import TargetError
@@ -32,31 +34,68 @@ from gmpq.runtime import codes_of
 Tensor: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float32]
 
-EMULATORS = {"aarch64": "qemu-aarch64"}
 LIBRARIES = Path("/usr")  # holds a folder per triple
+NEWEST = "max"  # qemu's name of a processor that has all that qemu knows
+
+
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """What emulates an architecture, and the package of its C library."""
+
+    command: str
+    package: str
+    processors: Mapping[str, str]  # by the cpu of a target: the oldest that has its instructions
+
+
+EMULATORS = {
+    ARM: Emulator(
+        "qemu-aarch64",
+        "libc6-arm64-cross",
+        {
+            "cortex-a53": "cortex-a53",
+            "cortex-a55": "cortex-a76",
+            "cortex-a72": "cortex-a53",
+            "cortex-a76": "cortex-a76",
+            "cortex-a78": "cortex-a76",
+        },
+    ),
+    ARM32: Emulator("qemu-arm", "libc6-armhf-cross", {"cortex-a7": "cortex-a7"}),
+}
 
 
 def missing(target: Target) -> str | None:
     """Return what has to be installed before programs of ``target`` can be emulated."""
-    emulator = _emulator(target)
+    emulator = EMULATORS.get(target.triple)
     if emulator is None:
         return f"nothing emulates {target.triple} here"
-    if shutil.which(emulator) is None:
+    if shutil.which(emulator.command) is None:
         return f"to emulate {target.name}: apt-get install qemu-user"
     if not (LIBRARIES / target.triple / "lib").exists():
-        return f"to emulate {target.name}: apt-get install libc6-arm64-cross"
+        return f"to emulate {target.name}: apt-get install {emulator.package}"
     return None
-
-
-def _emulator(target: Target) -> str | None:
-    return EMULATORS.get(target.triple.split("-", maxsplit=1)[0])
 
 
 def processor(target: Target) -> str:
     """Return the oldest processor of qemu's that has the instructions of ``target``."""
-    if "i8mm" in target.features:
-        return "max"
-    return "cortex-a76" if "dotprod" in target.features else "cortex-a53"
+    if target.attributes:
+        return NEWEST
+    return EMULATORS[target.triple].processors.get(target.cpu, NEWEST)
+
+
+def command(target: Target, program: Path, flags: Sequence[str] = ()) -> list[str]:
+    """Return what runs ``program`` of ``target`` here: to be followed by its arguments.
+
+    ``flags`` are for the emulator.
+
+    Raises:
+        TargetError: it cannot be emulated here.
+    """
+    reason = missing(target)
+    if reason is not None:
+        raise TargetError(f"target {target.name} does not run on this machine: {reason}")
+    libraries = str(LIBRARIES / target.triple)
+    qemu = EMULATORS[target.triple].command
+    return [qemu, "-cpu", processor(target), *flags, "-L", libraries, str(program)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,12 +148,9 @@ class Emulated:
         Raises:
             TargetError: it cannot be emulated here, or the program ends badly.
         """
-        target = self.processor
+        target, runner = self.processor, folder / "runner"
         count = len(self.program["steps"]) if steps is None else steps
-        reason, emulator = missing(target), _emulator(target)
-        if reason is not None or emulator is None:
-            raise TargetError(f"target {target.name} does not run on this machine: {reason}")
-        runner = folder / "runner"
+        emulated = command(target, runner, flags)
         runner.write_bytes(_runner(target))
         runner.chmod(0o700)
         for number, array in enumerate(inputs):
@@ -123,8 +159,7 @@ class Emulated:
         sizes = [4 * int(np.prod(end["shape"])) for end in ends]
         done = subprocess.run(
             [
-                *(emulator, "-cpu", processor(target), *flags),
-                *("-L", str(LIBRARIES / target.triple), str(runner)),
+                *emulated,
                 *(str(self.directory / "model.so"), str(self.directory / "params.bin")),
                 *(str(self.program["workspace_bytes"]), str(count), trace),
                 *(str(folder / f"in{number}") for number in range(len(inputs))),

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 enum { MOST_THREADS = 256, SPINS = 20000 };
+enum { STACK_BYTES = GMPQ_STACK_BYTES + (64 << 10) }; /* musl's threads have 128 KiB, kernels more */
 
 typedef struct {
   void *sync;
@@ -25,6 +26,13 @@ typedef struct {
 typedef int (*Task)(int task_id, Group *group, void *data);
 
 extern void *__TVMBackendParallelLaunch __attribute__((weak));
+
+#if defined(__ARM_EABI__)
+/* Kernels name these handlers of C++ exceptions, which never pass through them: without these two
+ * the library would need the unwinder of the compiler that linked it. */
+void __aeabi_unwind_cpp_pr0(void) {}
+void __aeabi_unwind_cpp_pr1(void) {}
+#endif
 
 static struct {
   pthread_t workers[MOST_THREADS];
@@ -127,13 +135,24 @@ static void join_workers(void) {
   pool.threads = 1;
 }
 
+static int start_worker(int id) {
+  pthread_attr_t attributes;
+  size_t bytes;
+  starts[id] = (Start){id, atomic_load(&pool.launch)};
+  if (pthread_attr_init(&attributes)) return -1;
+  int failed = pthread_attr_getstacksize(&attributes, &bytes);
+  if (!failed && bytes < STACK_BYTES) failed = pthread_attr_setstacksize(&attributes, STACK_BYTES);
+  if (!failed) failed = pthread_create(&pool.workers[id], &attributes, work, &starts[id]);
+  pthread_attr_destroy(&attributes);
+  return failed;
+}
+
 int gmpq_set_threads(int threads) {
   if (threads < 1 || threads > MOST_THREADS) return -1;
   if (threads == pool.threads) return 0;
   join_workers();
   for (int i = 1; i < threads; i++) {
-    starts[i] = (Start){i, atomic_load(&pool.launch)};
-    if (pthread_create(&pool.workers[i], NULL, work, &starts[i])) {
+    if (start_worker(i)) {
       pool.threads = i;
       join_workers();
       return -1;

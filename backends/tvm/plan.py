@@ -155,6 +155,11 @@ def stack_bytes(step: Step) -> int:
     return max(scratch_bytes(call.function) for call in step.calls)
 
 
+def most_stack_bytes(planned: Plan) -> int:
+    """Return the bytes that a run keeps on the stack of every thread."""
+    return max((stack_bytes(step) for step in planned.steps), default=0)
+
+
 def size_bytes(tensor: Tensor) -> int:
     """Return the bytes that a tensor takes in memory."""
     if tensor.layout is not None:

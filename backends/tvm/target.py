@@ -1,4 +1,7 @@
-"""Targets: one row each of what a program is compiled for and where it can run."""
+"""Targets: one row each of what a program is compiled for and where it can run.
+
+Beside these rows, ``TRIPLE,CPU[,+FEATURE...]`` names any processor that LLVM knows.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 import tvm
 from tvm.target import codegen
 
+from gmpq.backends.tvm.processor import ARM, ARM32, X86, Processor, parse
 from gmpq.errors import TargetError, closest
 
 # LLVM's names. It lists how to tune for a processor among the features too: those bind nothing.
@@ -21,6 +25,7 @@ INSTRUCTION_SETS = frozenset(
         *("fp-armv8", "neon", "dotprod", "i8mm"),
     )
 )
+DOTS = frozenset(("dotprod", "i8mm"))  # kernels know those of 64 bits only
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Target:
 
     def llvm(self) -> tvm.target.Target:
         """Return the target in TVM's words."""
-        return _llvm(self.triple, self.cpu, self.attributes)
+        return Processor(self.triple, self.cpu, self.attributes).llvm()
 
     def runs_here(self) -> bool:
         """Tell whether this machine has the architecture and all features of the target."""
@@ -66,14 +71,15 @@ class _Row:
 
 
 SHARERS = 4  # a last-level cache is as large as it says for all cores, and other guests, together
-X86, ARM = "x86_64-linux-gnu", "aarch64-linux-gnu"
-GCC = f"{ARM}-gcc"
+GCC, GCC32 = f"{ARM}-gcc", f"{ARM32}-gcc"
+COMPILERS = {X86: "cc", ARM: GCC, ARM32: GCC32}
 ROWS = (
     _Row("x86-64-v3", X86, "x86-64-v3", "cc", 16, cache_bytes=256 << 10),
     _Row("x86-64-v4-vnni", X86, "x86-64-v4", "cc", 32, attributes=("+avx512vnni",)),
     _Row("arm64", ARM, "cortex-a53", GCC, 32, cache_bytes=512 << 10, shared_bytes=0),
     _Row("arm64-dotprod", ARM, "cortex-a55", GCC, 32, cache_bytes=512 << 10, shared_bytes=1 << 20),
     _Row("arm64-i8mm", ARM, "cortex-a76", GCC, 32, shared_bytes=1 << 20, attributes=("+i8mm",)),
+    _Row("armv7", ARM32, "cortex-a7", GCC32, 16, cache_bytes=512 << 10, shared_bytes=0),
     _Row("rpi3", ARM, "cortex-a53", GCC, 32, cache_bytes=512 << 10, shared_bytes=0),
     _Row("rpi4", ARM, "cortex-a72", GCC, 32, shared_bytes=0),
     _Row("rpi5", ARM, "cortex-a76", GCC, 32, 64 << 10, 512 << 10, 1 << 20),
@@ -84,18 +90,21 @@ NAMES = ("native", *(row.name for row in ROWS))
 
 
 def find(name: str) -> Target:
-    """Return the target called ``name``.
+    """Return the target called ``name``, or the processor that it spells out.
 
     Raises:
-        TargetError: No target has that name; close names are offered.
+        TargetError: No target or processor has that name; close names are offered.
     """
     if name == "native":
         return native()
+    if "," in name:
+        return _spelled(name)
     for row in ROWS:
         if row.name == name:
             return _target(row)
     raise TargetError(
-        f"target {name!r} is unknown{closest(name, NAMES)}: choose one of {', '.join(NAMES)}"
+        f"target {name!r} is unknown{closest(name, NAMES)}: choose one of {', '.join(NAMES)}, "
+        "or give TRIPLE,CPU[,+FEATURE...]"
     )
 
 
@@ -118,27 +127,30 @@ def native() -> Target:
     return _target(row)
 
 
+def _spelled(name: str) -> Target:
+    """Return the target of ``TRIPLE,CPU[,+FEATURE...]``, with caches as most processors have."""
+    found = parse(name)
+    wide = found.triple == ARM or "avx512vl" in found.features()
+    registers, compiler = 32 if wide else 16, COMPILERS[found.triple]
+    sizes = 32 << 10, 512 << 10, 1 << 20
+    row = _Row(name, found.triple, found.cpu, compiler, registers, *sizes, found.attributes)
+    return _target(row)
+
+
 def _target(row: _Row) -> Target:
-    llvm = _llvm(row.triple, row.cpu, row.attributes)
-    features = {str(feature) for feature in codegen.llvm_get_cpu_features(llvm)}
-    features |= {attribute[1:] for attribute in row.attributes}
+    features = Processor(row.triple, row.cpu, row.attributes).features()
     return Target(
         row.name,
         row.triple,
         row.cpu,
         row.attributes,
-        INSTRUCTION_SETS & features,
+        (INSTRUCTION_SETS & features) - (DOTS if row.triple == ARM32 else frozenset()),
         row.compiler,
         row.registers,
         row.near_bytes,
         row.cache_bytes,
         row.shared_bytes,
     )
-
-
-def _llvm(triple: str, cpu: str, attributes: tuple[str, ...]) -> tvm.target.Target:
-    fields = {"kind": "llvm", "mtriple": triple, "mcpu": cpu}
-    return tvm.target.Target({**fields, "mattr": list(attributes)} if attributes else fields)
 
 
 def _cpu_flags() -> frozenset[str]:

@@ -20,8 +20,10 @@ TRIPLE = "aarch64-linux-gnu"
 FEATURES = "+dotprod,+i8mm,+fullfp16"
 ENOUGH = 0.98  # of all instructions: the rest takes an instruction a cycle
 REPEATS = 30
+MATRIX = {"4s": 32}
 DOT, LONG, SAME = {"4s": 16}, {"8h": 8, "4s": 4}, {"16b": 16, "8h": 8, "4s": 4}
 PRODUCTS = {  # of an instruction, by the type that it writes
+    **dict.fromkeys(("smmla", "usmmla"), MATRIX),
     **dict.fromkeys(("sdot", "udot", "usdot", "sudot"), DOT),
     **dict.fromkeys(("smull", "smull2", "smlal", "smlal2"), LONG),
     **dict.fromkeys(("mul", "mla"), SAME),

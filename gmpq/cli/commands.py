@@ -11,6 +11,7 @@ import click
 from gmpq.cli.finetune import finetune
 from gmpq.cli.search import search
 from gmpq.cli.types import PATH
+from gmpq.locations import plain_name
 
 if TYPE_CHECKING:
     from gmpq.compile import CompileOptions, Report
@@ -39,7 +40,12 @@ def group() -> None:
 
 @group.command("compile", epilog=EXAMPLE)
 @click.argument("policy", type=PATH)
-@click.option("--target", default="native", show_default=True, help="What to compile for.")
+@click.option(
+    "--target",
+    default="native",
+    show_default=True,
+    help="What to compile for: a name, or TRIPLE,CPU[,+FEATURE...].",
+)
 @click.option("--out", type=PATH, help="Directory to write.  [default: POLICY-TARGET]")
 @click.option("--weights", help="Weights file, package:NAME/PATH, or random[:SEED].")
 @click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
@@ -76,6 +82,7 @@ def group() -> None:
     show_default=True,
     help="Measure kernels per layer: none, the most promising, all; results are remembered.",
 )
+@click.option("--embed-params", is_flag=True, help="Put the parameters into model.so and model.a.")
 @click.option("--no-bench", is_flag=True, help="Do not measure latency.")
 @click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
 def compile_command(
@@ -93,13 +100,15 @@ def compile_command(
     threads: int,
     weight_storage: str,
     tune: str,
+    embed_params: bool,
     no_bench: bool,
     explain: bool,
 ) -> int:
     """Compile POLICY into a directory of verified, measured programs.
 
-    The directory holds model.onnx, the ahead-of-time program (model.so, params.bin, model.h),
-    parity.json, latency.json and manifest.json. It appears when all is done, or not at all.
+    The directory holds model.onnx, the ahead-of-time program (model.so, model.a, params.bin,
+    model.h), parity.json, latency.json and manifest.json. It appears when all is done, or not at
+    all.
     """
     from gmpq.backends.tvm.tune import Effort
     from gmpq.compile import CompileOptions
@@ -117,9 +126,10 @@ def compile_command(
         bench=not no_bench,
         tune=Effort(tune),
         tuned=user_cache() / "kernels.json",
+        embed_params=embed_params,
     )
     sources = Sources(policy, weights, factory, calibration, images)
-    return _compile(sources, options, out or Path(f"{policy.stem}-{target}"), explain)
+    return _compile(sources, options, out or Path(f"{policy.stem}-{plain_name(target)}"), explain)
 
 
 @group.command(epilog="\b\nExample:\n  gmpq verify lite0-native")

@@ -20,7 +20,7 @@ from tests.strategies import random_graph
 
 REASON = missing(find("arm64"))
 emulated = pytest.mark.skipif(REASON is not None, reason=str(REASON))
-TARGETS = ("arm64", "arm64-dotprod", "arm64-i8mm")
+TARGETS = ("arm64", "arm64-dotprod", "arm64-i8mm", "armv7")
 BITS = ((8, 8), (7, 8), (4, 4), (2, 1), (8, 3), (5, 6))  # of codes and weights
 
 
@@ -68,7 +68,7 @@ def test_targets_choose_their_instruction() -> None:
 
 def test_processors_have_the_instructions() -> None:
     found = [processor(find(name)) for name in TARGETS]
-    assert found == ["cortex-a53", "cortex-a76", "max"]
+    assert found == ["cortex-a53", "cortex-a76", "max", "cortex-a7"]
 
 
 @emulated
