@@ -8,15 +8,24 @@ READY := $(VENV)/ready
 FOOLBOX := foolbox==3.3.4  # 20 labelled photographs; its own dependencies are not needed
 WORKERS ?= 2
 DATA ?= data
+ARM_PACKAGES := qemu-user libc6-arm64-cross libc6-armhf-cross
 FASHION := out/fashion/usr/share/datasets/fashion-mnist
 
-.PHONY: demo test check bench study clean
+.PHONY: demo test arm-tools test-arm check bench study clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py --out out
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS)  # workers are the threads
+
+arm-tools: $(READY)  # Debian's packages, as root, and what they need to run onnxruntime for ARM
+	for tool in $(ARM_PACKAGES); do dpkg -s $$tool > /dev/null 2>&1 || missing=1; done; \
+	[ -z "$$missing" ] || { apt-get update && apt-get install --yes --no-install-recommends $(ARM_PACKAGES); }
+	PYTHON=$(BIN)/python tests/arm64/install.sh out/arm64
+
+test-arm: arm-tools
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) -m arm
 
 check: $(READY)
 	$(BIN)/ruff check .

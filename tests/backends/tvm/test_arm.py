@@ -15,6 +15,7 @@ from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.single_layers import check, network_of, random_convolution, random_linear, random_weight
 
 REASON = missing(find("arm64"))
+pytestmark = pytest.mark.arm
 emulated = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 BITS = ((8, 8), (8, 5), (7, 8), (6, 6), (5, 3), (4, 4), (3, 3), (3, 1), (2, 2), (1, 1))
 KERNELS = (

@@ -18,7 +18,10 @@ from tests.strategies import random_graph, random_input
 ARMV7 = find("armv7")
 WITHOUT_DIVISION = find("arm-linux-gnueabihf,cortex-a9")
 REASON = missing(ARMV7)
-pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+pytestmark = [
+    pytest.mark.arm,
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)),
+]
 BITS = ((8, 8), (7, 5), (5, 3), (4, 4), (3, 1), (2, 2), (1, 1), (1, 8))  # of codes and weights
 WINDOW = Window((3, 3), padding=Padding(1, 1, 1, 1))
 

@@ -19,6 +19,7 @@ from tests.single_layers import V3, random_convolution, random_linear
 from tests.strategies import random_graph
 
 REASON = missing(find("arm64"))
+pytestmark = pytest.mark.arm
 emulated = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 TARGETS = ("arm64", "arm64-dotprod", "arm64-i8mm", "armv7")
 BITS = ((8, 8), (7, 8), (4, 4), (2, 1), (8, 3), (5, 6))  # of codes and weights
