@@ -1,6 +1,7 @@
 """What programs for ARM boards take, without a board: predictions, not latencies.
 
     python benchmarks/boards.py layers [--docs docs/benchmarks.md]
+    python benchmarks/boards.py assembly FILE.S --cpu cortex-a72
     python benchmarks/boards.py networks --networks resnet18 --bits w8a8,w4a4 --targets arm64
 
 Programs run under qemu-user, which counts their instructions; LLVM's models of the processors turn
@@ -15,7 +16,7 @@ from pathlib import Path
 import click
 
 from gmpq.errors import GmpqError
-from predicted import layers, networks
+from predicted import layers, loops, networks
 from versus import document, rows
 from versus.options import NETWORKS, Names, check_names
 from versus.subject import Subject
@@ -36,13 +37,27 @@ def layers_command(docs: Path | None) -> None:
     _show("boards-layers", layers.HEADER, map(layers.row, layers.CASES), docs)
 
 
+@main.command("assembly")
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--cpu", required=True, help="As LLVM names it.")
+def assembly_command(files: tuple[Path, ...], cpu: str) -> None:
+    """Print predicted multiplications a cycle of the hot loops of FILES, of whatever library."""
+    header = ("file", "processor", "products a cycle")
+    _show("boards-assembly", header, (loops.row(file, cpu) for file in files), None)
+
+
 @main.command("networks")
 @click.option("--networks", "names", type=Names(), default=NETWORKS[0], show_default=True)
 @click.option("--bits", type=Names(), default=BITS, show_default=True)
 @click.option("--targets", type=Names(), default="arm64,arm64-dotprod", show_default=True)
+@click.option("--cycles/--no-cycles", default=True, show_default=True, help="Predict them too.")
 @DOCS
 def networks_command(
-    names: tuple[str, ...], bits: tuple[str, ...], targets: tuple[str, ...], docs: Path | None
+    names: tuple[str, ...],
+    bits: tuple[str, ...],
+    targets: tuple[str, ...],
+    cycles: bool,
+    docs: Path | None,
 ) -> None:
     """Compare networks with the reference on emulated processors, and count instructions."""
     check_names("--targets", targets, list(networks.PROCESSORS))
@@ -51,9 +66,10 @@ def networks_command(
         for name in names:
             subject = Subject.of(name, 0)
             for target in targets:
-                yield from (networks.row(subject, each, target) for each in bits)
+                for each in bits:
+                    yield networks.row(subject, each, target, cycles=cycles)
 
-    _show("boards-networks", networks.HEADER, found(), docs)
+    _show("boards-networks" if cycles else "boards-exact", networks.HEADER, found(), docs)
 
 
 def _show(

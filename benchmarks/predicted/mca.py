@@ -79,7 +79,7 @@ def _largest(blocks: Mapping[Block, int], most: int = 12) -> list[Block]:
 
 def products(lines: list[str]) -> int:
     """Return the multiplications of instructions on vectors."""
-    names = (NAME.match(line) for line in lines)
+    names = (NAME.match(line.lower()) for line in lines)
     return sum(PRODUCTS.get(name[1], {}).get(name[2], 0) for name in names if name)
 
 

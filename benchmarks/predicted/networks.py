@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.counts import counted, instructions
+from gmpq.backends.tvm.counts import Block, counted, instructions
 from gmpq.backends.tvm.emulator import Emulated
 from gmpq.backends.tvm.target import find
 from predicted import mca
@@ -17,7 +18,8 @@ from versus.policies import choose
 from versus.subject import Subject
 
 HEADER = ("network", "bits", "target", "exact", "M instructions", "M predicted cycles", "GBOPs")
-PROCESSORS = {  # LLVM's model of a processor, by target
+PROCESSORS = {  # LLVM's model of a processor, by target; it has none of those of armv7
+    "armv7": None,
     "arm64": "cortex-a53",
     "rpi3": "cortex-a53",
     "rpi4": "cortex-a72",
@@ -28,8 +30,8 @@ PROCESSORS = {  # LLVM's model of a processor, by target
 }
 
 
-def row(subject: Subject, bits: str, target: str) -> tuple[str, ...]:
-    """Return the cells of ``HEADER``."""
+def row(subject: Subject, bits: str, target: str, *, cycles: bool) -> tuple[str, ...]:
+    """Return the cells of ``HEADER``; predicting ``cycles`` takes a minute or two."""
     policy = choose(bits, subject.name, subject.macs, 0)
     graph = subject.quantized(policy)
     expected = reference.run(graph, {graph.inputs[0]: subject.image})
@@ -40,13 +42,18 @@ def row(subject: Subject, bits: str, target: str) -> tuple[str, ...]:
         pairs = zip(outputs, (expected[name] for name in graph.outputs), strict=True)
         exact = all(np.array_equal(output, value) for output, value in pairs)
         blocks = counted(network, subject.image)
-    cycles = mca.cycles(blocks, PROCESSORS[target])
     return (
         subject.name,
         bits,
         target,
         "yes" if exact else "NO",
         f"{instructions(blocks) / 1e6:.1f}",
-        f"{cycles / 1e6:.1f} ({PROCESSORS[target]})",
+        _predicted(blocks, PROCESSORS[target] if cycles else None),
         f"{subject.cost(policy).bops / 1e9:.1f}",
     )
+
+
+def _predicted(blocks: Counter[Block], processor: str | None) -> str:
+    if processor is None:
+        return "-"
+    return f"{mca.cycles(blocks, processor) / 1e6:.1f} ({processor})"

@@ -33,6 +33,7 @@ BUDGETS: Mapping[str, Budget] = {  # the BOPs of the papers' searched policies
     "resnet18": Budget(15.3e9, 2, 6),
     "resnet50": Budget(30.7e9, 2, 6),
     "mobilenet_v2": Budget(7.4e9, 2, 8),
+    "efficientnet_lite0": Budget(9.6e9, 2, 8),  # in no paper: that of w5a5
 }
 
 
