@@ -11,7 +11,9 @@ import click
 from predicted import mca
 
 LABEL = re.compile(r"^\s*([\w.$]+):")
-BRANCH = re.compile(r"^\s*(?:b\.?\w\w|cbn?z\s+\w+,|tbn?z\s+\w+,\s*#?\w+,)\s+([\w.$]+)\s*$", re.IGNORECASE)
+BRANCH = re.compile(
+    r"^\s*(?:b\.?\w\w|cbn?z\s+\w+,|tbn?z\s+\w+,\s*#?\w+,)\s+([\w.$]+)\s*$", re.IGNORECASE
+)
 INSTRUCTION = re.compile(r"^\s+[a-zA-Z]")
 
 
