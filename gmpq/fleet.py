@@ -19,8 +19,9 @@ from gmpq.backends import reference
 from gmpq.backends.base import Tensor, timing
 from gmpq.backends.rpc import fleet as fleets
 from gmpq.backends.rpc.fleet import Fleet
-from gmpq.backends.rpc.job import Job, job_of, span_of
+from gmpq.backends.rpc.job import Effort, Job, job_of, span_of
 from gmpq.backends.rpc.visit import Visit
+from gmpq.backends.tvm import target as targets
 from gmpq.compile import GRAPH, SAMPLES
 from gmpq.errors import BoardError
 from gmpq.ir import IntGraph
@@ -60,7 +61,7 @@ class _Program:
 
 
 def bench(
-    out: Path, fleet: Fleet, threads: int, repeat: int, told: Callable[[str], object]
+    out: Path, fleet: Fleet, effort: Effort, told: Callable[[str], object] = lambda _: None
 ) -> BoardResults:
     """Return what the boards of ``fleet`` find about the program in ``out``.
 
@@ -71,14 +72,14 @@ def bench(
     fields = manifest.check_files(out)
     program = _Program(out, fields, serialize.load(out / GRAPH), samples.read(out / SAMPLES))
     with tempfile.TemporaryDirectory() as folder:
-        job = _job(program, Path(folder), threads, repeat)
+        job = _job(program, Path(folder), effort)
         report = fleets.run(fleet, [job] * fleet.boards, Path(folder), told)
         visits = tuple(visit for _, visit in report.visits)
         if not any(visit.samples for visit in visits):
             raise BoardError(_why(visits, report.missing))
         told("comparing with the reference")
         runs, wrong = _compare(program, visits)
-    rows = tuple(row for visit in visits for row in _rows(visit, fields, threads))
+    rows = tuple(row for visit in visits for row in _rows(visit, fields, effort.threads))
     compared = parity.gather(program.graph, runs, {})
     return BoardResults(visits, rows, compared, wrong, tuple(report.missing))
 
@@ -137,7 +138,7 @@ def _kept(visit: Visit) -> str:
     return f"{len(visit.runs_ms)} runs, {len(visit.steps_ms)} of every layer"
 
 
-def _job(program: _Program, folder: Path, threads: int, repeat: int) -> Job:
+def _job(program: _Program, folder: Path, effort: Effort) -> Job:
     description = program.fields["tvm"]
     paths = []
     for index, sample in enumerate(program.samples):
@@ -145,7 +146,8 @@ def _job(program: _Program, folder: Path, threads: int, repeat: int) -> Job:
         arrays = [sample[end["name"]] for end in description["inputs"]]
         path.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
         paths.append(str(path))
-    return job_of(program.directory, description, tuple(paths), threads, repeat)
+    machine = targets.find(program.fields["target"]).triple.split("-", maxsplit=1)[0]
+    return job_of(program.directory, description, machine, tuple(paths), effort)
 
 
 def _compare(

@@ -17,7 +17,7 @@ from gmpq.errors import BoardError
 
 SERVER = "gmpq-board"
 OLDEST_GLIBC = "2.28"  # Debian 10, Raspberry Pi OS 10 and newer
-FLAGS = ("-std=c++17", "-O2", "-Wl,-rpath,$ORIGIN", "-Wl,--no-as-needed")
+FLAGS = ("-std=c++17", "-O2", "-Wl,-rpath,$ORIGIN", "-Wl,--no-as-needed", "-Wl,-s")
 LINKED = ("-ltvm_runtime", "-ltvm_ffi", "-ldl")
 
 
@@ -56,8 +56,10 @@ def cached(triple: str, wheels: Path | None, cache: Path) -> Path:
     work = Path(tempfile.mkdtemp(prefix=".board-", dir=cache))
     try:
         build(triple, wheels, work)
-        if not place.exists():  # another process may have been faster
-            work.rename(place)
+        work.rename(place)
+    except OSError:
+        if not place.exists():  # another process was not faster
+            raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return place

@@ -59,9 +59,10 @@ std::string number_or_null(const std::string &text, double unit) {
   return digits.substr(0, digits.find('.') + 2);
 }
 
-std::string kernel() {
-  utsname names;
-  return uname(&names) == 0 ? std::string(names.sysname) + " " + names.release : "";
+utsname system_names() {
+  utsname names{};
+  uname(&names);
+  return names;
 }
 
 }  // namespace
@@ -69,9 +70,11 @@ std::string kernel() {
 std::string information(const std::string &emulated) {
   bool real = emulated.empty(); /* an emulator shows the files of the machine that it runs on */
   auto read = [&](const std::string &path) { return real ? line_of(path) : ""; };
+  const utsname names = system_names();
   const std::vector<std::pair<const char *, std::string>> fields = {
       {"protocol", std::to_string(PROTOCOL)},
       {"emulated", real ? "false" : "true"},
+      {"machine", text_or_null(names.machine)},
       {"model", text_or_null(read("/proc/device-tree/model"))},
       {"processor", text_or_null(real ? processor() : emulated)},
       {"cores", std::to_string(sysconf(_SC_NPROCESSORS_ONLN))},
@@ -81,7 +84,7 @@ std::string information(const std::string &emulated) {
       {"temperature_c", number_or_null(read("/sys/class/thermal/thermal_zone0/temp"), 1e3)},
       {"throttled", text_or_null(read("/sys/devices/platform/soc/soc:firmware/get_throttled"))},
       {"memory_mb", number_or_null(field("/proc/meminfo", "MemTotal"), 1e3)},
-      {"kernel", text_or_null(kernel())},
+      {"kernel", text_or_null(std::string(names.sysname) + " " + names.release)},
   };
   std::string json = "{";
   for (const auto &[name, value] : fields)

@@ -61,7 +61,7 @@ void serve_client(const Descriptor &client, const std::string &folder, const Opt
     call("rpc.ServerLoop", {integer_value(client.number())});
   } catch (const Refusal &error) {
     std::string reason = error.what();
-    log_line("client's message cannot be used: " + reason.substr(0, reason.find('\n')));
+    log_line("client broke off: " + reason.substr(0, reason.find('\n')));
     _exit(EXIT_FAILURE);
   }
   _exit(EXIT_SUCCESS);

@@ -30,6 +30,7 @@ class Job:
     step by step and then the outputs, go into one file too.
     """
 
+    machine: str  # that the library is for, as uname names it
     library: str
     params: str
     params_bytes: int
@@ -55,8 +56,20 @@ class Job:
         return cls(parts=parts, **fields)
 
 
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How a program is run: on how many threads, and how often it is timed."""
+
+    threads: int = 1
+    repeat: int = 30
+
+
 def job_of(
-    directory: Path, program: Mapping[str, Any], samples: tuple[str, ...], threads: int, repeat: int
+    directory: Path,
+    program: Mapping[str, Any],
+    machine: str,
+    samples: tuple[str, ...],
+    effort: Effort,
 ) -> Job:
     """Return the job to run the ``program`` in an output ``directory``."""
     parts = (
@@ -66,6 +79,7 @@ def job_of(
         for step in program["steps"]
     )
     return Job(
+        machine=machine,
         library=str(directory / "model.so"),
         params=str(directory / "params.bin"),
         params_bytes=program["params_bytes"],
@@ -74,8 +88,8 @@ def job_of(
         input_bytes=tuple(4 * math.prod(end["shape"]) for end in program["inputs"]),
         output_bytes=tuple(4 * math.prod(end["shape"]) for end in program["outputs"]),
         samples=samples,
-        threads=threads,
-        repeat=repeat,
+        threads=effort.threads,
+        repeat=effort.repeat,
     )
 
 

@@ -77,7 +77,7 @@ def told(found: Collection[Holder], key: str) -> str:
         others = f"it has {', '.join(keys)}" if keys else "it has none at all"
         return f"the tracker has no board of that key{closest(key, keys)}: {others}"
     return ", ".join(
-        f"{holder.board} {f'serves {holder.client}' if holder.client else 'is free or taken'}"
+        f"{holder.board} {'serves ' + holder.client if holder.client else 'names no client'}"
         for holder in ours
     )
 

@@ -87,8 +87,8 @@ def run(job: Job, values: Path, function: Callable[[str], Call]) -> Iterator[dic
     information = function("gmpq.board.information")
     before = json.loads(information())
     yield {"board": before}
-    if before["protocol"] != PROTOCOL:
-        yield {"failed": "its server is of another gmpq: run gmpq board build and copy it again"}
+    if (reason := _refusal(job, before)) is not None:
+        yield {"failed": reason}
         return
     _upload(job, function)
     for index, sample in enumerate(job.samples):
@@ -98,6 +98,14 @@ def run(job: Job, values: Path, function: Callable[[str], Call]) -> Iterator[dic
     if job.repeat:
         yield from _times(job, function)
         yield {"board": json.loads(information())}
+
+
+def _refusal(job: Job, board: dict[str, Any]) -> str | None:
+    if board["protocol"] != PROTOCOL:
+        return "its server is of another gmpq: run gmpq board build and copy it again"
+    if board["machine"] != job.machine:
+        return f"it is {board['machine']}, the program for {job.machine}: compile for its --target"
+    return None
 
 
 def _upload(job: Job, function: Callable[[str], Call]) -> None:

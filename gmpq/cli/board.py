@@ -23,7 +23,7 @@ WHEELS = click.option(
 
 
 def fleet_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what names boards, as arguments ``fleet`` (or None) and ``repeat``."""
+    """Add what names boards, as arguments ``fleet`` (or None) and ``repeat`` (timed runs)."""
 
     @click.option("--tracker", metavar="HOST:PORT", help="Run on boards that this tracker has.")
     @click.option("--key", help="Of the boards, as rpi4.")
@@ -65,9 +65,10 @@ def _fleet(tracker: str | None, key: str | None, boards: int, deadline: float) -
 def bench_on_boards(out: Path, fleet: Fleet, threads: int, repeat: int, *, layers: bool) -> int:
     """Print what boards find about the program in ``out``; return 1 if they differ."""
     from gmpq import fleet as benching
+    from gmpq.backends.rpc.job import Effort
     from gmpq.cli.terminal import Terminal
 
-    results = benching.bench(out, fleet, threads, repeat, Terminal().stage)
+    results = benching.bench(out, fleet, Effort(threads, repeat), Terminal().stage)
     click.echo(benching.to_text(results, layers=layers))
     return 0 if results.equal else 1
 
