@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -174,13 +175,14 @@ void Server::start(Guest &guest, double limit_s) {
     return;
   }
   make_waiting(guest.socket);
+  const pid_t server = getpid();
   pid_t process = fork();
   if (process == 0) {
     Descriptor client = std::move(guest.socket);
     listener_.reset();
     guests_.clear();
     tracker_.forget();
-    serve_client(client, folder, options_);
+    serve_client(client, folder, options_, server);
   }
   if (process < 0) {
     log_line(guest.peer + " refused: no process for it: " + strerror(errno));

@@ -33,9 +33,10 @@ void tell_information(const Arguments &, Result &result) {
 }
 
 /* Makes the process one that dies with the server, and that all its own processes die with. */
-void detach() {
+void detach(pid_t server) {
   setsid();
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != server) _exit(EXIT_FAILURE); /* it was faster */
   const rlimit none{0, 0};
   setrlimit(RLIMIT_CORE, &none);
   for (int number : {SIGTERM, SIGINT, SIGCHLD}) signal(number, SIG_DFL);
@@ -48,8 +49,9 @@ void detach() {
 
 }  // namespace
 
-void serve_client(const Descriptor &client, const std::string &folder, const Options &options) {
-  detach();
+void serve_client(const Descriptor &client, const std::string &folder, const Options &options,
+                  pid_t server) {
+  detach(server);
   session_folder = folder;
   emulated_processor = options.emulated;
   try {
