@@ -40,7 +40,7 @@ HOMES = {
     "onnx": ("gmpq.export", "gmpq.backends.ort", "gmpq.programs"),
     "onnxruntime": ("gmpq.export", "gmpq.backends.ort"),
     "tvm": ("gmpq.backends.tvm",),
-    "tvm_ffi": ("gmpq.backends.rpc.worker",),
+    "tvm_ffi": ("gmpq.backends.tvm", "gmpq.backends.rpc.worker"),
     "scipy": ("gmpq.search",),
     "matplotlib": ("gmpq.search.picture",),
 }

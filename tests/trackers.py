@@ -7,7 +7,7 @@ import socket
 import socketserver
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -42,6 +42,12 @@ class Tracker(socketserver.ThreadingTCPServer):
                 lambda: sum(name == key for _, name, _ in self.free) >= count, 60
             )
         assert arrived, f"no {count} boards of {key} came"
+
+    def wait_until_known(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait until a board says something that meets ``condition``."""
+        with self.changed:
+            said = self.changed.wait_for(lambda: any(map(condition, self.boards.values())), 60)
+        assert said
 
     def take(self, key: str) -> list[Any]:
         with self.changed:
@@ -91,7 +97,7 @@ class _Peer(socketserver.BaseRequestHandler):
         tracker = self.server
         host = self.client_address[0]
         with tracker.changed:
-            tracker.changed.notify_all()
+            tracker.changed.notify_all()  # whoever waits goes on when this block ends
             if code == PUT:
                 key, (port, match_key), _ = given
                 tracker.free.append((self, key, [host, port, match_key]))

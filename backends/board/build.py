@@ -49,7 +49,7 @@ def cached(triple: str, wheels: Path | None, cache: Path) -> Path:
     Raises:
         BoardError: it has to be built, and cannot be.
     """
-    place = cache / f"board-{triple}-{_digest()}"
+    place = place_in(cache, triple)
     if place.exists():
         return place
     cache.mkdir(parents=True, exist_ok=True)
@@ -63,6 +63,11 @@ def cached(triple: str, wheels: Path | None, cache: Path) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return place
+
+
+def place_in(cache: Path, triple: str) -> Path:
+    """Return where ``cache`` has the server for ``triple`` of this version, once it is built."""
+    return cache / f"board-{triple}-{_digest()}"
 
 
 def _digest() -> str:

@@ -1,7 +1,7 @@
 /* Functions of TVM's registry: giving it own ones, and calling others.
  *
- * Everything passes the C interface of tvm-ffi, since the libraries of TVM's wheels may be built with
- * another C++ library than this program; exceptions stay on their side.
+ * Everything passes the C interface of tvm-ffi, since the libraries of TVM's wheels may be built
+ * with another C++ library than this program; exceptions stay on their side.
  */
 #pragma once
 

@@ -34,7 +34,8 @@ void end_processes() {
   const std::string children = "/proc/" + self + "/task/" + self + "/children";
   for (int round = 0; round < ROUNDS; round++) { /* an orphan becomes a child of this process */
     for (const std::string &number : split(trimmed(read_text(children)), ' '))
-      if (auto process = whole_number(number, 2, 1 << 30)) kill(static_cast<pid_t>(*process), SIGKILL);
+      if (auto process = whole_number(number, 2, 1 << 30))
+        kill(static_cast<pid_t>(*process), SIGKILL);
     pid_t reaped;
     while ((reaped = waitpid(-1, nullptr, WNOHANG)) > 0) {
     }

@@ -179,7 +179,9 @@ void time_runs(const Arguments &given, Result &result) {
   time_rounds(given.integer(0), program.steps, result);
 }
 
-void time_steps(const Arguments &given, Result &result) { time_rounds(given.integer(0), 1, result); }
+void time_steps(const Arguments &given, Result &result) {
+  time_rounds(given.integer(0), 1, result);
+}
 
 }  // namespace
 

@@ -129,7 +129,8 @@ void Server::welcome() {
   guest.peer = guest.address + ":" + std::to_string(port);
   guest.due_s = now_s() + SHOW_KEY_S;
   const auto &allowed = options_.allowed;
-  if (!allowed.empty() && std::find(allowed.begin(), allowed.end(), guest.address) == allowed.end())
+  bool listed = std::find(allowed.begin(), allowed.end(), guest.address) != allowed.end();
+  if (!allowed.empty() && !listed)
     log_line(guest.peer + " refused: not in --allow-from");
   else
     guests_.push_back(std::move(guest));
@@ -146,7 +147,8 @@ bool Server::hear(Guest &guest) {
   guest.received.append(bytes, static_cast<size_t>(count));
   if (guest.received.size() == HEADER) {
     int size = number_in(guest.received, 4);
-    if (number_in(guest.received, 0) == MAGIC && size > 0 && size <= int{LONGEST_WORDS}) return true;
+    bool short_enough = size > 0 && size <= int{LONGEST_WORDS};
+    if (number_in(guest.received, 0) == MAGIC && short_enough) return true;
     log_line(guest.peer + " refused: is no client of TVM RPC");
     return false;
   }
@@ -163,7 +165,8 @@ bool Server::judge(Guest &guest, const std::string &text) {
     return false;
   }
   std::string name = "server:" + options_.key;
-  if (send_all(guest.socket, number_bytes(MAGIC) + number_bytes(static_cast<int>(name.size())) + name))
+  std::string size = number_bytes(static_cast<int>(name.size()));
+  if (send_all(guest.socket, number_bytes(MAGIC) + size + name))
     start(guest, std::min(asked_s(words), double(options_.limit_s)));
   return false;
 }
@@ -229,6 +232,7 @@ std::string Server::ending(int status, bool by_signal) const {
   if (!by_signal) return "exit code " + std::to_string(status);
   std::string name = "SIG" + signal_name(status);
   if (status == SIGILL)
-    return name + ": the program has an instruction that this processor lacks: compile for its target";
+    return name + ": the program has an instruction that this processor lacks: compile for "
+                  "its target";
   return name + ": the client's program crashed on the board";
 }

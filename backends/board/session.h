@@ -8,8 +8,8 @@
 #include "descriptor.h"
 #include "options.h"
 
-/* Serves the client until it leaves; its files are kept in `folder`. Never returns, and dies with the
- * process `server`. */
+/* Serves the client until it leaves; its files are kept in `folder`. Never returns, and dies with
+ * the process `server`. */
 [[noreturn]] void serve_client(const Descriptor &client, const std::string &folder,
                                const Options &options, pid_t server);
 

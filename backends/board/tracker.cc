@@ -139,9 +139,10 @@ void Tracker::pending(const std::string &json) {
 }
 
 void Tracker::introduce() {
-  ask(Kind::plain, "[" + std::to_string(UPDATE) + ", {\"key\": " + quoted("server:" + options_.key) +
-                       ", \"addr\": [null, " + std::to_string(port_) + "], \"client\": " +
-                       (client_.empty() ? "null" : quoted(client_)) + "}]");
+  const std::string client = client_.empty() ? "null" : quoted(client_);
+  ask(Kind::plain, "[" + std::to_string(UPDATE) + ", {\"key\": " +
+                       quoted("server:" + options_.key) + ", \"addr\": [null, " +
+                       std::to_string(port_) + "], \"client\": " + client + "}]");
 }
 
 /* Puts the match key into the tracker's hands; only a fresh one after a client has used it. */

@@ -1,8 +1,8 @@
 /* The board's place at a tracker of TVM, which hands boards to clients.
  *
- * The board gives the tracker a match key; the tracker gives it to one client, which shows it when it
- * connects. Messages are a length of four bytes and JSON; each is answered by one. A tracker that
- * ends, or answers nothing for a while, is dialed again until it is back. Nothing here waits.
+ * The board gives the tracker a match key; the tracker gives it to one client, which shows it when
+ * it connects. Messages are a length of four bytes and JSON; each is answered by one. A tracker
+ * that ends, or answers nothing for a while, is dialed again until it is back. Nothing here waits.
  */
 #pragma once
 

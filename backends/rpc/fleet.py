@@ -19,10 +19,11 @@ from gmpq.backends.rpc import tracker
 from gmpq.backends.rpc.address import Address
 from gmpq.backends.rpc.job import Job
 from gmpq.backends.rpc.tracker import Offer
-from gmpq.backends.rpc.visit import Patience, Visit, visit
+from gmpq.backends.rpc.visit import Patience, Visit, started, visit
 from gmpq.errors import BoardError
 
 TRIES = 3  # boards that may be lost over one job
+ASK_S = 1.0  # a tracker is asked at least so long, however short the deadline
 AGAIN_S = 1.0  # a board that is not wanted comes back from the tracker at once
 
 
@@ -83,31 +84,39 @@ class _Run:
                     group.create_task(self._work())
         except* BoardError as errors:
             raise errors.exceptions[0] from None
+        if self.waiting and not self.report.missing:
+            self.report.missing.append(f"{len(self.waiting)} more: the deadline is over")
         return self.report
 
     async def _work(self) -> None:
-        while self.waiting:
+        while self.waiting and self._left() > 0:
             index, job = self.waiting.pop(0)
             for _ in range(TRIES):
-                offer = await self._offer()
-                if offer is None:
+                found = await self._try(job)
+                if found is None:
                     return
-                self.told(f"running on {offer.board}")
-                found = await self._visit(job, offer)
                 self.report.visits.append((index, found))
-                if not found.lost:
+                if not found.lost or self._left() == 0:
                     break
-                self.used.add(offer.board)
-                self.told(f"{offer.board}: {found.lost}")
+                self.used.add(found.board)
+                self.told(f"{found.board}: {found.lost}")
 
-    async def _visit(self, job: Job, offer: Offer) -> Visit:
-        values = Path(tempfile.mkdtemp(dir=self.folder))
-        return await visit(job, offer, values, Patience(self._left(), self.fleet.silence_s))
+    async def _try(self, job: Job) -> Visit | None:
+        """Return the visit to the next board, or None if there is none."""
+        async with started() as worker:
+            offer = await self._offer()
+            if offer is None:
+                return None
+            self.told(f"running on {offer.board}")
+            found = Visit(offer.board, Path(tempfile.mkdtemp(dir=self.folder)))
+            patience = Patience(self._left(), self.fleet.silence_s)
+            await visit(worker, job, found, offer.match_key, patience)
+            return found
 
     async def _offer(self) -> Offer | None:
         """Return a board, or None and write down why there is none."""
         try:
-            async with asyncio.timeout(self._left()):
+            async with asyncio.timeout(max(self._left(), ASK_S)):
                 while True:
                     offer = await tracker.request(self.fleet.tracker, self.fleet.key)
                     if offer.board not in self.used:

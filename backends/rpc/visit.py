@@ -7,19 +7,28 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from gmpq.backends.rpc.address import Address
 from gmpq.backends.rpc.job import Job
-from gmpq.backends.rpc.tracker import Offer
+from gmpq.errors import BoardError
 
+START_S = 60.0  # loading libraries
 LONGEST_LINE = 1 << 26
-ENDS = frozenset(("done", "failed", "lost"))
+WITHOUT_TORCH = {"TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"}  # importing it takes seconds
 WORKER = "gmpq.backends.rpc.worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a visit may take, and how long nothing may be heard of the board."""
+
+    seconds: float
+    silence_s: float
 
 
 @dataclass(slots=True)
@@ -36,6 +45,11 @@ class Visit:
     failed: str = ""
     lost: str = ""
     done: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be heard."""
+        return bool(self.done or self.failed or self.lost)
 
     def hear(self, event: dict[str, Any]) -> None:
         """Add what the worker told."""
@@ -59,68 +73,82 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a visit may take, and how long nothing may be heard of the board."""
+class Worker:
+    """A process that is ready to talk to a board, and where it prints what goes wrong with it."""
 
-    seconds: float
-    silence_s: float
+    process: asyncio.subprocess.Process
+    errors: IO[bytes]
+
+    async def send(self, text: str) -> None:
+        """Give the process its lines."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        with suppress(OSError):  # it ended: that is heard
+            await self.process.stdin.drain()
+
+    async def hear(self, seconds: float) -> dict[str, Any]:
+        """Return the next event; raises TimeoutError after ``seconds`` without any."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(seconds):
+            line = await self.process.stdout.readline()
+        if line:
+            event: dict[str, Any] = json.loads(line)
+            return event
+        self.errors.seek(0)
+        last = self.errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+        return {"lost": f"its worker ended: {last or 'without a word'}"}
 
 
-async def visit(job: Job, offer: Offer, values: Path, patience: Patience) -> Visit:
-    """Return what happened on the offered board; the values of its runs go into ``values``."""
-    found = Visit(offer.board, values)
-    start = asyncio.get_running_loop().time()
-    try:
-        async with asyncio.timeout(patience.seconds):
-            async with aclosing(_events(job, offer, values, patience)) as events:
-                async for event in events:
-                    found.hear(event)
-    except TimeoutError:
-        elapsed = asyncio.get_running_loop().time() - start
-        over = elapsed >= patience.seconds
-        found.lost = "the deadline is over" if over else f"silent for {patience.silence_s:g} s"
-    return found
+@asynccontextmanager
+async def started() -> AsyncIterator[Worker]:
+    """Yield a worker that is ready at once, since a board waits only a few seconds for its client.
 
+    It ends with the block.
 
-async def _events(
-    job: Job, offer: Offer, values: Path, patience: Patience
-) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield what the worker tells, the last of which is how it ended."""
+    Raises:
+        BoardError: it cannot start.
+    """
     with tempfile.TemporaryFile() as errors:
-        process = await _started(errors)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        key = f"{offer.match_key} -timeout={max(1.0, patience.seconds):.0f}"
-        where = json.dumps([offer.board.host, offer.board.port, key, str(values)])
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", WORKER),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            limit=LONGEST_LINE,
+            env=os.environ | WITHOUT_TORCH,
+        )
         try:
-            process.stdin.write(f"{where}\n{job.to_json()}\n".encode())
-            with suppress(OSError):
-                await process.stdin.drain()
-            while line := await _line(process.stdout, patience.silence_s):
-                event = json.loads(line)
-                yield event
-                if not ENDS.isdisjoint(event):
-                    return
-            errors.seek(0)
-            last = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-            yield {"lost": f"its worker ended: {last or 'without a word'}"}
+            worker = Worker(process, errors)
+            await _wait_ready(worker)
+            yield worker
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
 
 
-async def _started(errors: IO[bytes]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", WORKER),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=errors,
-        limit=LONGEST_LINE,
-        env=os.environ | {"TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"},  # importing torch takes seconds
-    )
+async def _wait_ready(worker: Worker) -> None:
+    try:
+        told = await worker.hear(START_S)
+    except TimeoutError as error:
+        raise BoardError(
+            f"{WORKER}: not ready within {START_S:g} s: is the machine busy?"
+        ) from error
+    if "lost" in told:
+        raise BoardError(f"{WORKER}: {told['lost']}")
 
 
-async def _line(stream: asyncio.StreamReader, silence_s: float) -> bytes:
-    async with asyncio.timeout(silence_s):
-        return await stream.readline()
+async def visit(worker: Worker, job: Job, to: Visit, match_key: str, patience: Patience) -> None:
+    """Add to the visit ``to`` what happens on its board, until it ends."""
+    start = asyncio.get_running_loop().time()
+    key = f"{match_key} -timeout={max(1.0, patience.seconds):.0f}"
+    where = json.dumps([to.board.host, to.board.port, key, str(to.values)])
+    try:
+        async with asyncio.timeout(patience.seconds):
+            await worker.send(f"{where}\n{job.to_json()}\n")
+            while not to.over:
+                to.hear(await worker.hear(patience.silence_s))
+    except TimeoutError:
+        elapsed = asyncio.get_running_loop().time() - start
+        over = elapsed >= patience.seconds
+        to.lost = "the deadline is over" if over else f"silent for {patience.silence_s:g} s"

@@ -2,6 +2,7 @@
 
 It reads an offer and a job from stdin and tells what happens on stdout, one JSON object per line:
 
+    {"ready": true}      before it reads anything
     {"board": {...}}     what the board says about itself, before and after the measurement
     {"sample": 0}        the values of a run have been written
     {"runs": [...]}      milliseconds of whole runs
@@ -41,10 +42,11 @@ Call = Callable[..., Any]
 
 def main() -> None:
     """Do the job on stdin, whose first line says with which board."""
+    load_runtime()
+    tell({"ready": True})
     host, port, key, values = json.loads(sys.stdin.readline())
     job = Job.from_json(sys.stdin.readline())
     try:
-        load_runtime()
         session = tvm_ffi.get_global_func("rpc.Connect")(host, port, key, False)
         for event in run(job, Path(values), session.get_function):
             tell(event)
@@ -146,16 +148,16 @@ def _times(job: Job, function: Callable[[str], Call]) -> Iterator[dict[str, Any]
     time_runs, time_steps = function("gmpq.board.time_runs"), function("gmpq.board.time_steps")
     longest_ms = max(_floats(time_runs(WARM_UP)))
     most = max(1, int(CALL_S * 1e3 / longest_ms))
-    for count in _shares(job.repeat, BLOCKS):
-        for part in _shares(count, -(-count // most)):
+    for count in shares(job.repeat, BLOCKS):
+        for part in shares(count, -(-count // most)):
             yield {"runs": _floats(time_runs(part))}
-        for part in _shares(count, -(-count // most)):
+        for part in shares(count, -(-count // most)):
             times = _floats(time_steps(part))
             steps = len(job.parts)
             yield {"steps": [times[i : i + steps] for i in range(0, len(times), steps)]}
 
 
-def _shares(count: int, parts: int) -> list[int]:
+def shares(count: int, parts: int) -> list[int]:
     """Return ``count`` as a sum of at most ``parts`` numbers that are nearly equal."""
     ends = [count * i // parts for i in range(parts + 1)]
     return [b - a for a, b in itertools.pairwise(ends) if b > a]
