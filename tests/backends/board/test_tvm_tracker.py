@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -46,23 +46,21 @@ def tvm_tracker(address: Address) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        known(address)
+        known(address, lambda _: True)
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def known(address: Address, count: int = 0) -> tuple[Holder, ...]:
-    """Return what the tracker knows, once it knows so many boards."""
+def known(address: Address, wanted: Callable[[Sequence[Holder]], object]) -> Sequence[Holder]:
+    """Return what the tracker knows, once it is what is wanted."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
-        try:
+        with suppress(BoardError):
             found = asyncio.run(holders(address))
-        except BoardError:
-            found = None
-        if found is not None and len(found) >= count:
-            return found
+            if wanted(found):
+                return found
         time.sleep(0.1)
     pytest.fail("the tracker does not know the board")
 
@@ -70,16 +68,15 @@ def known(address: Address, count: int = 0) -> tuple[Holder, ...]:
 def test_a_board_at_tvms_tracker_that_goes_and_comes_back(start_board: StartBoard) -> None:
     address = Address("127.0.0.1", free_port())
     board = start_board(None, "--tracker", str(address), key="rpi")
+    place = f"127.0.0.1:{board.port}"
     for _ in range(2):
         with tvm_tracker(address):
-            (holder,) = known(address, 1)
-            assert holder == Holder("rpi", f"127.0.0.1:{board.port}", None)
+            known(address, lambda found: found == (Holder("rpi", place, None),))
             for _ in range(2):
                 offer = asyncio.run(request(address, "rpi"))
-                assert str(offer.board) == holder.board
+                assert str(offer.board) == place
                 session = connect_to(offer.board.host, offer.board.port, offer.match_key)
                 assert call(session, "gmpq.board.information")
-                (held,) = known(address, 1)
-                assert held.client is not None
+                known(address, lambda found: found[0].client is not None)
                 del session
     board.wait_log("has gone: dialing until it is back", 2)
