@@ -20,7 +20,7 @@ from gmpq.backends.base import Tensor, timing
 from gmpq.backends.rpc import fleet as fleets
 from gmpq.backends.rpc.fleet import Fleet
 from gmpq.backends.rpc.job import Effort, Job, job_of, span_of
-from gmpq.backends.rpc.visit import Visit
+from gmpq.backends.rpc.visit import NOT_A_LATENCY, Visit
 from gmpq.backends.tvm import target as targets
 from gmpq.compile import GRAPH, SAMPLES
 from gmpq.errors import BoardError
@@ -30,7 +30,6 @@ from gmpq.parity import Parity, Trace
 from gmpq.runtime import codes_of
 from gmpq.samples import Inputs
 
-NOT_A_LATENCY = "emulated, not a latency"
 UNSTEADY = ("ondemand", "conservative", "powersave", "schedutil")  # governors that change the clock
 
 
@@ -95,7 +94,7 @@ def to_text(results: BoardResults, *, layers: bool) -> str:
         lines += ["", latency.to_table(results.rows)]
     if results.rows and layers:
         lines += ["", latency.to_layer_table(results.rows)]
-    if any(visit.before.get("emulated") for visit in results.visits):
+    if any(visit.emulated for visit in results.visits):
         lines += ["", f"times are {NOT_A_LATENCY}"]
     return "\n".join(lines)
 
@@ -112,7 +111,7 @@ def board_line(visit: Visit) -> str:
         f"throttled {told['throttled']}"
         if told.get("throttled") not in (None, "0x0", "0")
         else None,
-        NOT_A_LATENCY if told.get("emulated") else None,
+        NOT_A_LATENCY if visit.emulated else None,
         "its clock changes with the load: set the governor performance"
         if told.get("governor") in UNSTEADY
         else None,
@@ -184,7 +183,7 @@ def _values(description: Mapping[str, Any], path: Path) -> Iterator[tuple[str, T
 
 
 def _level(visit: Visit) -> str:
-    return f"{visit.board}, emulated" if visit.before.get("emulated") else str(visit.board)
+    return f"{visit.board}, emulated" if visit.emulated else str(visit.board)
 
 
 def _rows(visit: Visit, fields: Mapping[str, Any], threads: int) -> Iterator[Row]:

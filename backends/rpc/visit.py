@@ -17,6 +17,7 @@ from gmpq.backends.rpc.address import Address
 from gmpq.backends.rpc.job import Job
 from gmpq.errors import BoardError
 
+NOT_A_LATENCY = "emulated, not a latency"
 START_S = 60.0  # loading libraries
 LONGEST_LINE = 1 << 26
 WITHOUT_TORCH = {"TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"}  # importing it takes seconds
@@ -50,6 +51,11 @@ class Visit:
     def over(self) -> bool:
         """Whether nothing more is to be heard."""
         return bool(self.done or self.failed or self.lost)
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the board's processor is an emulated one."""
+        return bool(self.before.get("emulated"))
 
     def hear(self, event: dict[str, Any]) -> None:
         """Add what the worker told."""

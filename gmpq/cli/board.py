@@ -6,16 +6,19 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gmpq.cli.cache import user_cache
+from gmpq.cli.options import candidate_options, subject_options
 from gmpq.cli.types import PATH, POSITIVE
 
 if TYPE_CHECKING:
     from gmpq.backends.rpc.fleet import Fleet
+    from gmpq.search.subject import Subject
 
 WHEELS = click.option(
     "--wheels", type=PATH, help="Folder with TVM's wheels for the board.  [default: pip fetches]"
@@ -71,6 +74,55 @@ def bench_on_boards(out: Path, fleet: Fleet, threads: int, repeat: int, *, layer
     results = benching.bench(out, fleet, Effort(threads, repeat), Terminal().stage)
     click.echo(benching.to_text(results, layers=layers))
     return 0 if results.equal else 1
+
+
+@click.command(
+    epilog="\b\nExample:\n  gmpq profile network.json --calibration photographs/ --target rpi4 \\\n"
+    "      --tracker 192.168.0.2:9190 --key rpi4 --weight-bits 2,4,8 --input-bits 4,8 -o rpi4.json"
+)
+@subject_options
+@click.option("--calibration", multiple=True, metavar="LOCATION", help="As for gmpq compile.")
+@click.option("--images", type=click.IntRange(1), help="Calibrate on at most so many images.")
+@click.option("--target", required=True, help="What the boards are, as rpi4.")
+@candidate_options
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
+@fleet_options
+@click.option("-o", "--out", type=PATH, required=True, help="Latency table to write.")
+def profile(
+    subject: Subject,
+    calibration: tuple[str, ...],
+    images: int | None,
+    target: str,
+    weight_bits: tuple[int, ...] | None,
+    input_bits: tuple[int, ...] | None,
+    ends: bool,
+    threads: int,
+    fleet: Fleet | None,
+    repeat: int,
+    out: Path,
+) -> int:
+    """Measure every layer of NETWORK at all bits on boards, for gmpq search --latency-table.
+
+    NETWORK is a policy or the name of a built-in network. The exit code is 1 if pairs are missing.
+    """
+    if fleet is None or repeat == 0:
+        raise click.UsageError("give --tracker HOST:PORT and --key KEY, and --repeat above 0")
+    from gmpq.backends.rpc.job import Effort
+    from gmpq.cli.terminal import Terminal
+    from gmpq.errors import OutputError
+    from gmpq.search import profile as profiling
+    from gmpq.search.measured import Candidates
+    from gmpq.search.space import BITS, WIDE
+
+    if not out.parent.is_dir():
+        raise OutputError(f"{out}: there is no folder {out.parent}: make it")
+    calibrated = replace(subject, calibration=calibration, limit=images)
+    among = Candidates(weight_bits or BITS, input_bits or BITS, None if ends else WIDE)
+    shared, effort = replace(fleet, distinct=False), Effort(threads, repeat)
+    found = profiling.profile(calibrated, among, target, shared, effort, Terminal())
+    profiling.write(found.table, out)
+    click.echo("\n".join((f"{out}: {found.table['target']}", *found.missing)))
+    return 1 if found.missing else 0
 
 
 @click.group()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gmpq.cli.board import bench_on_boards, board, fleet_options
+from gmpq.cli.board import bench_on_boards, board, fleet_options, profile
 from gmpq.cli.cache import user_cache
 from gmpq.cli.finetune import finetune
 from gmpq.cli.search import search
@@ -198,7 +198,7 @@ def explain(path: Path, costs: bool, factory: str | None, plot: Path | None) -> 
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
 
 
-for command in (search, finetune, board):
+for command in (search, finetune, profile, board):
     group.add_command(command)
 
 
