@@ -65,6 +65,11 @@ class Tracker(socketserver.ThreadingTCPServer):
             self.boards.pop(peer, None)
             self.free = [each for each in self.free if each[0] is not peer]
 
+    def close_connections(self) -> None:
+        for connection in tuple(self.connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def summary(self) -> dict[str, Any]:
         with self.changed:
             return {"server_info": list(self.boards.values())}
@@ -124,7 +129,5 @@ def running(port: int = 0) -> Iterator[Tracker]:
         with tracker.changed:
             tracker.ending = True
             tracker.changed.notify_all()
-        for connection in tuple(tracker.connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        tracker.close_connections()
         tracker.server_close()

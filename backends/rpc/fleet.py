@@ -19,7 +19,7 @@ from gmpq.backends.rpc import tracker
 from gmpq.backends.rpc.address import Address
 from gmpq.backends.rpc.job import Job
 from gmpq.backends.rpc.tracker import Offer
-from gmpq.backends.rpc.visit import Patience, Visit, started, visit
+from gmpq.backends.rpc.visit import Patience, Visit, Worker, started, visit
 from gmpq.errors import BoardError
 
 TRIES = 3  # boards that may be lost over one job
@@ -78,12 +78,9 @@ class _Run:
         self.end = asyncio.get_running_loop().time() + self.fleet.deadline_s
         await tracker.holders(self.fleet.tracker)  # tells at once when there is no tracker
         count = min(self.fleet.boards, len(self.waiting))
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(count):
-                    group.create_task(self._work())
-        except* BoardError as errors:
-            raise errors.exceptions[0] from None
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(self._work())
         if self.waiting and not self.report.missing:
             self.report.missing.append(f"{len(self.waiting)} more: the deadline is over")
         return self.report
@@ -103,15 +100,20 @@ class _Run:
 
     async def _try(self, job: Job) -> Visit | None:
         """Return the visit to the next board, or None if there is none."""
-        async with started() as worker:
-            offer = await self._offer()
-            if offer is None:
-                return None
-            self.told(f"running on {offer.board}")
-            found = Visit(offer.board, Path(tempfile.mkdtemp(dir=self.folder)))
-            patience = Patience(self._left(), self.fleet.silence_s)
-            await visit(worker, job, found, offer.match_key, patience)
-            return found
+        try:
+            async with started() as worker:
+                offer = await self._offer()
+                return None if offer is None else await self._visit(worker, job, offer)
+        except BoardError as error:  # the tracker has gone; other visits go on
+            self.report.missing.append(str(error))
+            return None
+
+    async def _visit(self, worker: Worker, job: Job, offer: Offer) -> Visit:
+        self.told(f"running on {offer.board}")
+        found = Visit(offer.board, Path(tempfile.mkdtemp(dir=self.folder)))
+        patience = Patience(self._left(), self.fleet.silence_s)
+        await visit(worker, job, found, offer.match_key, patience)
+        return found
 
     async def _offer(self) -> Offer | None:
         """Return a board, or None and write down why there is none."""

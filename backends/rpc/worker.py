@@ -146,7 +146,7 @@ def _values(job: Job, function: Callable[[str], Call]) -> Iterator[bytes]:
 
 def _times(job: Job, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
     time_runs, time_steps = function("gmpq.board.time_runs"), function("gmpq.board.time_steps")
-    longest_ms = max(_floats(time_runs(WARM_UP)))
+    longest_ms = max(_floats(time_runs(1))[0] for _ in range(WARM_UP))
     most = max(1, int(CALL_S * 1e3 / longest_ms))
     for count in shares(job.repeat, BLOCKS):
         for part in shares(count, -(-count // most)):

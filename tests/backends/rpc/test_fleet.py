@@ -10,6 +10,7 @@ import pytest
 
 from gmpq.backends.rpc.fleet import Fleet, Report, run
 from gmpq.backends.rpc.job import Effort, Job
+from tests import trackers
 from tests.backends.rpc.programs import VALUES, job
 from tests.boards import StartBoard, shake_hands
 from tests.trackers import Tracker
@@ -180,6 +181,21 @@ def test_who_holds_the_boards_is_told(
     assert report.missing == [
         f"no board of 'board' was free within 1 s: 127.0.0.1:{board.port} serves {address}"
     ]
+
+
+def test_a_tracker_that_goes_ends_no_visit(
+    tmp_path: Path, folder: Path, start_board: StartBoard
+) -> None:
+    with trackers.running() as tracker:
+        start_board(tracker)
+        slow = job(tmp_path, "usleep(10000);", Effort(repeat=50))
+
+        def told(_: str) -> None:
+            tracker.close_connections()
+
+        report = run(fleet(tracker, boards=2), [slow, slow], folder, told)
+    assert done(report) == [VALUES]
+    assert len(report.missing) == 1
 
 
 def test_a_deadline_ends_everything(
