@@ -17,6 +17,7 @@ from gmpq.staging import staged
 
 START, README = "start.sh", "README.md"
 EMULATED = "arm64"  # the target whose server is emulated
+QEMU = "qemu-aarch64"
 LIBSTDCXX = "libstdc++.so.6"  # of TVM's libraries
 
 TEXT = """\
@@ -82,7 +83,7 @@ def emulation(serving: Serving, wheels: Path | None, cache: Path) -> list[str]:
         raise BoardError(f"cannot emulate {serving.cpu}: apt-get install libstdc++6-arm64-cross")
     folder = cached(target.triple, wheels, cache)
     return [
-        *(emulator.EMULATORS["aarch64"], "-cpu", serving.cpu, "-L", str(root)),
+        *(QEMU, "-cpu", serving.cpu, "-L", str(root)),
         *(str(folder / SERVER), "--emulated", serving.cpu, "--key", serving.key),
         *("--tracker", serving.tracker, "--port", str(serving.port)),
         *("--limit", str(serving.limit_s)),

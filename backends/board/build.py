@@ -16,6 +16,7 @@ from gmpq.backends.board import libraries
 from gmpq.errors import BoardError
 
 SERVER = "gmpq-board"
+MACHINES = ("aarch64", "x86_64")
 OLDEST_GLIBC = "2.28"  # Debian 10, Raspberry Pi OS 10 and newer
 FLAGS = ("-std=c++17", "-O2", "-Wl,-rpath,$ORIGIN", "-Wl,--no-as-needed", "-Wl,-s")
 LINKED = ("-ltvm_runtime", "-ltvm_ffi", "-ldl")
@@ -32,8 +33,12 @@ def build(triple: str, wheels: Path | None, folder: Path) -> None:
     Raises:
         BoardError: wheels or a C++ compiler are missing, or it cannot compile.
     """
-    compiler = _compiler(triple)
     machine = triple.split("-", maxsplit=1)[0]
+    if machine not in MACHINES:
+        raise BoardError(
+            f"no {SERVER} for {machine}: TVM has wheels for {' and '.join(MACHINES)} alone"
+        )
+    compiler = _compiler(triple)
     if wheels is not None:
         libraries.unpack(wheels, machine, folder)
     elif machine == platform.machine():

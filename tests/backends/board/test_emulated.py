@@ -16,7 +16,7 @@ from gmpq.backends.rpc.job import Effort, job_of
 from gmpq.backends.tvm import emulator
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.target import find
-from gmpq.board import LIBSTDCXX
+from gmpq.board import LIBSTDCXX, QEMU
 from gmpq.cli.cache import user_cache
 from tests.boards import Board
 from tests.single_layers import random_convolution
@@ -54,7 +54,7 @@ def cortex_a72(arm_server: Path, tracker: Tracker, tmp_path: Path) -> Iterator[B
     work = tmp_path / "board"
     work.mkdir()
     command = [
-        *(emulator.EMULATORS["aarch64"], "-cpu", "cortex-a72", "-L", str(ROOT), str(arm_server)),
+        *(QEMU, "-cpu", "cortex-a72", "-L", str(ROOT), str(arm_server)),
         *("--emulated", "cortex-a72", "--key", "board", "--port", "0"),
         *("--tracker", str(tracker.address)),
     ]

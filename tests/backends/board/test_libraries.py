@@ -79,6 +79,13 @@ def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         build.build("aarch64-linux-gnu", None, tmp_path)
 
 
+def test_machines_without_wheels(tmp_path: Path) -> None:
+    with pytest.raises(
+        BoardError, match="no gmpq-board for armv7l: TVM has wheels for aarch64 and"
+    ):
+        build.build("armv7l-linux-gnueabihf", None, tmp_path)
+
+
 def test_a_server_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[Path] = []
     monkeypatch.setattr(build, "build", lambda _triple, _wheels, folder: built.append(folder))
