@@ -220,8 +220,8 @@ void Server::finish(int status, bool by_signal) {
     tell_client(session_->client, "RPCSessionTimeoutError: " + how);
   else if (by_signal)
     tell_client(session_->client, how);
-  log_line(session_->peer + " ended after " + seconds(now_s() - session_->start_s) + ": " + how);
   remove_folder(session_->folder);
+  log_line(session_->peer + " ended after " + seconds(now_s() - session_->start_s) + ": " + how);
   session_.reset();
   tracker_.release();
 }

@@ -73,9 +73,9 @@ def test_a_board_that_falls_silent_is_replaced(
 ) -> None:
     boards = [start_board(tracker) for _ in range(2)]
     stops = job(tmp_path, "if (calls == 12 && first()) for (;;) sleep(1000);")
-    report = run(fleet(tracker, silence_s=3.0), [stops], folder)
+    report = run(fleet(tracker, silence_s=5.0), [stops], folder)
     first, second = (visit for _, visit in report.visits)
-    assert first.lost == "silent for 3 s"
+    assert first.lost == "silent for 5 s"
     assert second.done
     for board in boards:
         board.stop()
@@ -204,8 +204,8 @@ def test_a_deadline_ends_everything(
     board = start_board(tracker)
     slow = job(tmp_path, "usleep(1000);", Effort(repeat=100_000))
     report = run(fleet(tracker, deadline_s=8.0), [slow], folder)
-    (visit,) = (visit for _, visit in report.visits)
-    assert visit.runs_ms
+    ((_, visit),) = report.visits
+    assert not visit.done
     assert "is over" in visit.lost + visit.failed
     board.wait_log("ended after")
     assert board.stop(signal.SIGTERM) == 0
