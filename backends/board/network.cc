@@ -99,6 +99,10 @@ void make_waiting(const Descriptor &socket) {
   set(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, UNHEARD_MS);
 }
 
+void make_hasty(const Descriptor &socket) {
+  fcntl(socket.number(), F_SETFL, fcntl(socket.number(), F_GETFL) | O_NONBLOCK);
+}
+
 std::string number_bytes(int number) {
   std::string bytes(4, '\0');
   for (int i = 0; i < 4; i++) bytes[i] = static_cast<char>(static_cast<unsigned>(number) >> 8 * i);

@@ -22,6 +22,9 @@ bool send_all(const Descriptor &socket, const std::string &message);
 /* Makes the socket wait, and end when its other end has been silent and gone for half a minute. */
 void make_waiting(const Descriptor &socket);
 
+/* Makes the socket one that never waits, again. */
+void make_hasty(const Descriptor &socket);
+
 /* The four bytes of a number in messages of TVM, which are little-endian. */
 std::string number_bytes(int number);
 int number_in(const std::string &bytes, size_t offset);

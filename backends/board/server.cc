@@ -118,7 +118,7 @@ void Server::wait(const sigset_t &unblocked) {
 double Server::due_s() const {
   double due = tracker_.due_s();
   for (const Guest &guest : guests_) due = std::min(due, guest.due_s);
-  return session_ ? std::min(due, session_->due_s) : due;
+  return session_ && !session_->expired ? std::min(due, session_->due_s) : due;
 }
 
 void Server::welcome() {
@@ -216,6 +216,7 @@ void Server::finish(int status, bool by_signal) {
   end_group(session_->process); /* while its number is not anybody else's */
   end_processes();
   std::string how = ending(status, by_signal);
+  make_hasty(session_->client); /* it may have stopped reading */
   if (session_->expired)
     tell_client(session_->client, "RPCSessionTimeoutError: " + how);
   else if (by_signal)
