@@ -207,8 +207,8 @@ void Server::watch() {
     end_group(session_->process);
   }
   siginfo_t info{};
-  if (waitid(P_PID, static_cast<id_t>(session_->process), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-      info.si_pid == session_->process)
+  const auto process = static_cast<id_t>(session_->process);
+  if (waitid(P_PID, process, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0)
     finish(info.si_status, info.si_code != CLD_EXITED);
 }
 
