@@ -70,6 +70,7 @@ std::string seconds(double number) {
 
 Server::Server(const Options &options)
     : options_(options),
+      unblocked_(block_signals()), /* before the log says that the server is there */
       listener_(listen_on(options.host, options.port)),
       tracker_(options, port_of(listener_)) {
   prctl(PR_SET_CHILD_SUBREAPER, 1); /* so that what clients leave behind is found */
@@ -80,9 +81,8 @@ Server::Server(const Options &options)
 }
 
 void Server::run() {
-  sigset_t unblocked = block_signals();
   while (!stopping) {
-    wait(unblocked);
+    wait();
     watch();
   }
   if (session_) {
@@ -93,7 +93,7 @@ void Server::run() {
   log_line("stopped");
 }
 
-void Server::wait(const sigset_t &unblocked) {
+void Server::wait() {
   /* Without a tracker, clients wait here until the board is free. */
   bool open = guests_.size() < MOST_GUESTS && (!session_ || !options_.tracker_host.empty());
   std::vector<pollfd> watched = {{open ? listener_.number() : -1, POLLIN, 0},
@@ -101,7 +101,7 @@ void Server::wait(const sigset_t &unblocked) {
   for (const Guest &guest : guests_) watched.push_back({guest.socket.number(), POLLIN, 0});
   double left_s = std::clamp(due_s() - now_s(), 0.0, 3600.0);
   timespec limit{static_cast<time_t>(left_s), static_cast<long>(std::fmod(left_s, 1) * 1e9)};
-  if (ppoll(watched.data(), watched.size(), &limit, &unblocked) < 0) {
+  if (ppoll(watched.data(), watched.size(), &limit, &unblocked_) < 0) {
     for (pollfd &each : watched) each.revents = 0; /* a signal */
   }
   size_t index = 2;

@@ -37,7 +37,7 @@ class Server {
     bool expired;
   };
 
-  void wait(const sigset_t &unblocked);
+  void wait();
   double due_s() const;
   void welcome();
   bool hear(Guest &guest); /* false when nothing more is expected of the guest */
@@ -48,6 +48,7 @@ class Server {
   std::string ending(int status, bool by_signal) const;
 
   const Options &options_;
+  const sigset_t unblocked_;
   Descriptor listener_;
   Tracker tracker_;
   std::list<Guest> guests_;
