@@ -8,6 +8,7 @@
     ├── TrainingError    training: the labelled data, a checkpoint, a loss that is no number
     ├── TargetError      the target: unknown, or unable to run here
     ├── SearchError      the search: bounds that no policy meets, tables that do not fit
+    ├── BoardError       a board: none is free, it vanished, a program fails on it
     └── OutputError      the output directory: not writable, holding something else
 
 Each message is one line that names the place, the value and the cure; the command line prints it
@@ -50,6 +51,10 @@ class TargetError(GmpqError):
 
 class SearchError(GmpqError):
     """No policy meets the bounds, or a table or indicators do not fit the network."""
+
+
+class BoardError(GmpqError):
+    """No board is free, a board vanished, or a program fails on it."""
 
 
 class OutputError(GmpqError):

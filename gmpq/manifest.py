@@ -20,7 +20,7 @@ from gmpq.ir import IntGraph, Quantize, Value
 
 FORMAT = 2
 NAME = "manifest.json"
-COMPILED, TRAINED = "gmpq output", "gmpq training"  # kinds of directories
+COMPILED, TRAINED, BOARD = "gmpq output", "gmpq training", "gmpq board"  # kinds of directories
 TOOLS = ("gmpq", "numpy", "torch", "onnx", "onnxruntime", "apache-tvm", "apache-tvm-ffi")
 
 Fields: TypeAlias = dict[str, Any]  # what JSON holds
@@ -101,7 +101,7 @@ def check_files(directory: Path) -> Fields:
 def owned(directory: Path) -> frozenset[str]:
     """Return the names at the top of ``directory`` that gmpq wrote, in whatever format; or none."""
     manifest = _parse(directory / NAME)
-    if manifest is None or manifest.get("kind") not in (COMPILED, TRAINED):
+    if manifest is None or manifest.get("kind") not in (COMPILED, TRAINED, BOARD):
         return frozenset()
     return frozenset({NAME, *(Path(name).parts[0] for name in manifest["files"])})
 

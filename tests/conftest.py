@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.boards import server as server
+from tests.boards import start_board as start_board
+from tests.boards import tracker as tracker
+
 GOLDEN = Path(__file__).parent / "golden"
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)

@@ -23,7 +23,7 @@ LAYERS = (
     ("gmpq.export", "gmpq.backends"),
     ("gmpq.parity", "gmpq.latency", "gmpq.manifest", "gmpq.staging", "gmpq.serialize"),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain"),
-    ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat"),
+    ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat", "gmpq.board", "gmpq.fleet"),
     ("gmpq.search",),
     ("gmpq.cli",),
 )
@@ -40,6 +40,7 @@ HOMES = {
     "onnx": ("gmpq.export", "gmpq.backends.ort", "gmpq.programs"),
     "onnxruntime": ("gmpq.export", "gmpq.backends.ort"),
     "tvm": ("gmpq.backends.tvm",),
+    "tvm_ffi": ("gmpq.backends.tvm", "gmpq.backends.rpc.worker"),
     "scipy": ("gmpq.search",),
     "matplotlib": ("gmpq.search.picture",),
 }

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from gmpq.cli.board import bench_on_boards, board, fleet_options, profile
+from gmpq.cli.cache import user_cache
 from gmpq.cli.finetune import finetune
 from gmpq.cli.search import search
 from gmpq.cli.types import PATH
 from gmpq.locations import plain_name
 
 if TYPE_CHECKING:
+    from gmpq.backends.rpc.fleet import Fleet
     from gmpq.compile import CompileOptions, Report
     from gmpq.job import Sources
 
@@ -147,13 +149,25 @@ def verify(out: Path) -> int:
     return 0 if found.equal else 1
 
 
-@group.command(epilog="\b\nExample:\n  gmpq bench lite0-native --threads 2 --layers")
+@group.command(
+    epilog="\b\nExamples:\n  gmpq bench lite0-native --threads 2 --layers\n"
+    "  gmpq bench lite0-rpi4 --tracker 192.168.0.2:9190 --key rpi4 --boards 2"
+)
 @click.argument("out", type=PATH)
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True)
 @click.option("--layers", is_flag=True, help="Print the time of every layer too.")
-def bench(out: Path, threads: int, seconds: float, layers: bool) -> None:
-    """Measure the programs of the directory OUT on this machine, interleaved."""
+@fleet_options
+def bench(
+    out: Path, threads: int, seconds: float, layers: bool, fleet: Fleet | None, repeat: int
+) -> int:
+    """Measure the programs of the directory OUT on this machine, interleaved.
+
+    With --tracker: run its program of TVM on boards, compare every value with the reference (exit
+    with 1 if they differ), and measure it there.
+    """
+    if fleet is not None:
+        return bench_on_boards(out, fleet, threads, repeat, layers=layers)
     from gmpq import latency
     from gmpq.output import measure_again
 
@@ -161,6 +175,7 @@ def bench(out: Path, threads: int, seconds: float, layers: bool) -> None:
     click.echo(latency.to_table(rows))
     if layers:
         click.echo("\n" + latency.to_layer_table(rows))
+    return 0
 
 
 @group.command(
@@ -193,13 +208,8 @@ def explain(path: Path, costs: bool, factory: str | None, plot: Path | None) -> 
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
 
 
-for command in (search, finetune):
+for command in (search, finetune, profile, board):
     group.add_command(command)
-
-
-def user_cache() -> Path:
-    """Return the folder in which gmpq remembers what it measured."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gmpq"
 
 
 def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool) -> int:

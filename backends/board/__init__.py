@@ -1,0 +1,1 @@
+"""The server that runs on boards: C++, linked to the runtime libraries of TVM's wheels."""

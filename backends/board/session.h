@@ -1,0 +1,17 @@
+/* The process that serves one client. */
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "descriptor.h"
+#include "options.h"
+
+/* Serves the client until it leaves; its files are kept in `folder`. Never returns, and dies with
+ * the process `server`. */
+[[noreturn]] void serve_client(const Descriptor &client, const std::string &folder,
+                               const Options &options, pid_t server);
+
+/* Lets the client's current call fail with `message`; for sessions whose process has ended. */
+void tell_client(const Descriptor &client, const std::string &message);

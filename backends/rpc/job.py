@@ -1,0 +1,99 @@
+"""What a board is asked to do, and what is heard of it.
+
+A job goes to a process of its own (``worker.py``), which tells what happens as one JSON object per
+line; so whatever becomes of the board, what it told before remains.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes of the workspace."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A program to run on a board.
+
+    Each file of ``samples`` holds the bytes of all inputs of a run. The values of that run, parts
+    step by step and then the outputs, go into one file too.
+    """
+
+    machine: str  # that the library is for, as uname names it
+    library: str
+    params: str
+    params_bytes: int
+    workspace_bytes: int
+    parts: tuple[tuple[Part, ...], ...]  # by step: what it leaves in the workspace
+    input_bytes: tuple[int, ...]
+    output_bytes: tuple[int, ...]
+    samples: tuple[str, ...]
+    threads: int
+    repeat: int  # timed runs of the network, and of every step
+
+    def to_json(self) -> str:
+        """Return the job as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Return the job that ``to_json`` wrote."""
+        fields = json.loads(text)
+        parts = tuple(tuple(Part(**part) for part in step) for step in fields.pop("parts"))
+        listed = ("input_bytes", "output_bytes", "samples")
+        fields |= {name: tuple(fields[name]) for name in listed}
+        return cls(parts=parts, **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How a program is run: on how many threads, and how often it is timed."""
+
+    threads: int = 1
+    repeat: int = 30
+
+
+def job_of(
+    directory: Path,
+    program: Mapping[str, Any],
+    machine: str,
+    samples: tuple[str, ...],
+    effort: Effort,
+) -> Job:
+    """Return the job to run the ``program`` in an output ``directory``."""
+    parts = (
+        tuple(
+            Part(value["offset"], span_of(value)) for value in step["outputs"] if "offset" in value
+        )
+        for step in program["steps"]
+    )
+    return Job(
+        machine=machine,
+        library=str(directory / "model.so"),
+        params=str(directory / "params.bin"),
+        params_bytes=program["params_bytes"],
+        workspace_bytes=program["workspace_bytes"],
+        parts=tuple(parts),
+        input_bytes=tuple(4 * math.prod(end["shape"]) for end in program["inputs"]),
+        output_bytes=tuple(4 * math.prod(end["shape"]) for end in program["outputs"]),
+        samples=samples,
+        threads=effort.threads,
+        repeat=effort.repeat,
+    )
+
+
+def span_of(value: Mapping[str, Any]) -> int:
+    """Return how many bytes of the workspace lie between the ends of a value, and at them."""
+    sides = zip(value["shape"], value["strides"], strict=True)
+    return 1 + sum((int(side) - 1) * int(stride) for side, stride in sides)

@@ -1,0 +1,123 @@
+"""``gmpq bench --tracker`` and ``gmpq board``: what they print, and one line for every mistake."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from gmpq.backends.tvm import emulator
+from gmpq.policy import LayerBits
+from gmpq.search import latency_table
+from tests.boards import StartBoard
+from tests.cli.conftest import Desk
+from tests.cli.test_mistakes import refused
+from tests.cli.test_processes import start
+from tests.trackers import Tracker
+
+
+def test_bench_on_a_board(desk: Desk, tracker: Tracker, start_board: StartBoard) -> None:
+    board = start_board(tracker)
+    assert desk.compile().code == 0
+    where = ("--tracker", str(tracker.address), "--key", "board")
+    result = desk.gmpq("bench", "out", *where, "--layers", "--repeat", "4")
+    assert (result.code, result.err) == (0, "")
+    for word in (f"127.0.0.1:{board.port}: ", "equal", "median ms", "BOPs", "body"):
+        assert word in result.out
+    silent = desk.gmpq("bench", "out", *where, "--repeat", "0")
+    assert "equal" in silent.out
+    assert "median ms" not in silent.out
+
+
+def test_boards_that_are_half_named(desk: Desk) -> None:
+    message = "boards need both: --tracker HOST:PORT --key KEY"
+    refused(desk, desk.gmpq("bench", "out", "--key", "rpi4"), message)
+    refused(desk, desk.gmpq("bench", "out", "--tracker", "a:1"), message)
+    refused(desk, desk.gmpq("bench", "out", "--tracker", "a", "--key", "k"), "give HOST:PORT")
+
+
+def test_no_tracker_and_no_board(desk: Desk, tracker: Tracker) -> None:
+    assert desk.compile().code == 0
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{unused.getsockname()[1]}"
+        result = desk.gmpq("bench", "out", "--tracker", nobody, "--key", "board")
+    assert result.code == 2
+    assert f"error: tracker {nobody}: cannot be reached" in result.err
+    where = ("--tracker", str(tracker.address), "--key", "board", "--deadline", "1")
+    result = desk.gmpq("bench", "out", *where)
+    assert result.code == 2
+    assert "error: no board of 'board' was free within 1 s: the tracker has" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_mistakes_of_building(desk: Desk) -> None:
+    refused(desk, desk.gmpq("board", "build", "--target", "rpi6"), "target 'rpi6' is unknown")
+    Path("wheels").mkdir()
+    words = ("board", "build", "--target", "rpi4", "-o", "out", "--wheels", "wheels")
+    refused(desk, desk.gmpq(*words), "wheels: holds no apache_tvm-")
+    result = desk.gmpq("board", "build", "--target", "rpi4", "-o", "images.npy")
+    assert "is not a directory: choose another" in result.err
+
+
+def test_mistakes_of_emulating(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("board", "emulate", "--cpu", "cortex-a72", "--tracker", "a:1", "--key", "rpi4")
+    monkeypatch.setattr(emulator.shutil, "which", lambda _: None)
+    refused(desk, desk.gmpq(*words), "cannot emulate cortex-a72: to emulate arm64: apt-get install")
+    refused(desk, desk.gmpq("board", "emulate", "--cpu", "x"), "Missing option '--tracker'")
+
+
+PROFILE = ("profile", "policy.json", "--import", "tests.cli.networks:small", "--target", "native")
+
+
+def test_a_profile_is_a_latency_table(
+    desk: Desk, tracker: Tracker, start_board: StartBoard
+) -> None:
+    start_board(tracker)
+    result = desk.gmpq(
+        *(*PROFILE, "--calibration", "images.npy", "-o", "times.json", "--repeat", "3"),
+        *("--tracker", str(tracker.address), "--key", "board"),
+        *("--weight-bits", "2,4", "--input-bits", "4"),
+    )
+    assert (result.code, result.out, result.err) == (0, "times.json: native\n", "")
+    table = latency_table.read(Path("times.json"))
+    pairs = {name: set(times) for name, times in table.layers.items()}
+    wide = {LayerBits(8, 8)}
+    assert pairs == {"stem": wide, "body": {LayerBits(2, 4), LayerBits(4, 4)}, "head": wide}
+    assert all(time > 0 for times in table.layers.values() for time in times.values())
+
+
+def test_mistakes_of_profiling(desk: Desk, tracker: Tracker) -> None:
+    where = ("--tracker", str(tracker.address), "--key", "board", "--deadline", "1")
+    refused(desk, desk.gmpq(*PROFILE, "-o", "out"), "give --tracker HOST:PORT and --key KEY")
+    refused(desk, desk.gmpq(*PROFILE, "-o", "no/out", *where), "there is no folder no: make it")
+    refused(desk, desk.gmpq(*PROFILE, "-o", "out", *where), "no images: give a folder")
+    calibrated = (*PROFILE, "-o", "out", "--calibration", "images.npy", "--weight-bits", "4")
+    message = "w4a4 was not measured: no board of 'board' was free within 1 s"
+    refused(desk, desk.gmpq(*calibrated, "--input-bits", "4", *where), message)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminate"]
+)
+def test_an_interrupted_bench_frees_its_board(
+    number: int, code: int, desk: Desk, tracker: Tracker, start_board: StartBoard
+) -> None:
+    board = start_board(tracker)
+    assert desk.compile().code == 0
+    where = ("--tracker", str(tracker.address), "--key", "board", "--repeat", "100000")
+    process = start(desk, "bench", "out", *where)
+    board.wait_log("served by process")
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == code
+    assert "Traceback" not in err
+    board.wait_log("ended after")
+    assert board.children() == []
+
+
+def test_help_has_examples(desk: Desk) -> None:
+    for words in (("bench",), ("profile",), ("board", "build"), ("board", "emulate")):
+        assert f"gmpq {' '.join(words)} " in desk.gmpq(*words, "--help").out

@@ -1,0 +1,74 @@
+"""The folder for a board is written whole or not at all; an emulator's command is complete."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gmpq import board, manifest
+from gmpq.backends.tvm import emulator
+from gmpq.backends.tvm.target import find
+from gmpq.board import Serving, build_board, emulation
+from gmpq.errors import BoardError, OutputError
+
+LIBRARIES = ("libtvm_runtime.so", "libtvm_ffi.so")
+SERVING = Serving("cortex-a72", "127.0.0.1:9190", "rpi4", 0, 60)
+
+
+def write_server(triple: str, wheels: Path | None, folder: Path) -> None:
+    assert (triple, wheels) == ("aarch64-linux-gnu", None)
+    for name in (board.SERVER, *LIBRARIES):
+        (folder / name).write_bytes(b"")
+
+
+def test_a_folder_for_a_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "build", write_server)
+    out = tmp_path / "board"
+    for _ in range(2):  # a folder of an earlier gmpq is replaced
+        build_board("rpi4", None, out)
+    found = {path.name for path in out.iterdir()}
+    assert found == {board.SERVER, *LIBRARIES, "start.sh", "README.md", "manifest.json"}
+    assert all(os.access(out / name, os.X_OK) for name in (board.SERVER, "start.sh"))
+    assert "--key rpi4" in (out / "README.md").read_text()
+    with pytest.raises(OutputError, match="is of another kind"):
+        manifest.read(out)
+
+
+def test_nothing_is_left_of_a_build_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(triple: str, wheels: Path | None, folder: Path) -> None:
+        write_server(triple, wheels, folder)
+        raise BoardError("no compiler")
+
+    monkeypatch.setattr(board, "build", fail)
+    with pytest.raises(BoardError, match="no compiler"):
+        build_board("rpi4", None, tmp_path / "board")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def emulating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let this machine have an emulator and a server, but no library yet; return their root."""
+    monkeypatch.setattr(board.emulator, "missing", lambda _: None)
+    monkeypatch.setattr(emulator, "LIBRARIES", tmp_path)
+    monkeypatch.setattr(board, "cached", lambda *_: tmp_path / "cache")
+    root = tmp_path / find("arm64").triple
+    (root / "lib").mkdir(parents=True)
+    return root
+
+
+def test_a_library_that_is_missing(emulating: Path, tmp_path: Path) -> None:
+    assert emulating.exists()
+    with pytest.raises(BoardError, match=r"cortex-a72: apt-get install libstdc\+\+6-arm64-cross"):
+        emulation(SERVING, None, tmp_path)
+
+
+def test_the_command_of_an_emulator(emulating: Path, tmp_path: Path) -> None:
+    (emulating / "lib" / "libstdc++.so.6").touch()
+    command = " ".join(emulation(SERVING, None, tmp_path))
+    server = tmp_path / "cache" / "gmpq-board"
+    assert command.startswith(f"qemu-aarch64 -cpu cortex-a72 -L {emulating} {server} --emulated")
+    assert command.endswith("--key rpi4 --tracker 127.0.0.1:9190 --port 0 --limit 60")
