@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 FOOLBOX := foolbox==3.3.4  # 20 labelled photographs; its own dependencies are not needed
 WORKERS ?= 2
 DATA ?= data
-ARM_PACKAGES := qemu-user libc6-arm64-cross libc6-armhf-cross
+ARM_PACKAGES := qemu-user libc6-arm64-cross libc6-armhf-cross libstdc++6-arm64-cross
 FASHION := out/fashion/usr/share/datasets/fashion-mnist
 
 .PHONY: demo test arm-tools test-arm check bench study clean
@@ -24,8 +24,8 @@ arm-tools: $(READY)  # Debian's packages, as root, and what they need to run onn
 	[ -z "$$missing" ] || { apt-get update && apt-get install --yes --no-install-recommends $(ARM_PACKAGES); }
 	PYTHON=$(BIN)/python tests/arm64/install.sh out/arm64
 
-test-arm: arm-tools
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) -m arm
+test-arm: arm-tools  # the first time it builds the board server, which takes minutes
+	GMPQ_WHEELS=out/arm64/tvm OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) -m arm
 
 check: $(READY)
 	$(BIN)/ruff check .

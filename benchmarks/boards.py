@@ -3,6 +3,7 @@
     python benchmarks/boards.py layers [--docs docs/benchmarks.md]
     python benchmarks/boards.py assembly FILE.S --cpu cortex-a72
     python benchmarks/boards.py networks --networks resnet18 --bits w8a8,w4a4 --targets arm64
+    python benchmarks/boards.py rpc --tracker 127.0.0.1:9190 --key emulated [--targets rpi4]
 
 Programs run under qemu-user, which counts their instructions; LLVM's models of the processors turn
 these into cycles. Needs: apt-get install qemu-user libc6-arm64-cross llvm-19.
@@ -10,13 +11,16 @@ these into cycles. Needs: apt-get install qemu-user libc6-arm64-cross llvm-19.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import click
 
+from gmpq.backends.rpc.address import Address
+from gmpq.backends.rpc.fleet import Fleet
 from gmpq.errors import GmpqError
-from predicted import layers, loops, networks
+from predicted import layers, loops, networks, remote
 from versus import document, rows
 from versus.options import NETWORKS, Names, check_names
 from versus.subject import Subject
@@ -46,10 +50,19 @@ def assembly_command(files: tuple[Path, ...], cpu: str) -> None:
     _show("boards-assembly", header, (loops.row(file, cpu) for file in files), None)
 
 
+def subjects(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what is run: networks, bits, targets."""
+    for option in (
+        click.option("--networks", "names", type=Names(), default=NETWORKS[0], show_default=True),
+        click.option("--bits", type=Names(), default=BITS, show_default=True),
+        click.option("--targets", type=Names(), default="arm64,arm64-dotprod", show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
 @main.command("networks")
-@click.option("--networks", "names", type=Names(), default=NETWORKS[0], show_default=True)
-@click.option("--bits", type=Names(), default=BITS, show_default=True)
-@click.option("--targets", type=Names(), default="arm64,arm64-dotprod", show_default=True)
+@subjects
 @click.option("--cycles/--no-cycles", default=True, show_default=True, help="Predict them too.")
 @DOCS
 def networks_command(
@@ -61,15 +74,36 @@ def networks_command(
 ) -> None:
     """Compare networks with the reference on emulated processors, and count instructions."""
     check_names("--targets", targets, list(networks.PROCESSORS))
+    lines = (networks.row(*each, cycles=cycles) for each in _each(names, bits, targets))
+    _show("boards-networks" if cycles else "boards-exact", networks.HEADER, lines, docs)
 
-    def found() -> Iterator[tuple[str, ...]]:
-        for name in names:
-            subject = Subject.of(name, 0)
-            for target in targets:
-                for each in bits:
-                    yield networks.row(subject, each, target, cycles=cycles)
 
-    _show("boards-networks" if cycles else "boards-exact", networks.HEADER, found(), docs)
+@main.command("rpc")
+@subjects
+@click.option("--tracker", required=True, metavar="HOST:PORT")
+@click.option("--key", required=True, help="Of the boards.")
+@DOCS
+def rpc_command(
+    names: tuple[str, ...],
+    bits: tuple[str, ...],
+    targets: tuple[str, ...],
+    tracker: str,
+    key: str,
+    docs: Path | None,
+) -> None:
+    """Compare networks with the reference on boards of a fleet, through TVM RPC."""
+    fleet = Fleet(Address.parse(tracker), key)
+    lines = (remote.row(*each, fleet) for each in _each(names, bits, targets))
+    _show("boards-rpc", remote.HEADER, lines, docs)
+
+
+def _each(
+    names: Sequence[str], bits: Sequence[str], targets: Sequence[str]
+) -> Iterator[tuple[Subject, str, str]]:
+    for name in names:
+        subject = Subject.of(name, 0)
+        for target, policy in product(targets, bits):
+            yield subject, policy, target
 
 
 def _show(

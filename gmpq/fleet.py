@@ -157,7 +157,7 @@ def _compare(
     for index, sample in enumerate(program.samples):
         expected = reference.run(program.graph, sample)
         for visit in (each for each in visits if each.samples > index):
-            values = dict(_values(program.fields["tvm"], visit.values / str(index)))
+            values = dict(values_of(program.fields["tvm"], visit.values / str(index)))
             codes = {name: x for name, x in values.items() if program.graph.values[name].q}
             trace = Trace("tvm", _level(visit), codes)
             runs.append(parity.compare(program.graph, expected, trace))
@@ -168,7 +168,7 @@ def _compare(
     return runs, wrong
 
 
-def _values(description: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Tensor]]:
+def values_of(description: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Tensor]]:
     """Yield every value in the file that a worker wrote."""
     content = np.fromfile(path, np.uint8)
     stored = [v for step in description["steps"] for v in step["outputs"] if "offset" in v]

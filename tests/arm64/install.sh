@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Debian's Python and onnxruntime for 64-bit ARM in one folder, run by qemu-user without a chroot:
+# Debian's Python and onnxruntime for 64-bit ARM in one folder, run by qemu-user without a chroot,
+# and wheels of TVM for boards:
 #
 #   tests/arm64/install.sh FOLDER
 #
 # Packages are unpacked, never installed; apt gets a state of its own. Needs qemu-user.
 set -euo pipefail
-folder=$1
+folder=$(realpath -m "$1")
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-python=${PYTHON:-$here/.venv/bin/python}
+python=$(realpath -s "${PYTHON:-$here/.venv/bin/python}")
 [ -f "$folder/ready" ] && exit 0
 
 mkdir -p "$folder"/apt/{lists,archives}/partial "$folder"/root/proc "$folder"/wheels
@@ -25,6 +26,11 @@ apt-get "${options[@]}" --quiet update
 apt-get "${options[@]}" --quiet --yes --download-only install \
   python3-minimal libpython3-stdlib libstdc++6 libgcc-s1 zlib1g
 for package in "$folder"/apt/archives/*.deb; do dpkg-deb --extract "$package" "$folder/root"; done
+
+# The board server is linked to TVM's libraries for ARM.
+"$python" -m pip download --quiet --no-deps --only-binary=:all: --dest "$folder/tvm" \
+  --platform manylinux_2_28_aarch64 --constraint "$here/constraints.txt" \
+  $("$python" -c 'from gmpq.backends.board.libraries import versions; print(*versions())')
 
 version=$(ls "$folder"/root/usr/lib | sed -n 's/^python3\.\([0-9]*\)$/3.\1/p')
 "$python" -m pip download --quiet --no-deps --only-binary=:all: --dest "$folder/wheels" \
