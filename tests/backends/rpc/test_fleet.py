@@ -57,7 +57,8 @@ def test_a_board_that_vanishes_is_replaced(
 ) -> None:
     for _ in range(2):
         start_board(tracker)
-    dies = job(tmp_path, "if (calls == 12 && first()) kill(getppid(), SIGKILL);")
+    # its session ends a moment after it, and must not go on in between
+    dies = job(tmp_path, "if (calls == 12 && first()) for (kill(getppid(), SIGKILL);;) sleep(9);")
     report = run(fleet(tracker), [dies], folder)
     first, second = (visit for _, visit in report.visits)
     assert first.lost
