@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,7 +13,7 @@ from gmpq.backends.board.build import SERVER, build, cached
 from gmpq.backends.board.libraries import versions
 from gmpq.backends.tvm import emulator
 from gmpq.backends.tvm import target as targets
-from gmpq.errors import BoardError
+from gmpq.errors import BoardError, closest
 from gmpq.staging import staged
 
 START, README = "start.sh", "README.md"
@@ -81,6 +82,11 @@ def emulation(serving: Serving, wheels: Path | None, cache: Path) -> list[str]:
         raise BoardError(f"cannot emulate {serving.cpu}: {reason}")
     if not (root / "lib" / LIBSTDCXX).exists():
         raise BoardError(f"cannot emulate {serving.cpu}: apt-get install libstdc++6-arm64-cross")
+    if serving.cpu not in (known := processors()):
+        raise BoardError(
+            f"processor {serving.cpu!r} is unknown to {QEMU}{closest(serving.cpu, known)}: "
+            f"choose one of {', '.join(known)}"
+        )
     folder = cached(target.triple, wheels, cache)
     return [
         *(QEMU, "-cpu", serving.cpu, "-L", str(root)),
@@ -88,3 +94,9 @@ def emulation(serving: Serving, wheels: Path | None, cache: Path) -> list[str]:
         *("--tracker", serving.tracker, "--port", str(serving.port)),
         *("--limit", str(serving.limit_s)),
     ]
+
+
+def processors() -> tuple[str, ...]:
+    """Return the processors that the installed qemu emulates."""
+    done = subprocess.run([QEMU, "-cpu", "help"], capture_output=True, text=True, check=False)
+    return tuple(line.strip() for line in done.stdout.splitlines() if line.startswith(" "))

@@ -8,6 +8,8 @@ from typing import Any
 
 from gmpq import latency, manifest, programs, samples, serialize
 from gmpq.backends.tvm import target as targets
+from gmpq.backends.tvm.counts import counted, instructions
+from gmpq.backends.tvm.emulator import Emulated, processor
 from gmpq.compile import GRAPH, LATENCY, SAMPLES
 from gmpq.explain import Kernel, kernels_table
 from gmpq.export.storage import WeightStorage
@@ -35,6 +37,27 @@ def measure_again(out: Path, threads: int, plan: Plan) -> list[Row]:
     opened = _open(out, fields)
     found = programs.contenders(opened, samples.read(out / SAMPLES)[0], threads)
     return latency.measure(found, threads, fields["bops"], plan)
+
+
+def instructions_of(out: Path) -> str | None:
+    """Return in words how many instructions the program of TVM in ``out`` takes for a sample.
+
+    None where it runs on this machine, or cannot be emulated here.
+
+    Raises:
+        OutputError: a file is missing, damaged or was changed.
+        TargetError: the emulator cannot count.
+    """
+    opened = _open(out, manifest.check_files(out))
+    if not isinstance(opened.tvm, Emulated):
+        return None
+    sample = samples.read(out / SAMPLES)[0]
+    blocks = counted(opened.tvm, *(sample[name] for name in opened.graph.inputs))
+    target = opened.tvm.processor
+    return (
+        f"tvm for {target.name}: {instructions(blocks):,} instructions per run "
+        f"(emulated on {processor(target)}, not a latency)"
+    )
 
 
 def explain_output(out: Path) -> str:

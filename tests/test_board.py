@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,7 @@ def emulating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(board.emulator, "missing", lambda _: None)
     monkeypatch.setattr(emulator, "LIBRARIES", tmp_path)
     monkeypatch.setattr(board, "cached", lambda *_: tmp_path / "cache")
+    monkeypatch.setattr(board, "processors", lambda: ("cortex-a53", "cortex-a72"))
     root = tmp_path / find("arm64").triple
     (root / "lib").mkdir(parents=True)
     return root
@@ -72,3 +75,16 @@ def test_the_command_of_an_emulator(emulating: Path, tmp_path: Path) -> None:
     server = tmp_path / "cache" / "gmpq-board"
     assert command.startswith(f"qemu-aarch64 -cpu cortex-a72 -L {emulating} {server} --emulated")
     assert command.endswith("--key rpi4 --tracker 127.0.0.1:9190 --port 0 --limit 60")
+
+
+def test_a_processor_that_nothing_emulates(emulating: Path, tmp_path: Path) -> None:
+    (emulating / "lib" / board.LIBSTDCXX).touch()
+    with pytest.raises(BoardError, match=r"'cortex-a35' is unknown.*mean cortex-a53") as told:
+        emulation(replace(SERVING, cpu="cortex-a35"), None, tmp_path)
+    assert str(told.value).endswith("choose one of cortex-a53, cortex-a72")
+
+
+@pytest.mark.arm
+@pytest.mark.skipif(shutil.which(board.QEMU) is None, reason="apt-get install qemu-user")
+def test_the_processors_of_qemu() -> None:
+    assert {"cortex-a53", "cortex-a72", "max"} <= set(board.processors())

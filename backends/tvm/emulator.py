@@ -155,26 +155,24 @@ class Emulated:
         runner.chmod(0o700)
         for number, array in enumerate(inputs):
             array.tofile(folder / f"in{number}")
-        ends = self.program["outputs"]
-        sizes = [4 * int(np.prod(end["shape"])) for end in ends]
-        done = subprocess.run(
-            [
-                *emulated,
-                *(str(self.directory / "model.so"), str(self.directory / "params.bin")),
-                *(str(self.program["workspace_bytes"]), str(count), trace),
-                *(str(folder / f"in{number}") for number in range(len(inputs))),
-                *("--", *(f"{folder}/out{number}:{size}" for number, size in enumerate(sizes))),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        words = [*emulated, *self._arguments(folder, len(inputs), count, trace)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise TargetError(f"target {target.name} on {processor(target)}: {_told(done)}")
         return tuple(
             np.fromfile(folder / f"out{number}", np.float32).reshape(end["shape"])
-            for number, end in enumerate(ends)
+            for number, end in enumerate(self.program["outputs"])
         )
+
+    def _arguments(self, folder: Path, inputs: int, steps: int, trace: str) -> list[str]:
+        """Return what ``runner.c`` is told."""
+        sizes = [4 * int(np.prod(end["shape"])) for end in self.program["outputs"]]
+        return [
+            *(str(self.directory / "model.so"), str(self.directory / "params.bin")),
+            *(str(self.program["workspace_bytes"]), str(steps), trace),
+            *(str(folder / f"in{number}") for number in range(inputs)),
+            *("--", *(f"{folder}/out{number}:{size}" for number, size in enumerate(sizes))),
+        ]
 
 
 @lru_cache(maxsize=2)

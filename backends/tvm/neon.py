@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.script import Expr, cast, pure
+from gmpq.backends.tvm.script import Expr, cast, pure, splat
 from gmpq.backends.tvm.target import Target
+from gmpq.ir import QParams
 
 Array: TypeAlias = NDArray[Any]
 
 CODES = 16  # of a vector
+SIGN = 128
 
 
 def word_bits(target: Target) -> int | None:
@@ -30,6 +32,18 @@ def word_bits(target: Target) -> int | None:
 def multiplies(target: Target) -> bool:
     """Tell whether NEON's own multiplications are the fastest of the target."""
     return word_bits(target) is not None and "dotprod" not in target.features
+
+
+def ends(q: QParams) -> tuple[int, int]:
+    """Return the lowest and the highest code as signed bytes: less 128 if some exceed 127."""
+    high = max(q.high, q.zero_point)
+    low = -SIGN if high >= SIGN else 0
+    return low, high + low
+
+
+def signed(codes: Expr) -> Expr:
+    """Return int8x16 ``codes`` of unsigned bytes, less 128."""
+    return T.bitwise_xor(codes, splat(T.int8(-SIGN), CODES))
 
 
 def lower(codes: Expr) -> Expr:

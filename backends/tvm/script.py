@@ -87,6 +87,14 @@ def put(register: Buffer, value: Expr) -> None:
     T.buffer_store(register, value, [0])
 
 
+def zeros(count: int, dtype: str, lanes: int) -> list[Buffer]:
+    """Return ``count`` registers that hold zeros."""
+    slots = registers(count, vector(dtype, lanes))
+    for slot in slots:
+        put(slot, splat(T.Cast(dtype, T.int32(0)), lanes))
+    return slots
+
+
 def held(values: list[Expr]) -> list[Expr]:
     """Return ``values`` from registers, so that each is computed once."""
     slots = [registers(1, str(value.ty.dtype))[0] for value in values]

@@ -73,7 +73,18 @@ def bench_on_boards(out: Path, fleet: Fleet, threads: int, repeat: int, *, layer
 
     results = benching.bench(out, fleet, Effort(threads, repeat), Terminal().stage)
     click.echo(benching.to_text(results, layers=layers))
+    if any(visit.emulated for visit in results.visits):
+        print_instructions(out)
     return 0 if results.equal else 1
+
+
+def print_instructions(out: Path) -> None:
+    """Print how many instructions the program in ``out`` takes, if it is emulated here."""
+    from gmpq.output import instructions_of
+
+    found = instructions_of(out)
+    if found is not None:
+        click.echo(f"\n{found}")
 
 
 @click.command(

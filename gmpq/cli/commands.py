@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gmpq.cli.board import bench_on_boards, board, fleet_options, profile
+from gmpq.cli.board import bench_on_boards, board, fleet_options, print_instructions, profile
 from gmpq.cli.cache import user_cache
 from gmpq.cli.finetune import finetune
+from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
 from gmpq.cli.types import PATH
 from gmpq.locations import plain_name
@@ -41,7 +42,6 @@ def group() -> None:
 
 
 @group.command("compile", epilog=EXAMPLE)
-@click.argument("policy", type=PATH)
 @click.option(
     "--target",
     default="native",
@@ -49,15 +49,7 @@ def group() -> None:
     help="What to compile for: a name, or TRIPLE,CPU[,+FEATURE...].",
 )
 @click.option("--out", type=PATH, help="Directory to write.  [default: POLICY-TARGET]")
-@click.option("--weights", help="Weights file, package:NAME/PATH, or random[:SEED].")
-@click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
-@click.option(
-    "--calibration",
-    multiple=True,
-    metavar="LOCATION",
-    help="Folder of photographs, .npy or .npz array, or package:NAME/PATH; repeatable.",
-)
-@click.option("--images", type=click.IntRange(1), help="Calibrate on at most so many images.")
+@sources_options
 @click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
 @click.option(
     "--weight-observer", default="mse", show_default=True, help="How weight scales are chosen."
@@ -88,13 +80,9 @@ def group() -> None:
 @click.option("--no-bench", is_flag=True, help="Do not measure latency.")
 @click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
 def compile_command(
-    policy: Path,
     target: str,
     out: Path | None,
-    weights: str | None,
-    factory: str | None,
-    calibration: tuple[str, ...],
-    images: int | None,
+    sources: Sources,
     observer: str,
     weight_observer: str,
     equalize: bool,
@@ -115,7 +103,6 @@ def compile_command(
     from gmpq.backends.tvm.tune import Effort
     from gmpq.compile import CompileOptions
     from gmpq.export.storage import WeightStorage
-    from gmpq.job import Sources
 
     options = CompileOptions(
         target=target,
@@ -130,8 +117,8 @@ def compile_command(
         tuned=user_cache() / "kernels.json",
         embed_params=embed_params,
     )
-    sources = Sources(policy, weights, factory, calibration, images)
-    return _compile(sources, options, out or Path(f"{policy.stem}-{plain_name(target)}"), explain)
+    default = Path(f"{sources.policy.stem}-{plain_name(target)}")
+    return _compile(sources, options, out or default, explain)
 
 
 @group.command(epilog="\b\nExample:\n  gmpq verify lite0-native")
@@ -175,6 +162,7 @@ def bench(
     click.echo(latency.to_table(rows))
     if layers:
         click.echo("\n" + latency.to_layer_table(rows))
+    print_instructions(out)
     return 0
 
 

@@ -12,6 +12,36 @@ import click
 from gmpq.cli.types import BITS, NUMBERS, PATH, POSITIVE, MeanProduct
 
 
+def sources_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what names the policy, its network and the images, as one argument ``sources``."""
+
+    @click.argument("policy", type=PATH)
+    @click.option("--weights", help="Weights file, package:NAME/PATH, or random[:SEED].")
+    @click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
+    @click.option(
+        "--calibration",
+        multiple=True,
+        metavar="LOCATION",
+        help="Folder of photographs, .npy or .npz array, or package:NAME/PATH; repeatable.",
+    )
+    @click.option("--images", type=click.IntRange(1), help="Calibrate on at most so many images.")
+    @functools.wraps(command)
+    def run(
+        *,
+        policy: Path,
+        weights: str | None,
+        factory: str | None,
+        calibration: tuple[str, ...],
+        images: int | None,
+        **rest: Any,
+    ) -> Any:
+        from gmpq.job import Sources
+
+        return command(sources=Sources(policy, weights, factory, calibration, images), **rest)
+
+    return run
+
+
 def subject_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what names the network, as one argument ``subject`` without data."""
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gmpq import manifest
+from gmpq.backends.tvm.emulator import missing
+from gmpq.backends.tvm.target import find
 from gmpq.locations import plain_name
 from tests.cli.conftest import Desk
 
 SPELLED = "aarch64-linux-gnu,cortex-a55,+dotprod"
+REASON = missing(find("rpi4"))
 FOLDER = "policy-aarch64-linux-gnu-cortex-a55-dotprod"
 
 
@@ -44,3 +49,20 @@ def test_parameters_inside_the_libraries(desk: Desk) -> None:
         content = (desk.out / name).read_bytes()
         assert params in content
         assert fields["files"][name]["bytes"] == len(content)
+
+
+@pytest.mark.arm
+@pytest.mark.skipif(REASON is not None, reason=str(REASON))
+def test_instructions_of_a_program_that_is_emulated(desk: Desk) -> None:
+    assert desk.compile("--target", "rpi4").code == 0
+    found = desk.gmpq("bench", desk.out.name, "--seconds", "0.1")
+    assert (found.code, found.err) == (0, "")
+    told = r"tvm for rpi4: [\d,]+ instructions per run \(emulated on cortex-a53, not a latency\)"
+    assert re.search(told, found.out)
+
+
+def test_a_program_that_runs_here_is_timed_and_not_counted(desk: Desk) -> None:
+    assert desk.compile().code == 0
+    found = desk.gmpq("bench", desk.out.name, "--seconds", "0.1")
+    assert (found.code, found.err) == (0, "")
+    assert "instructions" not in found.out

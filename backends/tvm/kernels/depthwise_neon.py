@@ -21,10 +21,9 @@ from gmpq.backends.tvm.kernels import depthwise
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.depthwise import Sums, Tile, constants, kernel, tile_columns
 from gmpq.backends.tvm.layout import VECTOR
-from gmpq.backends.tvm.script import Buffer, Expr, cast, held, put, registers, splat
+from gmpq.backends.tvm.script import Buffer, Expr, cast, held, put, zeros
 from gmpq.ir import Conv2d
 
-SIGN = 128
 Run: TypeAlias = tuple[int, ...]  # taps whose products are added in int8, or one alone
 Cut: TypeAlias = tuple[tuple[Run, ...], ...]  # what is added in int16
 
@@ -54,28 +53,18 @@ FAMILY = Family("depthwise_neon", (Conv2d,), candidates, refuses)
 
 def build(site: Site, cut: Cut) -> Call:
     """Return the call of a depthwise convolution."""
-    low, _ = _ends(site)
+    low, _ = neon.ends(site.inputs[0].q)
     columns = tile_columns(site.output.codes.width, 6 if len(cut) == 1 else 4)
     sums = Sums(columns, "int8", partial(_accumulate, cut, low < 0))
     return site.call(kernel(site, sums), constants(site, sums, -low))
-
-
-def _ends(site: Site) -> tuple[int, int]:
-    """Return the lowest and the highest code as they are multiplied."""
-    q = site.inputs[0].q
-    high = max(q.high, q.zero_point)
-    shift = SIGN if high >= SIGN else 0
-    return -shift, high - shift
 
 
 def _cut(site: Site) -> Cut:
     assert isinstance(site.node, Conv2d)
     codes = site.node.weight.codes
     taps = codes.reshape(len(codes), -1).T
-    return tuple(
-        _runs(taps, words, _ends(site))
-        for words in runs(taps, _ends(site), range(len(taps)), np.int16)
-    )
+    ends = neon.ends(site.inputs[0].q)
+    return tuple(_runs(taps, words, ends) for words in runs(taps, ends, range(len(taps)), np.int16))
 
 
 def _runs(taps: Array, words: Run, ends: tuple[int, int]) -> tuple[Run, ...]:
@@ -107,28 +96,27 @@ def runs(taps: Array, ends: tuple[int, int], which: Sequence[int], kind: type) -
 # --- the code ------------------------------------------------------------------------------------
 
 
-def _accumulate(cut: Cut, signed: bool, acc: list[Buffer], tile: Tile) -> None:
+def _accumulate(cut: Cut, shifted: bool, acc: list[Buffer], tile: Tile) -> None:
     if len(cut) > 1:
         tile.begin(acc)
     for words in cut:
-        short = _zeros(len(acc), "int16")
+        short = zeros(len(acc), "int16", VECTOR)
         for run in words:
-            _add_run(short, run, signed, tile)
+            _add_run(short, run, shifted, tile)
         if len(cut) == 1:
             tile.begin(acc)  # they need no registers before
         for slot, sums in zip(acc, short, strict=True):
             put(slot, slot[0] + cast("int32", VECTOR, sums[0]))
 
 
-def _add_run(acc: list[Buffer], run: Run, signed: bool, tile: Tile) -> None:
+def _add_run(acc: list[Buffer], run: Run, shifted: bool, tile: Tile) -> None:
     kind = "int16" if len(run) == 1 else "int8"
-    short = acc if len(run) == 1 else _zeros(len(acc), "int8")
+    short = acc if len(run) == 1 else zeros(len(acc), "int8", VECTOR)
     for tap in run:
         (weight,) = held([tile.weight(tap)])
         for p, slot in enumerate(short):
             codes = T.reinterpret(f"int8x{VECTOR}", tile.codes(tap, p))
-            if signed:
-                codes = T.bitwise_xor(codes, splat(T.int8(-SIGN), VECTOR))
+            codes = neon.signed(codes) if shifted else codes
             put(slot, slot[0] + _as(kind, codes) * _as(kind, weight))
     if kind == "int8":
         for slot, sums in zip(acc, short, strict=True):
@@ -137,10 +125,3 @@ def _add_run(acc: list[Buffer], run: Run, signed: bool, tile: Tile) -> None:
 
 def _as(kind: str, codes: Expr) -> Expr:
     return codes if kind == "int8" else cast(kind, VECTOR, codes)
-
-
-def _zeros(count: int, kind: str) -> list[Buffer]:
-    slots = registers(count, f"{kind}x{VECTOR}")
-    for slot in slots:
-        put(slot, splat(T.Cast(kind, T.int32(0)), VECTOR))
-    return slots

@@ -123,10 +123,9 @@ def kernel(
         end = ends.bind(factor_, shape.vectors * shape.lanes)
         tables = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
         with T.parallel(0, blocks * row_tiles) as item:
+            row_tile, block = item // blocks, item % blocks
             if tile.blocks_outside:
                 block, row_tile = item // row_tiles, item % row_tiles
-            else:
-                block, row_tile = item % blocks, item // blocks
             image, row = _row(shape, tile, row_tile)
             vector = inwards(block, tile.vectors, shape.vectors)
             with T.serial(0, column_tiles) as column_tile:

@@ -22,11 +22,11 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm import neon
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.direct import constants_of, kernel
-from gmpq.backends.tvm.kernels.direct_neon import LANES, Packed, rows_of
+from gmpq.backends.tvm.kernels.direct_neon import LANES, Packed, rows_of, tiles
 from gmpq.backends.tvm.kernels.direct_sums import Registers, Step, Sums
-from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, blocks_outside, shape_of
+from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, shape_of
 from gmpq.backends.tvm.kernels.neon_runs import Steps
-from gmpq.backends.tvm.script import Buffer, Expr, held, load, pure, put, registers, splat, view
+from gmpq.backends.tvm.script import Buffer, Expr, held, load, pure, put, view, zeros
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
@@ -52,7 +52,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
             partial(build, site, shape, tile),
             site.work(INSTRUCTION),
         )
-        for tile in _tiles(site, shape, steps)
+        for tile in _tiles(site, steps)
     ]
     found.sort(key=lambda candidate: candidate.cycles)
     return tuple(found[:MOST_TILES])
@@ -64,16 +64,10 @@ def _steps(site: Site) -> Steps:
     return Steps(*rows_of(site.node.weight.codes, shape_of(site, LANES), tile).shape[1:4])
 
 
-def _tiles(site: Site, shape: Shape, steps: Steps) -> Iterator[Tile]:
+def _tiles(site: Site, steps: Steps) -> Iterator[Tile]:
     """Yield the tiles of an even number of pixels that fit the registers."""
-    most = 1 if shape.inputs_per_group < shape.x.channels else min(4, shape.vectors)
-    weights = neon.CODES * LANES * shape.vectors * steps.total
-    for rows, columns, vectors in product((1, 2), range(1, 9), range(1, most + 1)):
-        pixels = rows * columns
-        even = pixels % 2 == 0 and rows <= shape.y.height and columns <= shape.y.width
-        if even and pixels * (vectors + 1) + 3 <= site.target.registers:
-            outside = blocks_outside(shape, weights, rows, vectors, site.target)
-            yield Tile(rows, columns, vectors, outside)
+    registers = site.target.registers
+    return tiles(site, steps.total, lambda p, v: p % 2 == 0 and p * (v + 1) + 3 <= registers)
 
 
 def _cycles(shape: Shape, steps: Steps, tile: Tile) -> float:
@@ -111,9 +105,7 @@ def _matrices(rows: Array) -> Array:
 def _accumulate(steps: Steps, sums: Sums) -> Registers:
     """Return the accumulators by pixel and vector."""
     pairs, couples = sums.tile.pixels // 2, 2 * sums.tile.vectors  # of pixels, of channels
-    acc = registers(pairs * couples, "int32x4")
-    for slot in acc:
-        put(slot, splat(T.int32(0), 4))
+    acc = zeros(pairs * couples, "int32", 4)
     with T.grid(*steps) as step:
         _add(steps, sums, acc, step)
     total = sums.registers("int32x4")

@@ -7,13 +7,11 @@ pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import ClassVar
-
-from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm import neon
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
@@ -22,12 +20,11 @@ from gmpq.backends.tvm.kernels.direct_sums import Registers, Sums
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, blocked, blocks_outside, shape_of
 from gmpq.backends.tvm.kernels.neon_runs import Runs, runs_of
 from gmpq.backends.tvm.kernels.neon_sums import At, Product, summed
-from gmpq.backends.tvm.script import held, load, put, splat, view
+from gmpq.backends.tvm.script import held, load, put, view
 from gmpq.ir import Conv2d, Linear
 
 LANES = 4  # channels of a vector of outputs
 MOST_TILES = 8
-SIGN = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +46,16 @@ def refuses(site: Site) -> str | None:
 
 
 def _runs(site: Site) -> tuple[Runs, ...]:
-    node, bits, shift = site.node, neon.word_bits(site.target), _shift(site)
+    node, bits = site.node, neon.word_bits(site.target)
     assert isinstance(node, Conv2d | Linear)
     assert bits is not None
-    rows = rows_of(node.weight.codes, _shape(site), Tile(1, 1, 1, blocks_outside=False))
-    return runs_of(rows, (-shift, _high(site) - shift), bits)
-
-
-def _high(site: Site) -> int:
-    q = site.inputs[0].q
-    return max(q.high, q.zero_point)
-
-
-def _shift(site: Site) -> int:
-    """Return what codes are multiplied less of."""
-    return SIGN if _high(site) >= SIGN else 0
-
-
-def _shape(site: Site) -> Shape:
-    return shape_of(site, LANES)
+    rows = rows_of(node.weight.codes, shape_of(site, LANES), Tile(1, 1, 1, blocks_outside=False))
+    return runs_of(rows, neon.ends(site.inputs[0].q), bits)
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the tiles of the fewest predicted cycles."""
-    shape = _shape(site)
+    shape = shape_of(site, LANES)
     found = [
         Candidate(
             f"{tile}, {runs}",
@@ -81,21 +64,28 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
             site.work(runs.instruction),
         )
         for runs in _runs(site)
-        for tile in _tiles(site, shape, runs)
+        for tile in _tiles(site, runs)
     ]
     found.sort(key=lambda candidate: candidate.cycles)
     return tuple(found[:MOST_TILES])
 
 
-def _tiles(site: Site, shape: Shape, runs: Runs) -> Iterator[Tile]:
-    """Yield the tiles whose accumulators, codes, weights and sums fit the registers."""
-    weights = neon.CODES * LANES * shape.vectors * runs.steps.total
+def tiles(site: Site, steps: int, fits: Callable[[int, int], bool]) -> Iterator[Tile]:
+    """Yield the tiles whose numbers of pixels and of vectors ``fits`` allows."""
+    shape = shape_of(site, LANES)
+    weights = neon.CODES * LANES * shape.vectors * steps
     most = 1 if shape.inputs_per_group < shape.x.channels else min(4, shape.vectors)
-    for rows, columns, vectors in product((1, 2), range(1, 9), range(1, most + 1)):
-        fits = rows * columns * (LANES * vectors + 1) + 4 <= site.target.registers
-        if fits and rows <= shape.y.height and columns <= shape.y.width:
+    sizes = product(range(1, min(2, shape.y.height) + 1), range(1, min(8, shape.y.width) + 1))
+    for (rows, columns), vectors in product(sizes, range(1, most + 1)):
+        if fits(rows * columns, vectors):
             outside = blocks_outside(shape, weights, rows, vectors, site.target)
             yield Tile(rows, columns, vectors, outside)
+
+
+def _tiles(site: Site, runs: Runs) -> Iterator[Tile]:
+    """Yield the tiles whose accumulators, codes, weights and sums fit the registers."""
+    registers = site.target.registers
+    return tiles(site, runs.steps.total, lambda p, v: p * (LANES * v + 1) + 4 <= registers)
 
 
 def _cycles(shape: Shape, runs: Runs, tile: Tile) -> float:
@@ -113,11 +103,12 @@ FAMILY = Family("direct_neon", (Conv2d, Linear), candidates, refuses)
 def build(site: Site, shape: Shape, runs: Runs, tile: Tile) -> Call:
     """Return the call of one tile."""
     assert isinstance(site.node, Conv2d | Linear)
-    rows, shift = rows_of(site.node.weight.codes, shape, tile), _shift(site)
-    accumulate = partial(_accumulate, runs, shift)
+    rows = rows_of(site.node.weight.codes, shape, tile)
+    low, _ = neon.ends(site.inputs[0].q)
+    accumulate = partial(_accumulate, runs, low < 0)
     steps = len(rows) * runs.steps.total
     function = kernel(shape, Packed(), tile, site.finish, accumulate, steps=steps)
-    return site.call(function, constants_of(site, shape, rows, shift))
+    return site.call(function, constants_of(site, shape, rows, -low))
 
 
 def rows_of(codes: Array, shape: Shape, tile: Tile) -> Array:
@@ -134,11 +125,11 @@ def rows_of(codes: Array, shape: Shape, tile: Tile) -> Array:
 # --- the code ------------------------------------------------------------------------------------
 
 
-def _accumulate(runs: Runs, shift: int, sums: Sums) -> Registers:
+def _accumulate(runs: Runs, shifted: bool, sums: Sums) -> Registers:
     """Return the accumulators by pixel and vector."""
     pixels = sums.tile.pixels
     count = pixels * sums.tile.vectors * LANES
-    acc = summed(runs, count, pixels, partial(_products, runs, shift, sums))
+    acc = summed(runs, count, pixels, partial(_products, runs, shifted, sums))
     total = sums.registers("int32x4")
     sums.begin(total)
     for (p, slots), n in product(enumerate(total), range(sums.tile.vectors)):
@@ -147,15 +138,14 @@ def _accumulate(runs: Runs, shift: int, sums: Sums) -> Registers:
     return total
 
 
-def _products(runs: Runs, shift: int, sums: Sums, step: At) -> list[Product]:
+def _products(runs: Runs, shifted: bool, sums: Sums, step: At) -> list[Product]:
     """Return sixteen codes and weights of a step for every accumulator: by channel and pixel."""
     r, s, k = step
     x = view(sums.x.data, "int8", sums.shape.x.size_bytes)
     first = sums.corner() + sums.tap(r, s) + k * neon.CODES
     codes = [load(x, first + offset, neon.CODES) for offset in sums.offsets()]
-    if shift:
-        highest = splat(T.int8(-SIGN), neon.CODES)
-        codes = [T.bitwise_xor(each, highest) for each in codes]
+    if shifted:
+        codes = [neon.signed(each) for each in codes]
     rows, columns, depth = runs.steps
     number = ((sums.place.block * rows + r) * columns + s) * depth + k
     channels = sums.tile.vectors * LANES

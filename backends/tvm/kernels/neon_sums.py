@@ -23,7 +23,7 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm import neon
 from gmpq.backends.tvm.kernels.neon_runs import Runs, Steps
-from gmpq.backends.tvm.script import Buffer, Expr, put, registers, splat
+from gmpq.backends.tvm.script import Buffer, Expr, put, zeros
 
 At: TypeAlias = tuple[Expr, Expr, Expr]  # the loops of ``Steps``
 Product: TypeAlias = tuple[Expr, Expr]  # codes, weights
@@ -32,7 +32,7 @@ Products: TypeAlias = Callable[[At], list[Product]]  # of every accumulator in o
 
 def summed(runs: Runs, count: int, together: int, products: Products) -> list[Buffer]:
     """Return ``count`` accumulators, int32x4; sums that widen at once take ``together`` more."""
-    acc = _zeros(count, "int32x4")
+    acc = zeros(count, "int32", 4)
     with T.grid(*runs.steps.over(runs.words)) as number:
         first = _first(runs.words, number)
         if runs.words.total == 1:
@@ -46,14 +46,14 @@ def _add_widened(runs: Runs, acc: list[Buffer], together: int, products: list[Pr
     """Add the products of one step, two in int16 and then at once in int32."""
     for first in range(0, len(acc), together):
         some = slice(first, first + together)
-        short = _zeros(len(acc[some]), "int16x8")
+        short = zeros(len(acc[some]), "int16", 8)
         _add_halves(short, products[some])
         _widen(runs, acc[some], short, 4)
 
 
 def _add_words(runs: Runs, acc: list[Buffer], products: Products, first: At) -> None:
     """Add the products of one run of int16 sums."""
-    short = _zeros(len(acc), "int16x8")
+    short = zeros(len(acc), "int16", 8)
     with T.grid(*runs.words.over(runs.bytes or Steps(1, 1, 1))) as inner:
         if runs.bytes is None:
             _add_halves(short, products(_plus(first, inner)))
@@ -72,7 +72,7 @@ def _add_halves(acc: list[Buffer], products: list[Product]) -> None:
 def _add_bytes(runs: Runs, acc: list[Buffer], products: Products, first: At) -> None:
     """Add the products of one run of int8 sums to int16 ones."""
     assert runs.bytes is not None
-    short = _zeros(len(acc), "int8x16")
+    short = zeros(len(acc), "int8", 16)
     with T.grid(*runs.bytes) as step:
         for slot, (x, w) in zip(short, products(_plus(first, step)), strict=True):
             put(slot, slot[0] + x * w)
@@ -93,12 +93,3 @@ def _first(run: Steps, number: At) -> At:
 def _plus(a: At, b: At) -> At:
     row, column, step = (m + n for m, n in zip(a, b, strict=True))
     return row, column, step
-
-
-def _zeros(count: int, dtype: str) -> list[Buffer]:
-    """Return accumulators that hold zeros."""
-    kind, lanes = dtype.split("x")
-    slots = registers(count, dtype)
-    for slot in slots:
-        put(slot, splat(T.Cast(kind, T.int32(0)), int(lanes)))
-    return slots

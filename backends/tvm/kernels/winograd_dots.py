@@ -50,18 +50,39 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class DotProduct:
-    """Register tiles of ``rows`` tiles by ``vectors`` vectors of outputs."""
+class RegisterTiles:
+    """Register tiles of ``rows`` tiles by ``vectors`` vectors of outputs: what all kinds share."""
 
-    dot: Dot
     rows: int
     vectors: int
     tiles: int
     all_vectors: int
     stored: int  # channels of one tile in V
-    depth: int  # groups of channels
 
     fewest_outputs: ClassVar[int] = 128  # against which transforming the input again is cheap
+
+    @property
+    def blocks(self) -> int:
+        """Register tiles of one position."""
+        return -(-self.tiles // self.rows) * -(-self.all_vectors // self.vectors)
+
+    def setup(self) -> Array:
+        """Return nothing to set up."""
+        return np.zeros(64, np.uint8)
+
+    def begin(self, setup: Expr) -> None:
+        """Need no preparation."""
+
+    def end(self) -> None:
+        """Need no clean-up."""
+
+
+@dataclass(frozen=True, slots=True)
+class DotProduct(RegisterTiles):
+    """Tiles that dot products multiply."""
+
+    dot: Dot
+    depth: int  # groups of channels
 
     def __str__(self) -> str:
         return f"{_name(self.dot)} {self.rows} x {self.vectors} vectors"
@@ -90,18 +111,7 @@ class DotProduct:
         """Return predicted cycles of one position."""
         products_ = self.rows * self.vectors * self.dot.product_cycles
         step = max(products_, (self.rows + self.vectors) / 2) + 0.5
-        one = self.depth * step + self.rows * self.vectors * 2
-        return -(-self.tiles // self.rows) * -(-self.all_vectors // self.vectors) * one
-
-    def setup(self) -> Array:
-        """Return nothing to set up."""
-        return np.zeros(64, np.uint8)
-
-    def begin(self, setup: Expr) -> None:
-        """Need no preparation."""
-
-    def end(self) -> None:
-        """Need no clean-up."""
+        return self.blocks * (self.depth * step + self.rows * self.vectors * 2)
 
     @property
     def input_pitch(self) -> int:
@@ -243,7 +253,7 @@ def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
     codes = 1 if isinstance(dot, Sdot) else 0  # registers of a row
     found = [
-        DotProduct(dot, rows, wide, sizes.tiles, vectors, sizes.stored, depth)
+        DotProduct(rows, wide, sizes.tiles, vectors, sizes.stored, dot, depth)
         for rows, wide in product(
             range(1, min(sizes.tiles, MOST_ROWS) + 1), range(1, min(vectors, MOST_VECTORS) + 1)
         )

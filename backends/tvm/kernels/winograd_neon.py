@@ -11,7 +11,6 @@ from functools import partial
 from itertools import product
 from typing import ClassVar
 
-import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm import neon
@@ -19,7 +18,15 @@ from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.neon_runs import Runs, runs_of
 from gmpq.backends.tvm.kernels.neon_sums import At as Step
 from gmpq.backends.tvm.kernels.neon_sums import Product, summed
-from gmpq.backends.tvm.kernels.winograd_dots import At, Memory, Sizes, chosen, padded, part_spans
+from gmpq.backends.tvm.kernels.winograd_dots import (
+    At,
+    Memory,
+    RegisterTiles,
+    Sizes,
+    chosen,
+    padded,
+    part_spans,
+)
 from gmpq.backends.tvm.kernels.winograd_proof import Proof, signed_lows
 from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import LINE, Expr, held, inwards, load, store, view
@@ -30,21 +37,15 @@ MOST_ROWS, MOST_VECTORS = 6, 3
 
 
 @dataclass(frozen=True, slots=True)
-class NeonProduct:
-    """Register tiles of ``rows`` tiles by ``vectors`` vectors of outputs."""
+class NeonProduct(RegisterTiles):
+    """Tiles that NEON's own multiplications multiply."""
 
     runs: Runs
-    rows: int
-    vectors: int
-    tiles: int
-    all_vectors: int
-    stored: int  # channels of one tile in V
 
     lanes: ClassVar[int] = LANES  # of a vector of outputs
     group: ClassVar[int] = GROUP  # codes in one int32 of V
     dtype: ClassVar[str] = "int8"  # of a weight
     weight_lanes: ClassVar[int] = neon.CODES  # weights of one vector
-    fewest_outputs: ClassVar[int] = 128  # against which transforming the input again is cheap
 
     def __str__(self) -> str:
         return f"neon {self.rows} x {self.vectors} vectors, {self.runs}"
@@ -63,18 +64,7 @@ class NeonProduct:
         """Return predicted cycles of one position."""
         sums = self.rows * self.channels
         step = sums * self.runs.step_cycles + self.rows + self.channels
-        one = self.runs.steps.total * step + 2 * sums
-        return -(-self.tiles // self.rows) * -(-self.all_vectors // self.vectors) * one
-
-    def setup(self) -> Array:
-        """Return nothing to set up."""
-        return np.zeros(64, np.uint8)
-
-    def begin(self, setup: Expr) -> None:
-        """Need no preparation."""
-
-    def end(self) -> None:
-        """Need no clean-up."""
+        return self.blocks * (self.runs.steps.total * step + 2 * sums)
 
     @property
     def input_pitch(self) -> int:
@@ -143,4 +133,4 @@ def neon_tiles(target: Target, runs: Runs, sizes: Sizes) -> Iterator[NeonProduct
         range(1, min(sizes.tiles, MOST_ROWS) + 1), range(1, min(vectors, MOST_VECTORS) + 1)
     ):
         if rows * (LANES * wide + 1) + 4 <= target.registers:
-            yield NeonProduct(runs, rows, wide, sizes.tiles, vectors, sizes.stored)
+            yield NeonProduct(rows, wide, sizes.tiles, vectors, sizes.stored, runs)
