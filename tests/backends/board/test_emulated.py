@@ -91,6 +91,7 @@ def test_a_program_equals_the_reference(
 ) -> None:
     output, failed, right = measured("rpi4", tracker, tmp_path)
     assert (len(output) > 0, failed, right) == (True, "", True)
+    cortex_a72.wait_log("ended after .* s: done")
     assert cortex_a72.children() == []
 
 
