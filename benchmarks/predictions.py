@@ -22,6 +22,7 @@ from versus import rows
 from versus.gmpq_tool import TIMES
 from versus.options import BITS, NETWORKS, Counts, Names
 from versus.policies import choose
+from versus.quiet import gauge
 from versus.subject import Subject
 from versus.timing import Plan, round_robin
 
@@ -44,7 +45,8 @@ def medians(
         networks[name].set_threads(threads)
     image = subject.image
     runs = {name: lambda network=network: network.run(image) for name, network in networks.items()}
-    spent = round_robin(runs, PLAN)
+    with gauge(target.find("native"), threads) as reading:
+        spent = round_robin(runs, PLAN, reading)
     for network in networks.values():
         network.set_threads(1)
     return {name: measured.timing.median_ms for name, measured in spent.items()}

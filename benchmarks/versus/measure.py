@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
+from gmpq.backends.tvm.target import find
 from gmpq.cost import NetworkCost
 from versus.bench import Bench
 from versus.contender import Contender
 from versus.gmpq_tool import open_gmpq
 from versus.policies import choose, ladder
+from versus.quiet import Gauge, gauge
 from versus.rows import Row, fastest
 from versus.shares import share
 from versus.timing import Measured, Plan, round_robin
@@ -55,8 +57,9 @@ def measure(bench: Bench, cell: Cell) -> Found:
     for tool in cell.tools:
         if tool != GMPQ:
             opened += open_peer(tool, bench, cell.threads)
-    spent = _run(opened, cell)
-    shares = [_share(bench, contender, cell.threads) for contender in opened]
+    with gauge(find(bench.target), cell.threads) as reading:
+        spent = _run(opened, cell, reading)
+        shares = [_share(bench, contender, cell.threads, reading) for contender in opened]
     rows = [
         replace(_row(bench, cell, name, contender, measured, costs.get(name)), **shared)
         for name in cell.bits
@@ -79,16 +82,17 @@ def measure_ladder(bench: Bench, cell: Cell, count: int) -> list[Row]:
         graph = subject.quantized(bits)
         opened.append(open_gmpq(bench, graph, name, cell.threads))
         opened.append(open_policy(bench, graph, name, cell.threads))
-    spent = _run(opened, cell)
+    with gauge(find(bench.target), cell.threads) as reading:
+        spent = _run(opened, cell, reading)
     return [
         _row(bench, cell, contender.variant, contender, measured, costs[contender.variant])
         for contender, measured in zip(opened, spent, strict=True)
     ]
 
 
-def _run(opened: Sequence[Contender], cell: Cell) -> list[Measured]:
+def _run(opened: Sequence[Contender], cell: Cell, reading: Gauge) -> list[Measured]:
     runs = {str(number): contender.run for number, contender in enumerate(opened)}
-    spent = list(round_robin(runs, cell.plan).values())
+    spent = list(round_robin(runs, cell.plan, reading).values())
     for contender, measured in zip(opened, spent, strict=True):
         if measured.cores > cell.threads + IDLE:
             click.echo(
@@ -99,11 +103,12 @@ def _run(opened: Sequence[Contender], cell: Cell) -> list[Measured]:
     return spent
 
 
-def _share(bench: Bench, contender: Contender, threads: int) -> dict[str, Any]:
+def _share(bench: Bench, contender: Contender, threads: int, reading: Gauge) -> dict[str, Any]:
     """Return the fields of ``Shares`` of a program of gmpq."""
     if contender.compiled is None or bench.peaks is None:
         return {}
-    return asdict(share(contender.compiled, bench.subject.image, bench.peaks, threads))
+    image = bench.subject.image
+    return asdict(share(contender.compiled, image, bench.peaks, threads, reading))
 
 
 def _row(
@@ -127,6 +132,7 @@ def _row(
         runs=measured.timing.runs,
         processor_ms=measured.processor_ms,
         cores=measured.cores,
+        quiet=measured.quiet,
         exact=contender.exact,
         bops=cost.bops if cost is not None and ours else None,
         published_bops=cost.published_bops if cost is not None and ours else None,

@@ -66,7 +66,7 @@ def measure(target: Target, rounds: int = ROUNDS) -> Peaks:
 def shortest(calls: Sequence[Call], target: Target, rounds: int) -> list[float]:
     """Return the least seconds of each call, one of which writes at most ``OUTPUT_BYTES``."""
     with tempfile.TemporaryDirectory() as folder:
-        program = assemble(_NOTHING, planned(calls), target, Path(folder)).program
+        program = assemble(NOTHING, planned(calls), target, Path(folder)).program
         step = Network(Path(folder), program).stepper()
         found = [float("inf")] * len(calls)
         for _ in range(rounds):
@@ -77,7 +77,7 @@ def shortest(calls: Sequence[Call], target: Target, rounds: int) -> list[float]:
     return found
 
 
-_NOTHING: IntGraph = Graph("peaks", (), (), {}, ())
+NOTHING: IntGraph = Graph("peaks", (), (), {}, ())
 
 
 def planned(calls: Sequence[Call]) -> Plan:

@@ -27,6 +27,7 @@ class Row:
     runs: int
     processor_ms: float  # of all threads, in one run
     cores: float  # processor time over wall time
+    quiet: float  # share of the turns that count, since nobody else computed
     exact: bool | None  # of gmpq: every code equals the reference
     bops: int | None  # of gmpq: all layers at their real bits
     published_bops: float | None
@@ -89,7 +90,7 @@ def summary(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 
 def details(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return header and cells of the table of spreads, a line per row."""
-    numbers = ("median ms", "min", "p90", "processor ms", "cores", "runs")
+    numbers = ("median ms", "min", "p90", "processor ms", "cores", "runs", "quiet")
     header = ("tool", "what runs", "network", "threads", *numbers)
     lines = [
         (
@@ -100,6 +101,7 @@ def details(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]
             *(f"{ms:.3f}" for ms in (row.median_ms, row.min_ms, row.p90_ms, row.processor_ms)),
             f"{row.cores:.2f}",
             str(row.runs),
+            f"{row.quiet:.0%}",
         )
         for row in rows
     ]

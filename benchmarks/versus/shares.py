@@ -17,9 +17,10 @@ from gmpq.backends.base import Tensor
 from gmpq.ir import Conv2d, IntGraph
 from versus.contender import Compiled
 from versus.peaks import Peaks
+from versus.quiet import Gauge, undisturbed
 from versus.rows import Row, or_dash
 
-RUNS, WARM_UP = 100, 3
+RUNS, WARM_UP, LEAST = 100, 3, 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,9 @@ class Shares:
     moved_bytes: int  # values and constants that steps read and write
 
 
-def share(compiled: Compiled, image: Tensor, peaks: Peaks, threads: int) -> Shares:
+def share(compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, gauge: Gauge) -> Shares:
     """Return the shares of a program that runs on ``threads`` threads."""
-    times = step_times(compiled, image, peaks, threads)
+    times = step_times(compiled, image, peaks, threads, gauge)
     square, program = squares(compiled.graph), compiled.built.program
     steps_ms = sum(step.ms for step in times)
     return Shares(
@@ -84,11 +85,11 @@ def squares(graph: IntGraph) -> frozenset[str]:
 
 
 def step_times(
-    compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, runs: int = RUNS
+    compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, gauge: Gauge, runs: int = RUNS
 ) -> list[StepTime]:
     """Return the times of all steps in order, each run after the one before it."""
     steps = compiled.built.plan.steps
-    spent = medians_ms(compiled.network.stepper(image), len(steps), runs)
+    spent = medians_ms(compiled.network.stepper(image), len(steps), runs, gauge)
     return [
         StepTime(
             step.node,
@@ -100,19 +101,29 @@ def step_times(
     ]
 
 
-def medians_ms(step: Callable[[int, int], None], count: int, runs: int) -> list[float]:
+def medians_ms(
+    step: Callable[[int, int], None], count: int, runs: int, gauge: Gauge
+) -> list[float]:
     """Return the median of each step, without what a call that runs no step takes."""
-    samples: list[list[float]] = [[] for _ in range(count + 1)]
-    for turn in range(-WARM_UP, runs):
-        for i in range(count + 1):
-            before = time.perf_counter()
-            step(i, min(i + 1, count))
-            elapsed = time.perf_counter() - before
-            if turn >= 0:
-                samples[i].append(elapsed * 1e3)
-    *spent, nothing = (statistics.median(times) for times in samples)
+    turns = []
+    before = gauge()
+    for _ in range(WARM_UP + runs):
+        spent = [_elapsed_ms(step, i, min(i + 1, count)) for i in range(count + 1)]
+        after = gauge()
+        turns.append((spent, max(before, after)))
+        before = after
+    turns = turns[WARM_UP:]
+    readings = [reading for _, reading in turns]
+    counted = [turns[i][0] for i in undisturbed(readings, min(readings), LEAST)]
+    *medians, nothing = (statistics.median(times) for times in zip(*counted, strict=True))
     shortest = nothing / 100  # a layer of a few codes may take no longer than calling it
-    return [max(ms - nothing, shortest) for ms in spent]
+    return [max(ms - nothing, shortest) for ms in medians]
+
+
+def _elapsed_ms(step: Callable[[int, int], None], first: int, last: int) -> float:
+    start = time.perf_counter()
+    step(first, last)
+    return (time.perf_counter() - start) * 1e3
 
 
 def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -17,6 +17,7 @@ from versus.gmpq_tool import compile_gmpq
 from versus.options import Options
 from versus.peaks import Peaks
 from versus.policies import choose
+from versus.quiet import gauge
 from versus.rows import or_dash
 from versus.shares import StepTime, of_peak, squares, step_times
 from versus.subject import Subject
@@ -42,8 +43,10 @@ def report(options: Options) -> str:
         tune = Effort(options.tune)
         bench = Bench(subject, cache, scratch, target=options.target, tune=tune)
         compiled = compile_gmpq(bench, subject.quantized(bits), threads)
-        peaks = machine_peaks.measure(target.find(options.target))
-        times = step_times(compiled, subject.image, peaks, threads)
+        native = target.find(options.target)
+        peaks = machine_peaks.measure(native)
+        with gauge(native, threads) as reading:
+            times = step_times(compiled, subject.image, peaks, threads, reading)
     lines = cells(compiled.built.plan.steps, times, subject.macs, peaks, threads)
     return f"{peaks}\n\n{table.render(HEADER, lines)}\n\n{summary(compiled, times)}"
 

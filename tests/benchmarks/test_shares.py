@@ -19,6 +19,7 @@ from versus.contender import Compiled
 from versus.gmpq_tool import compile_gmpq
 from versus.measure import Cell, measure
 from versus.peaks import Peaks
+from versus.quiet import always_quiet
 from versus.rows import to_json
 from versus.shares import StepTime, medians_ms, of_peak, share, squares, step_times, table
 from versus.steps import HEADER, cells, summary
@@ -50,13 +51,13 @@ def test_time_without_a_known_peak_counts_against_the_share() -> None:
 
 def test_every_step_runs_alone_and_in_order() -> None:
     ran: list[tuple[int, int]] = []
-    found = medians_ms(lambda first, last: ran.append((first, last)), 2, runs=5)
+    found = medians_ms(lambda first, last: ran.append((first, last)), 2, 5, always_quiet)
     assert ran == [(0, 1), (1, 2), (2, 2)] * 8  # three rounds warm up; the last runs no step
     assert all(ms > 0 for ms in found)
 
 
 def test_shares_of_a_program_lie_between_nothing_and_all(compiled: Compiled) -> None:
-    found = share(compiled, subject().image, PEAKS, 1)
+    found = share(compiled, subject().image, PEAKS, 1, always_quiet)
     assert squares(compiled.graph) == {"first", "second"}
     assert found.share_3x3 is not None
     assert 0 < found.share_3x3 < 1
@@ -113,7 +114,7 @@ def test_a_step_is_a_line_with_its_prediction() -> None:
 
 
 def test_the_summary_adds_all_steps(compiled: Compiled) -> None:
-    times = step_times(compiled, subject().image, PEAKS, 1, runs=3)
+    times = step_times(compiled, subject().image, PEAKS, 1, always_quiet, runs=3)
     assert [step.node for step in times] == [step.node for step in compiled.built.plan.steps]
     half = [replace(step, ms=1.0, peak_ms=0.5 * step.multiplies) for step in times]
     assert summary(compiled, half) == f"{len(times)}.000 ms, 3x3 50% of the peak, " + (

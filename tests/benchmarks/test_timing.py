@@ -24,3 +24,18 @@ def test_a_thread_that_works_is_seen() -> None:
     assert 0 < timing.min_ms <= timing.median_ms <= timing.p90_ms
     assert measured.processor_ms > 0
     assert measured.cores > 0
+
+
+def test_turns_that_others_disturbed_do_not_count() -> None:
+    readings = iter([1.0, 1.0] + [1.0, 1.01, 1.5, 1.02] * 50)  # around each turn of one program
+    plan = Plan(seconds=1e9, least=3, most=8, runs=1)
+    measured = round_robin({"a": lambda: None}, plan, lambda: next(readings))["a"]
+    assert (measured.timing.runs, measured.quiet) == (4, 0.5)
+
+
+def test_without_quiet_turns_the_quietest_count() -> None:
+    readings = iter([5.0, 5.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0])
+    plan = Plan(seconds=0, least=2, most=4, runs=1)
+    runs = {"quiet": lambda: None, "loud": lambda: None}
+    found = round_robin(runs, plan, lambda: next(readings, 9.0))
+    assert [measured.timing.runs for measured in found.values()] == [2, 2]

@@ -1,0 +1,65 @@
+"""Whether the cores are ours: a bare loop that takes longer while another guest computes.
+
+A virtual core is one of two hardware threads; where another guest of the host runs on the other
+one, a loop that keeps the vector ports busy takes up to 1.9 times as long. Programs suffer by 1.3
+to 1.9 times, each in its own way, so that a ratio of two programs is only worth something
+where neither was disturbed. What was measured between two readings of a gauge counts if both are
+near the gauge's best.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from gmpq.backends.tvm.build import assemble
+from gmpq.backends.tvm.kernels.base import Call
+from gmpq.backends.tvm.target import Target
+from gmpq.runtime import Network
+from versus.peak_loops import DotLoop, chain, loops
+from versus.peaks import LINKS, NOTHING, planned
+
+Gauge: TypeAlias = Callable[[], float]  # milliseconds; equal ones where nobody else computes
+SLACK = 1.08  # of two readings that count as equal
+READINGS = 5  # the best of them, since the threads of a program may still spin after it
+
+
+@contextmanager
+def gauge(target: Target, threads: int) -> Iterator[Gauge]:
+    """Give a gauge of ``threads`` cores at once: the slowest one's reading."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(threads) as pool:
+        program = assemble(NOTHING, planned([_loop(target)]), target, Path(folder)).program
+        steps = [Network(Path(folder), program).stepper() for _ in range(threads)]
+        yield lambda: max(pool.map(_reading, steps))
+
+
+def always_quiet() -> float:
+    """Return the reading of a gauge that knows of nobody else."""
+    return 1.0
+
+
+def undisturbed(readings: Sequence[float], best: float, least: int) -> list[int]:
+    """Return the places of readings near ``best``; the smallest ``least`` if these are fewer."""
+    order = sorted(range(len(readings)), key=lambda i: readings[i])
+    near = [i for i in order if readings[i] <= SLACK * best]
+    return sorted(near if len(near) >= least else order[:least])
+
+
+def _loop(target: Target) -> Call:
+    """Return the narrowest tile of vectors: it keeps the most ports busy."""
+    dots = [loop for loop in loops(target) if isinstance(loop, DotLoop)]
+    return min(dots, key=lambda loop: loop.vectors).call() if dots else chain(LINKS)
+
+
+def _reading(step: Callable[[int, int], None]) -> float:
+    def spent() -> float:
+        start = time.perf_counter()
+        step(0, 1)
+        return (time.perf_counter() - start) * 1e3
+
+    return min(spent() for _ in range(READINGS))

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+from gmpq.backends.tvm.target import find
+from versus.quiet import gauge, undisturbed
+
+
+@pytest.mark.parametrize(
+    ("readings", "least", "counted"),
+    [
+        pytest.param([1.05, 1.6, 1.0], 1, [0, 2], id="near-the-best"),
+        pytest.param([1.8, 1.6, 1.7], 2, [1, 2], id="none-is-near"),
+        pytest.param([1.8], 2, [0], id="too-few"),
+    ],
+)
+def test_what_counts(readings: list[float], least: int, counted: list[int]) -> None:
+    assert undisturbed(readings, 1.0, least) == counted
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_gauge_reads_milliseconds(threads: int) -> None:
+    with gauge(find("native"), threads) as reading:
+        assert reading() > 0
