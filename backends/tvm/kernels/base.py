@@ -154,6 +154,12 @@ def streamed_cycles(site: Site, constants_bytes: int) -> float:
     return constants_bytes / (NEAR_BYTES if site.near else FAR_BYTES)
 
 
+def arrival_cycles(site: Site, item_bytes: int) -> float:
+    """Return the least cycles of a fully connected layer, which uses each weight once an image."""
+    node = site.node
+    return streamed_cycles(site, node.weight.codes.size * item_bytes) if isinstance(node, Linear) else 0
+
+
 def never(_site: Site) -> None:
     """Refuse no site."""
 

@@ -11,23 +11,40 @@ import pytest
 from gmpq.backends.tvm.kernels import gemv
 from gmpq.backends.tvm.kernels.base import Site, Tensor
 from gmpq.backends.tvm.layout import layouts
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import IntGraph, Linear
 from tests.single_layers import check, random_linear
 
-VNNI = find("x86-64-v4-vnni")
+AVX2, VNNI = find("x86-64-v3"), find("x86-64-v4-vnni")
 LARGE = (1, 700, 100)
 
 
-@pytest.mark.parametrize("bits", [(8, 1), (8, 2), (5, 3), (8, 4), (7, 5), (8, 6)], ids=str)
+@pytest.mark.parametrize(
+    "bits", [(8, 1), (8, 2), (5, 3), (8, 4), (7, 5), (8, 6), (8, 8)], ids=str
+)
 @pytest.mark.parametrize("sizes", [LARGE, (2, 2100, 33), (1, 8192, 9)], ids=str)
+@pytest.mark.parametrize("target", [AVX2, VNNI], ids=lambda target: target.name)
 def test_packed_weights_equal_the_reference(
-    sizes: tuple[int, int, int], bits: tuple[int, int], tmp_path: Path
+    target: Target, sizes: tuple[int, int, int], bits: tuple[int, int], tmp_path: Path
 ) -> None:
-    if not VNNI.runs_here():
-        pytest.skip(f"{VNNI.name} does not run here")
+    if not target.runs_here():
+        pytest.skip(f"{target.name} does not run here")
+    if target == VNNI and bits[1] > gemv.PACKED:
+        pytest.skip("VNNI reads bytes")
     graph = random_linear(np.random.default_rng([*sizes, *bits]), bits, sizes)
-    assert check(graph, VNNI, tmp_path, "gemv", bits[1])
+    assert check(graph, target, tmp_path, "gemv", bits[1])
+
+
+def test_seven_bits_whose_pairs_saturate_are_packed_too(tmp_path: Path) -> None:
+    if not AVX2.runs_here():
+        pytest.skip(f"{AVX2.name} does not run here")
+    graph = random_linear(np.random.default_rng(0), (8, 8), LARGE)
+    linear = graph.nodes[1]
+    assert isinstance(linear, Linear)
+    codes = linear.weight.codes
+    np.clip(codes, -100, 27, out=codes)
+    codes[0, :2] = (-100, 27)
+    assert check(graph, AVX2, tmp_path, "gemv", 0, "4+2+1 bits")
 
 
 def site_of(graph: IntGraph) -> Site:
@@ -41,13 +58,14 @@ def test_refusals_tell_the_reason() -> None:
     rng = np.random.default_rng(0)
     site = site_of(random_linear(rng, (8, 4), LARGE))
     assert gemv.refuses(site) is None
-    assert gemv.refuses(replace(site, target=find("x86-64-v3"))) == "needs AVX-512 VNNI"
+    assert gemv.refuses(replace(site, target=find("arm64"))) == "needs AVX2"
     reason = gemv.refuses(site_of(random_linear(rng, (8, 4), (1, 70, 10))))
     assert reason == "has 700 weights: caches hold them"
     node = site.node
     assert isinstance(node, Linear)
     node.weight.codes[0, :2] = (-127, 127)
     assert gemv.refuses(site) == "has weights of 8 bits: bytes are read as fast"
+    assert gemv.refuses(replace(site, target=AVX2)) is None
 
 
 def test_sums_beyond_int32_are_refused() -> None:
