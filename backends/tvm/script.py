@@ -148,6 +148,12 @@ def run(intrinsic: str, *arguments: Expr) -> None:
     T.evaluate(T.call_llvm_intrin(number, *arguments, dtype="void"))
 
 
+def prefetch(memory: Buffer, place: Expr) -> None:
+    """Ask for the cache line at ``place``, which may lie beyond the memory's end."""
+    read, near, data = T.int32(0), T.int32(3), T.int32(1)
+    run("llvm.prefetch.p0", T.address_of(memory[place]), read, near, data)
+
+
 def to_codes(steps: Expr, q: QParams, lanes: int) -> Expr:
     """Return ``clip(round_half_even(steps) + zero_point, low, high)`` as uint8.
 

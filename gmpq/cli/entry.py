@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from threading import Timer
 from types import FrameType
 from typing import NoReturn
 
@@ -16,17 +18,18 @@ from gmpq.errors import GmpqError
 MISTAKE = 2
 INTERRUPTED = 130
 TERMINATED = 143
+AGAIN_S = 0.01  # when the object is gone
 
 
 def main() -> NoReturn:
     """Run ``gmpq`` with the arguments of this process."""
-    signal.signal(signal.SIGTERM, _terminate)
+    _heed_signals()
     sys.exit(run(group, sys.argv[1:], "gmpq"))
 
 
 def compile_main() -> NoReturn:
     """Run ``gmpq-compile`` with the arguments of this process."""
-    signal.signal(signal.SIGTERM, _terminate)
+    _heed_signals()
     sys.exit(run(compile_command, sys.argv[1:], "gmpq-compile"))
 
 
@@ -52,6 +55,22 @@ def run(command: click.Command, arguments: Sequence[str], name: str) -> int:
 def _tell(message: str, code: int) -> int:
     click.echo(f"error: {' '.join(message.split())}", err=True)
     return code
+
+
+def _heed_signals() -> None:
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(ignored: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception Python drops, as it does while it deletes an object."""
+    match ignored.exc_value:
+        case KeyboardInterrupt():
+            Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+        case SystemExit():
+            Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        case _:
+            sys.__unraisablehook__(ignored)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -72,6 +72,33 @@ def test_an_interrupted_compile_leaves_nothing(desk: Desk, number: int, code: in
     assert names(desk) == before
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminate"]
+)
+def test_a_signal_while_an_object_is_deleted_is_not_lost(number: int, code: int) -> None:
+    script = f"""
+import os, sys, time
+from gmpq.cli import entry
+
+class Deleted:
+    def __del__(self):
+        os.kill(os.getpid(), {number})
+        time.sleep(0.1)
+
+def command(*_, **__):
+    Deleted()
+    time.sleep(60)
+
+entry.group.main = command
+entry.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("limit", [1_000, 30_000], ids=["first-file", "library"])
 def test_a_full_disk_leaves_nothing(desk: Desk, limit: int) -> None:
     before = names(desk)

@@ -154,10 +154,11 @@ def streamed_cycles(site: Site, constants_bytes: int) -> float:
     return constants_bytes / (NEAR_BYTES if site.near else FAR_BYTES)
 
 
-def arrival_cycles(site: Site, item_bytes: int) -> float:
-    """Return the least cycles of a fully connected layer, which uses each weight once an image."""
-    node = site.node
-    return streamed_cycles(site, node.weight.codes.size * item_bytes) if isinstance(node, Linear) else 0
+def arrival_cycles(site: Site, weight_bytes: int) -> float:
+    """Return the least cycles of a fully connected layer, whose weights are not used again."""
+    if not isinstance(site.node, Linear):
+        return 0.0
+    return streamed_cycles(site, site.node.weight.codes.size * weight_bytes)
 
 
 def never(_site: Site) -> None:

@@ -31,7 +31,14 @@ from gmpq.backends.tvm.dot import Dot, best_dot, shift_of
 from gmpq.backends.tvm.dot_arm import Sdot
 from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.groups import PixelSums
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import (
+    Array,
+    Call,
+    Candidate,
+    Family,
+    Site,
+    arrival_cycles,
+)
 from gmpq.backends.tvm.kernels.direct_sums import (
     Place,
     Registers,
@@ -59,8 +66,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     assert isinstance(node, Conv2d | Linear)
     dot = best_dot(site.target, max(q.high, q.zero_point), node.weight.codes)
     shape, work = shape_of(site, dot.lanes), site.work(dot.instruction)
+    least = arrival_cycles(site, np.dtype(dot.dtype).itemsize)
     return tuple(
-        Candidate(str(tile), cycles, partial(build, site, shape, dot, tile), work)
+        Candidate(str(tile), max(cycles, least), partial(build, site, shape, dot, tile), work)
         for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES)
     )
 

@@ -23,7 +23,14 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Narrow, multiplied_lanes
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import (
+    Array,
+    Call,
+    Candidate,
+    Family,
+    Site,
+    arrival_cycles,
+)
 from gmpq.backends.tvm.kernels.direct import constants, kernel
 from gmpq.backends.tvm.kernels.direct_sums import Registers, Sums
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
@@ -112,8 +119,11 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     assert run is not None
     dot = _dot(site, run.steps)
     shape, work = shape_of(site, dot.lanes), site.work(dot.instruction)
+    least = arrival_cycles(site, 1)
     return tuple(
-        Candidate(f"{tile}, {run}", cycles, partial(build, site, shape, dot, tile, run), work)
+        Candidate(
+            f"{tile}, {run}", max(cycles, least), partial(build, site, shape, dot, tile, run), work
+        )
         for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES)
     )
 

@@ -32,10 +32,8 @@ from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.target import Target
 from gmpq.ir import Linear
 
-DIGITS = {  # by bits, the lowest first
-    **{1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2)},
-    **{7: (4, 2, 1), 8: (4, 4)},
-}
+DIGITS = {1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2)}  # by bits, the lowest first
+FEWER_DIGITS = DIGITS | {3: (4,), 7: (4, 4), 8: (4, 4)}  # where products cost more than bytes
 PACKED = 6  # bits; more gain nothing over bytes
 FEWEST_BYTES = 64 << 10  # of weights; fewer stay in caches, from where bytes need no unpacking
 
@@ -82,7 +80,8 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     node, x, y, dot = site.node, site.inputs[0].codes, site.output.codes, _dot(site.target)
     assert isinstance(node, Linear)
     assert dot is not None
-    digits, smallest = DIGITS[_bits(node.weight.codes)], int(node.weight.codes.min())
+    bits, smallest = _bits(node.weight.codes), int(node.weight.codes.min())
+    digits = (DIGITS if isinstance(dot, Vnni) else FEWER_DIGITS)[bits]
     most = -(-y.channels // dot.lanes)
     counts = [vectors for vectors in (4, 2) if vectors <= most] or [1]
     shapes = [Shape(x, y, dot, digits, smallest, vectors) for vectors in counts]
@@ -96,12 +95,11 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
 
 
 def _cycles(site: Site, shape: Shape) -> float:
-    """Return predicted cycles: two instructions a cycle, or as the weights arrive."""
+    """Return predicted cycles: as many instructions as ports take, or as the weights arrive."""
+    products, ports = (1, 2) if isinstance(shape.dot, Vnni) else (2 + 2 / SHORT, 3)
     unpacking = sum(2 * STEPS - STEPS * digit / 8 for digit in shape.digits)
-    products = len(shape.digits) * STEPS * shape.dot.product_cycles
-    instructions = shape.vectors * unpacking + STEPS
-    multiplied = instructions / 2 + shape.vectors * products
-    round_cycles = max(multiplied, streamed_cycles(site, shape.round_bytes))
+    instructions = shape.vectors * (unpacking + len(shape.digits) * STEPS * products) + STEPS
+    round_cycles = max(instructions / ports, streamed_cycles(site, shape.round_bytes))
     return shape.x.batch * shape.blocks * (shape.rounds * round_cycles + 20 * shape.vectors)
 
 

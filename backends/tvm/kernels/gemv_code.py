@@ -15,15 +15,16 @@ from gmpq.backends.tvm.epilogue import Finish
 from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.layout import GROUP, Layout
 from gmpq.backends.tvm.script import (
+    LINE,
     Buffer,
     Expr,
     c_function,
     inwards,
     load,
+    prefetch,
     pure,
     put,
     registers,
-    run,
     splat,
     view,
 )
@@ -31,8 +32,7 @@ from gmpq.backends.tvm.script import (
 STEPS = 8  # of four inputs: a vector of one-bit digits holds so many
 SHORT = 4  # of them, whose sums of pairs int16 holds
 INPUTS = STEPS * GROUP
-import os
-AHEAD = int(os.environ['AHEAD'])
+AHEAD = 4096  # bytes; processors fetch ahead on their own, but not beyond a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,8 @@ class Kernel:
             for step, slot in enumerate(codes):
                 put(slot, splat(x[corner + number * STEPS + step], self.lanes))
             place = (block * shape.rounds + number) * (shape.round_bytes // GROUP)
-            for line in range(shape.round_bytes // 64):
-                run("llvm.prefetch.p0", T.address_of(w[place + (AHEAD + line * 64) // 4]), T.int32(0), T.int32(3), T.int32(1))
+            for line in range(0, shape.round_bytes, LINE):
+                prefetch(w, place + (AHEAD + line) // GROUP)
             for slots in acc:
                 for d, bits in enumerate(shape.digits):
                     self._digits(slots[chains * d : chains * (d + 1)], codes, w, place, bits)

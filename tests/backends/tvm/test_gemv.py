@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tvm.script.ir_builder import tirx
 
-from gmpq.backends.tvm.kernels import gemv
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.dot import Vnni
+from gmpq.backends.tvm.kernels import base, gemv
 from gmpq.backends.tvm.kernels.base import Site, Tensor
-from gmpq.backends.tvm.layout import layouts
+from gmpq.backends.tvm.layout import GROUP, layouts
+from gmpq.backends.tvm.script import Expr, splat
 from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import IntGraph, Linear
 from tests.single_layers import check, random_linear
@@ -19,9 +23,7 @@ AVX2, VNNI = find("x86-64-v3"), find("x86-64-v4-vnni")
 LARGE = (1, 700, 100)
 
 
-@pytest.mark.parametrize(
-    "bits", [(8, 1), (8, 2), (5, 3), (8, 4), (7, 5), (8, 6), (8, 8)], ids=str
-)
+@pytest.mark.parametrize("bits", [(8, 1), (8, 2), (5, 3), (8, 4), (7, 5), (8, 6), (8, 8)], ids=str)
 @pytest.mark.parametrize("sizes", [LARGE, (2, 2100, 33), (1, 8192, 9)], ids=str)
 @pytest.mark.parametrize("target", [AVX2, VNNI], ids=lambda target: target.name)
 def test_packed_weights_equal_the_reference(
@@ -35,7 +37,7 @@ def test_packed_weights_equal_the_reference(
     assert check(graph, target, tmp_path, "gemv", bits[1])
 
 
-def test_seven_bits_whose_pairs_saturate_are_packed_too(tmp_path: Path) -> None:
+def test_seven_bits_whose_pairs_saturate_are_read_as_bytes(tmp_path: Path) -> None:
     if not AVX2.runs_here():
         pytest.skip(f"{AVX2.name} does not run here")
     graph = random_linear(np.random.default_rng(0), (8, 8), LARGE)
@@ -44,7 +46,7 @@ def test_seven_bits_whose_pairs_saturate_are_packed_too(tmp_path: Path) -> None:
     codes = linear.weight.codes
     np.clip(codes, -100, 27, out=codes)
     codes[0, :2] = (-100, 27)
-    assert check(graph, AVX2, tmp_path, "gemv", 0, "4+2+1 bits")
+    assert check(graph, AVX2, tmp_path, "gemv", 0, "4+4 bits")
 
 
 def site_of(graph: IntGraph) -> Site:
@@ -80,3 +82,33 @@ def test_sums_beyond_int32_are_refused() -> None:
     reason = gemv.refuses(replace(site, inputs=(replace(site.inputs[0], value=value),)))
     assert reason is not None
     assert "beyond int32" in reason
+
+
+@pytest.mark.parametrize("bits", [(8, 8), (8, 4), (4, 4)], ids=str)
+def test_a_large_layer_is_read_packed_without_tuning(bits: tuple[int, int], tmp_path: Path) -> None:
+    graph = random_linear(np.random.default_rng(bits), bits, (1, 1280, 1000))
+    (_, linear, _) = build(graph, AVX2, tmp_path).plan.steps
+    assert linear.kernel == "gemv"
+
+
+def portable(_: Vnni, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
+    """Return what vpdpbusd does, by arithmetic that any processor has."""
+    codes, digits = (tirx.reinterpret("int32x16", side[0]) for side in (operands, weights))
+    for byte in range(GROUP):
+        code = tirx.bitwise_and(
+            tirx.shift_right(codes, splat(tirx.int32(8 * byte), 16)), splat(tirx.int32(255), 16)
+        )
+        raised = tirx.shift_left(digits, splat(tirx.int32(24 - 8 * byte), 16))
+        acc = acc + code * tirx.shift_right(raised, splat(tirx.int32(24), 16))
+    return acc
+
+
+@pytest.mark.parametrize("bits", [1, 3, 5, 6])
+def test_the_form_of_vnni_on_any_processor(
+    bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Vnni, "accumulate", portable)
+    monkeypatch.setattr(base, "multiplied_lanes", lambda _: None)  # of the requantization
+    target = replace(AVX2, features=AVX2.features | {"avx512vnni", "avx512bw"})
+    graph = random_linear(np.random.default_rng(bits), (8, bits), (2, 700, 100))
+    assert check(graph, target, tmp_path, "gemv", bits)
