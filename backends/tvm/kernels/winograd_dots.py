@@ -19,62 +19,21 @@ from gmpq.backends.tvm.dot import Narrow, Vnni, Words, multiplied_lanes
 from gmpq.backends.tvm.dot_arm import LANES, Sdot, add_by_lanes
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.winograd_proof import Integers, Proof
+from gmpq.backends.tvm.kernels.winograd_tiles import (
+    At,
+    Memory,
+    RegisterTiles,
+    Sizes,
+    chosen,
+    padded,
+)
 from gmpq.backends.tvm.script import LINE, Buffer, Expr, inwards, load, put, registers, splat, store
 from gmpq.backends.tvm.target import Target
 
-At: TypeAlias = tuple[Expr, Expr, Expr]  # position, start of its weights in U, first vector
 Dot: TypeAlias = Vnni | Narrow | Words | Sdot
 MOST_ROWS, MOST_VECTORS = 14, 4
 INT16 = np.iinfo(np.int16)
 NAMES = {Words: "int16", Vnni: "vnni", Sdot: "sdot"}
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What the products of one block of tiles read and write."""
-
-    v: Buffer
-    u: Buffer
-    start: Buffer
-    m: Buffer
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What the products of one position run over."""
-
-    tiles: int
-    channels: int
-    stored: int  # channels of one tile in V
-    outputs: int
-
-
-@dataclass(frozen=True, slots=True)
-class RegisterTiles:
-    """Register tiles of ``rows`` tiles by ``vectors`` vectors of outputs: what all kinds share."""
-
-    rows: int
-    vectors: int
-    tiles: int
-    all_vectors: int
-    stored: int  # channels of one tile in V
-
-    fewest_outputs: ClassVar[int] = 128  # against which transforming the input again is cheap
-
-    @property
-    def blocks(self) -> int:
-        """Register tiles of one position."""
-        return -(-self.tiles // self.rows) * -(-self.all_vectors // self.vectors)
-
-    def setup(self) -> Array:
-        """Return nothing to set up."""
-        return np.zeros(64, np.uint8)
-
-    def begin(self, setup: Expr) -> None:
-        """Need no preparation."""
-
-    def end(self) -> None:
-        """Need no clean-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,16 +241,3 @@ def longest_run(weights: Array, spans: Integers, depth: int) -> int | None:
         if highest.max() <= INT16.max and lowest.min() >= INT16.min:
             return run
     return None
-
-
-def padded(weights: Array, outputs: int, channels: int) -> Array:
-    """Return weights [parts, O, I] with zeros up to whole vectors."""
-    _, have_outputs, have_channels = weights.shape
-    missing = ((0, 0), (0, outputs - have_outputs), (0, channels - have_channels))
-    return np.pad(weights, missing)
-
-
-def chosen(all_vectors: int, vectors: int) -> Array:
-    """Return the vectors of each group, [groups, vectors]; the last group is moved inwards."""
-    firsts = range(0, all_vectors, vectors)
-    return np.array([[min(i, all_vectors - vectors) + n for n in range(vectors)] for i in firsts])
