@@ -130,9 +130,9 @@ def _transform_input(
             if offsets[position] % 256:
                 value = value + splat(T.uint8(offsets[position] % 256), lanes)
             (words,) = held([T.reinterpret(vector("int32", lanes // group), value)])
-            for code in range(0, lanes, run):
-                place = T.floordiv(_place(scheme, tile, part * lanes + code), group)
-                some = words if run == lanes else _part(words, code // group, run // group)
+            for lane in range(0, lanes, run):
+                place = T.floordiv(_place(scheme, tile, part * lanes + lane), group)
+                some = words if run == lanes else _part(words, lane // group, run // group)
                 store(v, position * scheme.product.input_pitch + place, some, run // group)
 
 
@@ -187,9 +187,7 @@ def _sums(scheme: Scheme, m: Buffer, place: Expr) -> list[tuple[int, int, Expr]]
     return list(both_sides(t.output, sums, f"int32x{lanes}"))
 
 
-def _by_tile(
-    vectors: list[list[tuple[int, int, Expr]]]
-) -> Iterator[tuple[int, int, list[Expr]]]:
+def _by_tile(vectors: list[list[tuple[int, int, Expr]]]) -> Iterator[tuple[int, int, list[Expr]]]:
     """Yield row, column and the sums of every tile; two vectors hold two outputs of both tiles."""
     for same in zip(*vectors, strict=True):
         i, j, _ = same[0]

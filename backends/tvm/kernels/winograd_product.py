@@ -162,7 +162,7 @@ Means: TypeAlias = Dot | tuple[Runs, ...] | None  # None where no dot product is
 
 def means_for(target: Target, proof: Proof) -> Means:
     """Return what multiplies the operands of ``proof`` beside AMX and the matrices of ARM."""
-    if neon.multiplies(target):
+    if neon.multiplies(target) and proof.weights.dtype == np.int8:
         return runs_for(target, proof)
     return dot_for(target, proof)
 
@@ -170,12 +170,12 @@ def means_for(target: Target, proof: Proof) -> Means:
 def fitted(target: Target, means: Means, sizes: Sizes) -> list[Product]:
     """Return the products of ``sizes``, the best predicted one of each kind first."""
     found: list[Product] = []
-    if isinstance(means, tuple):
+    if "i8mm" in target.features:
+        found += matrix_tiles(target, sizes)
+    elif isinstance(means, tuple):
         found += [tile for runs in means for tile in neon_tiles(target, runs, sizes)]
     elif means is not None:
         found += register_tiles(target, means, sizes)
-    if "i8mm" in target.features:
-        found += matrix_tiles(target, sizes)
     if "amx-int8" in target.features:
         found += _tile_products(sizes)
     return sorted(found, key=lambda p: p.cycles())
