@@ -158,8 +158,8 @@ def _best(site: Site, proof: Proof, schemes: list[Scheme]) -> list[Candidate]:
 
 
 def _scratch_bytes(target: Target) -> int:
-    """Return what a block may keep; the caches of boards hold weights and codes beside it."""
-    return min(SCRATCH_BYTES, target.cache_bytes // 2) if neon.word_bits(target) else SCRATCH_BYTES
+    """Return what a block may keep; processors without dot products have no cache behind."""
+    return min(SCRATCH_BYTES, target.cache_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
 
 
 def _cycles(site: Site, scheme: Scheme) -> float:

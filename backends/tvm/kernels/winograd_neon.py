@@ -79,7 +79,7 @@ class NeonProduct(NeonTiles):
         """Return predicted cycles of one position."""
         sums = self.rows * self.channels
         step = sums * self.runs.step_cycles + self.rows + self.channels
-        return self.blocks * (self.runs.steps.total * step + 4 * sums)
+        return self.blocks * (self.runs.steps.total * step + 2 * sums)
 
     @property
     def block_elements(self) -> int:

@@ -116,6 +116,14 @@ def test_kernels_transformed_by_tasks(target: str, bits: int, tmp_path: Path) ->
     assert check(graph, find(target), tmp_path, "winograd", bits, form)
 
 
+@emulated
+def test_matrices_without_dot_products(tmp_path: Path) -> None:
+    target, window = find("aarch64-linux-gnu,cortex-a53,+i8mm"), Window((3, 3), padding=EVEN)
+    wide = layer(1, (8, 8), (9, 8, 6, 6), window)
+    assert not check(wide, target, tmp_path, "winograd", 0)
+    assert check(layer(1, (4, 4), (9, 8, 6, 6), window), target, tmp_path, "winograd", 0, "smmla")
+
+
 def test_matrices_hold_an_even_number_of_tiles() -> None:
     found = list(matrix_tiles(find("arm64-i8mm"), Sizes(5, 17, 20, 6)))
     assert {tile.tiles for tile in found} == {6}
