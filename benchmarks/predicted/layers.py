@@ -51,11 +51,13 @@ CASES = (
     Case("cortex-a53", "rpi3", "direct_neon", 8, 8),
     Case("cortex-a53", "rpi3", "direct_neon", 4, 8),
     Case("cortex-a53", "rpi3", "direct_neon", 2, 16),
+    Case("cortex-a53", "rpi3", "winograd", 8, 4),
     Case("cortex-a53", "rpi3", "winograd", 4, 8),
     Case("cortex-a53", "rpi3", "winograd", 2, 8),
     Case("cortex-a72", "rpi4", "direct_neon", 8, 8),
     Case("cortex-a72", "rpi4", "direct_neon", 4, 8),
     Case("cortex-a72", "rpi4", "direct_neon", 2, 8),
+    Case("cortex-a72", "rpi4", "winograd", 8, 4),
     Case("cortex-a72", "rpi4", "winograd", 4, 8),
     Case("cortex-a72", "rpi4", "winograd", 2, 8),
     Case("cortex-a55", "arm64-dotprod", "direct", 8, 16),
@@ -66,6 +68,8 @@ CASES = (
     Case("neoverse-n1", "rpi5", "winograd", 2, 32),
     Case("neoverse-v1", "arm64-i8mm", "direct", 8, 64),
     Case("neoverse-v1", "arm64-i8mm", "direct_mmla", 8, 128),
+    Case("neoverse-v1", "arm64-i8mm", "winograd", 4, 128),
+    Case("neoverse-v1", "arm64-i8mm", "winograd", 2, 128),
 )
 
 

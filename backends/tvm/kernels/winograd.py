@@ -2,8 +2,8 @@
 
 A block of tiles goes through three stages that stay in the caches of one core (``winograd_code``):
 
-    V[position, tile, channel]   = B^T d B + offset     uint8, or int16 without an offset
-    M[position, tile, output]    = V x U + start        int32, by dot products or by AMX tiles
+    V[position, tile, channel]   = B^T d B + offset     bytes, or int16 without an offset
+    M[position, tile, output]    = V x U + start        int32, by dot products or by matrices
     Y                            = A^T M A              requantized, a tile's pixels at once
 
 ``start`` holds -offset * (sum of U); the position of the point 1 adds to every output with one
@@ -20,6 +20,7 @@ from functools import partial
 
 import numpy as np
 
+from gmpq.backends.tvm import neon
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
@@ -36,11 +37,13 @@ from gmpq.backends.tvm.kernels.winograd_sums import (
     share_of_bias,
 )
 from gmpq.backends.tvm.kernels.winograd_weights import fresh_for
+from gmpq.backends.tvm.target import Target
 from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 MOST_TILES = 64
 MOST_SCHEMES = 4  # of one transform and type
+WIDE_ISSUE, NARROW_ISSUE = 2.5, 1.0  # instructions a cycle; small processors take one on vectors
 
 
 def refuses(site: Site) -> str | None:
@@ -90,15 +93,18 @@ def _transforms(node: Conv2d) -> list[Transform]:
 
 
 def _proofs(site: Site, transform: Transform) -> list[Proof | str]:
-    """Return the proofs for bytes and for int16, or why they fail; int16 pays with AVX2 alone."""
+    """Return the proofs for bytes and for int16, or why they fail.
+
+    Where dot products or matrix products multiply bytes, int16 does not pay.
+    """
     node, _ = _seen(site)
     y = site.output.codes
     if min(y.height, y.width) < transform.size:
         return [f"{transform} needs {transform.size} rows and columns, has {y.height}x{y.width}"]
     features, found = site.target.features, prove(node, site.inputs[0].q, transform)
-    if "neon" in features:
-        return [signed(found) if isinstance(found, Proof) else found]
-    if "amx-int8" in features:
+    if "neon" in features and isinstance(found, Proof):
+        found = signed(found)
+    if features & {"dotprod", "i8mm", "amx-int8"}:
         return [found]
     return [found, prove_words(node, site.inputs[0].q, transform)]
 
@@ -146,9 +152,14 @@ def _best(site: Site, proof: Proof, schemes: list[Scheme]) -> list[Candidate]:
             str(scheme), _cycles(site, scheme), partial(build, site, scheme, proof), scheme.work
         )
         for scheme in schemes
-        if scheme.scratch_bytes <= SCRATCH_BYTES
+        if scheme.scratch_bytes <= _scratch_bytes(site.target)
     ]
     return sorted(found, key=lambda candidate: candidate.cycles)[:MOST_SCHEMES]
+
+
+def _scratch_bytes(target: Target) -> int:
+    """Return what a block may keep; processors without dot products have no cache behind."""
+    return min(SCRATCH_BYTES, target.cache_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
 
 
 def _cycles(site: Site, scheme: Scheme) -> float:
@@ -157,12 +168,13 @@ def _cycles(site: Site, scheme: Scheme) -> float:
     t = shape.transform
     terms = additions(t.input, t.reach) + 3 * t.positions
     vectors = -(-shape.stored // (product.group * product.lanes))
-    inputs = scheme.parts * shape.tiles * vectors * terms / 2.5
+    inputs = scheme.parts * shape.tiles * vectors * terms
     terms = additions(t.output, t.points) + t.positions + t.size * t.size * 5
-    outputs = shape.tiles * product.all_vectors * terms / 2.5
+    outputs = shape.tiles * product.all_vectors * terms
     reads = shape.blocks if scheme.weights_bytes > site.target.cache_bytes else 1
-    fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.cycles()
-    computed = inputs + outputs + fresh + scheme.passes * product.cycles()
+    fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.instructions()
+    issue = NARROW_ISSUE if neon.multiplies(site.target) else WIDE_ISSUE
+    computed = (inputs + outputs + fresh) / issue + scheme.passes * product.cycles()
     return shape.blocks * computed + reads * streamed_cycles(site, scheme.weights_bytes)
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.groups import PixelSums
-from gmpq.backends.tvm.kernels.winograd_dots import Memory
 from gmpq.backends.tvm.kernels.winograd_fold import kept_lanes
 from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
 from gmpq.backends.tvm.kernels.winograd_sums import both_sides, divided
+from gmpq.backends.tvm.kernels.winograd_tiles import RUN, Memory
 from gmpq.backends.tvm.layout import GROUP, VECTOR
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
     c_function,
     cast,
+    held,
     inwards,
     load,
     scratch,
@@ -85,6 +88,21 @@ def _corner(shape: Shape, tile: Expr) -> tuple[Expr, Expr]:
     return row, inwards(tile % shape.across, size, shape.y.width)
 
 
+def _tile(scheme: Scheme, number: Expr) -> Expr:
+    """Return a tile of a block; the last one twice where it would be multiplied alone."""
+    tiles = scheme.shape.tiles
+    return number if scheme.product.tiles == tiles else T.min(number, tiles - 1)
+
+
+def _place(scheme: Scheme, tile: Expr, channel: Expr) -> Expr:
+    """Return where codes of a tile lie within a position of V."""
+    together, stored = scheme.product.together, scheme.product.stored
+    if together == 1:
+        return tile * stored + channel
+    run = channel // RUN * together + tile % together
+    return tile // together * (together * stored) + run * RUN + channel % RUN
+
+
 def _transform_input(
     scheme: Scheme, x: Buffer, v: Buffer, offsets: tuple[int, ...], at: tuple[Expr, Expr]
 ) -> None:
@@ -94,8 +112,9 @@ def _transform_input(
     code = "uint8" if group == GROUP else "int16"
     lanes = _lanes(scheme)
     down, across = shape.fold * layout.row, shape.fold * layout.stored  # to the next pixel
-    with T.grid(shape.tiles, -(-shape.stored // lanes)) as (tile, part):
-        row, column = _corner(shape, first + tile)
+    run = lanes if scheme.product.together == 1 else min(lanes, RUN)
+    with T.grid(scheme.product.tiles, -(-shape.stored // lanes)) as (tile, part):
+        row, column = _corner(shape, first + _tile(scheme, tile))
         corner = layout.origin + image * layout.image + part * lanes
         corner += row * (t.stride * down) - shape.padding[0] * layout.row
         corner += column * (t.stride * across) - shape.padding[1] * layout.stored
@@ -110,9 +129,15 @@ def _transform_input(
             position = i * t.points + j
             if offsets[position] % 256:
                 value = value + splat(T.uint8(offsets[position] % 256), lanes)
-            place = T.floordiv(tile * shape.stored + part * lanes, group)
-            words = T.reinterpret(vector("int32", lanes // group), value)
-            store(v, position * scheme.product.input_pitch + place, words, lanes // group)
+            (words,) = held([T.reinterpret(vector("int32", lanes // group), value)])
+            for lane in range(0, lanes, run):
+                place = T.floordiv(_place(scheme, tile, part * lanes + lane), group)
+                some = words if run == lanes else _part(words, lane // group, run // group)
+                store(v, position * scheme.product.input_pitch + place, some, run // group)
+
+
+def _part(words: Expr, first: int, count: int) -> Expr:
+    return T.Shuffle([words], [*range(first, first + count)])
 
 
 def _pixel(shape: Shape, x: Buffer, place: Expr, lanes: int) -> Expr:
@@ -136,19 +161,40 @@ def _lanes(scheme: Scheme) -> int:
 
 
 def _transform_output(scheme: Scheme, m: Buffer, end: Bound, at: tuple[Expr, Expr, Expr]) -> None:
-    shape, lanes, vectors = scheme.shape, scheme.product.lanes, scheme.product.vectors
-    t, (image, first, first_vector) = shape.transform, at
-    with T.grid(shape.tiles, vectors) as (tile, n):
-        row, column = _corner(shape, first + tile)
-        place = (tile * vectors + n) * lanes
-        pitch = scheme.product.output_pitch
-        sums = [
-            [load(m, (i * t.points + j) * pitch + place, lanes) for j in range(t.points)]
-            for i in range(t.points)
-        ]
-        channel = (first_vector + n) * lanes
+    shape, product = scheme.shape, scheme.product
+    lanes, together = product.lanes, product.together
+    image, first, first_vector = at
+    with T.grid(product.tiles // together, product.vectors) as (number, n):
+        place = (number * product.vectors + n) * (together * lanes)
+        vectors = [_sums(scheme, m, place + i * lanes) for i in range(together)]
+        tiles = [_tile(scheme, number * together + i) for i in range(together)]
+        corners = [_corner(shape, first + tile) for tile in tiles]
         outputs = [
-            PixelSums((image, row + i, column + j), [divided(value, t, lanes)])
-            for i, j, value in both_sides(t.output, sums, f"int32x{lanes}")
+            PixelSums((image, row + i, column + j), [divided(value, shape.transform, lanes)])
+            for (i, j, values) in _by_tile(vectors)
+            for (row, column), value in zip(corners, values, strict=True)
         ]
-        end.put(outputs, channel, lanes)
+        end.put(outputs, (first_vector + n) * lanes, lanes)
+
+
+def _sums(scheme: Scheme, m: Buffer, place: Expr) -> list[tuple[int, int, Expr]]:
+    """Return row, column and sums of every output of the vector at ``place``."""
+    t, lanes, pitch = scheme.shape.transform, scheme.product.lanes, scheme.product.output_pitch
+    sums = [
+        [load(m, (i * t.points + j) * pitch + place, lanes) for j in range(t.points)]
+        for i in range(t.points)
+    ]
+    return list(both_sides(t.output, sums, f"int32x{lanes}"))
+
+
+def _by_tile(vectors: list[list[tuple[int, int, Expr]]]) -> Iterator[tuple[int, int, list[Expr]]]:
+    """Yield row, column and the sums of every tile; two vectors hold two outputs of both tiles."""
+    for same in zip(*vectors, strict=True):
+        i, j, _ = same[0]
+        values = [value for _, _, value in same]
+        yield i, j, values if len(values) == 1 else _by_halves(*held(values))
+
+
+def _by_halves(a: Expr, b: Expr) -> list[Expr]:
+    """Return the first halves of two vectors of four lanes, and their second halves."""
+    return [T.Shuffle([a, b], [i, i + 1, i + 4, i + 5]) for i in (0, 2)]

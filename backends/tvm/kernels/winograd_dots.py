@@ -1,7 +1,8 @@
 """The products of Winograd convolution by dot products, in register tiles.
 
 Per position, [tiles, channels] x [channels, outputs]. Operands are bytes, added in int32 by VNNI or
-in int16 over proven runs by vpmaddubsw, or they are int16.
+sdot or in int16 over proven runs by vpmaddubsw, or they are int16, added in int32 by vpmaddwd or by
+smlal.
 """
 
 from __future__ import annotations
@@ -10,71 +11,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Narrow, Vnni, Words, multiplied_lanes
-from gmpq.backends.tvm.dot_arm import LANES, Sdot, add_by_lanes
+from gmpq.backends.tvm.dot_arm import LANES, ByLane, Sdot, Smlal, add_by_lanes
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.winograd_proof import Integers, Proof
+from gmpq.backends.tvm.kernels.winograd_tiles import (
+    At,
+    Memory,
+    RegisterTiles,
+    Sizes,
+    chosen,
+    padded,
+)
 from gmpq.backends.tvm.script import LINE, Buffer, Expr, inwards, load, put, registers, splat, store
 from gmpq.backends.tvm.target import Target
 
-At: TypeAlias = tuple[Expr, Expr, Expr]  # position, start of its weights in U, first vector
-Dot: TypeAlias = Vnni | Narrow | Words | Sdot
+Dot: TypeAlias = Vnni | Narrow | Words | ByLane
 MOST_ROWS, MOST_VECTORS = 14, 4
 INT16 = np.iinfo(np.int16)
-NAMES = {Words: "int16", Vnni: "vnni", Sdot: "sdot"}
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What the products of one block of tiles read and write."""
-
-    v: Buffer
-    u: Buffer
-    start: Buffer
-    m: Buffer
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What the products of one position run over."""
-
-    tiles: int
-    channels: int
-    stored: int  # channels of one tile in V
-    outputs: int
-
-
-@dataclass(frozen=True, slots=True)
-class RegisterTiles:
-    """Register tiles of ``rows`` tiles by ``vectors`` vectors of outputs: what all kinds share."""
-
-    rows: int
-    vectors: int
-    tiles: int
-    all_vectors: int
-    stored: int  # channels of one tile in V
-
-    fewest_outputs: ClassVar[int] = 128  # against which transforming the input again is cheap
-
-    @property
-    def blocks(self) -> int:
-        """Register tiles of one position."""
-        return -(-self.tiles // self.rows) * -(-self.all_vectors // self.vectors)
-
-    def setup(self) -> Array:
-        """Return nothing to set up."""
-        return np.zeros(64, np.uint8)
-
-    def begin(self, setup: Expr) -> None:
-        """Need no preparation."""
-
-    def end(self) -> None:
-        """Need no clean-up."""
+NAMES = {Words: "int16", Vnni: "vnni", Sdot: "sdot", Smlal: "smlal"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +69,7 @@ class DotProduct(RegisterTiles):
 
     def cycles(self) -> float:
         """Return predicted cycles of one position."""
-        products_ = self.rows * self.vectors * self.dot.product_cycles
-        step = max(products_, (self.rows + self.vectors) / 2) + 0.5
+        step = _step_cycles(self.dot, self.rows, self.vectors)
         return self.blocks * (self.depth * step + self.rows * self.vectors * 2)
 
     @property
@@ -138,7 +97,7 @@ class DotProduct(RegisterTiles):
         whole = padded(weights, self.all_vectors * self.lanes, self.depth * self.group)
         lanes = (self.all_vectors, self.lanes, self.depth, self.group)
         groups = whole.reshape(len(weights), *lanes)[:, chosen(self.all_vectors, self.vectors)]
-        return np.ascontiguousarray(groups.transpose(0, 1, 4, 2, 3, 5))
+        return np.ascontiguousarray(self.dot.pack(groups.transpose(0, 1, 4, 2, 3, 5)))
 
     def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
@@ -165,7 +124,7 @@ class DotProduct(RegisterTiles):
         acc = registers(len(held), f"int32x{self.lanes}")
         if run == 1 or run < self.depth:
             _fill(acc, held)
-        if isinstance(self.dot, Sdot):
+        if isinstance(self.dot, ByLane):
             rows = [acc[n : n + self.vectors] for n in range(0, len(acc), self.vectors)]
             parts = (partial(part, memory, at) for part in (self._codes, self._weights))
             add_by_lanes(self.dot, rows, self.depth, *parts)
@@ -210,7 +169,7 @@ class DotProduct(RegisterTiles):
         self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr, Expr]
     ) -> Iterator[tuple[Buffer, Expr, Expr]]:
         """Yield every accumulator with its codes and weights."""
-        assert not isinstance(self.dot, Sdot)
+        assert not isinstance(self.dot, ByLane)
         first_code, first_weight, k = at
         kind = f"{self.dot.dtype}x{self.dot.elements}"
         weights = registers(self.vectors, kind)
@@ -228,6 +187,13 @@ def _fill(slots: list[Buffer], values: list[Expr]) -> None:
         put(slot, value)
 
 
+def _step_cycles(dot: Dot, rows: int, vectors: int) -> float:
+    products = rows * vectors * dot.product_cycles
+    if isinstance(dot, Smlal):  # loads take the place of products
+        return products + rows / LANES + vectors
+    return max(products, (rows + vectors) / 2) + 0.5
+
+
 def _name(dot: Dot) -> str:
     return f"runs of {dot.run}," if isinstance(dot, Narrow) else NAMES[type(dot)]
 
@@ -236,7 +202,7 @@ def dot_for(target: Target, proof: Proof) -> Dot | None:
     """Return the target's fastest exact instruction for the operands of ``proof``, or None."""
     vnni, lanes = "avx512vnni" in target.features, multiplied_lanes(target)
     if proof.weights.dtype == np.int16:
-        return None if lanes is None else Words(lanes, fused=vnni)
+        return Smlal() if lanes is None else Words(lanes, fused=vnni)
     if vnni:
         return Vnni()
     if "dotprod" in target.features:
@@ -251,7 +217,7 @@ def dot_for(target: Target, proof: Proof) -> Dot | None:
 def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
     """Return the register tiles for blocks of ``sizes.tiles``, the best predicted one first."""
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
-    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a row
+    codes = 1 if isinstance(dot, ByLane) else 0  # registers of a row
     found = [
         DotProduct(rows, wide, sizes.tiles, vectors, sizes.stored, dot, depth)
         for rows, wide in product(
@@ -282,16 +248,3 @@ def longest_run(weights: Array, spans: Integers, depth: int) -> int | None:
         if highest.max() <= INT16.max and lowest.min() >= INT16.min:
             return run
     return None
-
-
-def padded(weights: Array, outputs: int, channels: int) -> Array:
-    """Return weights [parts, O, I] with zeros up to whole vectors."""
-    _, have_outputs, have_channels = weights.shape
-    missing = ((0, 0), (0, outputs - have_outputs), (0, channels - have_channels))
-    return np.pad(weights, missing)
-
-
-def chosen(all_vectors: int, vectors: int) -> Array:
-    """Return the vectors of each group, [groups, vectors]; the last group is moved inwards."""
-    firsts = range(0, all_vectors, vectors)
-    return np.array([[min(i, all_vectors - vectors) + n for n in range(vectors)] for i in firsts])

@@ -18,16 +18,16 @@ from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.neon_runs import Runs, runs_of
 from gmpq.backends.tvm.kernels.neon_sums import At as Step
 from gmpq.backends.tvm.kernels.neon_sums import Product, summed
-from gmpq.backends.tvm.kernels.winograd_dots import (
+from gmpq.backends.tvm.kernels.winograd_dots import part_spans
+from gmpq.backends.tvm.kernels.winograd_proof import Proof, signed_lows
+from gmpq.backends.tvm.kernels.winograd_tiles import (
     At,
     Memory,
     RegisterTiles,
     Sizes,
     chosen,
     padded,
-    part_spans,
 )
-from gmpq.backends.tvm.kernels.winograd_proof import Proof, signed_lows
 from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import LINE, Expr, held, inwards, load, store, view
 from gmpq.backends.tvm.target import Target
@@ -37,34 +37,18 @@ MOST_ROWS, MOST_VECTORS = 6, 3
 
 
 @dataclass(frozen=True, slots=True)
-class NeonProduct(RegisterTiles):
-    """Tiles that NEON's own multiplications multiply."""
-
-    runs: Runs
+class NeonTiles(RegisterTiles):
+    """Tiles of signed bytes, of which a vector holds sixteen."""
 
     lanes: ClassVar[int] = LANES  # of a vector of outputs
     group: ClassVar[int] = GROUP  # codes in one int32 of V
     dtype: ClassVar[str] = "int8"  # of a weight
     weight_lanes: ClassVar[int] = neon.CODES  # weights of one vector
 
-    def __str__(self) -> str:
-        return f"neon {self.rows} x {self.vectors} vectors, {self.runs}"
-
-    @property
-    def instruction(self) -> str:
-        """What multiplies."""
-        return self.runs.instruction
-
     @property
     def channels(self) -> int:
         """Outputs at once."""
         return self.vectors * LANES
-
-    def cycles(self) -> float:
-        """Return predicted cycles of one position."""
-        sums = self.rows * self.channels
-        step = sums * self.runs.step_cycles + self.rows + self.channels
-        return self.blocks * (self.runs.steps.total * step + 2 * sums)
 
     @property
     def input_pitch(self) -> int:
@@ -75,6 +59,27 @@ class NeonProduct(RegisterTiles):
     def output_pitch(self) -> int:
         """The int32 from one position to the next in M."""
         return self.tiles * self.channels + LINE // 4
+
+
+@dataclass(frozen=True, slots=True)
+class NeonProduct(NeonTiles):
+    """Tiles that NEON's own multiplications multiply."""
+
+    runs: Runs
+
+    def __str__(self) -> str:
+        return f"neon {self.rows} x {self.vectors} vectors, {self.runs}"
+
+    @property
+    def instruction(self) -> str:
+        """What multiplies."""
+        return self.runs.instruction
+
+    def cycles(self) -> float:
+        """Return predicted cycles of one position."""
+        sums = self.rows * self.channels
+        step = sums * self.runs.step_cycles + self.rows + self.channels
+        return self.blocks * (self.runs.steps.total * step + 2 * sums)
 
     @property
     def block_elements(self) -> int:

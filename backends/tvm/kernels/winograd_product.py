@@ -21,19 +21,11 @@ from gmpq.backends.tvm.kernels.amx_tile import (
 )
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.neon_runs import Runs
-from gmpq.backends.tvm.kernels.winograd_dots import (
-    At,
-    Dot,
-    DotProduct,
-    Memory,
-    Sizes,
-    chosen,
-    dot_for,
-    padded,
-    register_tiles,
-)
+from gmpq.backends.tvm.kernels.winograd_dots import Dot, DotProduct, dot_for, register_tiles
+from gmpq.backends.tvm.kernels.winograd_mmla import MatrixProduct, matrix_tiles
 from gmpq.backends.tvm.kernels.winograd_neon import NeonProduct, neon_tiles, runs_for
 from gmpq.backends.tvm.kernels.winograd_proof import Proof
+from gmpq.backends.tvm.kernels.winograd_tiles import At, Memory, Sizes, chosen, padded
 from gmpq.backends.tvm.layout import GROUP, VECTOR
 from gmpq.backends.tvm.script import LINE, Expr, inwards, run
 from gmpq.backends.tvm.target import Target
@@ -55,6 +47,7 @@ class TileProduct:
     dtype: str = "int8"  # of a weight
 
     instruction: ClassVar[str] = INSTRUCTION
+    together: ClassVar[int] = 1  # tiles that are multiplied together
     fewest_outputs: ClassVar[int] = 1024  # against which transforming the input again is cheap
 
     def __str__(self) -> str:
@@ -163,13 +156,13 @@ class TileProduct:
             run("llvm.x86.tdpbusd", T.int8(i), *operands)
 
 
-Product: TypeAlias = DotProduct | NeonProduct | TileProduct
+Product: TypeAlias = DotProduct | NeonProduct | MatrixProduct | TileProduct
 Means: TypeAlias = Dot | tuple[Runs, ...] | None  # None where no dot product is exact
 
 
 def means_for(target: Target, proof: Proof) -> Means:
-    """Return what multiplies the operands of ``proof`` beside AMX."""
-    if neon.multiplies(target):
+    """Return what multiplies the operands of ``proof`` beside AMX and the matrices of ARM."""
+    if neon.multiplies(target) and proof.weights.dtype == np.int8:
         return runs_for(target, proof)
     return dot_for(target, proof)
 
@@ -177,7 +170,9 @@ def means_for(target: Target, proof: Proof) -> Means:
 def fitted(target: Target, means: Means, sizes: Sizes) -> list[Product]:
     """Return the products of ``sizes``, the best predicted one of each kind first."""
     found: list[Product] = []
-    if isinstance(means, tuple):
+    if "i8mm" in target.features:
+        found += matrix_tiles(target, sizes)
+    elif isinstance(means, tuple):
         found += [tile for runs in means for tile in neon_tiles(target, runs, sizes)]
     elif means is not None:
         found += register_tiles(target, means, sizes)

@@ -8,8 +8,8 @@ import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.kernels.winograd_algebra import Transform
-from gmpq.backends.tvm.kernels.winograd_dots import Sizes
 from gmpq.backends.tvm.kernels.winograd_product import Product
+from gmpq.backends.tvm.kernels.winograd_tiles import Sizes
 from gmpq.backends.tvm.kernels.winograd_weights import Fresh
 from gmpq.backends.tvm.layout import Layout
 

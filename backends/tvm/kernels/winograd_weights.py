@@ -63,11 +63,11 @@ class Fresh:
         """Bytes of one group in memory."""
         return self.taps * self.vectors * self.lanes // self.fields
 
-    def cycles(self) -> float:
-        """Return predicted cycles to transform one group."""
+    def instructions(self) -> int:
+        """Return about how many instructions transform one group."""
         unpacking = self.taps * (1 if self.bits == 8 else 3)
         sums = additions(self.transform.weight, self.transform.kernel)
-        return self.vectors * (unpacking + sums + self.transform.positions) / 2.5
+        return self.vectors * (unpacking + sums + self.transform.positions)
 
     def pack(self, taps: Array) -> Array:
         """Return uint8 [groups, vectors / fields, taps, lanes] of int8 [taps, groups, ...]."""

@@ -76,23 +76,6 @@ def test_taps_are_cut_where_lanes_are_full() -> None:
     assert runs(three, (-128, 127), range(3), np.int16) == ((0, 1), (2,))  # 2 * 127 * 128 fits
 
 
-@emulated
-@pytest.mark.parametrize("target", ["arm64", "arm64-dotprod", "arm64-i8mm"])
-@pytest.mark.parametrize("seed", range(12))
-def test_winograd(seed: int, target: str, tmp_path: Path) -> None:
-    rng = np.random.default_rng(seed)
-    bits, weight_bits = (int(n) for n in rng.integers(1, 6, 2))
-    inputs, outputs = (int(n) for n in rng.choice([3, 17, 24, 64, 80], 2))
-    stride, size = 1 + seed % 2, 2 + seed % 5
-    window = Window((3, 3), (stride, stride), Padding(*(int(n) for n in rng.integers(0, 2, 4))))
-    node = Conv2d(
-        "conv", ("x",), "y", random_weight(rng, (outputs, inputs, 3, 3), weight_bits), window
-    )
-    q = QParams.full(1.0, int(rng.integers(0, 1 << bits)), bits)
-    graph = network_of(node, q, (3 * size, 4 * size), batch=1 + seed % 2)
-    check(graph, find(target), tmp_path, "winograd", seed)
-
-
 def test_a_run_ends_where_lanes_are_full() -> None:
     rows = np.full((1, 3, 1, 4, 1, 16), 7, np.int8)  # 12 steps of 2 * 7 * 15 per lane of int16
     assert longest_run(rows, (0, 15), np.int16) == Steps(3, 1, 4)

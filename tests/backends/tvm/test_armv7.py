@@ -54,6 +54,16 @@ def test_winograd(bits: tuple[int, int], tmp_path: Path) -> None:
     assert check(graph, ARMV7, tmp_path, "winograd", sum(bits))
 
 
+@pytest.mark.parametrize("bits", [(8, 8), (7, 6), (8, 2)])
+@pytest.mark.parametrize("form", ["F(2x2), ", "F(4x4), "])
+def test_winograd_in_words(form: str, bits: tuple[int, int], tmp_path: Path) -> None:
+    rng = np.random.default_rng(sum(bits))
+    weight = random_weight(rng, (13, 7, 3, 3), bits[1])
+    node = Conv2d("conv", ("x",), "y", weight, WINDOW)
+    graph = network_of(node, QParams.full(1.0, 3, bits[0]), (9, 11), 1)
+    assert check(graph, ARMV7, tmp_path, "winograd", sum(bits), form)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_processors_that_do_not_divide(seed: int, tmp_path: Path) -> None:
     graph = random_graph(seed, exact=True)

@@ -11,6 +11,7 @@ import pytest
 
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.dot import Narrow, Portable, Vnni, Wide, Words
+from gmpq.backends.tvm.dot_arm import Smlal
 from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.plan import Choice, Verdict, cheapest, plan
 from gmpq.backends.tvm.target import Target, find
@@ -33,12 +34,13 @@ RUN, ONE, WORDS = "vpmaddubsw+vpaddw", "vpmaddubsw+vpmaddwd+vpaddd", "vpmaddwd+v
         (Wide(), WORDS),
         (Words(), WORDS),
         (Words(16, fused=True), "vpdpwssd"),
+        (Smlal(), "smlal"),
         (Portable(), ""),
     ],
     ids=str,
 )
 def test_every_dot_product_names_its_instructions(
-    dot: Vnni | Narrow | Wide | Words | Portable, instruction: str
+    dot: Vnni | Narrow | Wide | Words | Smlal | Portable, instruction: str
 ) -> None:
     assert dot.instruction == instruction
 

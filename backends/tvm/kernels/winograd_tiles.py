@@ -1,0 +1,85 @@
+"""What the products of Winograd convolution share: where operands and sums lie, and register tiles.
+
+V holds the transformed inputs of a block of tiles and M the sums, both position by position; U the
+weights in whatever order the product packs them. Of one position
+
+    V is [tiles, channels]    and    M is [tiles, vectors, lanes];
+
+products that multiply two tiles at once have V as [tiles / 2, channels / 8, 2, 8], and in M four
+lanes hold two outputs of each of two tiles (``winograd_mmla``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+
+from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.script import Buffer, Expr
+
+At: TypeAlias = tuple[Expr, Expr, Expr]  # position, start of its weights in U, first vector
+RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplied together
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the products of one block of tiles read and write."""
+
+    v: Buffer
+    u: Buffer
+    start: Buffer
+    m: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the products of one position run over."""
+
+    tiles: int
+    channels: int
+    stored: int  # channels of one tile in V
+    outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterTiles:
+    """Register tiles of ``rows`` tiles by ``vectors`` vectors of outputs: what all kinds share."""
+
+    rows: int
+    vectors: int
+    tiles: int
+    all_vectors: int
+    stored: int  # channels of one tile in V
+
+    together: ClassVar[int] = 1  # tiles that are multiplied together
+    fewest_outputs: ClassVar[int] = 128  # against which transforming the input again is cheap
+
+    @property
+    def blocks(self) -> int:
+        """Register tiles of one position."""
+        return -(-self.tiles // self.rows) * -(-self.all_vectors // self.vectors)
+
+    def setup(self) -> Array:
+        """Return nothing to set up."""
+        return np.zeros(64, np.uint8)
+
+    def begin(self, setup: Expr) -> None:
+        """Need no preparation."""
+
+    def end(self) -> None:
+        """Need no clean-up."""
+
+
+def padded(weights: Array, outputs: int, channels: int) -> Array:
+    """Return weights [parts, O, I] with zeros up to whole vectors."""
+    _, have_outputs, have_channels = weights.shape
+    missing = ((0, 0), (0, outputs - have_outputs), (0, channels - have_channels))
+    return np.pad(weights, missing)
+
+
+def chosen(all_vectors: int, vectors: int) -> Array:
+    """Return the vectors of each group, [groups, vectors]; the last group is moved inwards."""
+    firsts = range(0, all_vectors, vectors)
+    return np.array([[min(i, all_vectors - vectors) + n for n in range(vectors)] for i in firsts])
