@@ -20,6 +20,8 @@ Array: TypeAlias = NDArray[Any]
 
 CODES = 16  # of a vector
 SIGN = 128
+# Two vectors of 64 bits a cycle, or one of 128; all others take two of 128 bits.
+IN_ORDER = frozenset(("generic", *(f"cortex-{name}" for name in ("a7", "a8", "a53", "a55"))))
 
 
 def word_bits(target: Target) -> int | None:
@@ -32,6 +34,11 @@ def word_bits(target: Target) -> int | None:
 def multiplies(target: Target) -> bool:
     """Tell whether NEON's own multiplications are the fastest of the target."""
     return word_bits(target) is not None and "dotprod" not in target.features
+
+
+def vector_cycles(target: Target) -> float:
+    """Return the cycles of a simple instruction on 16 bytes: all but multiplications."""
+    return 1.0 if target.cpu in IN_ORDER else 0.5
 
 
 def ends(q: QParams) -> tuple[int, int]:
@@ -72,14 +79,23 @@ def pairs_added(bits: int, acc: Expr, values: Expr, lanes: int) -> Expr:
     return acc + pure("llvm.aarch64.neon.saddlp", dtype, values)
 
 
+def widened_pairs(bits: int, values: Expr, lanes: int) -> Expr:
+    """Return ``lanes`` sums of two neighbours each of twice as many unsigned values (uaddlp)."""
+    narrow = CODES * 4 // lanes
+    intrinsic = "llvm.arm.neon.vpaddlu" if bits == 32 else "llvm.aarch64.neon.uaddlp"
+    kind = f"int{narrow}x{2 * lanes}"
+    return pure(intrinsic, f"int{2 * narrow}x{lanes}", T.reinterpret(kind, values))
+
+
 def across(four: list[Expr]) -> Expr:
     """Return int32x4 of the sums of the lanes of four int32x4 (addp)."""
     a, b, c, d = four
-    return _neighbours_added(_neighbours_added(a, b), _neighbours_added(c, d))
+    return neighbours(neighbours(a, b, 4), neighbours(c, d, 4), 4)
 
 
-def _neighbours_added(a: Expr, b: Expr) -> Expr:
-    even, odd = (T.Shuffle([a, b], [*range(first, 8, 2)]) for first in (0, 1))
+def neighbours(a: Expr, b: Expr, lanes: int) -> Expr:
+    """Return the sums of neighbours of two vectors of ``lanes``, one after the other (addp)."""
+    even, odd = (T.Shuffle([a, b], [*range(first, 2 * lanes, 2)]) for first in (0, 1))
     return even + odd
 
 
