@@ -20,8 +20,6 @@ Array: TypeAlias = NDArray[Any]
 
 CODES = 16  # of a vector
 SIGN = 128
-# Two vectors of 64 bits a cycle, or one of 128; all others take two of 128 bits.
-IN_ORDER = frozenset(("generic", *(f"cortex-{name}" for name in ("a7", "a8", "a53", "a55"))))
 
 
 def word_bits(target: Target) -> int | None:
@@ -34,11 +32,6 @@ def word_bits(target: Target) -> int | None:
 def multiplies(target: Target) -> bool:
     """Tell whether NEON's own multiplications are the fastest of the target."""
     return word_bits(target) is not None and "dotprod" not in target.features
-
-
-def vector_cycles(target: Target) -> float:
-    """Return the cycles of a simple instruction on 16 bytes: all but multiplications."""
-    return 1.0 if target.cpu in IN_ORDER else 0.5
 
 
 def ends(q: QParams) -> tuple[int, int]:

@@ -26,12 +26,12 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm import neon
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
 from gmpq.backends.tvm.kernels.bitserial_code import Kernel, Shape, Tile
 from gmpq.backends.tvm.kernels.bitserial_count import counter_of
 from gmpq.backends.tvm.kernels.bitserial_planes import Form, planes_of, words
 from gmpq.backends.tvm.kernels.requant import start_and_factor
+from gmpq.backends.tvm.pace import Pace, pace_of
 from gmpq.ir import Conv2d, Linear, Window
 
 MOST_TILES = 6
@@ -54,7 +54,7 @@ def refuses(site: Site) -> str | None:
     if sum(shape.magnitudes) > counter.most_weight * shape.magnitudes[0]:
         return f"has digits of weights too far apart: {shape.form.factors}"
     if not _tiles(site, shape):
-        return "one row of bit planes is too large for the stack"
+        return "has too many planes for the registers, or too wide rows for the stack"
     largest = _largest_sum(site, shape)
     return None if largest < 1 << 31 else f"may sum up to {largest}, beyond int32"
 
@@ -99,9 +99,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the tiles of the fewest predicted cycles."""
     assert isinstance(site.node, Conv2d | Linear)
     planes = planes_of(site.node.weight.codes)
-    shape, pace = shape_of(site, planes.form), neon.vector_cycles(site.target)
+    shape, speed = shape_of(site, planes.form), pace_of(site.target)
     streamed = streamed_cycles(site, planes.bits.size // 8)
-    found = [(tile, _cycles(shape, tile, pace) + streamed) for tile in _tiles(site, shape)]
+    found = [(tile, _cycles(shape, tile, speed) + streamed) for tile in _tiles(site, shape)]
     work = site.work(shape.counter.instruction, shape.pairs)
     return tuple(
         Candidate(str(tile), cycles, partial(build, site, shape, tile), work)
@@ -127,18 +127,17 @@ def _tiles(site: Site, shape: Shape) -> list[Tile]:
     ]
 
 
-def _cycles(shape: Shape, tile: Tile, pace: float) -> float:
-    """Return predicted cycles, ``pace`` of them per instruction on vectors, and loads beside."""
-    sums, counter = tile.columns * tile.vectors, shape.counter
-    broadcasts = tile.columns * shape.planes
-    instructions = sums * counter.instructions(shape.form, shape.planes) + broadcasts
-    loads = tile.vectors * shape.form.stored + broadcasts
-    joined = sums * (2 * len(shape.magnitudes) + 2) * pace
-    finish = 8 * sums * pace + 10
+def _cycles(shape: Shape, tile: Tile, pace: Pace) -> float:
+    """Return predicted cycles of steps, of wider sums after runs, of the end, and of packing."""
+    sums, accumulators = tile.columns * tile.vectors, len(shape.magnitudes)
+    words = tile.columns * shape.planes
+    instructions = sums * shape.counter.instructions(shape.form, shape.planes) + words
+    step = pace.step(instructions * pace.vector, tile.vectors * shape.form.stored + words)
     runs = shape.steps.total // shape.run.total
-    work = shape.steps.total * (max(instructions * pace, loads / 2) + 0.5) + runs * joined + finish
-    row = -(-shape.vectors // tile.vectors) * -(-shape.y.width // tile.columns) * work
-    packing = shape.pixels(tile) * shape.words * (shape.planes * 6 * pace + 4)
+    ends = sums * (runs * 4 * (accumulators + 1) + 20) * pace.vector
+    one = pace.waiting * shape.steps.total * step + ends
+    row = -(-shape.vectors // tile.vectors) * -(-shape.y.width // tile.columns) * one
+    packing = shape.pixels(tile) * shape.words * (shape.planes * 6 + 8) * pace.vector
     return shape.x.batch * -(-shape.y.height // tile.rows) * (tile.rows * row + packing)
 
 

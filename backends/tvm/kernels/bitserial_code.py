@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
@@ -129,16 +130,13 @@ class Kernel:
                 with T.grid(blocks, tile.rows, -(-y.width // tile.columns)) as (block, row, t):
                     column = inwards(t, tile.columns, y.width)
                     totals = self._count(planes, w, (block, row, column))
-                    channel = inwards(block, tile.vectors, shape.vectors) * lanes
-                    starts = held([load(start, channel + n * lanes, lanes) for n in range(tile.vectors)])
+                    vector = inwards(block, tile.vectors, shape.vectors)
+                    begun = self._begun(totals, start, vector)
                     sums = [
-                        PixelSums(
-                            (image, first + row, column + p),
-                            [begin + slot[0] for begin, slot in zip(starts, slots, strict=True)],
-                        )
-                        for p, slots in enumerate(totals)
+                        PixelSums((image, first + row, column + p), acc)
+                        for p, acc in enumerate(begun)
                     ]
-                    end.put(sums, channel, lanes)
+                    end.put(sums, vector * lanes, lanes)
 
         constants = (("w", "int32"), ("start", "int32"), ("factor", "float32"))
         return c_function(self.finish.parameters(("x", "int8"), constants), body)
@@ -162,7 +160,7 @@ class Kernel:
         return packed
 
     def _without_padding(self, codes: Expr, word: Expr) -> Expr:
-        """Return codes without padding channels, which the last word has, if no plane masks them."""
+        """Return codes without padding channels of the last word, unless a plane masks them."""
         rest = self.shape.x.channels % WORD
         if self.shape.form.masked or not rest:
             return codes
@@ -170,9 +168,7 @@ class Kernel:
         last = word == self.shape.words - 1
         return T.bitwise_and(codes, T.Select(last, kept, splat(T.int8(-1), WORD)))
 
-    def _count(
-        self, planes: Buffer, w: Buffer, at: tuple[Expr, Expr, Expr]
-    ) -> list[list[Buffer]]:
+    def _count(self, planes: Buffer, w: Buffer, at: tuple[Expr, Expr, Expr]) -> list[list[Buffer]]:
         """Return the sums of one tile, int32, by pixel and vector."""
         shape, tile, run = self.shape, self.tile, self.shape.run
         totals = [zeros(tile.vectors, "int32", shape.lanes) for _ in range(tile.columns)]
@@ -191,6 +187,15 @@ class Kernel:
                     pairs = [*zip(shape.magnitudes, values, strict=True)]
                     put(slot, slot[0] + shape.counter.joined(pairs))
         return totals
+
+    def _begun(
+        self, totals: list[list[Buffer]], start: Buffer, vector: Expr
+    ) -> Iterator[list[Expr]]:
+        """Yield the accumulators of every pixel: sums and what they start with."""
+        lanes, wide = self.shape.lanes, range(self.tile.vectors)
+        starts = held([load(start, (vector + n) * lanes, lanes) for n in wide])
+        for slots in totals:
+            yield [first + slot[0] for first, slot in zip(starts, slots, strict=True)]
 
     def _add_step(
         self,

@@ -148,8 +148,9 @@ def _byte(place: int) -> Expr:
 
 def _added_in_pairs(vectors: list[Expr]) -> list[Expr]:
     """Return neighbours added, of two vectors each; the last one may come twice."""
-    seconds = [*vectors[1::2], *vectors[-1:]]
-    return [neon.neighbours(a, b, neon.CODES) for a, b in zip(vectors[::2], seconds)]
+    even = [*vectors, *vectors[-1:]] if len(vectors) % 2 else vectors
+    pairs = zip(even[::2], even[1::2], strict=True)
+    return [neon.neighbours(a, b, neon.CODES) for a, b in pairs]
 
 
 def counter_of(target: Target) -> Counter | None:

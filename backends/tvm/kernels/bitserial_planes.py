@@ -48,9 +48,8 @@ class Planes:
         """The weights."""
         digits = self.bits[self.form.signed :]
         factors = np.array(self.form.factors).reshape(-1, *[1] * (self.bits.ndim - 1))
-        magnitude = (factors * digits).sum(axis=0) if self.form.masked else np.int64(1)
-        weights: Array = np.where(self.bits[0], -magnitude, magnitude)
-        return weights if self.form.signed else magnitude
+        magnitude: Array = (factors * digits).sum(axis=0) if self.form.masked else np.array(1)
+        return np.where(self.bits[0], -magnitude, magnitude) if self.form.signed else magnitude
 
 
 def planes_of(codes: Array) -> Planes:

@@ -36,6 +36,7 @@ from gmpq.backends.tvm.kernels.winograd_sums import (
     share_of_bias,
 )
 from gmpq.backends.tvm.kernels.winograd_weights import fresh_for
+from gmpq.backends.tvm.pace import pace_of
 from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
@@ -153,16 +154,16 @@ def _best(site: Site, proof: Proof, schemes: list[Scheme]) -> list[Candidate]:
 
 def _cycles(site: Site, scheme: Scheme) -> float:
     """Return predicted cycles: additions, loads and stores of the transforms, and products."""
-    shape, product = scheme.shape, scheme.product
+    shape, product, speed = scheme.shape, scheme.product, pace_of(site.target)
     t = shape.transform
     terms = additions(t.input, t.reach) + 3 * t.positions
     vectors = -(-shape.stored // (product.group * product.lanes))
-    inputs = scheme.parts * shape.tiles * vectors * terms / 2.5
+    inputs = speed.slower * scheme.parts * shape.tiles * vectors * terms / 2.5
     terms = additions(t.output, t.points) + t.positions + t.size * t.size * 5
-    outputs = shape.tiles * product.all_vectors * terms / 2.5
+    outputs = speed.slower * shape.tiles * product.all_vectors * terms / 2.5
     reads = shape.blocks if scheme.weights_bytes > site.target.cache_bytes else 1
-    fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.cycles()
-    computed = inputs + outputs + fresh + scheme.passes * product.cycles()
+    fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.cycles(speed)
+    computed = inputs + outputs + fresh + scheme.passes * product.cycles(speed)
     return shape.blocks * computed + reads * streamed_cycles(site, scheme.weights_bytes)
 
 

@@ -19,6 +19,7 @@ from gmpq.backends.tvm.dot import Narrow, Vnni, Words, multiplied_lanes
 from gmpq.backends.tvm.dot_arm import LANES, Sdot, add_by_lanes
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.winograd_proof import Integers, Proof
+from gmpq.backends.tvm.pace import Pace, pace_of
 from gmpq.backends.tvm.script import LINE, Buffer, Expr, inwards, load, put, registers, splat, store
 from gmpq.backends.tvm.target import Target
 
@@ -107,10 +108,10 @@ class DotProduct(RegisterTiles):
         """Codes in one int32 of V."""
         return self.dot.group
 
-    def cycles(self) -> float:
+    def cycles(self, pace: Pace) -> float:
         """Return predicted cycles of one position."""
-        products_ = self.rows * self.vectors * self.dot.product_cycles
-        step = max(products_, (self.rows + self.vectors) / 2) + 0.5
+        products_ = self.rows * self.vectors * self.dot.product_cycles * pace.slower
+        step = pace.step(products_, self.rows + self.vectors)
         return self.blocks * (self.depth * step + self.rows * self.vectors * 2)
 
     @property
@@ -259,7 +260,7 @@ def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
         )
         if rows * (wide + codes) + wide + dot.temporaries <= target.registers
     ]
-    return sorted(found, key=lambda p: p.cycles())
+    return sorted(found, key=lambda p: p.cycles(pace_of(target)))
 
 
 def part_spans(proof: Proof) -> Integers:

@@ -29,6 +29,7 @@ from gmpq.backends.tvm.kernels.winograd_dots import (
 )
 from gmpq.backends.tvm.kernels.winograd_proof import Proof, signed_lows
 from gmpq.backends.tvm.layout import GROUP
+from gmpq.backends.tvm.pace import Pace
 from gmpq.backends.tvm.script import LINE, Expr, held, inwards, load, store, view
 from gmpq.backends.tvm.target import Target
 
@@ -60,10 +61,10 @@ class NeonProduct(RegisterTiles):
         """Outputs at once."""
         return self.vectors * LANES
 
-    def cycles(self) -> float:
+    def cycles(self, pace: Pace) -> float:
         """Return predicted cycles of one position."""
         sums = self.rows * self.channels
-        step = sums * self.runs.step_cycles + self.rows + self.channels
+        step = pace.step(sums * self.runs.step_cycles(pace), self.rows + self.channels)
         return self.blocks * (self.runs.steps.total * step + 2 * sums)
 
     @property

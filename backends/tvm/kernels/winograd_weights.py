@@ -20,6 +20,7 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.winograd_algebra import Transform
 from gmpq.backends.tvm.kernels.winograd_sums import additions, both_sides
+from gmpq.backends.tvm.pace import Pace
 from gmpq.backends.tvm.script import LINE, Buffer, Expr, load, splat, store
 
 FIELDS = ((2, -2, 1), (4, -8, 7))  # bits, smallest and largest weight
@@ -63,11 +64,11 @@ class Fresh:
         """Bytes of one group in memory."""
         return self.taps * self.vectors * self.lanes // self.fields
 
-    def cycles(self) -> float:
+    def cycles(self, pace: Pace) -> float:
         """Return predicted cycles to transform one group."""
         unpacking = self.taps * (1 if self.bits == 8 else 3)
         sums = additions(self.transform.weight, self.transform.kernel)
-        return self.vectors * (unpacking + sums + self.transform.positions) / 2.5
+        return pace.slower * self.vectors * (unpacking + sums + self.transform.positions) / 2.5
 
     def pack(self, taps: Array) -> Array:
         """Return uint8 [groups, vectors / fields, taps, lanes] of int8 [taps, groups, ...]."""
