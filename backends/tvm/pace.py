@@ -13,6 +13,7 @@ class Pace:
 
     in_order: bool  # an instruction a cycle, loads too; else two on vectors and loads beside them
     bytes_multiplied: float  # cycles of sixteen products of bytes in bytes (mla)
+    widened: float = 1.0  # cycles of adding neighbours in wider lanes (sadalp)
     waiting: float = 1.0  # for results, times the cycles of instructions that need them soon
     beside: float = 0.0  # cycles that a load takes from instructions beside it
 
@@ -34,8 +35,8 @@ class Pace:
 
 
 ONE_BY_ONE = Pace(in_order=True, bytes_multiplied=1.0, waiting=1.2)
-# Three instructions a cycle in all; multiplications take 64 bits of operands.
-HALVES_MULTIPLIED = Pace(in_order=False, bytes_multiplied=2.0, beside=0.1)
+# Three instructions a cycle in all; one pipe multiplies 64 bits of operands, the other one widens.
+HALVES_MULTIPLIED = Pace(in_order=False, bytes_multiplied=2.0, widened=0.0, beside=0.1)
 WIDE = Pace(in_order=False, bytes_multiplied=0.5)
 SIMPLE = frozenset(("generic", *(f"cortex-{n}" for n in ("a5", "a7", "a8", "a53", "a55"))))
 

@@ -37,6 +37,7 @@ class Counter(Protocol):
     most_additions: ClassVar[int]  # that an accumulator holds
     most_pairs: ClassVar[int]  # of planes; beyond, products of bytes are faster
     most_weight: ClassVar[int]  # of all magnitudes together, over the smallest
+    packing: ClassVar[int]  # instructions that pack a plane of a word
 
     def instructions(self, form: Form, planes: int) -> int:
         """Return what a step of one accumulated vector takes."""
@@ -61,6 +62,7 @@ class LaneCounter:
     most_additions: ClassVar[int] = (1 << 31) // WORD - 1
     most_pairs: ClassVar[int] = 4
     most_weight: ClassVar[int] = 1 << 31
+    packing: ClassVar[int] = 3
 
     def instructions(self, form: Form, planes: int) -> int:
         """Return what a step takes: one operation on three vectors flips and masks."""
@@ -100,6 +102,7 @@ class ByteCounter:
     most_additions: ClassVar[int] = 255 // BYTE
     most_pairs: ClassVar[int] = 6
     most_weight: ClassVar[int] = ((1 << 16) - 1) // (2 * 255)
+    packing: ClassVar[int] = 6
 
     def instructions(self, form: Form, planes: int) -> int:
         """Return what a step takes: flipping, then masking, counting and adding each digit."""

@@ -65,9 +65,9 @@ class Runs:
     def step_cycles(self, pace: Pace) -> float:
         """Return the cycles of one step of an accumulator; smull and smlal take one each."""
         if self.bytes is None:
-            return pace.waiting * (2 + 1 / self.words.total)
-        widening = 2 / self.bytes.total + 2 / self.words.total
-        return pace.waiting * (pace.bytes_multiplied + widening)
+            return pace.waiting * (2 + pace.widened / self.words.total)
+        widened = 2 / self.bytes.total + 2 / self.words.total
+        return pace.waiting * (pace.bytes_multiplied + pace.widened * widened)
 
     def __str__(self) -> str:
         within = "" if self.bytes is None else f" of {self.bytes.total} in int8"
