@@ -137,9 +137,8 @@ def _cycles(shape: Shape, tile: Tile, pace: Pace) -> float:
     ends = sums * (runs * 4 * (accumulators + 1) + 20) * pace.vector
     one = pace.waiting * shape.steps.total * step + ends
     row = -(-shape.vectors // tile.vectors) * -(-shape.y.width // tile.columns) * one
-    packing = (
-        shape.pixels(tile) * shape.words * (shape.planes * shape.counter.packing + 6) * pace.vector
-    )
+    word = (shape.planes * shape.counter.packing + 6) * pace.vector
+    packing = shape.pixels(tile) * shape.words * word
     return shape.x.batch * -(-shape.y.height // tile.rows) * (tile.rows * row + packing)
 
 

@@ -64,7 +64,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
             partial(build, site, shape, runs, tile),
             site.work(runs.instruction),
         )
-        for runs in _runs(site)
+        for runs in reversed(_runs(site))  # among equals, fewer instructions first
         for tile in _tiles(site, runs)
     ]
     found.sort(key=lambda candidate: candidate.cycles)
