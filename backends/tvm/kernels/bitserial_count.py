@@ -56,7 +56,7 @@ class Counter(Protocol):
 class LaneCounter:
     """AVX-512 VPOPCNTDQ."""
 
-    instruction: ClassVar[str] = "vpandd+vpopcntd+vpaddd"  # vpternlogd flips and masks as fast
+    instruction: ClassVar[str] = "vpandd+vpopcntd+vpaddd"  # or vpternlogd, which flips and masks
     lanes: ClassVar[int] = 16
     counts: ClassVar[tuple[str, int]] = ("int32", 16)
     most_additions: ClassVar[int] = (1 << 31) // WORD - 1
@@ -125,7 +125,7 @@ class ByteCounter:
         return pure("llvm.ctpop", f"{dtype}x{lanes}", T.reinterpret(f"{dtype}x{lanes}", bits))
 
     def joined(self, counts: list[tuple[int, Expr]]) -> Expr:
-        """Return sums of neighbours, the greatest magnitude first, each twice the next one."""
+        """Return sums of neighbours: the greatest magnitude first, shifted to meet the next one."""
         (highest, first), *rest = counts[::-1]
         total, last = neon.widened_pairs(self.bits, first, 8), highest
         for magnitude, count in rest:
