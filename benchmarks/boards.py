@@ -1,6 +1,7 @@
 """What programs for ARM boards take, without a board: predictions, not latencies.
 
     python benchmarks/boards.py layers [--docs docs/benchmarks.md]
+    python benchmarks/boards.py shapes [--docs docs/benchmarks.md]
     python benchmarks/boards.py assembly FILE.S --cpu cortex-a72
     python benchmarks/boards.py networks --networks resnet18 --bits w8a8,w4a4 --targets arm64
     python benchmarks/boards.py rpc --tracker 127.0.0.1:9190 --key emulated [--targets rpi4]
@@ -20,7 +21,7 @@ import click
 from gmpq.backends.rpc.address import Address
 from gmpq.backends.rpc.fleet import Fleet
 from gmpq.errors import GmpqError
-from predicted import layers, loops, networks, remote
+from predicted import layers, loops, networks, remote, shapes
 from versus import document, rows
 from versus.options import NETWORKS, Names, check_names
 from versus.subject import Subject
@@ -39,6 +40,13 @@ def main() -> None:
 def layers_command(docs: Path | None) -> None:
     """Print predicted multiplications a cycle of one layer's kernels on every processor."""
     _show("boards-layers", layers.HEADER, map(layers.row, layers.CASES), docs)
+
+
+@main.command("shapes")
+@DOCS
+def shapes_command(docs: Path | None) -> None:
+    """Print MACs a cycle of every kernel family on layers of several shapes."""
+    _show("boards-shapes", shapes.HEADER, map(shapes.row, shapes.CASES), docs)
 
 
 @main.command("assembly")

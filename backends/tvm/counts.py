@@ -1,6 +1,7 @@
 """How many instructions a compiled network takes, counted by the emulator: no latency, but exact.
 
-A run of no step, which loads the program and its parameters, is counted too and taken away.
+A run of no step, or of those before, which loads the program and its parameters, is counted too and
+taken away.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ class Block:
     instructions: int
 
 
-def counted(network: Emulated, *inputs: Floats) -> Counter[Block]:
+def counted(
+    network: Emulated, *inputs: Floats, steps: tuple[int, int | None] = (0, None)
+) -> Counter[Block]:
     """Return how often every block of instructions runs for one inference of ``inputs``.
+
+    Counted are the steps from the first of ``steps`` to before the last one, or to the end.
 
     Raises:
         TargetError: it cannot be emulated here, or the program ends badly.
@@ -37,11 +42,11 @@ def counted(network: Emulated, *inputs: Floats) -> Counter[Block]:
         compile_plugin(Path(str(source)), native(), plugin)
         flags = ("-plugin", f"{plugin},out={folder / 'blocks'}")
         found = []
-        for steps in (None, 0):
-            network.execute(folder, inputs, steps=steps, flags=flags)
+        for last in steps:
+            network.execute(folder, inputs, steps=last, flags=flags)
             found.append(_read(folder / "blocks"))
-        every, loading = found
-        every.subtract(loading)
+        before, every = found
+        every.subtract(before)
         return +every
 
 

@@ -72,14 +72,23 @@ def pairs_added(bits: int, acc: Expr, values: Expr, lanes: int) -> Expr:
     return acc + pure("llvm.aarch64.neon.saddlp", dtype, values)
 
 
+def widened_pairs(bits: int, values: Expr, lanes: int) -> Expr:
+    """Return ``lanes`` sums of two neighbours each of twice as many unsigned values (uaddlp)."""
+    narrow = CODES * 4 // lanes
+    intrinsic = "llvm.arm.neon.vpaddlu" if bits == 32 else "llvm.aarch64.neon.uaddlp"
+    kind = f"int{narrow}x{2 * lanes}"
+    return pure(intrinsic, f"int{2 * narrow}x{lanes}", T.reinterpret(kind, values))
+
+
 def across(four: list[Expr]) -> Expr:
     """Return int32x4 of the sums of the lanes of four int32x4 (addp)."""
     a, b, c, d = four
-    return _neighbours_added(_neighbours_added(a, b), _neighbours_added(c, d))
+    return neighbours(neighbours(a, b, 4), neighbours(c, d, 4), 4)
 
 
-def _neighbours_added(a: Expr, b: Expr) -> Expr:
-    even, odd = (T.Shuffle([a, b], [*range(first, 8, 2)]) for first in (0, 1))
+def neighbours(a: Expr, b: Expr, lanes: int) -> Expr:
+    """Return the sums of neighbours of two vectors of ``lanes``, one after the other (addp)."""
+    even, odd = (T.Shuffle([a, b], [*range(first, 2 * lanes, 2)]) for first in (0, 1))
     return even + odd
 
 

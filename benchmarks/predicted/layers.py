@@ -1,4 +1,4 @@
-"""One convolution on several processors: predicted multiplications a cycle."""
+"""Convolutions on several processors: predicted multiplications a cycle."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.counts import Block, counted, instructions
 from gmpq.backends.tvm.emulator import Emulated
-from gmpq.backends.tvm.kernels.base import Site
+from gmpq.backends.tvm.kernels.base import Candidate, Site
 from gmpq.backends.tvm.plan import Choice, Verdict, cheapest
 from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d
@@ -27,82 +28,140 @@ HEADER = (
     "bits",
     "kernel",
     "products a cycle, hot loop",
-    "multiplier's limit",
+    "instructions' limit",
     "MACs a cycle, whole layer",
     "instructions per MAC",
 )
+CONVOLUTION = 1  # the step between those that quantize and dequantize
+
+
+class Bits(NamedTuple):
+    """Of weights and of codes."""
+
+    weights: int
+    codes: int
+
+    def __str__(self) -> str:
+        return f"w{self.weights}a{self.codes}"
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """A kernel family at some bits for a target, and LLVM's model of a processor that runs it.
 
-    ``limit`` are the products that the processor multiplies in a cycle.
+    ``limit`` are the products of codes that its instructions allow the processor in a cycle.
     """
 
     processor: str
     target: str
     family: str
-    bits: int
+    bits: Bits
     limit: float
 
 
-CASES = (
-    Case("cortex-a53", "rpi3", "direct_neon", 8, 8),
-    Case("cortex-a53", "rpi3", "direct_neon", 4, 8),
-    Case("cortex-a53", "rpi3", "direct_neon", 2, 16),
-    Case("cortex-a53", "rpi3", "winograd", 8, 4),
-    Case("cortex-a53", "rpi3", "winograd", 4, 8),
-    Case("cortex-a53", "rpi3", "winograd", 2, 8),
-    Case("cortex-a72", "rpi4", "direct_neon", 8, 8),
-    Case("cortex-a72", "rpi4", "direct_neon", 4, 8),
-    Case("cortex-a72", "rpi4", "direct_neon", 2, 8),
-    Case("cortex-a72", "rpi4", "winograd", 8, 4),
-    Case("cortex-a72", "rpi4", "winograd", 4, 8),
-    Case("cortex-a72", "rpi4", "winograd", 2, 8),
-    Case("cortex-a55", "arm64-dotprod", "direct", 8, 16),
-    Case("cortex-a55", "arm64-dotprod", "winograd", 4, 16),
-    Case("cortex-a55", "arm64-dotprod", "winograd", 2, 16),
-    Case("neoverse-n1", "rpi5", "direct", 8, 32),
-    Case("neoverse-n1", "rpi5", "winograd", 4, 32),
-    Case("neoverse-n1", "rpi5", "winograd", 2, 32),
-    Case("neoverse-v1", "arm64-i8mm", "direct", 8, 64),
-    Case("neoverse-v1", "arm64-i8mm", "direct_mmla", 8, 128),
-    Case("neoverse-v1", "arm64-i8mm", "winograd", 4, 128),
-    Case("neoverse-v1", "arm64-i8mm", "winograd", 2, 128),
+W1A1, W2A2, W2A3, W3A3, W4A4, W8A8 = (
+    Bits(*each) for each in ((1, 1), (2, 2), (2, 3), (3, 3), (4, 4), (8, 8))
 )
+COUNTED = {W1A1: 3, W2A2: 8, W2A3: 12, W3A3: 21}  # instructions of bitserial for 128 products
 
 
-def row(case: Case) -> tuple[str, ...]:
-    """Return the cells of ``HEADER``."""
-    chosen, blocks = _blocks(case)
-    hot, every = mca.hot_loop(blocks, case.processor), mca.cycles(blocks, case.processor)
-    return (
-        case.processor,
-        f"w{case.bits}a{case.bits}",
-        f"{case.family}: {chosen}",
-        f"{hot:.1f}",
-        f"{case.limit:g}",
-        f"{LAYER.macs / every:.1f}",
-        f"{instructions(blocks) / LAYER.macs:.3f}",
+def _counting(processor: str, target: str, vectors: int, *bits: Bits) -> tuple[Case, ...]:
+    """Return cases of a processor that takes ``vectors`` instructions a cycle."""
+    limits = (128 * vectors / COUNTED[each] for each in bits)
+    return tuple(
+        Case(processor, target, "bitserial", each, limit)
+        for each, limit in zip(bits, limits, strict=True)
     )
 
 
-def _blocks(case: Case) -> tuple[str, Counter[Block]]:
-    """Return the configuration of the cheapest kernel of the family, and what it runs."""
-    taken: list[str] = []
+CASES = (
+    Case("cortex-a53", "rpi3", "direct_neon", W8A8, 8),
+    Case("cortex-a53", "rpi3", "direct_neon", W4A4, 8),
+    Case("cortex-a53", "rpi3", "direct_neon", W3A3, 16),
+    Case("cortex-a53", "rpi3", "direct_neon", W2A3, 16),
+    Case("cortex-a53", "rpi3", "direct_neon", W2A2, 16),
+    Case("cortex-a53", "rpi3", "direct_neon", W1A1, 16),
+    *_counting("cortex-a53", "rpi3", 1, W3A3, W2A3, W2A2, W1A1),
+    Case("cortex-a53", "rpi3", "winograd", W8A8, 4),
+    Case("cortex-a53", "rpi3", "winograd", W4A4, 8),
+    Case("cortex-a53", "rpi3", "winograd", W2A2, 8),
+    Case("cortex-a72", "rpi4", "direct_neon", W8A8, 8),
+    Case("cortex-a72", "rpi4", "direct_neon", W4A4, 8),
+    Case("cortex-a72", "rpi4", "direct_neon", W3A3, 8),
+    Case("cortex-a72", "rpi4", "direct_neon", W2A3, 8),
+    Case("cortex-a72", "rpi4", "direct_neon", W2A2, 8),
+    Case("cortex-a72", "rpi4", "direct_neon", W1A1, 8),
+    *_counting("cortex-a72", "rpi4", 2, W3A3, W2A3, W2A2, W1A1),
+    Case("cortex-a72", "rpi4", "winograd", W8A8, 4),
+    Case("cortex-a72", "rpi4", "winograd", W4A4, 8),
+    Case("cortex-a72", "rpi4", "winograd", W2A2, 8),
+    Case("cortex-a55", "arm64-dotprod", "direct", W8A8, 16),
+    *_counting("cortex-a55", "arm64-dotprod", 1, W2A3, W2A2, W1A1),
+    Case("cortex-a55", "arm64-dotprod", "winograd", W4A4, 16),
+    Case("cortex-a55", "arm64-dotprod", "winograd", W2A2, 16),
+    Case("neoverse-n1", "rpi5", "direct", W8A8, 32),
+    *_counting("neoverse-n1", "rpi5", 2, W3A3, W2A3, W2A2, W1A1),
+    Case("neoverse-n1", "rpi5", "winograd", W4A4, 32),
+    Case("neoverse-n1", "rpi5", "winograd", W2A2, 32),
+    Case("neoverse-v1", "arm64-i8mm", "direct", W8A8, 64),
+    Case("neoverse-v1", "arm64-i8mm", "direct_mmla", W8A8, 128),
+    Case("neoverse-v1", "arm64-i8mm", "winograd", W4A4, 128),
+    Case("neoverse-v1", "arm64-i8mm", "winograd", W2A2, 128),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The cheapest kernel of a family, by the planner's own prediction, and what it runs."""
+
+    configuration: str
+    cycles: float  # that the planner predicts
+    pairs: int  # products of bits in one of codes
+    blocks: Counter[Block]
+
+
+def row(case: Case) -> tuple[str, ...]:
+    """Return the cells of ``HEADER``.
+
+    Raises:
+        click.ClickException: the family refuses the layer.
+    """
+    found = of_family(LAYER, case.bits, case.target, case.family)
+    if found is None:
+        raise click.ClickException(f"{case.family} refuses {LAYER} at {case.bits}")
+    hot = mca.hot_loop(found.blocks, case.processor) / found.pairs
+    every = mca.cycles(found.blocks, case.processor)
+    return (
+        case.processor,
+        str(case.bits),
+        f"{case.family}: {found.configuration}",
+        f"{hot:.1f}",
+        f"{case.limit:.3g}",
+        f"{LAYER.macs / every:.1f}",
+        f"{instructions(found.blocks) / LAYER.macs:.3f}",
+    )
+
+
+def of_family(layer: Layer, bits: Bits, target: str, family: str) -> Found | None:
+    """Return the cheapest kernel of a family for a layer, or None if it refuses."""
+    taken: list[Candidate] = []
 
     def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
-        own = [choice for choice in choices if choice[0].name == case.family]
+        own = [choice for choice in choices if choice[0].name == family]
         verdict = cheapest(site, own or choices)
-        if isinstance(site.node, Conv2d):
-            taken.append(verdict.choice[1].configuration)
+        if isinstance(site.node, Conv2d) and own:
+            taken.append(verdict.choice[1])
         return verdict
 
-    graph, target = one_layer(LAYER, case.bits, bell=True), find(case.target)
+    graph = one_layer(layer, bits.weights, bell=True, code_bits=bits.codes)
     with tempfile.TemporaryDirectory() as folder:
-        program = build(graph, target, Path(folder), choose).program
-        if program["steps"][1]["kernel"] != case.family:
-            raise click.ClickException(f"{case.family} refuses {LAYER} at {case.bits} bits")
+        program = build(graph, find(target), Path(folder), choose).program
+        if not taken:
+            return None
         image = np.zeros(graph.values["image"].shape, np.float32)
-        return taken[0], counted(Emulated(Path(folder), program, target), image)
+        network = Emulated(Path(folder), program, find(target))
+        blocks = counted(network, image, steps=(CONVOLUTION, CONVOLUTION + 1))
+    (candidate,) = taken
+    assert candidate.work is not None
+    pairs = max(1, round(candidate.work.products / layer.macs))
+    return Found(candidate.configuration, candidate.cycles, pairs, blocks)

@@ -27,6 +27,7 @@ PRODUCTS = {  # of an instruction, by the type that it writes
     **dict.fromkeys(("sdot", "udot", "usdot", "sudot"), DOT),
     **dict.fromkeys(("smull", "smull2", "smlal", "smlal2"), LONG),
     **dict.fromkeys(("mul", "mla"), SAME),
+    "cnt": {"16b": 128},  # of one bit each
 }
 NAME = re.compile(r"\s*(\w+)\s+v\d+\.(\w+)")
 

@@ -45,8 +45,13 @@ class Layer(NamedTuple):
         return self.outputs * taps * pixels * pixels
 
 
-def one_layer(layer: Layer, bits: int, *, bell: bool = False) -> IntGraph:
-    """Return a graph of one convolution with random weights, uniform or bell-shaped."""
+def one_layer(
+    layer: Layer, bits: int, *, bell: bool = False, code_bits: int | None = None
+) -> IntGraph:
+    """Return a graph of one convolution with random weights, uniform or bell-shaped.
+
+    Codes have as many bits as weights, or ``code_bits``.
+    """
     size, inputs, outputs, kernel, stride, groups = layer
     rng = np.random.default_rng(0)
     low, high = weight_limits(bits)
@@ -54,12 +59,14 @@ def one_layer(layer: Layer, bits: int, *, bell: bool = False) -> IntGraph:
     codes = rng.integers(low, high + 1, shape)
     if bell:
         codes = np.clip(rng.normal(0, high / SPREAD, shape).round(), low, high).astype(int)
+    if bits == 1:
+        codes = rng.choice((-1, 1), shape)
     spread = 1 / (high * np.sqrt(inputs // groups * kernel * kernel))
     scale = np.full(outputs, spread, np.float32)
     weight = QWeight(codes.astype(np.int8), scale, np.zeros(outputs, np.int32), bits)
     window = Window((kernel, kernel), (stride, stride), Padding(*[kernel // 2] * 4))
     rows, columns = window.output_size(size, size)
-    q = QParams.full(1.0, 0, bits)
+    q = QParams.full(1.0, 0, code_bits or bits)
     values = (
         Value("image", (1, inputs, size, size)),
         Value("x", (1, inputs, size, size), q),

@@ -17,9 +17,10 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.dot import Narrow, Vnni, Words, multiplied_lanes
-from gmpq.backends.tvm.kernels import amx_tile, bitserial
+from gmpq.backends.tvm.kernels import amx_tile
 from gmpq.backends.tvm.kernels.amx_tile import DEPTH, Blocking
 from gmpq.backends.tvm.kernels.base import Array, Call
+from gmpq.backends.tvm.kernels.bitserial_count import LaneCounter
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
@@ -51,7 +52,7 @@ class BitPlanes:
     lanes: ClassVar[int] = 16
     dtype: ClassVar[str] = "int32"
     elements: ClassVar[int] = 16
-    instruction: ClassVar[str] = bitserial.INSTRUCTION
+    instruction: ClassVar[str] = LaneCounter.instruction
     product_cycles: ClassVar[float] = 1.5
 
     def operands(self, codes: Expr) -> list[Expr]:

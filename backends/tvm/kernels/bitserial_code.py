@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.epilogue import Finish
 from gmpq.backends.tvm.groups import PixelSums
-from gmpq.backends.tvm.kernels.bitserial_planes import WORD
-from gmpq.backends.tvm.layout import VECTOR, Layout
+from gmpq.backends.tvm.kernels.bitserial_count import Counter
+from gmpq.backends.tvm.kernels.bitserial_planes import WORD, Form
+from gmpq.backends.tvm.kernels.neon_runs import Steps
+from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
     c_function,
-    cast,
+    held,
     inwards,
     load,
-    pure,
     put,
-    registers,
     scratch,
     splat,
     store,
     view,
+    zeros,
 )
 from gmpq.ir import Window
 
@@ -50,8 +51,8 @@ class Shape:
     x: Layout
     y: Layout
     planes: int  # of codes
-    factors: tuple[int, ...]  # of the planes of weights
-    offset: int
+    form: Form  # of weights
+    counter: Counter
 
     @property
     def words(self) -> int:
@@ -59,9 +60,14 @@ class Shape:
         return -(-self.x.channels // WORD)
 
     @property
+    def lanes(self) -> int:
+        """Output channels of one vector."""
+        return self.counter.lanes
+
+    @property
     def vectors(self) -> int:
         """Vectors of output channels."""
-        return -(-self.y.channels // VECTOR)
+        return -(-self.y.channels // self.lanes)
 
     @property
     def columns(self) -> int:
@@ -70,13 +76,25 @@ class Shape:
 
     @property
     def magnitudes(self) -> list[int]:
-        """The different factors of pairs of planes, without sign."""
-        return sorted({abs(c) << i for c in self.factors for i in range(self.planes)})
+        """The different factors of pairs of planes, ascending."""
+        return sorted({c << i for c in self.form.factors for i in range(self.planes)})
 
     @property
     def pairs(self) -> int:
         """Pairs of planes."""
-        return self.planes * len(self.factors)
+        return self.planes * len(self.form.factors)
+
+    @property
+    def steps(self) -> Steps:
+        """Steps of one word."""
+        return Steps(*self.window.kernel, self.words)
+
+    @property
+    def run(self) -> Steps:
+        """Steps after which counts become wider sums."""
+        alike = min(self.planes, len(self.form.factors))  # pairs of one magnitude, at most
+        longest = self.counter.most_additions // alike
+        return next(run for run in self.steps.runs() if run.total <= longest)
 
     def rows_read(self, rows: int) -> int:
         """Return the input rows that ``rows`` of output read."""
@@ -85,14 +103,6 @@ class Shape:
     def pixels(self, tile: Tile) -> int:
         """Return the input pixels that a task packs."""
         return self.rows_read(tile.rows) * self.columns
-
-
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """What a task makes of the codes that it reads."""
-
-    planes: Buffer  # int32 [rows, columns, words, planes]
-    sums: Buffer  # int32 [rows, columns], of codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,144 +115,121 @@ class Kernel:
 
     def function(self) -> PrimFunc:
         """Return ``f(x, [residual], weights, start, factor, outputs)``."""
-        shape, tile, y = self.shape, self.tile, self.shape.y
+        shape, tile, y, lanes = self.shape, self.tile, self.shape.y, self.shape.lanes
         blocks, row_tiles = -(-shape.vectors // tile.vectors), -(-y.height // tile.rows)
-        kernel_rows, kernel_columns = shape.window.kernel
-        steps = blocks * kernel_rows * kernel_columns * shape.words
-        weights = steps * tile.vectors * len(shape.factors) * VECTOR
+        weights = blocks * shape.steps.total * tile.vectors * shape.form.stored * lanes
 
         def body(x_: Expr, *others: Expr) -> None:
             (w_, start_, factor_), ends = self.finish.split(others)
             x = view(x_, "int8", shape.x.size_bytes)
-            w, start = view(w_, "int32", weights), view(start_, "int32", shape.vectors * VECTOR)
-            end = ends.bind(factor_, shape.vectors * VECTOR)
+            w, start = view(w_, "int32", weights), view(start_, "int32", shape.vectors * lanes)
+            end = ends.bind(factor_, shape.vectors * lanes)
             with T.parallel(0, shape.x.batch * row_tiles) as item:
                 image, first = item // row_tiles, inwards(item % row_tiles, tile.rows, y.height)
-                packed = self._pack(x, image, first)
+                planes = self._pack(x, image, first)
                 with T.grid(blocks, tile.rows, -(-y.width // tile.columns)) as (block, row, t):
                     column = inwards(t, tile.columns, y.width)
-                    acc = self._count(packed, w, (block, row, column))
-                    channel = inwards(block, tile.vectors, shape.vectors) * VECTOR
-                    sums = []
-                    for p, slots in enumerate(acc):
-                        total = self._window_sum(packed, row, column + p)
-                        pixel = (image, first + row, column + p)
-                        sums.append(PixelSums(pixel, self._joined(slots, total, start, channel)))
-                    end.put(sums, channel, VECTOR)
+                    totals = self._count(planes, w, (block, row, column))
+                    vector = inwards(block, tile.vectors, shape.vectors)
+                    begun = self._begun(totals, start, vector)
+                    sums = [
+                        PixelSums((image, first + row, column + p), acc)
+                        for p, acc in enumerate(begun)
+                    ]
+                    end.put(sums, vector * lanes, lanes)
 
         constants = (("w", "int32"), ("start", "int32"), ("factor", "float32"))
         return c_function(self.finish.parameters(("x", "int8"), constants), body)
 
-    def _pack(self, x: Buffer, image: Expr, first: Expr) -> _Packed:
-        """Pack the rows that output row ``first`` and those below it read."""
+    def _pack(self, x: Buffer, image: Expr, first: Expr) -> Buffer:
+        """Return int32 [rows, columns, words, planes] of the rows that a task reads.
+
+        Output row ``first`` and those below it read them.
+        """
         shape, layout, window = self.shape, self.shape.x, self.shape.window
-        pixels, size = shape.pixels(self.tile), shape.words * shape.planes
-        packed = _Packed(scratch(pixels * size, "int32"), scratch(pixels, "int32"))
+        packed = scratch(shape.pixels(self.tile) * shape.words * shape.planes, "int32")
         corner = layout.origin - window.padding.top * layout.row
         corner = corner - window.padding.left * layout.stored + image * layout.image
         corner = corner + first * (window.stride[0] * layout.row)
-        (total,) = registers(1, "int64x4")
-        with T.grid(shape.rows_read(self.tile.rows), shape.columns) as (row, column):
-            pixel = row * shape.columns + column
-            put(total, splat(T.int64(0), 4))
-            with T.serial(0, shape.words) as word:
-                place = corner + row * layout.row + column * layout.stored + word * WORD
-                codes = load(x, place, WORD)
-                for i in range(shape.planes):
-                    raised = T.shift_left(
-                        T.reinterpret("int16x16", codes), splat(T.int16(7 - i), 16)
-                    )
-                    signs = T.reinterpret("int8x32", raised)
-                    bits = pure("llvm.x86.avx2.pmovmskb", "int32", signs)
-                    store(packed.planes, pixel * size + word * shape.planes + i, bits, 1)
-                if shape.offset:
-                    put(total, total[0] + self._sums(codes, word))
-            if shape.offset:
-                lanes = [cast("int32", 1, T.Shuffle([total[0]], [i])) for i in range(4)]
-                store(packed.sums, pixel, lanes[0] + lanes[1] + lanes[2] + lanes[3], 1)
+        with T.grid(shape.rows_read(self.tile.rows), shape.columns, shape.words) as (r, s, word):
+            place = corner + r * layout.row + s * layout.stored + word * WORD
+            codes = self._without_padding(load(x, place, WORD), word)
+            number = ((r * shape.columns + s) * shape.words + word) * shape.planes
+            for i, bits in enumerate(shape.counter.packed(codes, shape.planes)):
+                store(packed, number + i, bits, 1)
         return packed
 
-    def _sums(self, codes: Expr, word: Expr) -> Expr:
-        """Return four sums of eight codes, without padding channels, which the last word has.
-
-        LLVM 22 computes wrong sums of population counts of the planes.
-        """
+    def _without_padding(self, codes: Expr, word: Expr) -> Expr:
+        """Return codes without padding channels of the last word, unless a plane masks them."""
         rest = self.shape.x.channels % WORD
-        if rest:
-            kept = T.Shuffle(
-                [T.int8(-1 if i < rest else 0) for i in range(WORD)], list(range(WORD))
-            )
-            everything = splat(T.int8(-1), WORD)
-            last = word == self.shape.words - 1
-            codes = T.bitwise_and(codes, T.Select(last, kept, everything))
-        return pure("llvm.x86.avx2.psad.bw", "int64x4", codes, splat(T.int8(0), WORD))
+        if self.shape.form.masked or not rest:
+            return codes
+        kept = T.Shuffle([T.int8(-1 if i < rest else 0) for i in range(WORD)], [*range(WORD)])
+        last = word == self.shape.words - 1
+        return T.bitwise_and(codes, T.Select(last, kept, splat(T.int8(-1), WORD)))
 
-    def _count(
-        self, packed: _Packed, w: Buffer, at: tuple[Expr, Expr, Expr]
-    ) -> list[list[list[Buffer]]]:
-        """Return the sums of counts of one tile, by pixel, vector and magnitude."""
-        (block, row, column), shape, tile = at, self.shape, self.tile
+    def _count(self, planes: Buffer, w: Buffer, at: tuple[Expr, Expr, Expr]) -> list[list[Buffer]]:
+        """Return the sums of one tile, int32, by pixel and vector."""
+        shape, tile, run = self.shape, self.tile, self.shape.run
+        totals = [zeros(tile.vectors, "int32", shape.lanes) for _ in range(tile.columns)]
+        with T.grid(*shape.steps.over(run)) as number:
+            kind = shape.counter.counts
+            counts = [
+                [zeros(len(shape.magnitudes), *kind) for _ in range(tile.vectors)]
+                for _ in range(tile.columns)
+            ]
+            with T.grid(*run) as inner:
+                step = tuple(n * size + m for n, size, m in zip(number, run, inner, strict=True))
+                self._add_step(counts, planes, w, (*at, *step))
+            for slots, pixel in zip(totals, counts, strict=True):
+                for slot, each in zip(slots, pixel, strict=True):
+                    values = [count[0] for count in each]
+                    pairs = [*zip(shape.magnitudes, values, strict=True)]
+                    put(slot, slot[0] + shape.counter.joined(pairs))
+        return totals
+
+    def _begun(
+        self, totals: list[list[Buffer]], start: Buffer, vector: Expr
+    ) -> Iterator[list[Expr]]:
+        """Yield the accumulators of every pixel: sums and what they start with."""
+        lanes, wide = self.shape.lanes, range(self.tile.vectors)
+        starts = held([load(start, (vector + n) * lanes, lanes) for n in wide])
+        for slots in totals:
+            yield [first + slot[0] for first, slot in zip(starts, slots, strict=True)]
+
+    def _add_step(
+        self,
+        counts: list[list[list[Buffer]]],
+        planes: Buffer,
+        w: Buffer,
+        at: tuple[Expr, ...],
+    ) -> None:
+        """Add the counts of one word of every pixel."""
+        shape, (block, row, column, r, s, word) = self.shape, at
         (sy, sx), (dy, dx) = shape.window.stride, shape.window.dilation
-        (kernel_rows, kernel_columns), planes = shape.window.kernel, shape.planes
-        sizes = product(range(tile.columns), range(tile.vectors))
-        flat = [registers(len(shape.magnitudes), "int32x16") for _ in sizes]
-        acc = [flat[i : i + tile.vectors] for i in range(0, len(flat), tile.vectors)]
-        for slot in (slot for slots in flat for slot in slots):
-            put(slot, splat(T.int32(0), VECTOR))
-        with T.grid(kernel_rows, kernel_columns, shape.words) as (r, s, word):
-            step = ((block * kernel_rows + r) * kernel_columns + s) * shape.words + word
-            weights = self._weights(w, step)
-            pixel = (row * sy + r * dy) * shape.columns + column * sx + s * dx
-            for p, slots in enumerate(acc):
-                place = ((pixel + p * sx) * shape.words + word) * planes
-                self._add(slots, [packed.planes[place + i] for i in range(planes)], weights)
-        return acc
+        rows, columns, depth = shape.steps
+        weights = self._weights(w, ((block * rows + r) * columns + s) * depth + word)
+        pixel = (row * sy + r * dy) * shape.columns + column * sx + s * dx
+        for p, slots in enumerate(counts):
+            place = ((pixel + p * sx) * depth + word) * shape.planes
+            words = [splat(planes[place + i], shape.lanes) for i in range(shape.planes)]
+            for i, code in enumerate(held(words)):
+                for magnitudes, weight in zip(slots, weights, strict=True):
+                    self._add(magnitudes, i, code, weight)
 
     def _weights(self, w: Buffer, step: Expr) -> list[list[Expr]]:
         """Return the weight planes of one step by vector, loaded once for all pixels."""
-        count = len(self.shape.factors)
-        slots = registers(self.tile.vectors * count, "int32x16")
-        for i, slot in enumerate(slots):
-            put(slot, load(w, (step * len(slots) + i) * VECTOR, VECTOR))
-        values = [slot[0] for slot in slots]
+        count, lanes = self.shape.form.stored, self.shape.lanes
+        first, all_ = step * (self.tile.vectors * count), range(self.tile.vectors * count)
+        values = held([load(w, (first + i) * lanes, lanes) for i in all_])
         return [values[i : i + count] for i in range(0, len(values), count)]
 
-    def _add(self, acc: list[list[Buffer]], codes: list[Expr], weights: list[list[Expr]]) -> None:
-        """Add the counts of one pixel and word."""
-        magnitudes = self.shape.magnitudes
-        for i, code in enumerate(codes):
-            (everywhere,) = registers(1, "int32x16")
-            put(everywhere, splat(code, VECTOR))
-            for slots, planes in zip(acc, weights, strict=True):
-                for factor, weight in zip(self.shape.factors, planes, strict=True):
-                    both = T.bitwise_and(everywhere[0], weight)
-                    count = pure("llvm.ctpop", "int32x16", both)
-                    slot = slots[magnitudes.index(abs(factor) << i)]
-                    put(slot, slot[0] + count if factor > 0 else slot[0] - count)
-
-    def _window_sum(self, packed: _Packed, row: Expr, column: Expr) -> Expr:
-        """Return the sum of the codes under one window."""
-        shape, (kernel_rows, kernel_columns) = self.shape, self.shape.window.kernel
-        (sy, sx), (dy, dx) = shape.window.stride, shape.window.dilation
-        if not shape.offset:
-            return T.int32(0)
-        (total,) = registers(1, "int32")
-        put(total, T.int32(0))
-        with T.grid(kernel_rows, kernel_columns) as (r, s):
-            pixel = (row * sy + r * dy) * shape.columns + column * sx + s * dx
-            put(total, total[0] + packed.sums[pixel])
-        return total[0]
-
-    def _joined(
-        self, acc: list[list[Buffer]], total: Expr, start: Buffer, channel: Expr
-    ) -> list[Expr]:
-        """Return the accumulators of one pixel by vector; ``total`` is the sum of its codes."""
-        found = []
-        for v, slots in enumerate(acc):
-            value = load(start, channel + v * VECTOR, VECTOR)
-            value = value + splat(total * self.shape.offset, VECTOR)
-            for magnitude, slot in zip(self.shape.magnitudes, slots, strict=True):
-                shift = splat(T.int32(magnitude.bit_length() - 1), VECTOR)
-                value = value + T.shift_left(slot[0], shift)
-            found.append(value)
-        return found
+    def _add(self, counts: list[Buffer], plane: int, code: Expr, weight: list[Expr]) -> None:
+        """Add the counts of one plane of codes, by magnitude."""
+        form, counter, magnitudes = self.shape.form, self.shape.counter, self.shape.magnitudes
+        if form.signed:
+            (code,) = held([T.bitwise_xor(code, weight[0])])
+        for n, factor in enumerate(form.factors):
+            bits = T.bitwise_and(code, weight[form.signed + n]) if form.masked else code
+            slot = counts[magnitudes.index(factor << plane)]
+            put(slot, slot[0] + counter.counted(bits))

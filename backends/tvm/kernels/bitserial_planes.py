@@ -1,14 +1,14 @@
-"""Weights as sums of bit planes.
+"""Weights as planes of bits: a sign, and the digits of the magnitude.
 
-A weight is
+A weight is w = s * sum over j of c_j * m_j with m_j in {0, 1} and c_j a power of two; n = 1 where
+s = -1. A code is x = sum over i < p of 2**i * a_i, and flipping all its bits leaves
+2**p - 1 - x, so that
 
-    w = offset + sum over j of c_j * b_j,      b_j in {0, 1},
+    w * x  =  sum over i, j of  c_j * 2**i * ((a_i XOR n) AND m_j)   +  (2**p - 1) * min(w, 0).
 
-with as few planes b_j as the layer's codes allow: one for the pair -1, +1 (w = -1 + 2 b); one for
-plus and one for minus ones if the codes are -1, 0, +1; else the digits of two's complement, whose
-top digit counts negative. A product of a weight and a code x = sum over i of 2**i a_i then is
-
-    w * x = offset * x + sum over i, j of c_j * 2**i * (a_i AND b_j).
+The last term is a constant of the layer, and all others are positive. A weight of b bits takes b
+planes, as digits of two's complement would, but only b - 1 of them are counted; if all weights are
+-1 and +1, the sign alone says everything, and if none is negative, there is no sign.
 """
 
 from __future__ import annotations
@@ -22,39 +22,46 @@ from gmpq.backends.tvm.kernels.base import Array
 WORD = 32  # bits of a plane in one lane
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Which planes there are."""
+
+    signed: bool
+    masked: bool  # else all magnitudes are one, and have no plane
+    factors: tuple[int, ...]  # c_j, ascending
+
+    @property
+    def stored(self) -> int:
+        """Planes: the sign, and the digits."""
+        return self.signed + (len(self.factors) if self.masked else 0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Planes:
     """Bit planes of weights."""
 
-    offset: int
-    factors: tuple[int, ...]  # c_j: powers of two, with a sign
-    bits: Array  # bool [planes, ...weights]
+    form: Form
+    bits: Array  # bool [planes, ...weights]: the sign first
 
     @property
     def sum(self) -> Array:
         """The weights."""
-        signed = np.array(self.factors).reshape(-1, *[1] * (self.bits.ndim - 1))
-        total: Array = self.offset + (signed * self.bits).sum(axis=0)
-        return total
+        digits = self.bits[self.form.signed :]
+        factors = np.array(self.form.factors).reshape(-1, *[1] * (self.bits.ndim - 1))
+        magnitude: Array = (factors * digits).sum(axis=0) if self.form.masked else np.array(1)
+        return np.where(self.bits[0], -magnitude, magnitude) if self.form.signed else magnitude
 
 
 def planes_of(codes: Array) -> Planes:
-    """Return the fewest planes whose sum is ``codes``."""
-    values = set(np.unique(codes).tolist())
-    if values == {-1, 1}:
-        return Planes(-1, (2,), codes[None] > 0)
-    if values <= {-1, 0, 1}:
-        return _used(0, (1, -1), np.stack([codes > 0, codes < 0]))
-    digits = max(int(codes.max()).bit_length(), int(-1 - codes.min()).bit_length())
-    wide = codes.astype(np.int32)
-    bits = np.stack([(wide >> j) & 1 == 1 for j in range(digits + 1)])
-    return _used(0, (*(1 << j for j in range(digits)), -(1 << digits)), bits)
-
-
-def _used(offset: int, factors: tuple[int, ...], bits: Array) -> Planes:
-    """Return the planes that have a bit, at least one."""
-    used = [j for j in range(len(factors)) if bits[j].any()] or [0]
-    return Planes(offset, tuple(factors[j] for j in used), bits[used])
+    """Return the fewest planes that say what ``codes`` are."""
+    negative, magnitude = codes < 0, np.abs(codes.astype(np.int32))
+    signs = [negative] if negative.any() else []
+    if signs and (magnitude == 1).all():
+        return Planes(Form(signed=True, masked=False, factors=(1,)), np.stack(signs))
+    digits = {1 << j: (magnitude >> j) & 1 == 1 for j in range(int(magnitude.max()).bit_length())}
+    used = {factor: bits for factor, bits in digits.items() if bits.any()} or {1: magnitude > 0}
+    form = Form(bool(signs), masked=True, factors=tuple(used))
+    return Planes(form, np.stack([*signs, *used.values()]))
 
 
 def words(bits: Array) -> Array:

@@ -20,6 +20,7 @@ from gmpq.backends.tvm.kernels.direct_sums import Registers, Sums
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, blocked, blocks_outside, shape_of
 from gmpq.backends.tvm.kernels.neon_runs import Runs, runs_of
 from gmpq.backends.tvm.kernels.neon_sums import At, Product, summed
+from gmpq.backends.tvm.pace import Pace, pace_of
 from gmpq.backends.tvm.script import held, load, put, view
 from gmpq.ir import Conv2d, Linear
 
@@ -59,11 +60,11 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     found = [
         Candidate(
             f"{tile}, {runs}",
-            _cycles(shape, runs, tile),
+            _cycles(shape, runs, tile, pace_of(site.target)),
             partial(build, site, shape, runs, tile),
             site.work(runs.instruction),
         )
-        for runs in _runs(site)
+        for runs in reversed(_runs(site))  # among equals, fewer instructions first
         for tile in _tiles(site, runs)
     ]
     found.sort(key=lambda candidate: candidate.cycles)
@@ -88,12 +89,12 @@ def _tiles(site: Site, runs: Runs) -> Iterator[Tile]:
     return tiles(site, runs.steps.total, lambda p, v: p * (LANES * v + 1) + 4 <= registers)
 
 
-def _cycles(shape: Shape, runs: Runs, tile: Tile) -> float:
-    """Return predicted cycles: an instruction each, one a cycle, and loads beside them."""
+def _cycles(shape: Shape, runs: Runs, tile: Tile, pace: Pace) -> float:
+    """Return predicted cycles of products, of loads and of the end."""
     channels = LANES * tile.vectors
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = shape.x.batch * tiles * -(-shape.vectors // tile.vectors)
-    step = tile.pixels * channels * runs.step_cycles + tile.pixels + channels
+    step = pace.step(tile.pixels * channels * runs.step_cycles(pace), tile.pixels + channels)
     return blocks * (runs.steps.total * step + 4 * tile.pixels * channels)
 
 

@@ -12,6 +12,7 @@ from gmpq.backends.tvm.dot import Dot
 from gmpq.backends.tvm.dot_arm import Sdot
 from gmpq.backends.tvm.kernels.base import Array, Site
 from gmpq.backends.tvm.layout import GROUP, Layout
+from gmpq.backends.tvm.pace import pace_of
 from gmpq.backends.tvm.script import Expr
 from gmpq.backends.tvm.target import Target
 from gmpq.ir import Conv2d, Linear, Window
@@ -128,15 +129,15 @@ def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
     pixels = tile.rows * tile.columns
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = -(-shape.vectors // tile.vectors)
-    multiplications = pixels * (tile.vectors * dot.product_cycles + dot.operand_cycles)
+    speed = pace_of(target)
+    one = tile.vectors * dot.product_cycles + dot.operand_cycles
+    multiplications = speed.slower * pixels * one
     steps = shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
     vectors = tile.vectors * dot.vectors
     size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * steps
     loads = pixels + vectors * (2 if size > target.near_bytes // 2 else 1)
     finish = 5 * pixels * tile.vectors + 10
-    return (
-        shape.x.batch * tiles * blocks * (steps * (max(multiplications, loads / 2) + 0.5) + finish)
-    )
+    return shape.x.batch * tiles * blocks * (steps * speed.step(multiplications, loads) + finish)
 
 
 def blocks_outside(shape: Shape, weights: int, rows: int, vectors: int, target: Target) -> bool:

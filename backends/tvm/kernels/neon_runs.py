@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.pace import Pace
 
 SHORTEST = 4  # steps of a run in int8; below, mul and sadalp cost as much as smull and smlal
 
@@ -61,12 +62,12 @@ class Runs:
         """Of a step."""
         return "smull+smlal" if self.bytes is None else "mla"
 
-    @property
-    def step_cycles(self) -> float:
-        """Instructions of one step of an accumulator."""
+    def step_cycles(self, pace: Pace) -> float:
+        """Return the cycles of one step of an accumulator; smull and smlal take one each."""
         if self.bytes is None:
-            return 2 + 1 / self.words.total
-        return 1 + 2 / self.bytes.total + 2 / self.words.total
+            return pace.waiting * (2 + pace.widened / self.words.total)
+        widened = 2 / self.bytes.total + 2 / self.words.total
+        return pace.waiting * (pace.bytes_multiplied + pace.widened * widened)
 
     def __str__(self) -> str:
         within = "" if self.bytes is None else f" of {self.bytes.total} in int8"

@@ -37,13 +37,13 @@ from gmpq.backends.tvm.kernels.winograd_sums import (
     share_of_bias,
 )
 from gmpq.backends.tvm.kernels.winograd_weights import fresh_for
+from gmpq.backends.tvm.pace import pace_of
 from gmpq.backends.tvm.target import Target
 from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 MOST_TILES = 64
 MOST_SCHEMES = 4  # of one transform and type
-WIDE_ISSUE, NARROW_ISSUE = 2.5, 1.0  # instructions a cycle; small processors take one on vectors
 
 
 def refuses(site: Site) -> str | None:
@@ -164,7 +164,7 @@ def _scratch_bytes(target: Target) -> int:
 
 def _cycles(site: Site, scheme: Scheme) -> float:
     """Return predicted cycles: additions, loads and stores of the transforms, and products."""
-    shape, product = scheme.shape, scheme.product
+    shape, product, pace = scheme.shape, scheme.product, pace_of(site.target)
     t = shape.transform
     terms = additions(t.input, t.reach) + 3 * t.positions
     vectors = -(-shape.stored // (product.group * product.lanes))
@@ -173,8 +173,7 @@ def _cycles(site: Site, scheme: Scheme) -> float:
     outputs = shape.tiles * product.all_vectors * terms
     reads = shape.blocks if scheme.weights_bytes > site.target.cache_bytes else 1
     fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.instructions()
-    issue = NARROW_ISSUE if neon.multiplies(site.target) else WIDE_ISSUE
-    computed = (inputs + outputs + fresh) / issue + scheme.passes * product.cycles()
+    computed = (inputs + outputs + fresh) / pace.issue + scheme.passes * product.cycles(pace)
     return shape.blocks * computed + reads * streamed_cycles(site, scheme.weights_bytes)
 
 

@@ -28,6 +28,7 @@ from gmpq.backends.tvm.kernels.winograd_tiles import (
     chosen,
     padded,
 )
+from gmpq.backends.tvm.pace import Pace, pace_of
 from gmpq.backends.tvm.script import LINE, Buffer, Expr, inwards, load, put, registers, splat, store
 from gmpq.backends.tvm.target import Target
 
@@ -67,9 +68,9 @@ class DotProduct(RegisterTiles):
         """Codes in one int32 of V."""
         return self.dot.group
 
-    def cycles(self) -> float:
+    def cycles(self, pace: Pace) -> float:
         """Return predicted cycles of one position."""
-        step = _step_cycles(self.dot, self.rows, self.vectors)
+        step = _step_cycles(self.dot, self.rows, self.vectors, pace)
         return self.blocks * (self.depth * step + self.rows * self.vectors * 2)
 
     @property
@@ -187,11 +188,11 @@ def _fill(slots: list[Buffer], values: list[Expr]) -> None:
         put(slot, value)
 
 
-def _step_cycles(dot: Dot, rows: int, vectors: int) -> float:
+def _step_cycles(dot: Dot, rows: int, vectors: int, pace: Pace) -> float:
     products = rows * vectors * dot.product_cycles
-    if isinstance(dot, Smlal):  # loads take the place of products
-        return products + rows / LANES + vectors
-    return max(products, (rows + vectors) / 2) + 0.5
+    if isinstance(dot, Smlal):  # of any processor, two cycles
+        return pace.step(products, rows / LANES + vectors)
+    return pace.step(products * pace.slower, rows + vectors)
 
 
 def _name(dot: Dot) -> str:
@@ -225,7 +226,7 @@ def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
         )
         if rows * (wide + codes) + wide + dot.temporaries <= target.registers
     ]
-    return sorted(found, key=lambda p: p.cycles())
+    return sorted(found, key=lambda p: p.cycles(pace_of(target)))
 
 
 def part_spans(proof: Proof) -> Integers:

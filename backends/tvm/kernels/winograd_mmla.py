@@ -29,6 +29,7 @@ from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.winograd_neon import LANES, NeonTiles
 from gmpq.backends.tvm.kernels.winograd_tiles import RUN, At, Memory, Sizes, chosen, padded
 from gmpq.backends.tvm.layout import GROUP
+from gmpq.backends.tvm.pace import Pace
 from gmpq.backends.tvm.script import (
     Buffer,
     Expr,
@@ -65,10 +66,11 @@ class MatrixProduct(NeonTiles):
         """Pairs of outputs at once."""
         return self.channels // PAIR
 
-    def cycles(self) -> float:
-        """Return predicted cycles of one position: products, or two loads a cycle."""
+    def cycles(self, pace: Pace) -> float:
+        """Return predicted cycles of one position."""
         pairs = self.rows // PAIR
-        step = max(pairs * self.couples * PRODUCT_CYCLES, (pairs + self.couples) / 2) + 0.5
+        products = pairs * self.couples * PRODUCT_CYCLES
+        step = pace.step(products * pace.slower, pairs + self.couples)
         return self.blocks * (self.depth * step + 2 * pairs * self.couples)
 
     @property

@@ -29,6 +29,7 @@ from gmpq.backends.tvm.kernels.winograd_tiles import (
     padded,
 )
 from gmpq.backends.tvm.layout import GROUP
+from gmpq.backends.tvm.pace import Pace
 from gmpq.backends.tvm.script import LINE, Expr, held, inwards, load, store, view
 from gmpq.backends.tvm.target import Target
 
@@ -75,10 +76,10 @@ class NeonProduct(NeonTiles):
         """What multiplies."""
         return self.runs.instruction
 
-    def cycles(self) -> float:
+    def cycles(self, pace: Pace) -> float:
         """Return predicted cycles of one position."""
         sums = self.rows * self.channels
-        step = sums * self.runs.step_cycles + self.rows + self.channels
+        step = pace.step(sums * self.runs.step_cycles(pace), self.rows + self.channels)
         return self.blocks * (self.runs.steps.total * step + 2 * sums)
 
     @property

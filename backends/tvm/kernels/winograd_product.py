@@ -27,6 +27,7 @@ from gmpq.backends.tvm.kernels.winograd_neon import NeonProduct, neon_tiles, run
 from gmpq.backends.tvm.kernels.winograd_proof import Proof
 from gmpq.backends.tvm.kernels.winograd_tiles import At, Memory, Sizes, chosen, padded
 from gmpq.backends.tvm.layout import GROUP, VECTOR
+from gmpq.backends.tvm.pace import Pace, pace_of
 from gmpq.backends.tvm.script import LINE, Expr, inwards, run
 from gmpq.backends.tvm.target import Target
 
@@ -58,7 +59,7 @@ class TileProduct:
         """Vectors of outputs at once."""
         return self.blocking.vectors
 
-    def cycles(self) -> float:
+    def cycles(self, _pace: Pace) -> float:
         """Return predicted cycles of one position."""
         b = self.blocking
         step = max(PRODUCT * b.accumulators, LATENCY, LOAD * (b.tiles + b.vectors))
@@ -178,7 +179,7 @@ def fitted(target: Target, means: Means, sizes: Sizes) -> list[Product]:
         found += register_tiles(target, means, sizes)
     if "amx-int8" in target.features:
         found += _tile_products(sizes)
-    return sorted(found, key=lambda p: p.cycles())
+    return sorted(found, key=lambda p: p.cycles(pace_of(target)))
 
 
 def _tile_products(sizes: Sizes) -> list[TileProduct]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ REASON = missing(find("arm64"))
 pytestmark = pytest.mark.arm
 emulated = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 BITS = ((8, 8), (8, 5), (7, 8), (6, 6), (5, 3), (4, 4), (3, 3), (3, 1), (2, 2), (1, 1))
+PLANES = (*product((1, 2, 3), (1, 2, 3)), (6, 1), (5, 2), (6, 2), (2, 4), (1, 7))
 KERNELS = (
     ("arm64", "direct_neon"),
     ("arm64", "direct"),
@@ -66,6 +69,56 @@ def test_depthwise(seed: int, tmp_path: Path) -> None:
     q = QParams.full(1.0, int(rng.integers(0, 1 << bits)), bits)
     graph = network_of(node, q, (10, 11), batch=1 + seed % 2)
     assert check(graph, find("arm64"), tmp_path, "depthwise_neon", seed)
+
+
+@emulated
+@pytest.mark.parametrize("target", ["arm64-dotprod", "rpi4"])
+@pytest.mark.parametrize("bits", PLANES, ids=str)
+def test_bitserial(bits: tuple[int, int], target: str, tmp_path: Path) -> None:
+    seed = PLANES.index(bits)
+    rng = np.random.default_rng(seed)
+    inputs, outputs = (int(n) for n in rng.choice([1, 3, 17, 24, 33, 70, 96], 2))
+    kernel = [(1, 1), (3, 3), (2, 3), (5, 1)][seed % 4]
+    window = Window(
+        kernel,
+        (int(rng.integers(1, 3)), int(rng.integers(1, 3))),
+        Padding(*(int(n) for n in rng.integers(0, 2, 4))),
+        (int(rng.integers(1, 3)), int(rng.integers(1, 3))),
+    )
+    weight = random_weight(rng, (outputs, inputs, *kernel), bits[1])
+    node = Conv2d("conv", ("x",), "y", weight, window)
+    q = QParams.full(1.0, int(rng.integers(0, 1 << bits[0])), bits[0])
+    graph = network_of(node, q, (10, 11), batch=1 + seed % 2)
+    assert check(graph, find(target), tmp_path, "bitserial", seed)
+
+
+@emulated
+@pytest.mark.parametrize("bits", [(2, 2), (1, 1), (6, 1)])
+def test_bitserial_fully_connected(bits: tuple[int, int], tmp_path: Path) -> None:
+    graph = random_linear(np.random.default_rng(sum(bits)), bits)
+    assert check(graph, find("arm64"), tmp_path, "bitserial", sum(bits))
+
+
+@emulated
+@pytest.mark.parametrize(
+    ("bits", "ends", "channels"),
+    [
+        pytest.param(2, (-1, -1), 992, id="31-words-all-flipped"),
+        pytest.param(2, (1, 1), 992, id="31-words-none-flipped"),
+        pytest.param(3, (-3, 3), 480, id="15-words-of-two-pairs"),
+        pytest.param(1, (-1, 1), 1100, id="padded-words-without-a-mask"),
+        pytest.param(2, (-2, -2), 992, id="no-smallest-digit"),
+    ],
+)
+def test_counts_that_fill_their_bytes(
+    bits: int, ends: tuple[int, int], channels: int, tmp_path: Path
+) -> None:
+    codes = np.random.default_rng(0).choice(ends, (5, channels, 1, 1)).astype(np.int8)
+    codes[0] = ends[0]
+    weight = random_weight(np.random.default_rng(1), codes.shape, 8)
+    node = Conv2d("conv", ("x",), "y", replace(weight, codes=codes), Window((1, 1)))
+    graph = network_of(node, QParams.full(1.0, 0, bits), (3, 3), 1)
+    assert check(graph, find("arm64"), tmp_path, "bitserial", 0)
 
 
 def test_taps_are_cut_where_lanes_are_full() -> None:

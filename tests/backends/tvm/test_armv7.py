@@ -64,6 +64,15 @@ def test_winograd_in_words(form: str, bits: tuple[int, int], tmp_path: Path) -> 
     assert check(graph, ARMV7, tmp_path, "winograd", sum(bits), form)
 
 
+@pytest.mark.parametrize("bits", [(1, 1), (2, 2), (4, 1), (2, 3), (3, 3)])
+def test_bitserial(bits: tuple[int, int], tmp_path: Path) -> None:
+    rng = np.random.default_rng(sum(bits))
+    weight = random_weight(rng, (23, 70, 3, 3), bits[1])
+    node = Conv2d("conv", ("x",), "y", weight, WINDOW)
+    graph = network_of(node, QParams.full(1.0, 1, bits[0]), (6, 7), 1)
+    assert check(graph, ARMV7, tmp_path, "bitserial", sum(bits))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_processors_that_do_not_divide(seed: int, tmp_path: Path) -> None:
     graph = random_graph(seed, exact=True)
