@@ -6,6 +6,7 @@ products that stay bytes into mul and mla. Pairwise sums need the processor's ow
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,16 +23,34 @@ CODES = 16  # of a vector
 SIGN = 128
 
 
-def word_bits(target: Target) -> int | None:
-    """Return 64 or 32 where the target has NEON, else None."""
+# Of 64 bits and without dot products; "generic" may be any.
+IN_ORDER = frozenset(("generic", "cortex-a34", "cortex-a35", "cortex-a53"))
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A processor's NEON: the bits of its words, and whether it overlaps instructions.
+
+    One that does multiplies 64 bits of operands a cycle, and adds, widens and loads meanwhile
+    (Cortex-A72 Software Optimization Guide); others take one instruction a cycle.
+    """
+
+    bits: int  # 64 or 32
+    overlaps: bool = False
+
+
+def unit(target: Target) -> Unit | None:
+    """Return the target's NEON, if it has one."""
     if "neon" not in target.features:
         return None
-    return 64 if target.triple.startswith("aarch64") else 32
+    if not target.triple.startswith("aarch64"):
+        return Unit(32)
+    return Unit(64, target.cpu not in IN_ORDER)
 
 
 def multiplies(target: Target) -> bool:
     """Tell whether NEON's own multiplications are the fastest of the target."""
-    return word_bits(target) is not None and "dotprod" not in target.features
+    return unit(target) is not None and "dotprod" not in target.features
 
 
 def ends(q: QParams) -> tuple[int, int]:

@@ -30,7 +30,7 @@ Cut: TypeAlias = tuple[tuple[Run, ...], ...]  # what is added in int16
 
 def refuses(site: Site) -> str | None:
     """Return why the site is no depthwise convolution for NEON."""
-    if neon.word_bits(site.target) is None:
+    if neon.unit(site.target) is None:
         return "needs NEON"
     return depthwise.refuses(site)
 

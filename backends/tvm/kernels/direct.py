@@ -53,15 +53,15 @@ from gmpq.ir import Conv2d, Linear
 MOST_TILES = 8
 
 
-def candidates(site: Site) -> tuple[Candidate, ...]:
-    """Return the tiles of the fewest predicted cycles."""
+def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
+    """Return the ``most`` tiles of the fewest predicted cycles."""
     node, q = site.node, site.inputs[0].q
     assert isinstance(node, Conv2d | Linear)
     dot = best_dot(site.target, max(q.high, q.zero_point), node.weight.codes)
     shape, work = shape_of(site, dot.lanes), site.work(dot.instruction)
     return tuple(
         Candidate(str(tile), cycles, partial(build, site, shape, dot, tile), work)
-        for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES)
+        for tile, cycles in best_tiles(shape, dot, site.target, most)
     )
 
 

@@ -38,7 +38,7 @@ class Packed:
 
 def refuses(site: Site) -> str | None:
     """Return why NEON's multiplications do not pay or do not fit."""
-    if neon.word_bits(site.target) is None:
+    if neon.unit(site.target) is None:
         return "needs NEON"
     if "dotprod" in site.target.features:
         return "sdot adds sixteen products at once into int32"
@@ -46,28 +46,27 @@ def refuses(site: Site) -> str | None:
 
 
 def _runs(site: Site) -> tuple[Runs, ...]:
-    node, bits = site.node, neon.word_bits(site.target)
+    node, unit = site.node, neon.unit(site.target)
     assert isinstance(node, Conv2d | Linear)
-    assert bits is not None
+    assert unit is not None
     rows = rows_of(node.weight.codes, shape_of(site, LANES), Tile(1, 1, 1, blocks_outside=False))
-    return runs_of(rows, neon.ends(site.inputs[0].q), bits)
+    return runs_of(rows, neon.ends(site.inputs[0].q), unit)
 
 
-def candidates(site: Site) -> tuple[Candidate, ...]:
-    """Return the tiles of the fewest predicted cycles."""
+def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
+    """Return the ``most`` tiles of the fewest predicted cycles; among equals, instructions."""
     shape = shape_of(site, LANES)
-    found = [
+    found = [(runs, tile) for runs in _runs(site) for tile in _tiles(site, runs)]
+    found.sort(key=lambda pair: (_cycles(shape, *pair), _instructions(*pair)))
+    return tuple(
         Candidate(
             f"{tile}, {runs}",
             _cycles(shape, runs, tile),
             partial(build, site, shape, runs, tile),
             site.work(runs.instruction),
         )
-        for runs in _runs(site)
-        for tile in _tiles(site, runs)
-    ]
-    found.sort(key=lambda candidate: candidate.cycles)
-    return tuple(found[:MOST_TILES])
+        for runs, tile in found[:most]
+    )
 
 
 def tiles(site: Site, steps: int, fits: Callable[[int, int], bool]) -> Iterator[Tile]:
@@ -89,12 +88,16 @@ def _tiles(site: Site, runs: Runs) -> Iterator[Tile]:
 
 
 def _cycles(shape: Shape, runs: Runs, tile: Tile) -> float:
-    """Return predicted cycles: an instruction each, one a cycle, and loads beside them."""
+    """Return predicted cycles."""
     channels = LANES * tile.vectors
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = shape.x.batch * tiles * -(-shape.vectors // tile.vectors)
-    step = tile.pixels * channels * runs.step_cycles + tile.pixels + channels
+    step = runs.step_cycles(tile.pixels, channels)
     return blocks * (runs.steps.total * step + 4 * tile.pixels * channels)
+
+
+def _instructions(runs: Runs, tile: Tile) -> float:
+    return runs.step_instructions(tile.pixels, LANES * tile.vectors)
 
 
 FAMILY = Family("direct_neon", (Conv2d, Linear), candidates, refuses)

@@ -9,6 +9,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Dot
+from gmpq.backends.tvm.dot_arm import LANES as SDOT_LANES
 from gmpq.backends.tvm.dot_arm import Sdot
 from gmpq.backends.tvm.kernels.base import Array, Site
 from gmpq.backends.tvm.layout import GROUP, Layout
@@ -132,7 +133,8 @@ def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
     steps = shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
     vectors = tile.vectors * dot.vectors
     size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * steps
-    loads = pixels + vectors * (2 if size > target.near_bytes // 2 else 1)
+    steps_of_load = SDOT_LANES if isinstance(dot, Sdot) else 1  # of codes (``add_by_lanes``)
+    loads = pixels / steps_of_load + vectors * (2 if size > target.near_bytes // 2 else 1)
     finish = 5 * pixels * tile.vectors + 10
     return (
         shape.x.batch * tiles * blocks * (steps * (max(multiplications, loads / 2) + 0.5) + finish)

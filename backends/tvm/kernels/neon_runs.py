@@ -14,7 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.neon import Unit
 
+MULTIPLIED = 2  # cycles of sixteen products, where instructions overlap
+AT_ONCE = 3  # instructions that begin in a cycle there
+BETWEEN = 0.6  # cycles between two steps there
 SHORTEST = 4  # steps of a run in int8; below, mul and sadalp cost as much as smull and smlal
 
 
@@ -51,7 +55,7 @@ class Steps(NamedTuple):
 class Runs:
     """What the loops of a sum run over, and how long its narrow sums are."""
 
-    bits: int  # of the processor's words, 64 or 32
+    unit: Unit
     steps: Steps
     words: Steps  # a run of int16 sums
     bytes: Steps | None  # a run of int8 sums within it, if any
@@ -61,19 +65,26 @@ class Runs:
         """Of a step."""
         return "smull+smlal" if self.bytes is None else "mla"
 
-    @property
-    def step_cycles(self) -> float:
-        """Instructions of one step of an accumulator."""
-        if self.bytes is None:
-            return 2 + 1 / self.words.total
-        return 1 + 2 / self.bytes.total + 2 / self.words.total
+    def step_cycles(self, rows: int, channels: int) -> float:
+        """Return predicted cycles of one step of ``rows`` x ``channels`` accumulators."""
+        instructions = self.step_instructions(rows, channels)
+        if not self.unit.overlaps:
+            return instructions
+        return max(MULTIPLIED * rows * channels, instructions / AT_ONCE) + BETWEEN
+
+    def step_instructions(self, rows: int, channels: int) -> float:
+        """Return the instructions of one step: products, widenings, and loads."""
+        each = 2 + 1 / self.words.total
+        if self.bytes is not None:
+            each = 1 + 2 / self.bytes.total + 2 / self.words.total
+        return rows * channels * each + rows + channels
 
     def __str__(self) -> str:
         within = "" if self.bytes is None else f" of {self.bytes.total} in int8"
         return f"runs of {self.words.total} in int16{within}"
 
 
-def runs_of(rows: Array, ends: tuple[Any, Any], bits: int) -> tuple[Runs, ...]:
+def runs_of(rows: Array, ends: tuple[Any, Any], unit: Unit) -> tuple[Runs, ...]:
     """Return the legal runs: without sums in int8, and with them where few bits allow.
 
     ``rows`` are weights [blocks, rows, columns, depth, channels, 16]; ``ends`` the lowest and the
@@ -83,7 +94,7 @@ def runs_of(rows: Array, ends: tuple[Any, Any], bits: int) -> tuple[Runs, ...]:
     inner = (None, narrow) if narrow is not None and narrow.total >= SHORTEST else (None,)
     found = [(longest_run(rows, ends, np.int16, within), within) for within in inner]
     steps = Steps(*rows.shape[1:4])
-    return tuple(Runs(bits, steps, words, within) for words, within in found if words)
+    return tuple(Runs(unit, steps, words, within) for words, within in found if words)
 
 
 def longest_run(

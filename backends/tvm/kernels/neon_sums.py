@@ -81,7 +81,7 @@ def _add_bytes(runs: Runs, acc: list[Buffer], products: Products, first: At) -> 
 
 def _widen(runs: Runs, acc: list[Buffer], short: list[Buffer], lanes: int) -> None:
     for slot, narrow in zip(acc, short, strict=True):
-        put(slot, neon.pairs_added(runs.bits, slot[0], narrow[0], lanes))
+        put(slot, neon.pairs_added(runs.unit.bits, slot[0], narrow[0], lanes))
 
 
 def _first(run: Steps, number: At) -> At:

@@ -63,7 +63,7 @@ class NeonProduct(RegisterTiles):
     def cycles(self) -> float:
         """Return predicted cycles of one position."""
         sums = self.rows * self.channels
-        step = sums * self.runs.step_cycles + self.rows + self.channels
+        step = self.runs.step_cycles(self.rows, self.channels)
         return self.blocks * (self.runs.steps.total * step + 2 * sums)
 
     @property
@@ -118,12 +118,12 @@ class NeonProduct(RegisterTiles):
 
 def runs_for(target: Target, proof: Proof) -> tuple[Runs, ...]:
     """Return the legal runs of sums over the channels, for the operands of ``proof``."""
-    bits = neon.word_bits(target)
-    assert bits is not None
+    unit = neon.unit(target)
+    assert unit is not None
     spans = part_spans(proof)
     low = signed_lows(spans)
     rows = neon.in_steps(proof.weights[:, None, :, None, :])
-    return runs_of(rows, (low, low + spans), bits)
+    return runs_of(rows, (low, low + spans), unit)
 
 
 def neon_tiles(target: Target, runs: Runs, sizes: Sizes) -> Iterator[NeonProduct]:
