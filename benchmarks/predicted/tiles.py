@@ -31,7 +31,7 @@ HEADER = (
     *("processor", "layer", "bits", "kernel", "tiles"),
     *("picked", "products a cycle", "stores in its loop", "best", "its products a cycle", "ratio"),
 )
-LAYERS = (Layer(28, 128, 128, 3, 1, 1), Layer(14, 256, 256, 1, 1, 1), Layer(7, 256, 256, 3, 1, 1))
+LAYERS = (Layer(28, 128, 128, 3, 1, 1), Layer(14, 576, 96, 1, 1, 1), Layer(7, 256, 256, 3, 1, 1))
 EVERY = 1000  # more tiles than there are
 TILE = re.compile(r"(\d+)x(\d+) pixels x (\d+) vectors")
 ORDER = re.compile(r", (rows|blocks) outside")  # of loops around the hot one
@@ -80,7 +80,7 @@ def rows(processors: Sequence[str], layers: Sequence[Layer] = LAYERS) -> Iterato
 
 def row(case: Case, layer: Layer, bits: int) -> tuple[str, ...]:
     """Return the cells of ``HEADER``; the first candidate is what the package picks."""
-    site = _site(layer, bits, find(case.target))
+    site = site_of(layer, bits, find(case.target))
     tried = [_loop(each, site, case.processor) for each in case.tiles(site, EVERY)]
     picked, best = tried[0], max(tried, key=lambda loop: loop.products)
     return (
@@ -90,7 +90,7 @@ def row(case: Case, layer: Layer, bits: int) -> tuple[str, ...]:
     )
 
 
-def _site(layer: Layer, bits: int, target: Target) -> Site:
+def site_of(layer: Layer, bits: int, target: Target) -> Site:
     """Return the layer's convolution."""
     found: list[Site] = []
 

@@ -82,8 +82,13 @@ def tiles(site: Site, steps: int, fits: Callable[[int, int], bool]) -> Iterator[
 
 
 def _tiles(site: Site, runs: Runs) -> Iterator[Tile]:
-    """Yield the tiles whose accumulators, codes, weights and sums fit the registers."""
+    """Yield the tiles whose accumulators, codes, weights and sums fit the registers.
+
+    Sums that widen at once take a register per pixel beside them.
+    """
     registers = site.target.registers
+    if runs.words.total == 1:
+        return tiles(site, runs.steps.total, lambda p, v: p * (LANES * v + 2) + v + 2 <= registers)
     return tiles(site, runs.steps.total, lambda p, v: p * (LANES * v + 1) + 4 <= registers)
 
 

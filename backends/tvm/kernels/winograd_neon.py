@@ -34,6 +34,7 @@ from gmpq.backends.tvm.target import Target
 
 LANES = 4
 MOST_ROWS, MOST_VECTORS = 6, 3
+AROUND = 30  # cycles to begin and end a block's loop, where instructions overlap within it
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class NeonProduct(RegisterTiles):
         """Return predicted cycles of one position."""
         sums = self.rows * self.channels
         step = self.runs.step_cycles(self.rows, self.channels)
-        return self.blocks * (self.runs.steps.total * step + 2 * sums)
+        around = AROUND if self.runs.unit.overlaps else 0
+        return self.blocks * (self.runs.steps.total * step + 2 * sums + around)
 
     @property
     def input_pitch(self) -> int:
