@@ -49,8 +49,8 @@ class Sdot:
 
     @property
     def operand_cycles(self) -> float:
-        """Flipping bits takes an instruction for the operands of four steps."""
-        return 0.5 / LANES if self.shift else 0.0
+        """Flipping bits takes an instruction per load of codes."""
+        return 0.5 if self.shift else 0.0
 
     def pack(self, weights: Array) -> Array:
         """Return int8 [..., 1, lanes * 4] of weights [..., lanes, 4]."""

@@ -129,16 +129,24 @@ def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
     pixels = tile.rows * tile.columns
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = -(-shape.vectors // tile.vectors)
-    multiplications = pixels * (tile.vectors * dot.product_cycles + dot.operand_cycles)
+    steps_of_load = _steps_of_load(shape) if isinstance(dot, Sdot) else 1.0
+    multiplications = pixels * (
+        tile.vectors * dot.product_cycles + dot.operand_cycles / steps_of_load
+    )
     steps = shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
     vectors = tile.vectors * dot.vectors
     size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * steps
-    steps_of_load = SDOT_LANES if isinstance(dot, Sdot) else 1  # of codes (``add_by_lanes``)
     loads = pixels / steps_of_load + vectors * (2 if size > target.near_bytes // 2 else 1)
     finish = 5 * pixels * tile.vectors + 10
     return (
         shape.x.batch * tiles * blocks * (steps * (max(multiplications, loads / 2) + 0.5) + finish)
     )
+
+
+def _steps_of_load(shape: Shape) -> float:
+    """Return how many steps of ``dot_arm.add_by_lanes`` a load of codes serves, of at most four."""
+    length = shape.depth * (shape.window.kernel[1] if shape.beside else 1)
+    return length / -(-length // SDOT_LANES)
 
 
 def blocks_outside(shape: Shape, weights: int, rows: int, vectors: int, target: Target) -> bool:
