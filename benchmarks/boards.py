@@ -2,6 +2,7 @@
 
     python benchmarks/boards.py layers [--docs docs/benchmarks.md]
     python benchmarks/boards.py shapes [--docs docs/benchmarks.md]
+    python benchmarks/boards.py tiles [--processors cortex-a72] [--docs docs/benchmarks.md]
     python benchmarks/boards.py assembly FILE.S --cpu cortex-a72
     python benchmarks/boards.py networks --networks resnet18 --bits w8a8,w4a4 --targets arm64
     python benchmarks/boards.py rpc --tracker 127.0.0.1:9190 --key emulated [--targets rpi4]
@@ -21,7 +22,7 @@ import click
 from gmpq.backends.rpc.address import Address
 from gmpq.backends.rpc.fleet import Fleet
 from gmpq.errors import GmpqError
-from predicted import layers, loops, networks, remote, shapes
+from predicted import layers, loops, networks, remote, shapes, tiles
 from versus import document, rows
 from versus.options import NETWORKS, Names, check_names
 from versus.subject import Subject
@@ -47,6 +48,16 @@ def layers_command(docs: Path | None) -> None:
 def shapes_command(docs: Path | None) -> None:
     """Print MACs a cycle of every kernel family on layers of several shapes."""
     _show("boards-shapes", shapes.HEADER, map(shapes.row, shapes.CASES), docs)
+
+
+@main.command("tiles")
+@click.option("--processors", type=Names(), help="As LLVM names them.  [default: all]")
+@DOCS
+def tiles_command(processors: tuple[str, ...] | None, docs: Path | None) -> None:
+    """Print the register tile that the package picks beside the best one by LLVM's model."""
+    known = list(dict.fromkeys(case.processor for case in tiles.CASES))
+    check_names("--processors", processors or (), known)
+    _show("boards-tiles", tiles.HEADER, tiles.rows(processors or known), docs)
 
 
 @main.command("assembly")

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from gmpq import cost, latency, manifest, parity, policy_io, programs, samples, serialize
+from gmpq.backends.rpc.fleet import Fleet
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.build import Form, build
 from gmpq.backends.tvm.plan import Step
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tune import Effort, Tuning, tuned
+from gmpq.backends.tvm.tune_boards import likeness, tuned_on
 from gmpq.calib import observers
 from gmpq.calib.sweep import sweep
 from gmpq.cost import NetworkCost
@@ -68,6 +70,7 @@ class CompileOptions:
     samples: int = 2  # inputs that parity is checked on
     tune: Effort = Effort.OFF  # how many kernels are measured per layer
     tuned: Path | None = None  # where measured times are remembered
+    fleet: Fleet | None = None  # of boards to measure kernels on, instead of this machine
     embed_params: bool = False  # the libraries of TVM's program hold its parameters
 
 
@@ -88,6 +91,7 @@ class _Plan:
     """What is known before anything is written."""
 
     target: Target
+    board: str | None  # that kernels are measured on, instead of this machine
     quantization: QuantizeOptions
     graph: FloatGraph
     bits: Mapping[str, LayerBits]
@@ -145,6 +149,7 @@ def find_weight_observer(name: str) -> WeightObserver:
 
 def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     target = targets.find(options.target)
+    board = None if options.fleet is None else likeness(options.fleet, target, told.stage)
     quantization = QuantizeOptions(
         observers.find(options.observer),
         find_weight_observer(options.weight_observer),
@@ -166,7 +171,7 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
         )
     costs = cost.measure(graph, bits)
     rewritten = equalize(graph) if options.equalize else graph
-    return _Plan(target, quantization, rewritten, bits, costs, inputs, error)
+    return _Plan(target, board, quantization, rewritten, bits, costs, inputs, error)
 
 
 def _quantize(job: Job, plan: _Plan, options: CompileOptions, told: Progress) -> IntGraph:
@@ -188,12 +193,19 @@ def _write_programs(
     model = to_onnx(graph, options.storage)
     (work / MODEL).write_bytes(to_bytes(model))
     told.stage(f"compiling for {plan.target.name}")
-    tuning = Tuning(options.tune, options.threads, options.tuned)
-    choose = tuned(tuning, lambda layer: told.stage(f"tuning {layer}"))
+    choose = tuned(_tuning(graph, plan, options, told), lambda layer: told.stage(f"tuning {layer}"))
     form = Form(static=True, embed_params=options.embed_params)
     built = build(graph, plan.target, work, choose, form=form)
     kernels = tuple(_kernel(step) for step in built.plan.steps)
     return _Built(fusion_report(model, graph), kernels, built.program)
+
+
+def _tuning(graph: IntGraph, plan: _Plan, options: CompileOptions, told: Progress) -> Tuning:
+    """Return how kernels are chosen, after measuring them on boards, if any."""
+    tuning = Tuning(options.tune, options.threads, options.tuned, plan.board)
+    if options.fleet is None:
+        return tuning
+    return tuned_on(options.fleet, graph, plan.target, tuning, told.stage)
 
 
 def _kernel(step: Step) -> Kernel:
@@ -215,6 +227,7 @@ def _fields(
     return {
         "network": graph.name,
         "target": plan.target.name,
+        "tuned_on": plan.board,
         **manifest.interface(graph),
         "preprocessing": asdict(job.images.preprocessing),
         "options": _options(options),
@@ -230,7 +243,7 @@ def _fields(
 
 def _options(options: CompileOptions) -> dict[str, Any]:
     fields = asdict(options) | {"storage": options.storage.value, "tune": options.tune.value}
-    return {name: value for name, value in fields.items() if name != "tuned"}
+    return {name: value for name, value in fields.items() if name not in ("tuned", "fleet")}
 
 
 def _bops(costs: NetworkCost) -> dict[str, int]:

@@ -164,23 +164,33 @@ void read_workspace(const Arguments &given, Result &result) {
   result.bytes(part_of(program.workspace, given.integer(0), given.integer(1)));
 }
 
-/* Returns the milliseconds of `count` rounds, each of ranges of `width` steps. */
-void time_rounds(int64_t count, int width, Result &result) {
+/* Reads all of `memory`, which drives other data out of the caches. */
+void read_all(const Memory &memory) {
+  constexpr size_t LINE = 16; /* bytes; no cache has shorter lines */
+  for (size_t i = 0; i < memory.size; i += LINE)
+    static_cast<void>(*static_cast<const volatile char *>(memory.start.get() + i));
+}
+
+/* Returns the milliseconds of `count` rounds, each of ranges of `width` steps; `others` is read
+   before each of them. */
+void time_rounds(int64_t count, int width, const Memory &others, Result &result) {
   if (count < 1 || count > MOST_TIMES) throw Refusal("give a number of runs from 1 to 1048576");
   Call call;
   std::vector<double> spent;
   for (int64_t round = 0; round < count; round++)
-    for (int step = 0; step < program.steps; step += width)
+    for (int step = 0; step < program.steps; step += width) {
+      read_all(others);
       spent.push_back(call.time_ms(step, step + width));
+    }
   result.bytes({reinterpret_cast<char *>(spent.data()), spent.size() * sizeof(double)});
 }
 
 void time_runs(const Arguments &given, Result &result) {
-  time_rounds(given.integer(0), program.steps, result);
+  time_rounds(given.integer(0), program.steps, Memory(), result);
 }
 
 void time_steps(const Arguments &given, Result &result) {
-  time_rounds(given.integer(0), 1, result);
+  time_rounds(given.integer(0), 1, allocate(given.integer(1), "other memory"), result);
 }
 
 }  // namespace

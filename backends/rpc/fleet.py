@@ -14,10 +14,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from gmpq.backends.rpc import tracker
 from gmpq.backends.rpc.address import Address
-from gmpq.backends.rpc.job import Job
+from gmpq.backends.rpc.job import Task
 from gmpq.backends.rpc.tracker import Offer
 from gmpq.backends.rpc.visit import Patience, Visit, Worker, started, visit
 from gmpq.errors import BoardError
@@ -47,29 +48,43 @@ class Report:
     missing: list[str] = field(default_factory=list)
 
 
+Ended: TypeAlias = Callable[[int, Visit], object]  # is called with a task's index and its visit
+
+
 def run(
-    fleet: Fleet, jobs: Sequence[Job], folder: Path, told: Callable[[str], object] = lambda _: None
+    fleet: Fleet,
+    jobs: Sequence[Task],
+    folder: Path,
+    told: Callable[[str], object] = lambda _: None,
+    ended: Ended = lambda _index, _visit: None,
 ) -> Report:
     """Return what happened to ``jobs``; ``told`` hears of boards as they are taken and lost.
 
-    Every visit gets a folder in ``folder`` for the values of its runs.
+    Every visit gets a folder in ``folder`` for the values of its runs; ``ended`` hears of it as
+    soon as it is over.
 
     Raises:
         BoardError: the tracker cannot be reached.
     """
-    return asyncio.run(_Run(fleet, jobs, folder, told).all())
+    return asyncio.run(_Run(fleet, jobs, folder, told, ended).all())
 
 
 class _Run:
     """The state of a run: what has been found out, and which boards are not wanted any more."""
 
     def __init__(
-        self, fleet: Fleet, jobs: Sequence[Job], folder: Path, told: Callable[[str], object]
+        self,
+        fleet: Fleet,
+        jobs: Sequence[Task],
+        folder: Path,
+        told: Callable[[str], object],
+        ended: Ended,
     ) -> None:
         self.fleet = fleet
         self.folder = folder
         self.waiting = list(enumerate(jobs))
         self.told = told
+        self.ended = ended
         self.report = Report()
         self.used: set[Address] = set()
         self.end = 0.0
@@ -93,12 +108,13 @@ class _Run:
                 if found is None:
                     return
                 self.report.visits.append((index, found))
+                self.ended(index, found)
                 if not found.lost or self._left() == 0:
                     break
                 self.used.add(found.board)
                 self.told(f"{found.board}: {found.lost}")
 
-    async def _try(self, job: Job) -> Visit | None:
+    async def _try(self, job: Task) -> Visit | None:
         """Return the visit to the next board, or None if there is none."""
         try:
             async with started() as worker:
@@ -108,7 +124,7 @@ class _Run:
             self.report.missing.append(str(error))
             return None
 
-    async def _visit(self, worker: Worker, job: Job, offer: Offer) -> Visit:
+    async def _visit(self, worker: Worker, job: Task, offer: Offer) -> Visit:
         self.told(f"running on {offer.board}")
         found = Visit(offer.board, Path(tempfile.mkdtemp(dir=self.folder)))
         patience = Patience(self._left(), self.fleet.silence_s)

@@ -1,6 +1,6 @@
 """What a board is asked to do, and what is heard of it.
 
-A job goes to a process of its own (``worker.py``), which tells what happens as one JSON object per
+A task goes to a process of its own (``worker.py``), which tells what happens as one JSON object per
 line; so whatever becomes of the board, what it told before remains.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +43,65 @@ class Job:
     threads: int
     repeat: int  # timed runs of the network, and of every step
 
-    def to_json(self) -> str:
-        """Return the job as one line."""
-        return json.dumps(asdict(self))
+    @property
+    def steps(self) -> int:
+        """How many steps the program has."""
+        return len(self.parts)
 
-    @classmethod
-    def from_json(cls, text: str) -> Job:
-        """Return the job that ``to_json`` wrote."""
-        fields = json.loads(text)
-        parts = tuple(tuple(Part(**part) for part in step) for step in fields.pop("parts"))
-        listed = ("input_bytes", "output_bytes", "samples")
-        fields |= {name: tuple(fields[name]) for name in listed}
-        return cls(parts=parts, **fields)
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A program without inputs and outputs, whose steps are timed in turn.
+
+    Times are worth something on real boards alone, and only beside those of their ``likeness``.
+    """
+
+    machine: str
+    likeness: str  # of the board
+    library: str
+    params: str
+    params_bytes: int
+    workspace_bytes: int
+    steps: int
+    threads: int
+    rounds: int
+    others_bytes: int  # read before every timed step
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """The question what a board is, whose times are wanted."""
+
+    machine: str
+
+
+Task: TypeAlias = Job | Trial | Inquiry
+KINDS: dict[str, type[Trial] | type[Inquiry]] = {"trial": Trial, "inquiry": Inquiry}
+
+
+def to_json(task: Task) -> str:
+    """Return the task as one line."""
+    return json.dumps({"kind": type(task).__name__.lower(), **asdict(task)})
+
+
+def from_json(text: str) -> Task:
+    """Return the task that ``to_json`` wrote."""
+    fields = json.loads(text)
+    kind = fields.pop("kind")
+    if kind in KINDS:
+        return KINDS[kind](**fields)
+    parts = tuple(tuple(Part(**part) for part in step) for step in fields.pop("parts"))
+    listed = ("input_bytes", "output_bytes", "samples")
+    return Job(parts=parts, **fields | {name: tuple(fields[name]) for name in listed})
+
+
+def likeness_of(board: Mapping[str, Any]) -> str:
+    """Return what times depend on, of all that a board says about itself: boards of it are alike.
+
+    Revisions of a board differ in other things.
+    """
+    model = re.sub(r"\s+Rev\b.*", "", board.get("model") or "")
+    return ", ".join(name for name in (board.get("processor") or board["machine"], model) if name)
 
 
 @dataclass(frozen=True, slots=True)

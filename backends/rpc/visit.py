@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -14,14 +13,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from gmpq.backends.rpc.address import Address
-from gmpq.backends.rpc.job import Job
+from gmpq.backends.rpc.job import Task, to_json
 from gmpq.errors import BoardError
 
 NOT_A_LATENCY = "emulated, not a latency"
 START_S = 60.0  # loading libraries
 LONGEST_LINE = 1 << 26
-WITHOUT_TORCH = {"TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"}  # importing it takes seconds
 WORKER = "gmpq.backends.rpc.worker"
+# tvm_ffi imports torch where it is installed, which takes seconds for nothing.
+START = f"""\
+import runpy, sys
+sys.modules["torch"] = None
+runpy.run_module("{WORKER}", run_name="__main__")
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Patience:
 
 @dataclass(slots=True)
 class Visit:
-    """What a board told while a job ran; ``failed`` and ``lost`` say why it ended early."""
+    """What a board told while a task was done; ``failed`` and ``lost`` say why it ended early."""
 
     board: Address
     values: Path  # a folder; its file 0 has the values of the run on sample 0
@@ -116,12 +120,11 @@ async def started() -> AsyncIterator[Worker]:
     """
     with tempfile.TemporaryFile() as errors:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", WORKER),
+            *(sys.executable, "-c", START),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
             limit=LONGEST_LINE,
-            env=os.environ | WITHOUT_TORCH,
         )
         try:
             worker = Worker(process, errors)
@@ -144,14 +147,14 @@ async def _wait_ready(worker: Worker) -> None:
         raise BoardError(f"{WORKER}: {told['lost']}")
 
 
-async def visit(worker: Worker, job: Job, to: Visit, match_key: str, patience: Patience) -> None:
+async def visit(worker: Worker, task: Task, to: Visit, match_key: str, patience: Patience) -> None:
     """Add to the visit ``to`` what happens on its board, until it ends."""
     start = asyncio.get_running_loop().time()
     key = f"{match_key} -timeout={max(1.0, patience.seconds):.0f}"
     where = json.dumps([to.board.host, to.board.port, key, str(to.values)])
     try:
         async with asyncio.timeout(patience.seconds):
-            await worker.send(f"{where}\n{job.to_json()}\n")
+            await worker.send(f"{where}\n{to_json(task)}\n")
             while not to.over:
                 to.hear(await worker.hear(patience.silence_s))
     except TimeoutError:

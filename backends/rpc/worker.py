@@ -1,6 +1,6 @@
 """The process that talks to one board: ``python -m gmpq.backends.rpc.worker``.
 
-It reads an offer and a job from stdin and tells what happens on stdout, one JSON object per line:
+It reads an offer and a task from stdin and tells what happens on stdout, one JSON object per line:
 
     {"ready": true}      before it reads anything
     {"board": {...}}     what the board says about itself, before and after the measurement
@@ -24,13 +24,13 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import tvm_ffi
 
-from gmpq.backends.rpc.job import Job
+from gmpq.backends.rpc.job import Inquiry, Job, Task, Trial, from_json, likeness_of
 
-PROTOCOL = 1  # of backends/board/information.cc
+PROTOCOL = 2  # of backends/board/information.cc
 WARM_UP = 3
 BLOCKS = 3  # whole runs and steps take turns, so that a board that slows down slows both
 CALL_S = 2.0  # a call to the board takes about so long at most
@@ -41,14 +41,14 @@ Call = Callable[..., Any]
 
 
 def main() -> None:
-    """Do the job on stdin, whose first line says with which board."""
+    """Do the task on stdin, whose first line says with which board."""
     load_runtime()
     tell({"ready": True})
     host, port, key, values = json.loads(sys.stdin.readline())
-    job = Job.from_json(sys.stdin.readline())
+    task = from_json(sys.stdin.readline())
     try:
         session = tvm_ffi.get_global_func("rpc.Connect")(host, port, key, False)
-        for event in run(job, Path(values), session.get_function):
+        for event in run(task, Path(values), session.get_function):
             tell(event)
         tell({"done": True})
     except AttributeError:  # no such function
@@ -81,36 +81,71 @@ def failure(message: str) -> dict[str, Any]:
     return {"lost": lines[0]}
 
 
-def run(job: Job, values: Path, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
-    """Yield what happens while ``job`` runs; the values of run 0 go to ``values/0``.
+def run(task: Task, values: Path, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
+    """Yield what happens while ``task`` is done; the values of run 0 go to ``values/0``.
 
     ``function`` returns the board's functions by name.
     """
-    information = function("gmpq.board.information")
-    before = json.loads(information())
+    before = json.loads(function("gmpq.board.information")())
     yield {"board": before}
-    if (reason := _refusal(job, before)) is not None:
+    if (reason := _refusal(task, before)) is not None:
         yield {"failed": reason}
         return
+    match task:
+        case Job():
+            yield from _run_job(task, values, function)
+        case Trial():
+            yield from _run_trial(task, function)
+        case Inquiry():
+            return
+        case _:
+            assert_never(task)
+
+
+def _refusal(task: Task, board: dict[str, Any]) -> str | None:
+    if board["protocol"] != PROTOCOL:
+        return "its server is of another gmpq: run gmpq board build and copy it again"
+    if board["machine"] != task.machine:
+        return f"it is {board['machine']}, the program for {task.machine}: compile for its --target"
+    return None if isinstance(task, Job) else _worthless(task, board)
+
+
+def _worthless(task: Trial | Inquiry, board: dict[str, Any]) -> str | None:
+    """Return why times of ``board`` say nothing."""
+    if board["emulated"]:
+        return (
+            "an emulated board measures no time: give the --key of real ones, or compile with "
+            "--tune off, by predicted cycles"
+        )
+    likeness = likeness_of(board)
+    if isinstance(task, Trial) and likeness != task.likeness:
+        return f"it is {likeness}, another one {task.likeness}: give boards that differ other keys"
+    return None
+
+
+def _run_job(job: Job, values: Path, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
     _upload(job, function)
+    add = function("gmpq.board.output")
+    for size in job.output_bytes:
+        add(size)
     for index, sample in enumerate(job.samples):
         _set_inputs(job, Path(sample).read_bytes(), function("gmpq.board.input"))
         (values / str(index)).write_bytes(b"".join(_values(job, function)))
         yield {"sample": index}
     if job.repeat:
         yield from _times(job, function)
-        yield {"board": json.loads(information())}
+        yield {"board": json.loads(function("gmpq.board.information")())}
 
 
-def _refusal(job: Job, board: dict[str, Any]) -> str | None:
-    if board["protocol"] != PROTOCOL:
-        return "its server is of another gmpq: run gmpq board build and copy it again"
-    if board["machine"] != job.machine:
-        return f"it is {board['machine']}, the program for {job.machine}: compile for its --target"
-    return None
+def _run_trial(trial: Trial, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
+    _upload(trial, function)
+    time_steps = function("gmpq.board.time_steps")
+    time_steps(1, trial.others_bytes)  # warms up
+    for _ in range(trial.rounds):
+        yield {"steps": [_floats(time_steps(1, trial.others_bytes))]}
 
 
-def _upload(job: Job, function: Callable[[str], Call]) -> None:
+def _upload(job: Job | Trial, function: Callable[[str], Call]) -> None:
     upload = function("tvm.rpc.server.upload")
     for path in (job.library, job.params):
         upload(Path(path).name, Path(path).read_bytes())
@@ -119,12 +154,9 @@ def _upload(job: Job, function: Callable[[str], Call]) -> None:
         Path(job.params).name,
         job.params_bytes,
         job.workspace_bytes,
-        len(job.parts),
+        job.steps,
         job.threads,
     )
-    add = function("gmpq.board.output")
-    for size in job.output_bytes:
-        add(size)
 
 
 def _set_inputs(job: Job, content: bytes, give: Call) -> None:
@@ -152,9 +184,9 @@ def _times(job: Job, function: Callable[[str], Call]) -> Iterator[dict[str, Any]
         for part in shares(count, -(-count // most)):
             yield {"runs": _floats(time_runs(part))}
         for part in shares(count, -(-count // most)):
-            times = _floats(time_steps(part))
-            steps = len(job.parts)
-            yield {"steps": [times[i : i + steps] for i in range(0, len(times), steps)]}
+            times = _floats(time_steps(part, 0))
+            rounds = range(0, len(times), job.steps)
+            yield {"steps": [times[i : i + job.steps] for i in rounds]}
 
 
 def shares(count: int, parts: int) -> list[int]:

@@ -53,7 +53,7 @@ class Sdot:
 
     @property
     def operand_cycles(self) -> float:
-        """Flipping bits takes an instruction per operand."""
+        """Flipping bits takes an instruction per load of codes."""
         return 0.5 if self.shift else 0.0
 
     def pack(self, weights: Array) -> Array:

@@ -5,7 +5,8 @@ turn, round after round. Before each run as many bytes are read as the network h
 drives the constants out of the caches as far as its other layers do. The median decides.
 
 A result is kept under a key of all that the time depends on: the node's shape, its codes, the
-target, the threads, the candidates, and the versions of TVM and of these kernels.
+target, the threads, the candidates, the versions of TVM and of these kernels, and what board it was
+measured on, if any (``tune_boards``).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -58,14 +59,27 @@ SHIPPED = Path(__file__).with_name("tuned.json")
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How to tune: effort, threads of the measured runs, and files of earlier results.
+    """How to tune: effort, threads of the measured runs, and earlier results.
 
-    ``cache`` is read and written; the package's own results are read too.
+    ``cache`` is read and written; the package's own results are read too. With a ``board``, results
+    are of boards like it, and nothing is measured here.
     """
 
     effort: Effort
     threads: int
     cache: Path | None = None
+    board: str | None = None
+    found: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, Mapping[str, float]]:
+        """All earlier results, by key."""
+        return {**read(SHIPPED), **read(self.cache), **self.found}
+
+    def measures(self, site: Site) -> bool:
+        """Tell whether candidates at ``site`` are measured on this machine."""
+        here = self.board is None and site.target.runs_here()
+        return here and self.effort is not Effort.OFF
 
 
 def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
@@ -75,20 +89,24 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
     """
 
     def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
-        if len(choices) == 1 or not isinstance(site.node, Conv2d | Linear):
+        if not worth_measuring(site, choices):
             return cheapest(site, choices)
-        key = key_of(site, choices, tuning.threads)
-        known = read(SHIPPED) | read(tuning.cache)
+        key = key_of(site, choices, tuning)
+        known = tuning.known
         if key not in known:
-            if tuning.effort is Effort.OFF or not site.target.runs_here():
+            if not tuning.measures(site):
                 return cheapest(site, choices)
             told(site.node.name)
             known[key] = measure(site, tuning.effort.select(choices), tuning.threads)
-            if tuning.cache is not None:
-                write(tuning.cache, read(tuning.cache) | {key: known[key]})
+            remember(tuning.cache, key, known[key])
         return fastest(choices, known[key])
 
     return choose
+
+
+def worth_measuring(site: Site, choices: Sequence[Choice]) -> bool:
+    """Tell whether there is a choice, at a layer."""
+    return len(choices) > 1 and isinstance(site.node, Conv2d | Linear)
 
 
 def name_of(choice: Choice) -> str:
@@ -103,7 +121,7 @@ def fastest(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> Verd
     return Verdict(min(known, key=lambda choice: measured_ms[name_of(choice)]), measured_ms)
 
 
-def key_of(site: Site, choices: Sequence[Choice], threads: int) -> str:
+def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
     """Return the key under which a result is remembered."""
     node = site.node
     window = asdict(node.window) if isinstance(node, Conv2d) else None
@@ -112,7 +130,7 @@ def key_of(site: Site, choices: Sequence[Choice], threads: int) -> str:
         "tvm": tvm.__version__,
         "cpu": site.target.cpu,
         "features": sorted(site.target.features),
-        "threads": threads,
+        "threads": tuning.threads,
         "window": window,
         "groups": node.groups if isinstance(node, Conv2d) else 1,
         "layouts": [asdict(tensor.codes) for tensor in (*site.inputs, *site.stored)],
@@ -120,6 +138,7 @@ def key_of(site: Site, choices: Sequence[Choice], threads: int) -> str:
         "near": site.near,
         "copies": len(site.copies),
         "candidates": sorted(name_of(choice) for choice in choices),
+        **({} if tuning.board is None else {"board": tuning.board}),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -130,16 +149,29 @@ def key_of(site: Site, choices: Sequence[Choice], threads: int) -> str:
 def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, float]:
     """Return the median milliseconds of each choice by name."""
     with tempfile.TemporaryDirectory() as folder:
-        program = assemble(_NOTHING, _trial(site, choices), site.target, Path(folder)).program
-        network = Network(Path(folder), program)
+        network = Network(Path(folder), write_trial(site, choices, Path(folder)))
         network.set_threads(threads)
-        others = max(2 * site.target.cache_bytes, site.weights_bytes)
-        samples = _samples(network.stepper(), len(choices), others)
+        samples = _samples(network.stepper(), len(choices), others_bytes(site))
         network.set_threads(1)
+    return medians(choices, samples)
+
+
+def others_bytes(site: Site) -> int:
+    """Return how many bytes are read before each run, so that it finds its constants far away."""
+    return max(2 * site.target.cache_bytes, site.weights_bytes)
+
+
+def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) -> dict[str, float]:
+    """Return the median of each choice's milliseconds, by name."""
     return {
-        name_of(choice): round(statistics.median(times) * 1e3, 5)
-        for choice, times in zip(choices, samples, strict=True)
+        name_of(choice): round(statistics.median(times), 5)
+        for choice, times in zip(choices, samples_ms, strict=True)
     }
+
+
+def write_trial(site: Site, choices: Sequence[Choice], folder: Path) -> Mapping[str, Any]:
+    """Write a program whose steps are the candidates into ``folder``; return what a run needs."""
+    return assemble(_NOTHING, _trial(site, choices), site.target, folder).program
 
 
 _NOTHING: IntGraph = Graph("trial", (), (), {}, ())
@@ -158,7 +190,7 @@ def _trial(site: Site, choices: Sequence[Choice]) -> Plan:
 
 
 def _samples(step: Callable[[int, int], None], count: int, others: int) -> list[list[float]]:
-    """Return seconds of each step over several rounds, each after ``others`` bytes were read."""
+    """Return milliseconds of each step over several rounds, ``others`` bytes read before each."""
     other = np.ones(others, np.uint8)
     samples: list[list[float]] = [[] for _ in range(count)]
     for _ in range(ROUNDS + 1):
@@ -166,7 +198,7 @@ def _samples(step: Callable[[int, int], None], count: int, others: int) -> list[
             other.max()
             start = time.perf_counter()
             step(i, i + 1)
-            samples[i].append(time.perf_counter() - start)
+            samples[i].append((time.perf_counter() - start) * 1e3)
     return [times[1:] for times in samples]  # the first round warms up
 
 
@@ -185,6 +217,12 @@ def read(path: Path | None) -> dict[str, dict[str, float]]:
         return {}
     results: dict[str, dict[str, float]] = content["results"]
     return results
+
+
+def remember(path: Path | None, key: str, measured_ms: Mapping[str, float]) -> None:
+    """Add a result to those in ``path``, if any."""
+    if path is not None:
+        write(path, read(path) | {key: dict(measured_ms)})
 
 
 def write(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:

@@ -27,12 +27,16 @@ def row(path: Path, cpu: str) -> tuple[str, str, str]:
         lines = [line.split("//")[0].rstrip() for line in path.read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{path}: cannot be read: {error}") from error
-    loop = max(_loops(lines), key=mca.products, default=[])
-    count = mca.products(loop)
-    if not count:
+    loop = hot(lines)
+    if not loop:
         raise click.UsageError(f"{path}: has no loop that multiplies vectors of bytes")
-    straight = [line for line in loop if not BRANCH.match(line)]
-    return path.stem, cpu, f"{count / mca.block_cycles(straight, cpu):.1f}"
+    return path.stem, cpu, f"{mca.products(loop) / mca.block_cycles(loop, cpu):.1f}"
+
+
+def hot(lines: list[str]) -> list[str]:
+    """Return the instructions of the loop that multiplies most, without its branch, if any does."""
+    loop = max(_loops(lines), key=mca.products, default=[])
+    return [line for line in loop if not BRANCH.match(line)] if mca.products(loop) else []
 
 
 def _loops(lines: list[str]) -> Iterator[list[str]]:

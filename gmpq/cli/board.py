@@ -25,19 +25,23 @@ WHEELS = click.option(
 )
 
 
-def fleet_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what names boards, as arguments ``fleet`` (or None) and ``repeat`` (timed runs)."""
-
-    @click.option("--tracker", metavar="HOST:PORT", help="Run on boards that this tracker has.")
-    @click.option("--key", help="Of the boards, as rpi4.")
-    @click.option("--boards", type=click.IntRange(1, 64), default=1, show_default=True)
-    @click.option(
+def repeat_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how often programs are timed on boards, as argument ``repeat``."""
+    return click.option(
         "--repeat",
         type=click.IntRange(0, 100_000),
         default=30,
         show_default=True,
         help="Timed runs on a board; 0 only compares.",
-    )
+    )(command)
+
+
+def fleet_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what names boards, as argument ``fleet``, or None."""
+
+    @click.option("--tracker", metavar="HOST:PORT", help="Run on boards that this tracker has.")
+    @click.option("--key", help="Of the boards, as rpi4.")
+    @click.option("--boards", type=click.IntRange(1, 64), default=1, show_default=True)
     @click.option(
         "--deadline",
         type=POSITIVE,
@@ -98,6 +102,7 @@ def print_instructions(out: Path) -> None:
 @candidate_options
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
 @fleet_options
+@repeat_option
 @click.option("-o", "--out", type=PATH, required=True, help="Latency table to write.")
 def profile(
     subject: Subject,

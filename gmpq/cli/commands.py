@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gmpq.cli.board import bench_on_boards, board, fleet_options, print_instructions, profile
+from gmpq.cli.board import (
+    bench_on_boards,
+    board,
+    fleet_options,
+    print_instructions,
+    profile,
+    repeat_option,
+)
 from gmpq.cli.cache import user_cache
 from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
@@ -76,6 +84,7 @@ def group() -> None:
     show_default=True,
     help="Measure kernels per layer: none, the most promising, all; results are remembered.",
 )
+@fleet_options
 @click.option("--embed-params", is_flag=True, help="Put the parameters into model.so and model.a.")
 @click.option("--no-bench", is_flag=True, help="Do not measure latency.")
 @click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
@@ -90,6 +99,7 @@ def compile_command(
     threads: int,
     weight_storage: str,
     tune: str,
+    fleet: Fleet | None,
     embed_params: bool,
     no_bench: bool,
     explain: bool,
@@ -100,6 +110,8 @@ def compile_command(
     model.h), parity.json, latency.json and manifest.json. It appears when all is done, or not at
     all.
     """
+    if fleet is not None and tune == "off":
+        raise click.UsageError("boards measure kernels: give --tune quick or --tune full too")
     from gmpq.backends.tvm.tune import Effort
     from gmpq.compile import CompileOptions
     from gmpq.export.storage import WeightStorage
@@ -115,6 +127,7 @@ def compile_command(
         bench=not no_bench,
         tune=Effort(tune),
         tuned=user_cache() / "kernels.json",
+        fleet=None if fleet is None else replace(fleet, distinct=False),
         embed_params=embed_params,
     )
     default = Path(f"{sources.policy.stem}-{plain_name(target)}")
@@ -145,6 +158,7 @@ def verify(out: Path) -> int:
 @click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True)
 @click.option("--layers", is_flag=True, help="Print the time of every layer too.")
 @fleet_options
+@repeat_option
 def bench(
     out: Path, threads: int, seconds: float, layers: bool, fleet: Fleet | None, repeat: int
 ) -> int:

@@ -12,7 +12,7 @@ import pytest
 from gmpq.backends.tvm.counts import Block, instructions
 from gmpq.backends.tvm.emulator import missing
 from gmpq.backends.tvm.target import find
-from predicted import layers, loops, mca
+from predicted import layers, loops, mca, tiles
 
 llvm = pytest.mark.skipif(
     shutil.which("llvm-mca-19") is None, reason="llvm-mca is missing: apt-get install llvm-19"
@@ -75,3 +75,20 @@ def test_fewer_bits_take_fewer_instructions(monkeypatch: pytest.MonkeyPatch) -> 
     eight, four, two = (layers.row(case) for case in cases)
     assert float(eight[-1]) > float(four[-1]) > float(two[-1])
     assert all(float(row[3]) <= 8.05 for row in (eight, four, two))
+
+
+def test_the_share_of_a_tile_that_the_layer_needs() -> None:
+    site = tiles.site_of(layers.Layer(7, 32, 16, 3, 1, 1), 8, find("rpi4"))
+    assert tiles.needed("1x7 pixels x 2 vectors, rows outside", site) == 1
+    assert tiles.needed("2x4 pixels x 3 vectors, runs of 1 in int16", site) == 7 / 8 * 7 / 8 * 4 / 6
+
+
+@llvm
+def test_tiles_are_ranked_by_their_loops() -> None:
+    small = layers.Layer(4, 64, 16, 3, 1, 1)
+    cases = {case.processor: case for case in tiles.CASES if case.family != "direct_mmla"}
+    for processor, limit in (("cortex-a53", 8.0), ("cortex-a72", 8.0), ("neoverse-n1", 32.0)):
+        *_, count, _, picked, stores, _, best, ratio = tiles.row(cases[processor], small, 8)
+        assert int(count) > 5
+        assert 0 < float(picked) <= float(best) <= limit
+        assert (stores, float(ratio) > 0.9) == ("0", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from pathlib import Path
@@ -29,6 +30,50 @@ def test_bench_on_a_board(desk: Desk, tracker: Tracker, start_board: StartBoard)
     silent = desk.gmpq("bench", "out", *where, "--repeat", "0")
     assert "equal" in silent.out
     assert "median ms" not in silent.out
+
+
+def test_a_compile_tunes_on_a_board(
+    desk: Desk, tracker: Tracker, start_board: StartBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(desk.folder / "cache"))
+    board = start_board(tracker)
+    where = ("--tune", "quick", "--tracker", str(tracker.address), "--key", "board")
+    assert desk.compile(*where).code == 0
+    first = json.loads((desk.out / "manifest.json").read_text("utf-8"))
+    cached = (desk.folder / "cache" / "gmpq" / "kernels.json").read_text()
+    assert first["tuned_on"]
+    assert all(
+        min(kernel["measured_ms"], key=kernel["measured_ms"].get) == kernel["kernel"]
+        for kernel in first["kernels"]
+        if kernel["measured_ms"]
+    )
+    assert len([kernel for kernel in first["kernels"] if kernel["measured_ms"]]) == 3
+    board.wait_log("ended after .* s: done", 4)
+    assert desk.compile(*where).code == 0
+    again = json.loads((desk.out / "manifest.json").read_text("utf-8"))
+    assert again["kernels"] == first["kernels"]
+    assert (desk.folder / "cache" / "gmpq" / "kernels.json").read_text() == cached
+    board.wait_log("ended after .* s: done", 5)  # it was asked what it is, and no more
+    assert desk.compile().code == 0  # predicted cycles choose
+    untuned = json.loads((desk.out / "manifest.json").read_text("utf-8"))
+    assert untuned["tuned_on"] is None
+    assert not any(kernel["measured_ms"] for kernel in untuned["kernels"])
+
+
+def test_mistakes_of_tuning_on_boards(
+    desk: Desk, tracker: Tracker, start_board: StartBoard
+) -> None:
+    where = ("--tracker", str(tracker.address), "--key", "board")
+    refused(desk, desk.compile(*where), "boards measure kernels: give --tune quick or --tune full")
+    quick = ("--tune", "quick", *where)
+    refused(desk, desk.compile("--tune", "quick", "--key", "board"), "boards need both: --tracker")
+    refused(desk, desk.compile(*quick[:4]), "boards need both: --tracker HOST:PORT --key KEY")
+    message = "no board of 'board' was free within 1 s: the tracker has no board of that key"
+    refused(desk, desk.compile(*quick, "--deadline", "1"), message)
+    start_board(tracker, "--emulated", "cortex-a72")
+    message = "an emulated board measures no time: give the --key of real ones, or compile with"
+    refused(desk, desk.compile(*quick), message)
+    refused(desk, desk.compile(*quick, target="rpi4"), "the program for aarch64: compile for its")
 
 
 def test_boards_that_are_half_named(desk: Desk) -> None:

@@ -60,8 +60,8 @@ from gmpq.ir import Conv2d, Linear
 MOST_TILES = 8
 
 
-def candidates(site: Site) -> tuple[Candidate, ...]:
-    """Return the tiles of the fewest predicted cycles."""
+def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
+    """Return the ``most`` tiles of the fewest predicted cycles."""
     node, q = site.node, site.inputs[0].q
     assert isinstance(node, Conv2d | Linear)
     dot = best_dot(site.target, max(q.high, q.zero_point), node.weight.codes)
@@ -69,7 +69,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     least = arrival_cycles(site, np.dtype(dot.dtype).itemsize)
     return tuple(
         Candidate(str(tile), max(cycles, least), partial(build, site, shape, dot, tile), work)
-        for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES)
+        for tile, cycles in best_tiles(shape, dot, site.target, most)
     )
 
 

@@ -42,8 +42,8 @@ def refuses(site: Site) -> str | None:
     return "has one pixel: matrices take two" if y.height * y.width < 2 else None
 
 
-def candidates(site: Site) -> tuple[Candidate, ...]:
-    """Return the tiles of the fewest predicted cycles."""
+def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
+    """Return the ``most`` tiles of the fewest predicted cycles."""
     shape, steps = shape_of(site, LANES), _steps(site)
     found = [
         Candidate(
@@ -55,7 +55,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
         for tile in _tiles(site, steps)
     ]
     found.sort(key=lambda candidate: candidate.cycles)
-    return tuple(found[:MOST_TILES])
+    return tuple(found[:most])
 
 
 def _steps(site: Site) -> Steps:

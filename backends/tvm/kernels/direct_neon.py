@@ -54,8 +54,8 @@ def _runs(site: Site) -> tuple[Runs, ...]:
     return runs_of(rows, neon.ends(site.inputs[0].q), bits)
 
 
-def candidates(site: Site) -> tuple[Candidate, ...]:
-    """Return the tiles of the fewest predicted cycles."""
+def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
+    """Return the ``most`` tiles of the fewest predicted cycles."""
     shape = shape_of(site, LANES)
     found = [
         Candidate(
@@ -68,7 +68,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
         for tile in _tiles(site, runs)
     ]
     found.sort(key=lambda candidate: candidate.cycles)
-    return tuple(found[:MOST_TILES])
+    return tuple(found[:most])
 
 
 def tiles(site: Site, steps: int, fits: Callable[[int, int], bool]) -> Iterator[Tile]:
@@ -84,8 +84,13 @@ def tiles(site: Site, steps: int, fits: Callable[[int, int], bool]) -> Iterator[
 
 
 def _tiles(site: Site, runs: Runs) -> Iterator[Tile]:
-    """Yield the tiles whose accumulators, codes, weights and sums fit the registers."""
+    """Yield the tiles whose accumulators, codes, weights and sums fit the registers.
+
+    Sums that widen at once take a register per pixel beside them.
+    """
     registers = site.target.registers
+    if runs.words.total == 1:
+        return tiles(site, runs.steps.total, lambda p, v: p * (LANES * v + 2) + v + 2 <= registers)
     return tiles(site, runs.steps.total, lambda p, v: p * (LANES * v + 1) + 4 <= registers)
 
 
@@ -94,7 +99,7 @@ def _cycles(shape: Shape, runs: Runs, tile: Tile, pace: Pace) -> float:
     channels = LANES * tile.vectors
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = shape.x.batch * tiles * -(-shape.vectors // tile.vectors)
-    step = pace.step(tile.pixels * channels * runs.step_cycles(pace), tile.pixels + channels)
+    step = runs.step_cycles(pace, tile.pixels, channels)
     return blocks * (runs.steps.total * step + 4 * tile.pixels * channels)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Dot
+from gmpq.backends.tvm.dot_arm import LANES as SDOT_LANES
 from gmpq.backends.tvm.dot_arm import Sdot
 from gmpq.backends.tvm.kernels.base import Array, Site
 from gmpq.backends.tvm.layout import GROUP, Layout
@@ -130,14 +131,21 @@ def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = -(-shape.vectors // tile.vectors)
     speed = pace_of(target)
-    one = tile.vectors * dot.product_cycles + dot.operand_cycles
+    steps_of_load = _steps_of_load(shape) if isinstance(dot, Sdot) else 1.0
+    one = tile.vectors * dot.product_cycles + dot.operand_cycles / steps_of_load
     multiplications = speed.slower * pixels * one
     steps = shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
     vectors = tile.vectors * dot.vectors
     size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * steps
-    loads = pixels + vectors * (2 if size > target.near_bytes // 2 else 1)
+    loads = pixels / steps_of_load + vectors * (2 if size > target.near_bytes // 2 else 1)
     finish = 5 * pixels * tile.vectors + 10
     return shape.x.batch * tiles * blocks * (steps * speed.step(multiplications, loads) + finish)
+
+
+def _steps_of_load(shape: Shape) -> float:
+    """Return how many steps of ``dot_arm.add_by_lanes`` a load of codes serves, of at most four."""
+    length = shape.depth * (shape.window.kernel[1] if shape.beside else 1)
+    return length / -(-length // SDOT_LANES)
 
 
 def blocks_outside(shape: Shape, weights: int, rows: int, vectors: int, target: Target) -> bool:

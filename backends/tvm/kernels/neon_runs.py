@@ -62,8 +62,12 @@ class Runs:
         """Of a step."""
         return "smull+smlal" if self.bytes is None else "mla"
 
-    def step_cycles(self, pace: Pace) -> float:
-        """Return the cycles of one step of an accumulator; smull and smlal take one each."""
+    def step_cycles(self, pace: Pace, rows: int, channels: int) -> float:
+        """Return predicted cycles of one step of ``rows`` x ``channels`` sums, loads included."""
+        return pace.step(rows * channels * self._sum_cycles(pace), rows + channels)
+
+    def _sum_cycles(self, pace: Pace) -> float:
+        """Return the cycles of one step of one sum; smull and smlal take one each."""
         if self.bytes is None:
             return pace.waiting * (2 + pace.widened / self.words.total)
         widened = 2 / self.bytes.total + 2 / self.words.total

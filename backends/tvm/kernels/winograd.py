@@ -124,7 +124,9 @@ def _stored(site: Site, transform: Transform, proof: Proof, means: Means) -> lis
     for tiles in sorted(size for size in sizes if size <= MOST_TILES):
         shape = _shape(site, transform, proof, tiles)
         kinds = {
-            type(product): product for product in fitted(site.target, means, shape.sizes)[::-1]
+            type(product): product
+            for product in fitted(site.target, means, shape.sizes)[::-1]
+            if not (proof.splits and product.overlaps)
         }
         found += [Scheme(shape, product) for product in kinds.values()]
     return found

@@ -35,6 +35,7 @@ from gmpq.backends.tvm.target import Target
 
 LANES = 4
 MOST_ROWS, MOST_VECTORS = 6, 3
+AROUND = 30  # cycles to begin and end a block's loop, where instructions overlap within it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,9 @@ class NeonProduct(NeonTiles):
     def cycles(self, pace: Pace) -> float:
         """Return predicted cycles of one position."""
         sums = self.rows * self.channels
-        step = pace.step(sums * self.runs.step_cycles(pace), self.rows + self.channels)
-        return self.blocks * (self.runs.steps.total * step + 2 * sums)
+        step = self.runs.step_cycles(pace, self.rows, self.channels)
+        around = 0 if pace.in_order else AROUND
+        return self.blocks * (self.runs.steps.total * step + 2 * sums + around)
 
     @property
     def block_elements(self) -> int:

@@ -59,6 +59,16 @@ class TileProduct:
         """Vectors of outputs at once."""
         return self.blocking.vectors
 
+    @property
+    def width(self) -> int:
+        """Tiles of the image that are multiplied at once."""
+        return min(self.blocking.pixels * self.blocking.tiles, self.tiles)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether some tiles are multiplied twice, which must not add to M then."""
+        return self.tiles % self.width != 0
+
     def cycles(self, _pace: Pace) -> float:
         """Return predicted cycles of one position."""
         b = self.blocking
@@ -109,9 +119,8 @@ class TileProduct:
     def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         b = self.blocking
-        width = min(b.pixels * b.tiles, self.tiles)
-        with T.serial(0, -(-self.tiles // width)) as block:
-            first = inwards(block, width, self.tiles)
+        with T.serial(0, -(-self.tiles // self.width)) as block:
+            first = inwards(block, self.width, self.tiles)
             rows = [first + min(i * b.pixels, self.tiles - b.pixels) for i in range(b.tiles)]
             self._start(memory, rows, at, more=more)
             with T.serial(0, self.steps) as step:

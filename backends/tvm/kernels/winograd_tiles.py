@@ -61,6 +61,11 @@ class RegisterTiles:
         """Register tiles of one position."""
         return -(-self.tiles // self.rows) * -(-self.all_vectors // self.vectors)
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether some tiles are multiplied twice, which must not add to M then."""
+        return self.tiles % self.rows != 0
+
     def setup(self) -> Array:
         """Return nothing to set up."""
         return np.zeros(64, np.uint8)

@@ -30,7 +30,7 @@ LOAD = "tvm.rpc.server.load_module"
 
 def serves(tracker: Tracker) -> None:
     """Assert that the next client is served."""
-    assert json.loads(call(connect(tracker), "gmpq.board.information"))["protocol"] == 1
+    assert json.loads(call(connect(tracker), "gmpq.board.information"))["protocol"] == 2
 
 
 def test_a_client_is_served(tracker: Tracker, start_board: StartBoard) -> None:
@@ -235,7 +235,7 @@ def test_libraries_that_are_torn(tracker: Tracker, start_board: StartBoard, tmp_
     with pytest.raises(RuntimeError, match=r"torn.so: "):
         call(session, "gmpq.board.open", "torn.so", "torn.c", 1, 1, 1, 1)
     serves_still = json.loads(call(session, "gmpq.board.information"))
-    assert serves_still["protocol"] == 1
+    assert serves_still["protocol"] == 2
 
 
 def test_a_tracker_that_comes_back(start_board: StartBoard) -> None:

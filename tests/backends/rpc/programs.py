@@ -47,13 +47,18 @@ PROGRAM = {
 }
 
 
-def job(folder: Path, body: str = "", effort: Effort | None = None) -> Job:
-    """Return a job whose program does ``body`` in every call."""
+def write(folder: Path, body: str, marker: Path | None = None) -> None:
+    """Write a program that does ``body`` in every call; processes find each other by ``marker``."""
     source = folder / "model.c"
-    source.write_text(SOURCE.format(body=body, marker=folder / "marker"))
+    source.write_text(SOURCE.format(body=body, marker=marker or folder / "marker"))
     made = str(folder / "model.so")
     subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", made], check=True)
     (folder / "params.bin").write_bytes(PARAMS)
+
+
+def job(folder: Path, body: str = "", effort: Effort | None = None) -> Job:
+    """Return a job whose program does ``body`` in every call."""
+    write(folder, body)
     (folder / "sample0").write_bytes(INPUT)
     machine = TRIPLE.partition("-")[0]
     samples = (str(folder / "sample0"),)

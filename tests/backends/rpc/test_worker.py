@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gmpq.backends.rpc.job import Job
+from gmpq.backends.rpc.job import Inquiry, Trial, from_json, likeness_of, to_json
 from gmpq.backends.rpc.worker import failure, shares
 from tests.backends.rpc.programs import job
 
@@ -33,6 +33,21 @@ def test_shares(count: int, parts: int, expected: list[int]) -> None:
     assert shares(count, parts) == expected
 
 
-def test_jobs_survive_their_trip(tmp_path: Path) -> None:
-    sent = job(tmp_path)
-    assert Job.from_json(sent.to_json()) == sent
+def test_tasks_survive_their_trip(tmp_path: Path) -> None:
+    trial = Trial("aarch64", "Cortex-A72", "model.so", "params.bin", 8, 64, 3, 1, 15, 4096)
+    for sent in (job(tmp_path), trial, Inquiry("aarch64")):
+        assert from_json(to_json(sent)) == sent
+
+
+@pytest.mark.parametrize(
+    ("processor", "model", "likeness"),
+    [
+        ("Cortex-A72", "Raspberry Pi 4 Model B Rev 1.4", "Cortex-A72, Raspberry Pi 4 Model B"),
+        ("Cortex-A72", None, "Cortex-A72"),
+        (None, None, "aarch64"),
+    ],
+    ids=["board", "processor", "unknown"],
+)
+def test_boards_that_are_alike(processor: str | None, model: str | None, likeness: str) -> None:
+    told = {"machine": "aarch64", "processor": processor, "model": model}
+    assert likeness_of(told) == likeness

@@ -54,7 +54,7 @@ def test_full_effort_measures_every_candidate(tmp_path: Path) -> None:
     assert set(quick.measured_ms) < set(full.measured_ms)
 
 
-def test_a_layer_that_writes_copies_has_its_own_result() -> None:
+def test_layers_that_write_copies_and_boards_have_their_own_results() -> None:
     image, q4 = (1, 16, 4, 4), QParams.full(0.78, 0, 4)
     conv = Conv2d("conv", ("codes",), "", weight((16, 16, 1, 1), 4, Q8, Q8), Window((1, 1)))
     last = replace(conv, name="last", inputs=("a4",), weight=weight((16, 16, 1, 1), 4, q4, Q8))
@@ -67,11 +67,14 @@ def test_a_layer_that_writes_copies_has_its_own_result() -> None:
             assert [tensor.value.name for tensor in site.stored] == ["a4"]
             alone = replace(site, copies=(), keeps=True)
             both = replace(site, keeps=True)
-            keys.extend(key_of(found, choices, 1) for found in (site, alone, both))
+            tuning = Tuning(Effort.OFF, 1)
+            keys.extend(key_of(found, choices, tuning) for found in (site, alone, both))
+            others = (replace(tuning, board=board) for board in ("Cortex-A53", "Cortex-A72"))
+            keys.extend(key_of(site, choices, other) for other in others)
         return cheapest(site, choices)
 
     plan(graph, find("native"), choose)
-    assert len(set(keys)) == 3
+    assert len(set(keys)) == 5
 
 
 @pytest.mark.parametrize(

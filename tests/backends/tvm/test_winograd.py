@@ -164,3 +164,24 @@ def test_winograd_programs_equal_the_reference(seed: int, target: str, tmp_path:
     assert chosen[1][0].name == "winograd"
     expected = reference.run(graph, {"image": sample})["y"]
     np.testing.assert_array_equal(expected, dict(network.trace(sample))["y"])
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_second_summands_are_added_once(number: int, tmp_path: Path) -> None:
+    node = conv(np.random.default_rng(0), 5, (16, 32))
+    node.weight.codes[:, :2] = 15  # nine of them exceed a byte
+    q = QParams.full(1.0, 0, 4)
+    proof = prove(node, q, TRANSFORMS[0])
+    assert isinstance(proof, Proof)
+    assert proof.splits
+
+    def winograd(_site: Site, choices: Sequence[Choice]) -> Verdict:
+        own = [choice for choice in choices if str(choice[1].configuration).startswith("F(2x2)")]
+        return Verdict((own or choices)[number % len(own or choices)])
+
+    graph = network_of(node, q, (22, 22), batch=1)  # 121 tiles, in blocks of 61, 41, 31 ...
+    network = Network(tmp_path, build(graph, find("native"), tmp_path, winograd).program)
+    assert network.steps[1].kernel == "winograd"
+    sample = np.random.default_rng(1).uniform(0, q.maximum, (1, 16, 22, 22)).astype(np.float32)
+    expected = reference.run(graph, {"image": sample})["y"]
+    np.testing.assert_array_equal(expected, dict(network.trace(sample))["y"])
