@@ -99,9 +99,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the tiles of the fewest predicted cycles."""
     assert isinstance(site.node, Conv2d | Linear)
     planes = planes_of(site.node.weight.codes)
-    shape, speed = shape_of(site, planes.form), pace_of(site.target)
+    shape, pace = shape_of(site, planes.form), pace_of(site.target)
     streamed = streamed_cycles(site, planes.bits.size // 8)
-    found = [(tile, _cycles(shape, tile, speed) + streamed) for tile in _tiles(site, shape)]
+    found = [(tile, _cycles(shape, tile, pace) + streamed) for tile in _tiles(site, shape)]
     work = site.work(shape.counter.instruction, shape.pairs)
     return tuple(
         Candidate(str(tile), cycles, partial(build, site, shape, tile), work)

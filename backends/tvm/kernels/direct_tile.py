@@ -130,16 +130,17 @@ def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
     pixels = tile.rows * tile.columns
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = -(-shape.vectors // tile.vectors)
-    speed = pace_of(target)
+    pace = pace_of(target)
     steps_of_load = _steps_of_load(shape) if isinstance(dot, Sdot) else 1.0
     one = tile.vectors * dot.product_cycles + dot.operand_cycles / steps_of_load
-    multiplications = speed.slower * pixels * one
+    multiplications = pace.slower * pixels * one
     steps = shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
     vectors = tile.vectors * dot.vectors
     size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * steps
     loads = pixels / steps_of_load + vectors * (2 if size > target.near_bytes // 2 else 1)
     finish = 5 * pixels * tile.vectors + 10
-    return shape.x.batch * tiles * blocks * (steps * speed.step(multiplications, loads) + finish)
+    step = pace.waiting * pace.step(multiplications, loads)
+    return shape.x.batch * tiles * blocks * (steps * step + finish)
 
 
 def _steps_of_load(shape: Shape) -> float:

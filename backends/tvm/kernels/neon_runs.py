@@ -64,14 +64,15 @@ class Runs:
 
     def step_cycles(self, pace: Pace, rows: int, channels: int) -> float:
         """Return predicted cycles of one step of ``rows`` x ``channels`` sums, loads included."""
-        return pace.step(rows * channels * self._sum_cycles(pace), rows + channels)
+        computing = rows * channels * self._sum_cycles(pace)
+        return pace.waiting * pace.step(computing, rows + channels)
 
     def _sum_cycles(self, pace: Pace) -> float:
         """Return the cycles of one step of one sum; smull and smlal take one each."""
         if self.bytes is None:
-            return pace.waiting * (2 + pace.widened / self.words.total)
+            return 2 + pace.widened / self.words.total
         widened = 2 / self.bytes.total + 2 / self.words.total
-        return pace.waiting * (pace.bytes_multiplied + pace.widened * widened)
+        return pace.bytes_multiplied + pace.widened * widened
 
     def __str__(self) -> str:
         within = "" if self.bytes is None else f" of {self.bytes.total} in int8"

@@ -68,7 +68,7 @@ def test_products_of_two_bits_are_cheaper_only_where_bytes_multiply_fast() -> No
 def test_planes_of_bits_are_counted_where_that_is_fastest(
     target: str, bits: int, kernel: int, stride: int, expected: str
 ) -> None:
-    weight = random_weight(np.random.default_rng(1), (128, 128, kernel, kernel), bits)
+    weight = random_weight(np.random.default_rng(0), (128, 128, kernel, kernel), bits)
     padding = Padding(*[kernel // 2] * 4)
     window = Window((kernel, kernel), (stride, stride), padding)
     node = Conv2d("conv", ("x",), "y", weight, window)
