@@ -25,10 +25,15 @@ RUNS, WARM_UP, LEAST = 100, 3, 15
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """Milliseconds of one step, and those that its products would take at the peak."""
+    """Milliseconds of one step, and those that its products would take at the peak.
+
+    ``again_ms`` is a second run right after the first, whose operands caches then hold as far as
+    they fit: the difference is what reading them from farther away costs.
+    """
 
     node: str
     ms: float
+    again_ms: float
     multiplies: bool
     peak_ms: float  # 0 without products, and without a known peak
 
@@ -69,10 +74,11 @@ def share(compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, gauge: 
     )
 
 
-def of_peak(steps: Iterable[StepTime]) -> float | None:
-    """Return the share of several steps together, None if there are none."""
+def of_peak(steps: Iterable[StepTime], *, again: bool = False) -> float | None:
+    """Return the share of several steps together, of their second runs too; None without steps."""
     found = list(steps)
-    return sum(s.peak_ms for s in found) / sum(s.ms for s in found) if found else None
+    spent = sum(s.again_ms if again else s.ms for s in found)
+    return sum(s.peak_ms for s in found) / spent if found else None
 
 
 def squares(graph: IntGraph) -> frozenset[str]:
@@ -93,31 +99,43 @@ def step_times(
     return [
         StepTime(
             step.node,
-            ms,
+            *times,
             step.work is not None,
             0.0 if step.work is None else peaks.seconds(step.work, threads) * 1e3,
         )
-        for step, ms in zip(steps, spent, strict=True)
+        for step, times in zip(steps, spent, strict=True)
     ]
 
 
 def medians_ms(
     step: Callable[[int, int], None], count: int, runs: int, gauge: Gauge
-) -> list[float]:
-    """Return the median of each step, without what a call that runs no step takes."""
+) -> list[tuple[float, float]]:
+    """Return medians of each step and of it again, without what a call that runs no step takes."""
+
+    def turn() -> list[float]:
+        first = [_elapsed_ms(step, i, min(i + 1, count)) for i in range(count + 1)]
+        return first + [_again_ms(step, i) for i in range(count)]
+
     turns = []
     before = gauge()
     for _ in range(WARM_UP + runs):
-        spent = [_elapsed_ms(step, i, min(i + 1, count)) for i in range(count + 1)]
+        spent = turn()
         after = gauge()
         turns.append((spent, max(before, after)))
         before = after
     turns = turns[WARM_UP:]
     readings = [reading for _, reading in turns]
     counted = [turns[i][0] for i in undisturbed(readings, min(readings), LEAST)]
-    *medians, nothing = (statistics.median(times) for times in zip(*counted, strict=True))
+    medians = [statistics.median(times) for times in zip(*counted, strict=True)]
+    nothing = medians.pop(count)
     shortest = nothing / 100  # a layer of a few codes may take no longer than calling it
-    return [max(ms - nothing, shortest) for ms in medians]
+    each = [max(ms - nothing, shortest) for ms in medians]
+    return list(zip(each[:count], each[count:], strict=True))
+
+
+def _again_ms(step: Callable[[int, int], None], number: int) -> float:
+    step(number, number + 1)
+    return _elapsed_ms(step, number, number + 1)
 
 
 def _elapsed_ms(step: Callable[[int, int], None], first: int, last: int) -> float:

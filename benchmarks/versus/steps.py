@@ -23,7 +23,7 @@ from versus.shares import StepTime, of_peak, squares, step_times
 from versus.subject import Subject
 
 HEADER = (
-    *("layer", "kernel", "configuration", "instruction", "ms", "GMAC/s", "of the peak"),
+    *("layer", "kernel", "configuration", "instruction", "ms", "again", "GMAC/s", "of the peak"),
     *("predicted ms", "measured / predicted"),
 )
 
@@ -66,6 +66,7 @@ def cells(
             step.configuration,
             step.work.instruction if step.work is not None else "",
             f"{spent.ms:.4f}",
+            f"{spent.again_ms:.4f}",
             f"{macs[step.node] / spent.ms / 1e6:.1f}" if step.node in macs else "-",
             or_dash(spent.share, lambda share: f"{share:.0%}"),
             *_prediction(peaks.predicted_ms(step.cycles, threads), spent.ms),
@@ -80,11 +81,16 @@ def _prediction(predicted_ms: float, ms: float) -> tuple[str, str]:
 
 
 def summary(compiled: Compiled, times: Sequence[StepTime]) -> str:
-    """Return the time of all steps, and the shares of some."""
+    """Return the time of all steps and the shares of some; of their second runs in brackets."""
     names = squares(compiled.graph)
-    shares = {
-        "3x3": of_peak(step for step in times if step.node in names),
-        "all layers": of_peak(step for step in times if step.multiplies),
+    layers = {
+        "3x3": [step for step in times if step.node in names],
+        "all layers": [step for step in times if step.multiplies],
     }
-    parts = [f"{name} {share:.0%} of the peak" for name, share in shares.items() if share]
-    return ", ".join([f"{sum(step.ms for step in times):.3f} ms", *parts])
+    parts = [
+        f"{name} {of_peak(found):.0%} ({of_peak(found, again=True):.0%}) of the peak"
+        for name, found in layers.items()
+        if found
+    ]
+    spent = f"{sum(step.ms for step in times):.3f} ({sum(step.again_ms for step in times):.3f}) ms"
+    return ", ".join([spent, *parts])
