@@ -9,12 +9,14 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.groups import PixelSums
+from gmpq.backends.tvm.kernels.winograd_dots import DotProduct
 from gmpq.backends.tvm.kernels.winograd_fold import kept_lanes
 from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
 from gmpq.backends.tvm.kernels.winograd_sums import both_sides, divided
-from gmpq.backends.tvm.kernels.winograd_tiles import RUN, Memory
+from gmpq.backends.tvm.kernels.winograd_tiles import RUN, Ahead, Memory
 from gmpq.backends.tvm.layout import GROUP, VECTOR
 from gmpq.backends.tvm.script import (
+    LINE,
     Buffer,
     Expr,
     c_function,
@@ -56,13 +58,24 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
                 if fresh is not None:
                     fresh.write(weights, u, group)
                 first_vector = inwards(group, product.vectors, product.all_vectors)
-                _multiply(scheme, Memory(v, u, start, m), group, first_vector)
+                memory = Memory(v, u, start, m, _ahead(scheme, weights, group + 1))
+                _multiply(scheme, memory, group, first_vector)
                 _transform_output(scheme, m, end, (image, first, first_vector))
             product.end()
 
     u_and_start = (("u", dtype), ("start", "int32"))
     constant = (("setup", "uint8"), *u_and_start, ("factor", "float32"))
     return c_function(finish.parameters(("x", "uint8"), constant), body)
+
+
+def _ahead(scheme: Scheme, weights: Buffer, group: Expr) -> Ahead | None:
+    """Return the packed weights of a group, which the one before asks for as it multiplies."""
+    fresh, product = scheme.fresh, scheme.product
+    if fresh is None or not isinstance(product, DotProduct):
+        return None
+    tiles = scheme.shape.transform.positions * product.row_blocks
+    lines = -(-fresh.group_bytes // (tiles * LINE))
+    return Ahead(weights, group * fresh.group_bytes, lines)
 
 
 def _multiply(scheme: Scheme, memory: Memory, group: Expr, first_vector: Expr) -> None:

@@ -104,7 +104,9 @@ class DotProduct(RegisterTiles):
         """Write M of one position; ``more`` adds to what it holds."""
         start, m = memory.start, memory.m
         position, weights, vector = at
-        with T.serial(0, -(-self.tiles // self.rows)) as block:
+        with T.serial(0, self.row_blocks) as block:
+            if memory.ahead is not None:
+                memory.ahead.fetch(position * self.row_blocks + block)
             first = inwards(block, self.rows, self.tiles)
             place = position * self.output_pitch + first * (self.vectors * self.lanes)
             held = [

@@ -90,7 +90,7 @@ class MatrixProduct(NeonTiles):
         """Write M of one position; ``more`` adds to what it holds."""
         position, weights, _ = at
         acc = registers(self.rows // PAIR * self.couples, f"int32x{LANES}")
-        with T.serial(0, -(-self.tiles // self.rows)) as block:
+        with T.serial(0, self.row_blocks) as block:
             first = inwards(block, self.rows, self.tiles)
             place = position * self.output_pitch + first * self.channels
             for i, slot in enumerate(acc):

@@ -100,7 +100,7 @@ class NeonProduct(NeonTiles):
     def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         position, weights, vector = at
-        with T.serial(0, -(-self.tiles // self.rows)) as block:
+        with T.serial(0, self.row_blocks) as block:
             first = inwards(block, self.rows, self.tiles)
             codes = position * (GROUP * self.input_pitch) + first * self.stored
             products = partial(self._products, memory, codes, weights)

@@ -17,10 +17,24 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.script import Buffer, Expr
+from gmpq.backends.tvm.script import LINE, Buffer, Expr, prefetch
 
 At: TypeAlias = tuple[Expr, Expr, Expr]  # position, start of its weights in U, first vector
 RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplied together
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Weights that are needed next: each register tile asks for some of their cache lines."""
+
+    weights: Buffer  # uint8
+    first: Expr
+    lines: int  # of a register tile
+
+    def fetch(self, number: Expr) -> None:
+        """Ask for the lines of one register tile."""
+        for line in range(self.lines):
+            prefetch(self.weights, self.first + (number * self.lines + line) * LINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +45,7 @@ class Memory:
     u: Buffer
     start: Buffer
     m: Buffer
+    ahead: Ahead | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +74,12 @@ class RegisterTiles:
     @property
     def blocks(self) -> int:
         """Register tiles of one position."""
-        return -(-self.tiles // self.rows) * -(-self.all_vectors // self.vectors)
+        return self.row_blocks * -(-self.all_vectors // self.vectors)
+
+    @property
+    def row_blocks(self) -> int:
+        """Register tiles of one position and group of outputs."""
+        return -(-self.tiles // self.rows)
 
     @property
     def overlaps(self) -> bool:
