@@ -1,10 +1,9 @@
 """Whether the cores are ours: a bare loop that takes longer while another guest computes.
 
 A virtual core is one of two hardware threads; where another guest of the host runs on the other
-one, a loop that keeps the vector ports busy takes up to 1.9 times as long. Programs suffer by 1.3
-to 1.9 times, each in its own way, so that a ratio of two programs is only worth something
-where neither was disturbed. What was measured between two readings of a gauge counts if both are
-near the gauge's best.
+one, a loop that keeps the vector ports busy takes up to twice as long. Programs suffer each in its
+own way, so that a ratio of two programs is only worth something where neither was disturbed. What
+was measured between two readings of a gauge counts if both are near the gauge's best.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ where ``most_weight`` keeps the sum of 2**e to 128, and its neighbours are added
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, TypeAlias
 
 from tvm.script.ir_builder import tirx as T
 
@@ -28,41 +28,17 @@ from gmpq.backends.tvm.target import Target
 BYTE = 8  # codes whose bits of one plane fill a byte
 
 
-class Counter(Protocol):
-    """An instruction set that counts bits."""
-
-    instruction: ClassVar[str]  # that multiplies planes
-    lanes: ClassVar[int]  # of 32 bits
-    counts: ClassVar[tuple[str, int]]  # element type and lanes of an accumulator
-    most_additions: ClassVar[int]  # that an accumulator holds
-    most_pairs: ClassVar[int]  # of planes; beyond, products of bytes are faster
-    most_weight: ClassVar[int]  # of all magnitudes together, over the smallest
-    packing: ClassVar[int]  # instructions that pack a plane of a word
-
-    def instructions(self, form: Form, planes: int) -> int:
-        """Return what a step of one accumulated vector takes."""
-
-    def packed(self, codes: Expr, planes: int) -> list[Expr]:
-        """Return the words of 32 codes, int8x32, by plane."""
-
-    def counted(self, bits: Expr) -> Expr:
-        """Return the counts of int32 vectors of bits."""
-
-    def joined(self, counts: list[tuple[int, Expr]]) -> Expr:
-        """Return int32 sums of counts times their powers of two, given in ascending order."""
-
-
 @dataclass(frozen=True, slots=True)
 class LaneCounter:
     """AVX-512 VPOPCNTDQ."""
 
     instruction: ClassVar[str] = "vpandd+vpopcntd+vpaddd"  # or vpternlogd, which flips and masks
-    lanes: ClassVar[int] = 16
-    counts: ClassVar[tuple[str, int]] = ("int32", 16)
-    most_additions: ClassVar[int] = (1 << 31) // WORD - 1
-    most_pairs: ClassVar[int] = 4
-    most_weight: ClassVar[int] = 1 << 31
-    packing: ClassVar[int] = 3
+    lanes: ClassVar[int] = 16  # of 32 bits
+    counts: ClassVar[tuple[str, int]] = ("int32", 16)  # element type and lanes of an accumulator
+    most_additions: ClassVar[int] = (1 << 31) // WORD - 1  # that an accumulator holds
+    most_pairs: ClassVar[int] = 4  # of planes; beyond, products of bytes are faster
+    most_weight: ClassVar[int] = 1 << 31  # of all magnitudes together, over the smallest
+    packing: ClassVar[int] = 3  # instructions that pack a plane of a word
 
     def instructions(self, form: Form, planes: int) -> int:
         """Return what a step takes: one operation on three vectors flips and masks."""
@@ -154,6 +130,9 @@ def _added_in_pairs(vectors: list[Expr]) -> list[Expr]:
     even = [*vectors, *vectors[-1:]] if len(vectors) % 2 else vectors
     pairs = zip(even[::2], even[1::2], strict=True)
     return [neon.neighbours(a, b, neon.CODES) for a, b in pairs]
+
+
+Counter: TypeAlias = LaneCounter | ByteCounter
 
 
 def counter_of(target: Target) -> Counter | None:
