@@ -110,8 +110,6 @@ def compile_command(
     model.h), parity.json, latency.json and manifest.json. It appears when all is done, or not at
     all.
     """
-    if fleet is not None and tune == "off":
-        raise click.UsageError("boards measure kernels: give --tune quick or --tune full too")
     from gmpq.backends.tvm.tune import Effort
     from gmpq.compile import CompileOptions
     from gmpq.export.storage import WeightStorage
@@ -127,11 +125,20 @@ def compile_command(
         bench=not no_bench,
         tune=Effort(tune),
         tuned=user_cache() / "kernels.json",
-        fleet=None if fleet is None else replace(fleet, distinct=False),
+        fleet=_tuning_on(fleet, tune),
         embed_params=embed_params,
     )
     default = Path(f"{sources.policy.stem}-{plain_name(target)}")
     return _compile(sources, options, out or default, explain)
+
+
+def _tuning_on(fleet: Fleet | None, tune: str) -> Fleet | None:
+    """Return the boards that measure kernels, which share the layers among them."""
+    if fleet is None:
+        return None
+    if tune == "off":
+        raise click.UsageError("boards measure kernels: give --tune quick or --tune full too")
+    return replace(fleet, distinct=False)
 
 
 @group.command(epilog="\b\nExample:\n  gmpq verify lite0-native")
