@@ -117,25 +117,19 @@ def test_winograd_of_folded_rows_and_columns_multiplies_four_times_the_channels(
     assert work == Work(positions * tiles * 3 * 4 * 32, WORDS)
 
 
-def test_steps_in_pairs_multiply_three_times_and_split_weights_again() -> None:
+def test_steps_in_pairs_multiply_three_times() -> None:
     graph = convolution(1, 8)
     conv = graph.nodes[1]
     assert isinstance(conv, Conv2d)
     codes = np.clip(conv.weight.codes, -16, 15)
-    codes[:8, :4, 0, 0] = 127  # pairs of these do not fit, in one step of the first vector
+    codes[:, :4, 0, 0] = (127, 127, 127, 127)  # of one step, which nothing can be added to
     node = replace(conv, weight=replace(conv.weight, codes=codes))
-    split = replace(graph, nodes=(graph.nodes[0], node, graph.nodes[2]))
-    found = {
-        key: work for key, work in works(split, V3).items() if key[0] == "direct_split" and work
-    }
-    assert {work.instruction for work in found.values()} == {ONE}
-    for (_, tile), work in found.items():
-        blocks = 4 // int(tile.split(" x ")[1].split()[0])
-        steps = blocks * 9 * 8
-        more = (
-            35 * 3 + 3 * 2
-        ) - 36 * 3  # both halves of that step, and one of the 71 others, alone
-        assert work.products == round(MACS * (0.75 + more / 2 / steps))
+    flipped = replace(graph, nodes=(graph.nodes[0], node, graph.nodes[2]))
+    found = works(flipped, V3).items()
+    own = [work for (name, _), work in found if name == "direct_flip" and work]
+    assert {work.instruction for work in own} == {ONE}
+    steps = 9 * 8  # 35 pairs, and two steps alone
+    assert {work.products for work in own} == {round(MACS * (35 * 3 + 2 * 2) / 2 / steps)}
 
 
 def test_packed_weights_are_multiplied_digit_by_digit() -> None:
