@@ -12,7 +12,7 @@ order, from all over the window; a table tells where the codes of each lie.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from itertools import chain
 from operator import add
 
@@ -74,16 +74,31 @@ class Parts:
         )
 
 
-def entries_of(codes: Array, shape: Shape, tile: Tile, high: int, most: int | None) -> Entries:
-    """Return weights ``codes`` for input codes 0..``high`` as entries, of ``most`` blocks."""
-    whole = blocked(codes, shape, tile).astype(np.int16)[:most]
-    outputs = tile.vectors * shape.lanes
-    return entries(whole.reshape(len(whole), -1, 2 * outputs, 2), top_of(high))
+@dataclass(frozen=True, eq=False)  # no slots: the cached property lives in the instance
+class Layer:
+    """Weights ``codes`` for input codes 0..``high``, in blocks of some vectors of outputs."""
+
+    codes: Array
+    shape: Shape
+    vectors: int
+    high: int
+
+    @cached_property
+    def parts(self) -> Parts:
+        """All entries, which candidates of several tiles share."""
+        return Parts.of(self.entries())
+
+    def entries(self, blocks: int | None = None) -> Entries:
+        """Return the entries of the first ``blocks``, or of all."""
+        tile = Tile(1, 1, self.vectors, blocks_outside=False)
+        whole = blocked(self.codes, self.shape, tile).astype(np.int16)[:blocks]
+        lanes = 2 * self.vectors * self.shape.lanes
+        return entries(whole.reshape(len(whole), -1, lanes, 2), top_of(self.high))
 
 
 def dot_of(found: Entries, lanes: int) -> Paired:
     """Return what a step of ``found`` costs on average."""
-    parts = [pair for forms in found for pair in zip(FORMS, forms, strict=True)]
+    parts = [pair for block in found for pair in zip(FORMS, block, strict=True)]
     counted = [(len(part.steps), form) for form, part in parts]
     steps = sum(count * form.steps for count, form in counted)
     multiplied = sum(count * form.multiplications for count, form in counted)
@@ -122,13 +137,12 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     assert lanes is not None
     shape, found = shape_of(site, lanes), []
     for vectors in range(1, min(MOST_VECTORS, shape.vectors) + 1):
-        tile = Tile(1, 1, vectors, blocks_outside=False)
-        some = entries_of(node.weight.codes, shape, tile, _high(site), LOOKED_AT)
-        dot = dot_of(some, lanes)
+        layer = Layer(node.weight.codes, shape, vectors, _high(site))
+        dot = dot_of(layer.entries(LOOKED_AT), lanes)
         tiles = best_tiles(shape, dot, site.target, MOST_TILES, vectors)
         work = site.work(dot.instruction, dot.multiplied / 2)
         found += [
-            Candidate(str(tile), cycles, partial(build, site, shape, tile), work)
+            Candidate(str(tile), cycles, partial(build, site, tile, layer), work)
             for tile, cycles in tiles
         ]
     return tuple(found)
@@ -142,11 +156,9 @@ def _high(site: Site) -> int:
     return max(q.high, q.zero_point, 1)
 
 
-def build(site: Site, shape: Shape, tile: Tile) -> Call:
+def build(site: Site, tile: Tile, layer: Layer) -> Call:
     """Return the call of a tile."""
-    assert isinstance(site.node, Conv2d)
-    parts = Parts.of(entries_of(site.node.weight.codes, shape, tile, _high(site), None))
-    dot = Paired(shape.lanes)
+    shape, parts = layer.shape, layer.parts
     packed, start, factor = constants_of(site, shape, parts.vectors)
     tables = {
         "places": _places(shape)[parts.steps],
@@ -156,6 +168,7 @@ def build(site: Site, shape: Shape, tile: Tile) -> Call:
     }
     more = tuple((name, "int32", table.size) for name, table in tables.items())
     vectors = int(parts.vector_ends[-1])
+    dot = Paired(shape.lanes)
     function = kernel(shape, dot, tile, site.finish, _accumulate, more, steps=vectors)
     constants = (table.reshape(-1).astype(np.int32) for table in tables.values())
     return site.call(function, (packed, start, factor, *constants))
