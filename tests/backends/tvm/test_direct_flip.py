@@ -100,6 +100,20 @@ def test_pairs_take_as_few_flips_as_they_need(
     assert counts(weights) == expected
 
 
+@pytest.mark.parametrize(("inputs", "alone", "unflipped"), [(64, 0.6, 0.0), (512, 0.05, 0.4)])
+def test_most_steps_of_bell_shaped_weights_find_a_partner(
+    inputs: int, alone: float, unflipped: float
+) -> None:
+    bell = np.random.default_rng(0).normal(size=(16, 8, inputs))  # of blocks of eight outputs
+    codes = (127 * bell / np.abs(bell).max(axis=-1, keepdims=True)).round().astype(np.int16)
+    lanes = codes.reshape(16, 8, inputs // 4, 2, 2).transpose(0, 2, 1, 3, 4)
+    found = entries(lanes.reshape(16, inputs // 4, 16, 2), 255)
+    steps = np.array([[part.steps.size for part in forms] for forms in found]).sum(axis=0)
+    share = steps / steps.sum()
+    assert share[[FORMS.index(Form(1, 0)), FORMS.index(Form(1, 1))]].sum() < alone
+    assert share[FORMS.index(Form(2, 0))] >= unflipped
+
+
 def test_minus_128_is_refused() -> None:
     weight = random_weight(np.random.default_rng(0), (16, 32, 3, 3), 8)
     weight.codes[3, 4, 1, 1] = -128
