@@ -46,7 +46,14 @@ from gmpq.backends.tvm.kernels.direct_sums import (
     accumulate_lanes,
     accumulate_tile,
 )
-from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
+from gmpq.backends.tvm.kernels.direct_tile import (
+    Shape,
+    Tile,
+    best_tiles,
+    blocked,
+    of_blocks,
+    shape_of,
+)
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import (
@@ -127,7 +134,7 @@ def kernel(
         (w_, start_, factor_, *more_), ends = finish.split(others)
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
-        start = view(start_, "int32", shape.vectors * shape.lanes)
+        start = view(start_, "int32", blocks * tile.vectors * shape.lanes)
         end = ends.bind(factor_, shape.vectors * shape.lanes)
         tables = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
         with T.parallel(0, blocks * row_tiles) as item:
@@ -172,13 +179,16 @@ def constants(site: Site, shape: Shape, dot: Dot, tile: Tile) -> tuple[Array, Ar
     """Return packed weights, start values and factors."""
     assert isinstance(site.node, Conv2d | Linear)
     packed = dot.pack(blocked(site.node.weight.codes, shape, tile))
-    return constants_of(site, shape, packed, shift_of(dot))
+    return constants_of(site, shape, tile, packed, shift_of(dot))
 
 
 def constants_of(
-    site: Site, shape: Shape, packed: Array, shift: int = 0
+    site: Site, shape: Shape, tile: Tile, packed: Array, shift: int = 0
 ) -> tuple[Array, Array, Array]:
-    """Return ``packed`` weights with start values and factors; codes come less ``shift``."""
+    """Return ``packed`` weights with the blocks' start values, and the factors of all outputs.
+
+    Codes come less ``shift``.
+    """
     assert isinstance(site.node, Conv2d | Linear)
     weight = site.node.weight
     start, factor = start_and_factor(weight, site.inputs[0].q, site.output.q)
@@ -186,7 +196,7 @@ def constants_of(
         sums = weight.codes.reshape(len(start), -1).sum(axis=1, dtype=np.int64)
         start = (start + shift * sums).astype(np.int32)
     padded = shape.vectors * shape.lanes
-    return packed, _pad(start, padded), _pad(factor, padded)
+    return packed, of_blocks(_pad(start, padded), shape, tile), _pad(factor, padded)
 
 
 def _pad(values: Array, length: int) -> Array:

@@ -25,9 +25,9 @@ from gmpq.backends.tvm.kernels.direct import constants_of, kernel
 from gmpq.backends.tvm.kernels.direct16 import longest_run
 from gmpq.backends.tvm.kernels.direct_sums import Registers, Sums
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
-from gmpq.backends.tvm.kernels.flips import FORMS, Entries, Form, entries
+from gmpq.backends.tvm.kernels.flips import FORMS, Entries, Form, entries, top_of
 from gmpq.backends.tvm.layout import GROUP
-from gmpq.backends.tvm.script import Expr, held, load, put
+from gmpq.backends.tvm.script import Expr, held, put
 from gmpq.ir import Conv2d
 
 MOST_TILES = 4  # of each number of vectors
@@ -58,7 +58,7 @@ class Parts:
     steps: Array  # which [kH, kW, depth] each step is, counted in this order: [steps]
     step_ends: Array  # of each block and form, a 0 before them: [1 + blocks * forms]
     vector_ends: Array  # the same, counted in vectors
-    constant: Array  # to add to the sums of each block: int64 [blocks, outputs]
+    constant: Array  # what flipping takes from the sums: int64 [blocks, outputs]
 
     @classmethod
     def of(cls, found: Entries) -> Parts:
@@ -104,11 +104,6 @@ def dot_of(found: Entries, lanes: int) -> Paired:
     multiplied = sum(count * form.multiplications for count, form in counted)
     cycles = sum(count * form.cycles for count, form in counted)
     return Paired(lanes, multiplied=multiplied / steps, cycles=cycles / steps)
-
-
-def top_of(high: int) -> int:
-    """Return the lowest number of ones in a row that is not below ``high``."""
-    return (1 << high.bit_length()) - 1
 
 
 def refuses(site: Site) -> str | None:
@@ -159,12 +154,12 @@ def _high(site: Site) -> int:
 def build(site: Site, tile: Tile, layer: Layer) -> Call:
     """Return the call of a tile."""
     shape, parts = layer.shape, layer.parts
-    packed, start, factor = constants_of(site, shape, parts.vectors)
+    packed, start, factor = constants_of(site, shape, tile, parts.vectors)
+    start = (start + parts.constant).astype(np.int32)  # modulo 2**32, as the accumulators
     tables = {
         "places": _places(shape)[parts.steps],
         "step_ends": parts.step_ends,
         "vector_ends": parts.vector_ends,
-        "starts": _starts(start, shape, tile, parts),
     }
     more = tuple((name, "int32", table.size) for name, table in tables.items())
     vectors = int(parts.vector_ends[-1])
@@ -172,16 +167,6 @@ def build(site: Site, tile: Tile, layer: Layer) -> Call:
     function = kernel(shape, dot, tile, site.finish, _accumulate, more, steps=vectors)
     constants = (table.reshape(-1).astype(np.int32) for table in tables.values())
     return site.call(function, (packed, start, factor, *constants))
-
-
-def _starts(start: Array, shape: Shape, tile: Tile, parts: Parts) -> Array:
-    """Return the start values of every block, modulo 2**32 as its accumulators."""
-    firsts = [
-        min(b * tile.vectors, shape.vectors - tile.vectors) * shape.lanes
-        for b in range(len(parts.constant))
-    ]
-    own = np.stack([start[f : f + tile.vectors * shape.lanes] for f in firsts])
-    return (own + parts.constant).astype(np.int32)
 
 
 def _places(shape: Shape) -> Array:
@@ -197,11 +182,9 @@ def _places(shape: Shape) -> Array:
 
 def _accumulate(sums: Sums) -> Registers:
     """Return the accumulators by pixel and vector."""
-    acc, lanes = sums.registers(f"int32x{sums.shape.lanes}"), sums.shape.lanes
-    _, step_ends, vector_ends, starts = sums.more
-    for pixel in acc:
-        for n, slot in enumerate(pixel):
-            put(slot, load(starts, (sums.place.block * len(pixel) + n) * lanes, lanes))
+    acc = sums.registers(f"int32x{sums.shape.lanes}")
+    _, step_ends, vector_ends = sums.more
+    sums.begin(acc)
     for number, form in enumerate(FORMS):
         part = sums.place.block * len(FORMS) + number
         first, end = step_ends[part], step_ends[part + 1]
@@ -216,15 +199,13 @@ def _add_entry(sums: Sums, acc: Registers, form: Form, step: Expr, vector: Expr)
     """Add the entry whose steps and vectors start at the given ones."""
     dot, places = sums.dot, sums.more[0]
     vectors = [sums.weights(sums.w, vector + n) for n in range(form.vectors)]
-    kept = form.steps - form.flipped
-    first = sums.corner() // GROUP
+    weights, masks = vectors[: form.steps], vectors[form.steps :]
+    first, kept = sums.corner() // GROUP, form.steps - form.flipped
     there = held([first + places[step + k] for k in range(form.steps)])
     for offset, pixel in zip(sums.offsets(), acc, strict=True):
         codes = held([dot.operands(sums.x[place + offset // GROUP])[0] for place in there])
         for n, slot in enumerate(pixel):
-            products = []
-            for k, code in enumerate(codes):
-                mask = vectors[form.steps + k - kept][n][0] if k >= kept else None
-                operand = code if mask is None else T.bitwise_xor(code, mask)
-                products.append(dot.pairs([operand], vectors[k][n]))
+            flipped = [T.bitwise_xor(x, m[n][0]) for x, m in zip(codes[kept:], masks, strict=True)]
+            operands = zip([*codes[:kept], *flipped], weights, strict=True)
+            products = [dot.pairs([operand], weight[n]) for operand, weight in operands]
             put(slot, slot[0] + dot.widen(reduce(add, products)))

@@ -90,7 +90,7 @@ def build(site: Site, shape: Shape, tile: Tile) -> Call:
     steps = Steps(*rows.shape[1:4])
     count = len(rows) * steps.total
     function = kernel(shape, Packed(), tile, site.finish, partial(_accumulate, steps), steps=count)
-    return site.call(function, constants_of(site, shape, _matrices(rows)))
+    return site.call(function, constants_of(site, shape, tile, _matrices(rows)))
 
 
 def _matrices(rows: Array) -> Array:

@@ -114,7 +114,7 @@ def build(site: Site, shape: Shape, runs: Runs, tile: Tile) -> Call:
     accumulate = partial(_accumulate, runs, low < 0)
     steps = len(rows) * runs.steps.total
     function = kernel(shape, Packed(), tile, site.finish, accumulate, steps=steps)
-    return site.call(function, constants_of(site, shape, rows, -low))
+    return site.call(function, constants_of(site, shape, tile, rows, -low))
 
 
 def rows_of(codes: Array, shape: Shape, tile: Tile) -> Array:

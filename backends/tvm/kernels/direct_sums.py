@@ -48,10 +48,10 @@ class Sums:
 
     def begin(self, acc: Registers) -> None:
         """Put the start values into int32 accumulators."""
-        lanes = self.shape.lanes
+        lanes, first = self.shape.lanes, self.place.block * self.tile.vectors
         for pixel in acc:
             for n, slot in enumerate(pixel):
-                put(slot, load(self.start, (self.place.vector + n) * lanes, lanes))
+                put(slot, load(self.start, (first + n) * lanes, lanes))
 
     def products(self, acc: Registers, step: Step) -> Iterator[Product]:
         """Yield every accumulator with its operands and weights of one step."""

@@ -186,3 +186,13 @@ def blocked(codes: Array, shape: Shape, tile: Tile) -> Array:
         blocks, tile.vectors, shape.lanes, kernel_rows, kernel_columns, shape.depth, shape.group
     )
     return np.ascontiguousarray(split.transpose(0, 3, 4, 5, 1, 2, 6))
+
+
+def of_blocks(values: Array, shape: Shape, tile: Tile) -> Array:
+    """Return the values [blocks, vectors * lanes] of each block of all outputs' [vectors * lanes].
+
+    The last block is moved inwards, as in ``blocked``.
+    """
+    firsts = np.arange(0, shape.vectors, tile.vectors)
+    vectors = np.minimum(firsts, shape.vectors - tile.vectors)[:, None] + np.arange(tile.vectors)
+    return values.reshape(shape.vectors, shape.lanes)[vectors].reshape(len(firsts), -1)

@@ -151,7 +151,7 @@ def kernel(shape: Shape, dot: Words, stage: Stage, finish: Finish) -> PrimFunc:
         (w_, start_, factor_), ends = finish.split(others)
         x = view(x_, "uint8", shape.x.size_bytes)
         w = view(w_, dot.dtype, steps * tile.vectors * dot.elements)
-        start = view(start_, "int32", shape.vectors * shape.lanes)
+        start = view(start_, "int32", blocks * tile.vectors * shape.lanes)
         end = ends.bind(factor_, shape.vectors * shape.lanes)
         with T.parallel(0, shape.x.batch * items) as item:
             image, first = item // items, inwards(item % items, stage.rows, y.height)

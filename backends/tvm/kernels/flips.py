@@ -71,6 +71,11 @@ class Part:
 Entries: TypeAlias = list[list[Part]]  # by block of outputs and form
 
 
+def top_of(high: int) -> int:
+    """Return the lowest number of ones in a row that is not below ``high``."""
+    return (1 << high.bit_length()) - 1
+
+
 def entries(weights: Array, top: int) -> Entries:
     """Return the entries of every block, in each of ``FORMS``.
 
@@ -81,11 +86,10 @@ def entries(weights: Array, top: int) -> Entries:
     kept, flipped = (_signed_sums(weights, signs) for signs in (_own(weights), SIGNS))
     sums = _Sums(kept, flipped, np.abs(weights).sum(axis=-1, dtype=np.int16), limits)
     free = np.full(weights.shape[:2], True)
-    heavy_first = np.argsort(-np.abs(weights).sum(axis=(2, 3)), axis=1, kind="stable")
     found = []  # by form, then by block: [entries, form.steps]
     for form in FORMS:
         taken = _pairs if form.steps == 2 else _singles
-        steps = taken(sums, form, free, heavy_first)
+        steps = taken(sums, form, free)
         for block, chosen in enumerate(steps):
             free[block, chosen] = False
         found.append(steps)
@@ -139,20 +143,21 @@ def _signed_sums(weights: Array, signs: Array) -> Array:
     return found.astype(np.int16)
 
 
-def _singles(sums: _Sums, form: Form, free: Array, _: Array) -> list[Array]:
+def _singles(sums: _Sums, form: Form, free: Array) -> list[Array]:
     """Return the free steps of every block that fit ``form`` alone, [entries, 1]."""
     block, step = np.nonzero(free)
     fit = sums.fits(form, block, step)
     return [step[fit & (block == number)][:, None] for number in range(len(free))]
 
 
-def _pairs(sums: _Sums, form: Form, free: Array, heavy_first: Array) -> list[Array]:
+def _pairs(sums: _Sums, form: Form, free: Array) -> list[Array]:
     """Return pairs of free steps of every block that fit ``form``, [entries, 2].
 
     Of the free ones the heavier half is held against the lighter one, the heaviest against the
     lightest first, shifted again and again; then every other one against the rest. All blocks at
     once.
     """
+    heavy_first = np.argsort(-sums.sizes.sum(axis=2), axis=1, kind="stable")
     free, found = free.copy(), [(np.zeros(0, int), np.zeros((0, 2), int))]
     for number in range(ROUNDS):
         left = np.take_along_axis(free, heavy_first, axis=1)
