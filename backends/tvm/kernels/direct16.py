@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 
 import numpy as np
@@ -39,6 +39,7 @@ from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
 SHORTEST = 4  # steps of a run; below, widening costs more than it saves
+REMEMBERED = 4  # runs of one layer, which is asked for refusals, then for candidates
 INT16 = np.iinfo(np.int16)
 
 
@@ -91,7 +92,7 @@ def refuses(site: Site) -> str | None:
         return "AVX-512 VNNI adds four products at once into int32"
     if multiplied_lanes(site.target) is None:
         return "needs AVX2"
-    run = _run(site)
+    run = run_of(site)
     if run is None:
         return "some pair of products does not fit int16"
     if run.steps < SHORTEST:
@@ -99,12 +100,16 @@ def refuses(site: Site) -> str | None:
     return None
 
 
-def _run(site: Site) -> Run | None:
+def run_of(site: Site) -> Run | None:
+    """Return the longest legal run of the layer at ``site``."""
     node, q = site.node, site.inputs[0].q
     assert isinstance(node, Conv2d | Linear)
-    return longest_run(
-        node.weight.codes, shape_of(site, _dot(site).lanes), max(q.high, q.zero_point)
-    )
+    return _remembered(node, shape_of(site, _dot(site).lanes), max(q.high, q.zero_point))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _remembered(node: Conv2d | Linear, shape: Shape, high: int) -> Run | None:
+    return longest_run(node.weight.codes, shape, high)
 
 
 def _dot(site: Site, run: int = 1) -> Narrow:
@@ -115,7 +120,7 @@ def _dot(site: Site, run: int = 1) -> Narrow:
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the tiles of the fewest predicted cycles."""
-    run = _run(site)
+    run = run_of(site)
     assert run is not None
     dot = _dot(site, run.steps)
     shape, work = shape_of(site, dot.lanes), site.work(dot.instruction)

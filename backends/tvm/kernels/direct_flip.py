@@ -22,7 +22,7 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.dot import Narrow, multiplied_lanes
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.direct import constants_of, kernel
-from gmpq.backends.tvm.kernels.direct16 import longest_run
+from gmpq.backends.tvm.kernels.direct16 import run_of
 from gmpq.backends.tvm.kernels.direct_sums import Registers, Sums
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
 from gmpq.backends.tvm.kernels.flips import FORMS, Entries, Form, entries, top_of
@@ -32,7 +32,7 @@ from gmpq.ir import Conv2d
 
 MOST_TILES = 4  # of each number of vectors
 MOST_VECTORS = 2  # more find too few partners
-LOOKED_AT = 4  # blocks of outputs, by which costs are predicted
+LOOKED_AT = 512  # steps of a few blocks of outputs, by which costs are predicted
 LONG_RUN = 8  # steps that direct16 adds before it widens; from there on it is faster
 
 
@@ -74,7 +74,7 @@ class Parts:
         )
 
 
-@dataclass(frozen=True, eq=False)  # no slots: the cached property lives in the instance
+@dataclass(frozen=True, eq=False)  # no slots: cached properties live in the instance
 class Layer:
     """Weights ``codes`` for input codes 0..``high``, in blocks of some vectors of outputs."""
 
@@ -86,14 +86,21 @@ class Layer:
     @cached_property
     def parts(self) -> Parts:
         """All entries, which candidates of several tiles share."""
-        return Parts.of(self.entries())
+        return Parts.of(entries(self._weights, top_of(self.high)))
 
-    def entries(self, blocks: int | None = None) -> Entries:
-        """Return the entries of the first ``blocks``, or of all."""
+    @property
+    def dot(self) -> Paired:
+        """What a step costs, by a look at some blocks."""
+        weights = self._weights
+        some = weights[: -(-LOOKED_AT // weights.shape[1])]
+        return dot_of(entries(some, top_of(self.high)), self.shape.lanes)
+
+    @cached_property
+    def _weights(self) -> Array:
+        """Weights [blocks, steps, lanes of int16, 2]."""
         tile = Tile(1, 1, self.vectors, blocks_outside=False)
-        whole = blocked(self.codes, self.shape, tile).astype(np.int16)[:blocks]
-        lanes = 2 * self.vectors * self.shape.lanes
-        return entries(whole.reshape(len(whole), -1, lanes, 2), top_of(self.high))
+        whole = blocked(self.codes, self.shape, tile).astype(np.int16)
+        return whole.reshape(len(whole), -1, 2 * self.vectors * self.shape.lanes, 2)
 
 
 def dot_of(found: Entries, lanes: int) -> Paired:
@@ -112,14 +119,13 @@ def refuses(site: Site) -> str | None:
     assert isinstance(node, Conv2d)
     if "avx512vnni" in site.target.features:
         return "AVX-512 VNNI adds four products at once into int32"
-    lanes = multiplied_lanes(site.target)
-    if lanes is None:
+    if multiplied_lanes(site.target) is None:
         return "needs AVX2"
     if node.groups > 1:
         return "needs one group"
     if (node.weight.codes == np.iinfo(np.int8).min).any():
         return "a weight of -128 has no opposite"
-    run = longest_run(node.weight.codes, shape_of(site, lanes), _high(site))
+    run = run_of(site)
     if run is None or run.steps < LONG_RUN:
         return None
     return f"int16 holds the sums of {run.steps} steps: direct16 adds more than pairs"
@@ -133,7 +139,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     shape, found = shape_of(site, lanes), []
     for vectors in range(1, min(MOST_VECTORS, shape.vectors) + 1):
         layer = Layer(node.weight.codes, shape, vectors, _high(site))
-        dot = dot_of(layer.entries(LOOKED_AT), lanes)
+        dot = layer.dot
         tiles = best_tiles(shape, dot, site.target, MOST_TILES, vectors)
         work = site.work(dot.instruction, dot.multiplied / 2)
         found += [
