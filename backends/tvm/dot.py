@@ -67,6 +67,10 @@ class Vnni:
         """Return the vectors that one int32 of four codes is broadcast to."""
         return [T.reinterpret("int8x64", splat(codes, 16))]
 
+    def product(self, operands: list[Expr], weights: list[Expr]) -> Expr:
+        """Return the sum of the four products per lane."""
+        return self.accumulate(splat(T.int32(0), self.lanes), operands, weights)
+
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the four products per lane."""
         return pure("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, operands[0], weights[0])
@@ -121,9 +125,13 @@ class Narrow:
         ones = splat(T.int16(1), 2 * self.lanes)
         return pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", pairs, ones)
 
+    def product(self, operands: list[Expr], weights: list[Expr]) -> Expr:
+        """Return the sum of the four products per lane."""
+        return self.widen(self.pairs(operands, weights))
+
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the four products per lane."""
-        return acc + self.widen(self.pairs(operands, weights))
+        return acc + self.product(operands, weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +208,16 @@ class Words:
         """Return the two codes in every lane."""
         return [T.reinterpret(f"int16x{self.elements}", splat(codes, self.lanes))]
 
+    def product(self, operands: list[Expr], weights: list[Expr]) -> Expr:
+        """Return the sum of the two products per lane."""
+        return pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", operands[0], weights[0])
+
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the two products per lane."""
         if self.fused:
             pair = (operands[0], weights[0])
             return pure("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pair)
-        products = (MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", operands[0], weights[0])
-        return acc + pure(*products)
+        return acc + self.product(operands, weights)
 
 
 @dataclass(frozen=True, slots=True)

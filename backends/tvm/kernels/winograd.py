@@ -3,11 +3,11 @@
 A block of tiles goes through three stages that stay in the caches of one core (``winograd_code``):
 
     V[position, tile, channel]   = B^T d B + offset     bytes, or int16 without an offset
-    M[position, tile, output]    = V x U + start        int32, by dot products or by matrices
-    Y                            = A^T M A              requantized, a tile's pixels at once
+    M[position, tile, output]    = V x U                int32, by dot products or by matrices
+    Y                            = A^T M A + start      requantized, a tile's pixels at once
 
-``start`` holds -offset * (sum of U); the position of the point 1 adds to every output with one
-coefficient, and brings the bias and the correction for the zero point.
+``start`` holds the bias, the correction for the zero point and, by pixel of a tile, what the
+offsets add: A^T (offset * sum of U) A.
 
 U lies in memory; or, where all tiles of an image are one block, each task transforms the kernels
 that it needs (``winograd_weights``). A few channels of stride 2 are seen as sixteen of stride 1
@@ -21,21 +21,16 @@ from functools import partial
 import numpy as np
 
 from gmpq.backends.tvm import neon
+from gmpq.backends.tvm.kernels.additions import both_counts
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
 from gmpq.backends.tvm.kernels.winograd_code import kernel
 from gmpq.backends.tvm.kernels.winograd_fold import seen
-from gmpq.backends.tvm.kernels.winograd_product import Means, fitted, means_for
-from gmpq.backends.tvm.kernels.winograd_proof import Proof, prove, prove_words, signed
+from gmpq.backends.tvm.kernels.winograd_product import fitted, means_for
+from gmpq.backends.tvm.kernels.winograd_proof import Proof, lifted, prove, prove_words, signed
+from gmpq.backends.tvm.kernels.winograd_scale import WORD, odd_part
 from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
-from gmpq.backends.tvm.kernels.winograd_sums import (
-    ONE,
-    WORD,
-    additions,
-    odd_part,
-    share_of_bias,
-)
 from gmpq.backends.tvm.kernels.winograd_weights import fresh_for
 from gmpq.backends.tvm.pace import pace_of
 from gmpq.backends.tvm.target import Target
@@ -67,9 +62,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     for transform in _transforms(_seen(site)[0]):
         for proof in _proofs(site, transform):
             if isinstance(proof, Proof):
-                means = means_for(site.target, proof)
-                for schemes in (_stored, _fresh):
-                    found += _best(site, proof, schemes(site, transform, proof, means))
+                found += _best(site, proof, _fresh(site, proof))
+                roomy = proof if proof.weights.dtype == np.int8 else lifted(proof, _seen(site)[0])
+                found += _best(site, roomy, _stored(site, roomy))
     return tuple(sorted(found, key=lambda candidate: candidate.cycles))
 
 
@@ -109,20 +104,20 @@ def _proofs(site: Site, transform: Transform) -> list[Proof | str]:
     return [found, prove_words(node, site.inputs[0].q, transform)]
 
 
-def _shape(site: Site, transform: Transform, proof: Proof, tiles: int) -> Shape:
+def _shape(site: Site, proof: Proof, tiles: int) -> Shape:
     node, fold = _seen(site)
     padding = (node.window.padding.top, node.window.padding.left)
     x, y = site.inputs[0].codes, site.output.codes
-    return Shape(transform, x, y, padding, fold, tiles, proof.splits)
+    return Shape(proof.transform, x, y, padding, fold, tiles, proof.splits)
 
 
-def _stored(site: Site, transform: Transform, proof: Proof, means: Means) -> list[Scheme]:
+def _stored(site: Site, proof: Proof) -> list[Scheme]:
     """Return blocks of tiles of all sizes, with weights that lie in memory."""
-    everything = _shape(site, transform, proof, 1).all_tiles
+    everything, means = _shape(site, proof, 1).all_tiles, means_for(site.target, proof)
     sizes = {-(-everything // n) for n in range(1, everything + 1)}
     found = []
     for tiles in sorted(size for size in sizes if size <= MOST_TILES):
-        shape = _shape(site, transform, proof, tiles)
+        shape = _shape(site, proof, tiles)
         kinds = {
             type(product): product
             for product in fitted(site.target, means, shape.sizes)[::-1]
@@ -132,17 +127,17 @@ def _stored(site: Site, transform: Transform, proof: Proof, means: Means) -> lis
     return found
 
 
-def _fresh(site: Site, transform: Transform, proof: Proof, means: Means) -> list[Scheme]:
+def _fresh(site: Site, proof: Proof) -> list[Scheme]:
     """Return one block of all tiles of an image, with weights that each task transforms."""
-    shape = _shape(site, transform, proof, 1)
+    shape = _shape(site, proof, 1)
     if proof.splits or shape.all_tiles > MOST_TILES:
         return []
-    shape = _shape(site, transform, proof, shape.all_tiles)
-    codes = _seen(site)[0].weight.codes
+    shape = _shape(site, proof, shape.all_tiles)
+    codes, means = _seen(site)[0].weight.codes, means_for(site.target, proof)
     found = []
     for product in fitted(site.target, means, shape.sizes):
         vectors = product.block_elements // product.weight_lanes
-        fresh = fresh_for(transform, codes, product.weight_lanes, vectors, product.dtype)
+        fresh = fresh_for(proof.transform, codes, product.weight_lanes, vectors, product.dtype)
         found.append(Scheme(shape, product, fresh))
     return found
 
@@ -168,10 +163,10 @@ def _cycles(site: Site, scheme: Scheme) -> float:
     """Return predicted cycles: additions, loads and stores of the transforms, and products."""
     shape, product, pace = scheme.shape, scheme.product, pace_of(site.target)
     t = shape.transform
-    terms = additions(t.input, t.reach) + 3 * t.positions
+    terms = both_counts(t.input) + 3 * t.positions
     vectors = -(-shape.stored // (product.group * product.lanes))
     inputs = scheme.parts * shape.tiles * vectors * terms
-    terms = additions(t.output, t.points) + t.positions + t.size * t.size * 5
+    terms = both_counts(t.output) + t.positions + t.size * t.size * 5
     outputs = shape.tiles * product.all_vectors * terms
     reads = shape.blocks if scheme.weights_bytes > site.target.cache_bytes else 1
     fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.instructions()
@@ -185,9 +180,7 @@ def build(site: Site, scheme: Scheme, proof: Proof) -> Call:
     assert isinstance(site.node, Conv2d)
     product, transform = scheme.product, scheme.shape.transform
     start, factor = start_and_factor(site.node.weight, x.q, y.q)
-    starts = -proof.offsets[:, None] * proof.sums
-    one = ONE * transform.points + ONE
-    starts[one] += share_of_bias(transform) * start.astype(np.int64)
+    starts = transform.scale * start.astype(np.int64) - _of_offsets(proof)
     missing = (0, product.all_vectors * product.lanes - y.codes.channels)
     wrapped = ((starts + WORD // 2) % WORD - WORD // 2).astype(np.int32)  # modulo 2**32
     constants = (
@@ -198,6 +191,13 @@ def build(site: Site, scheme: Scheme, proof: Proof) -> Call:
     )
     function = kernel(scheme, tuple(proof.offsets.tolist()), site.finish)
     return site.call(function, constants)
+
+
+def _of_offsets(proof: Proof) -> Array:
+    """Return what the offsets add to the outputs of a tile: A^T (offset * sum of U) A, by pixel."""
+    a, points = np.array(proof.transform.output, np.int64), proof.transform.points
+    added = (proof.offsets[:, None] * proof.sums).reshape(points, points, -1)
+    return np.asarray(np.einsum("ip,jq,pqo->ijo", a, a, added).reshape(len(a) ** 2, -1))
 
 
 def _weights(scheme: Scheme, proof: Proof, codes: Array) -> Array:

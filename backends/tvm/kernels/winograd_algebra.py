@@ -17,7 +17,8 @@ half the size (``winograd_fold``): a kernel of 7x7 then is one of 4x4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import gcd
 from typing import TypeAlias
 
 Matrix: TypeAlias = tuple[tuple[int, ...], ...]
@@ -57,6 +58,20 @@ class Transform:
     def positions(self) -> int:
         """Products per input channel of one tile."""
         return self.points * self.points
+
+    def lifted(self, limit: int) -> Transform:
+        """Return the transform with common factors of A's columns in G's rows.
+
+        The absolute values of a row of G then add up to at most ``limit``, if they did before.
+        """
+        factors = []
+        for row, column in zip(self.weight, zip(*self.output, strict=True), strict=True):
+            common, size = gcd(*column), sum(map(abs, row))
+            fitting = (n for n in range(common, 1, -1) if common % n == 0 and n * size <= limit)
+            factors.append(next(fitting, 1))
+        weight = (tuple(f * g for g in row) for f, row in zip(factors, self.weight, strict=True))
+        output = (tuple(a // f for f, a in zip(factors, row, strict=True)) for row in self.output)
+        return replace(self, weight=tuple(weight), output=tuple(output))
 
     def __str__(self) -> str:
         kernel = "" if self.kernel == 3 else f", {self.kernel}x{self.kernel}"

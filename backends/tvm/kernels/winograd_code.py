@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.groups import PixelSums
+from gmpq.backends.tvm.kernels.additions import both_sides
 from gmpq.backends.tvm.kernels.winograd_dots import DotProduct
 from gmpq.backends.tvm.kernels.winograd_fold import kept_lanes
+from gmpq.backends.tvm.kernels.winograd_scale import divided
 from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
-from gmpq.backends.tvm.kernels.winograd_sums import both_sides, divided
 from gmpq.backends.tvm.kernels.winograd_tiles import RUN, Ahead, Memory
 from gmpq.backends.tvm.layout import GROUP, VECTOR
 from gmpq.backends.tvm.script import (
@@ -43,7 +45,7 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
         (setup, u_, start_, factor_), ends = finish.split(others)
         x = view(x_, "uint8", shape.x.size_bytes)
         weights = view(u_, dtype, scheme.weights_elements)
-        start = view(start_, "int32", shape.transform.positions * outputs)
+        start = view(start_, "int32", shape.transform.size**2 * outputs)
         end = ends.bind(factor_, outputs)
         with T.parallel(0, shape.blocks * parts) as item:
             section, block = item % parts, item // parts
@@ -57,10 +59,9 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
                 group = inwards(section, share, groups) + member
                 if fresh is not None:
                     fresh.write(weights, u, group)
+                _multiply(scheme, Memory(v, u, m, _ahead(scheme, weights, group + 1)), group)
                 first_vector = inwards(group, product.vectors, product.all_vectors)
-                memory = Memory(v, u, start, m, _ahead(scheme, weights, group + 1))
-                _multiply(scheme, memory, group, first_vector)
-                _transform_output(scheme, m, end, (image, first, first_vector))
+                _transform_output(scheme, m, (start, end), (image, first, first_vector))
             product.end()
 
     u_and_start = (("u", dtype), ("start", "int32"))
@@ -78,7 +79,7 @@ def _ahead(scheme: Scheme, weights: Buffer, group: Expr) -> Ahead | None:
     return Ahead(weights, group * fresh.group_bytes, lines)
 
 
-def _multiply(scheme: Scheme, memory: Memory, group: Expr, first_vector: Expr) -> None:
+def _multiply(scheme: Scheme, memory: Memory, group: Expr) -> None:
     """Write M of all positions for one group of outputs."""
     positions, product = scheme.shape.transform.positions, scheme.product
 
@@ -88,10 +89,9 @@ def _multiply(scheme: Scheme, memory: Memory, group: Expr, first_vector: Expr) -
         return (part * scheme.groups + group) * product.block_elements
 
     with T.serial(0, positions) as position:
-        product.multiply(memory, (position, weights(position), first_vector), more=False)
+        product.multiply(memory, (position, weights(position)), more=False)
     for extra, position in enumerate(scheme.shape.splits):
-        at = (position, weights(positions + extra), first_vector)
-        product.multiply(memory, at, more=True)
+        product.multiply(memory, (position, weights(positions + extra)), more=True)
 
 
 def _corner(shape: Shape, tile: Expr) -> tuple[Expr, Expr]:
@@ -138,8 +138,7 @@ def _transform_input(
             ]
             for i in range(t.reach)
         ]
-        for i, j, value in both_sides(t.input, d, f"{code}x{lanes}"):
-            position = i * t.points + j
+        for position, value in enumerate(chain.from_iterable(both_sides(t.input, d))):
             if offsets[position] % 256:
                 value = value + splat(T.uint8(offsets[position] % 256), lanes)
             (words,) = held([T.reinterpret(vector("int32", lanes // group), value)])
@@ -173,8 +172,10 @@ def _lanes(scheme: Scheme) -> int:
     return next(n for n in sizes if scheme.shape.stored % n == 0)
 
 
-def _transform_output(scheme: Scheme, m: Buffer, end: Bound, at: tuple[Expr, Expr, Expr]) -> None:
-    shape, product = scheme.shape, scheme.product
+def _transform_output(
+    scheme: Scheme, m: Buffer, ends: tuple[Buffer, Bound], at: tuple[Expr, Expr, Expr]
+) -> None:
+    shape, product, (start, end) = scheme.shape, scheme.product, ends
     lanes, together = product.lanes, product.together
     image, first, first_vector = at
     with T.grid(product.tiles // together, product.vectors) as (number, n):
@@ -182,12 +183,14 @@ def _transform_output(scheme: Scheme, m: Buffer, end: Bound, at: tuple[Expr, Exp
         vectors = [_sums(scheme, m, place + i * lanes) for i in range(together)]
         tiles = [_tile(scheme, number * together + i) for i in range(together)]
         corners = [_corner(shape, first + tile) for tile in tiles]
-        outputs = [
-            PixelSums((image, row + i, column + j), [divided(value, shape.transform, lanes)])
-            for (i, j, values) in _by_tile(vectors)
-            for (row, column), value in zip(corners, values, strict=True)
-        ]
-        end.put(outputs, (first_vector + n) * lanes, lanes)
+        channel, outputs = (first_vector + n) * lanes, []
+        for i, j, values in _by_tile(vectors):
+            pixel = (i * shape.transform.size + j) * (product.all_vectors * lanes)
+            first_sums = load(start, pixel + channel, lanes)
+            for (row, column), value in zip(corners, values, strict=True):
+                total = divided(value + first_sums, shape.transform, lanes)
+                outputs.append(PixelSums((image, row + i, column + j), [total]))
+        end.put(outputs, channel, lanes)
 
 
 def _sums(scheme: Scheme, m: Buffer, place: Expr) -> list[tuple[int, int, Expr]]:
@@ -197,7 +200,8 @@ def _sums(scheme: Scheme, m: Buffer, place: Expr) -> list[tuple[int, int, Expr]]
         [load(m, (i * t.points + j) * pitch + place, lanes) for j in range(t.points)]
         for i in range(t.points)
     ]
-    return list(both_sides(t.output, sums, f"int32x{lanes}"))
+    rows = enumerate(both_sides(t.output, sums))
+    return [(i, j, value) for i, row in rows for j, value in enumerate(row)]
 
 
 def _by_tile(vectors: list[list[tuple[int, int, Expr]]]) -> Iterator[tuple[int, int, list[Expr]]]:

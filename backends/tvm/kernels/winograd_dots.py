@@ -102,43 +102,35 @@ class DotProduct(RegisterTiles):
 
     def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
-        start, m = memory.start, memory.m
-        position, weights, vector = at
+        m, (position, weights) = memory.m, at
         with T.serial(0, self.row_blocks) as block:
             if memory.ahead is not None:
                 memory.ahead.fetch(position * self.row_blocks + block)
             first = inwards(block, self.rows, self.tiles)
             place = position * self.output_pitch + first * (self.vectors * self.lanes)
-            held = [
-                load(m, place + i * self.lanes, self.lanes)
-                if more
-                else load(
-                    start, (position * self.all_vectors + vector + n) * self.lanes, self.lanes
-                )
-                for i, n in enumerate([*range(self.vectors)] * self.rows)
-            ]
             codes = position * self.input_pitch + first * (self.stored // self.group)
-            for i, total in enumerate(self._sums(held, memory, (codes, weights))):
-                store(m, place + i * self.lanes, total, self.lanes)
+            acc = self._sums(memory, (codes, weights))
+            for i, slot in enumerate(acc):
+                here = place + i * self.lanes
+                total = load(m, here, self.lanes) + slot[0] if more else slot[0]
+                store(m, here, total, self.lanes)
 
-    def _sums(self, held: list[Expr], memory: Memory, at: tuple[Expr, Expr]) -> Iterator[Expr]:
-        """Yield ``held`` plus the products, by row and vector."""
-        run = self.dot.run if isinstance(self.dot, Narrow) else 1
-        acc = registers(len(held), f"int32x{self.lanes}")
-        if run == 1 or run < self.depth:
-            _fill(acc, held)
-        if isinstance(self.dot, ByLane):
+    def _sums(self, memory: Memory, at: tuple[Expr, Expr]) -> list[Buffer]:
+        """Return the sums of products by row and vector."""
+        acc, dot = registers(self.rows * self.vectors, f"int32x{self.lanes}"), self.dot
+        if isinstance(dot, ByLane):
+            _fill(acc, [splat(T.int32(0), self.lanes)] * len(acc))
             rows = [acc[n : n + self.vectors] for n in range(0, len(acc), self.vectors)]
             parts = (partial(part, memory, at) for part in (self._codes, self._weights))
-            add_by_lanes(self.dot, rows, self.depth, *parts)
-        elif run == 1:
-            with T.serial(0, self.depth) as k:
-                for slot, code, weight in self._step(acc, memory, (*at, k)):
-                    put(slot, self.dot.accumulate(slot[0], [code], [weight]))
+            add_by_lanes(dot, rows, self.depth, *parts)
+        elif isinstance(dot, Narrow) and dot.run > 1:
+            self._add_runs(acc, memory, at, dot)
         else:
-            with T.serial(0, self.depth // run) as j:
-                self._add_run(acc, held, memory, (*at, j))
-        return (slot[0] for slot in acc)
+            for k, first in steps(self.depth):
+                for slot, code, weight in self._step(acc, memory, (*at, k)):
+                    total = dot.product if first else partial(dot.accumulate, slot[0])
+                    put(slot, total([code], [weight]))
+        return acc
 
     def _codes(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
         """Return four steps of codes of every row."""
@@ -151,22 +143,21 @@ class DotProduct(RegisterTiles):
         first = at[1] + k * (self.vectors * elements)
         return [load(memory.u, first + n * elements, elements) for n in range(self.vectors)]
 
-    def _add_run(
-        self, acc: list[Buffer], held: list[Expr], memory: Memory, at: tuple[Expr, Expr, Expr]
+    def _add_runs(
+        self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr], dot: Narrow
     ) -> None:
-        """Add the products of one run in int16, then widen."""
-        assert isinstance(self.dot, Narrow)
-        codes, weights, j = at
-        lanes = 2 * self.lanes
-        short = registers(len(acc), f"int16x{lanes}")
-        _fill(short, [splat(T.int16(0), lanes)] * len(acc))
-        with T.serial(0, self.dot.run) as i:
-            k = j * self.dot.run + i
-            for slot, code, weight in self._step(short, memory, (codes, weights, k)):
-                put(slot, slot[0] + self.dot.pairs([code], [weight]))
-        if self.dot.run == self.depth:
-            _fill(acc, held)  # they need no registers before
-        _fill(acc, [slot[0] + self.dot.widen(s[0]) for slot, s in zip(acc, short, strict=True)])
+        """Add the products of every run in int16, then widen."""
+        if dot.run < self.depth:
+            _fill(acc, [splat(T.int32(0), self.lanes)] * len(acc))
+        with T.serial(0, self.depth // dot.run) as j:
+            short = registers(len(acc), f"int16x{2 * self.lanes}")
+            for i, first in steps(dot.run):
+                for slot, code, weight in self._step(short, memory, (*at, j * dot.run + i)):
+                    pairs = dot.pairs([code], [weight])
+                    put(slot, pairs if first else slot[0] + pairs)
+            for slot, pairs in zip(acc, short, strict=True):
+                wide = dot.widen(pairs[0])
+                put(slot, slot[0] + wide if dot.run < self.depth else wide)
 
     def _step(
         self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr, Expr]
@@ -183,6 +174,17 @@ class DotProduct(RegisterTiles):
             put(codes, self.dot.operands(word)[0])
             for n, weight in enumerate(weights):
                 yield acc[p * self.vectors + n], codes[0], weight[0]
+
+
+def steps(count: int) -> Iterator[tuple[Expr, bool]]:
+    """Yield the steps of a loop, and whether it is the first one, which has nothing to add to.
+
+    The first few are written out; LLVM unrolls loops of what is left if that has small divisors.
+    """
+    apart = next(n for n in (4, 2, 1) if count % n == 0)
+    yield from ((step, step == 0) for step in range(apart))
+    with T.serial(apart, count) as step:
+        yield step, False
 
 
 def _fill(slots: list[Buffer], values: list[Expr]) -> None:

@@ -39,6 +39,7 @@ from gmpq.backends.tvm.script import (
     pure,
     put,
     registers,
+    splat,
     store,
     view,
 )
@@ -88,25 +89,19 @@ class MatrixProduct(NeonTiles):
 
     def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
-        position, weights, _ = at
+        position, weights = at
         acc = registers(self.rows // PAIR * self.couples, f"int32x{LANES}")
         with T.serial(0, self.row_blocks) as block:
             first = inwards(block, self.rows, self.tiles)
             place = position * self.output_pitch + first * self.channels
             for i, slot in enumerate(acc):
                 sums = load(memory.m, place + i * LANES, LANES)
-                put(slot, sums if more else self._start(memory, at, i % self.couples))
+                put(slot, sums if more else splat(T.int32(0), LANES))
             with T.serial(0, self.depth) as k:
                 codes = position * (GROUP * self.input_pitch) + first * self.stored
                 self._add(acc, memory, (codes + k * (PAIR * RUN), weights), k)
             for i, slot in enumerate(acc):
                 store(memory.m, place + i * LANES, slot[0], LANES)
-
-    def _start(self, memory: Memory, at: At, couple: int) -> Expr:
-        """Return the start values of two outputs, for both tiles."""
-        position, _, vector = at
-        place = (position * self.all_vectors + vector) * LANES + couple * PAIR
-        return T.Shuffle([load(memory.start, place, PAIR)] * PAIR, [*range(LANES)])
 
     def _add(self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr], k: Expr) -> None:
         """Add the products of eight channels."""

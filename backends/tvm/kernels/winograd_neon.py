@@ -99,7 +99,7 @@ class NeonProduct(NeonTiles):
 
     def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
-        position, weights, vector = at
+        position, weights = at
         with T.serial(0, self.row_blocks) as block:
             first = inwards(block, self.rows, self.tiles)
             codes = position * (GROUP * self.input_pitch) + first * self.stored
@@ -108,10 +108,9 @@ class NeonProduct(NeonTiles):
             place = position * self.output_pitch + first * self.channels
             for row, n in product(range(self.rows), range(self.vectors)):
                 here = place + (row * self.vectors + n) * LANES
-                start = (position * self.all_vectors + vector + n) * LANES
-                held_ = load(memory.m, here, LANES) if more else load(memory.start, start, LANES)
                 four = [acc[(n * LANES + lane) * self.rows + row][0] for lane in range(LANES)]
-                store(memory.m, here, held_ + neon.across(four), LANES)
+                total = neon.across(four)
+                store(memory.m, here, load(memory.m, here, LANES) + total if more else total, LANES)
 
     def _products(self, memory: Memory, codes: Expr, weights: Expr, step: Step) -> list[Product]:
         """Return sixteen codes and weights of a step for every accumulator: by output and row."""

@@ -133,20 +133,15 @@ class TileProduct:
         return position * self.output_pitch + (row * self.vectors + n) * VECTOR
 
     def _start(self, memory: Memory, rows: list[Expr], at: At, *, more: bool) -> None:
-        position, _, vector = at
         for i, (row, n) in enumerate(product(rows, range(self.vectors))):
             if more:
-                place, stride = (
-                    T.address_of(memory.m[self._place(position, row, n)]),
-                    self.vectors * DEPTH,
-                )
+                place = T.address_of(memory.m[self._place(at[0], row, n)])
+                run("llvm.x86.tileloadd64", T.int8(i), place, T.int64(self.vectors * DEPTH))
             else:
-                first = (position * self.all_vectors + vector + n) * VECTOR
-                place, stride = T.address_of(memory.start[first]), 0
-            run("llvm.x86.tileloadd64", T.int8(i), place, T.int64(stride))
+                run("llvm.x86.tilezero", T.int8(i))
 
-    def _step(self, memory: Memory, rows: list[Expr], at: tuple[Expr, Expr, Expr, Expr]) -> None:
-        position, weights, _, step = at
+    def _step(self, memory: Memory, rows: list[Expr], at: tuple[Expr, Expr, Expr]) -> None:
+        position, weights, step = at
         b = self.blocking
         inputs = b.tiles * b.vectors
         for i, row in enumerate(rows):

@@ -13,13 +13,15 @@ What must be proved for a layer, from its real weights and the codes of its inpu
 
 Processors that multiply signed bytes take 128 from the offset where values span more than 127.
 
-Where bytes do not hold the values, int16 does for both operands, without offsets or splits.
+Where bytes do not hold the values, int16 does for both operands, without offsets or splits. It has
+room for more than G g G^T: factors of A go there, and the sums need fewer additions (``lifted``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isqrt
 from typing import TypeAlias
 
 import numpy as np
@@ -40,6 +42,7 @@ REMEMBERED = 4  # proofs of one layer, which is asked for refusals, then for can
 class Proof:
     """What the proof found: offsets, transformed weights and largest inputs by position."""
 
+    transform: Transform
     offsets: Integers  # [positions], which inputs are kept with
     weights: NDArray[np.int8] | NDArray[np.int16]  # [positions + splits, O, I]
     splits: tuple[int, ...]  # positions whose second summands follow after the first ones
@@ -64,7 +67,7 @@ def prove(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     splits = tuple(np.flatnonzero((weights != first).any(axis=(1, 2))).tolist())
     parts = np.concatenate([first, weights[list(splits)] - first[list(splits)]]).astype(np.int8)
     offsets = negative * high - positive * low
-    return Proof(offsets, parts, splits, weights.sum(axis=2, dtype=np.int64), spans)
+    return Proof(transform, offsets, parts, splits, weights.sum(axis=2, dtype=np.int64), spans)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -83,7 +86,21 @@ def prove_words(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     spans = (positive + negative) * (high - low)
     words = weights.astype(np.int16)
     sums = weights.sum(axis=2, dtype=np.int64)
-    return Proof(np.zeros_like(positive), words, (), sums, spans)
+    return Proof(transform, np.zeros_like(positive), words, (), sums, spans)
+
+
+def lifted(proof: Proof, node: Conv2d) -> Proof:
+    """Return the proof for int16 with factors of A in the weights, as far as int16 holds them."""
+    assert proof.weights.dtype == np.int16
+    most = int(np.abs(node.weight.codes.astype(np.int32)).max(initial=1))
+    transform = proof.transform.lifted(isqrt(INT16_MAX // most))
+    pairs = zip(transform.weight, proof.transform.weight, strict=True)
+    factors = np.array([sum(map(abs, new)) // sum(map(abs, old)) for new, old in pairs])
+    both = np.outer(factors, factors).reshape(-1)
+    weights = proof.weights * both[:, None, None]
+    assert np.abs(weights).max(initial=0) <= INT16_MAX
+    sums = proof.sums * both[:, None]
+    return replace(proof, transform=transform, weights=weights.astype(np.int16), sums=sums)
 
 
 def signed(proof: Proof) -> Proof:

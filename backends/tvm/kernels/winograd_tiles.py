@@ -19,7 +19,7 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.script import LINE, Buffer, Expr, prefetch
 
-At: TypeAlias = tuple[Expr, Expr, Expr]  # position, start of its weights in U, first vector
+At: TypeAlias = tuple[Expr, Expr]  # position, start of its weights in U
 RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplied together
 
 
@@ -43,7 +43,6 @@ class Memory:
 
     v: Buffer
     u: Buffer
-    start: Buffer
     m: Buffer
     ahead: Ahead | None = None
 

@@ -13,13 +13,14 @@ Additions wrap in the operand's type; ``winograd_proof`` has shown that every re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
+from gmpq.backends.tvm.kernels.additions import both_counts, both_sides
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.winograd_algebra import Transform
-from gmpq.backends.tvm.kernels.winograd_sums import additions, both_sides
 from gmpq.backends.tvm.script import LINE, Buffer, Expr, load, splat, store
 
 FIELDS = ((2, -2, 1), (4, -8, 7))  # bits, smallest and largest weight
@@ -66,7 +67,7 @@ class Fresh:
     def instructions(self) -> int:
         """Return about how many instructions transform one group."""
         unpacking = self.taps * (1 if self.bits == 8 else 3)
-        sums = additions(self.transform.weight, self.transform.kernel)
+        sums = both_counts(self.transform.weight)
         return self.vectors * (unpacking + sums + self.transform.positions)
 
     def pack(self, taps: Array) -> Array:
@@ -90,9 +91,8 @@ class Fresh:
             for field in range(self.fields):
                 taps = [self._tap(packed, first + t * self.lanes, field) for t in range(self.taps)]
                 kernel = [taps[i * rows : (i + 1) * rows] for i in range(rows)]
-                kind = f"{self.dtype}x{self.lanes}"
-                for i, j, value in both_sides(self.transform.weight, kernel, kind):
-                    position = i * self.transform.points + j
+                values = chain.from_iterable(both_sides(self.transform.weight, kernel))
+                for position, value in enumerate(values):
                     place = (chunk * self.fields + field) * self.lanes
                     store(u, position * self.pitch + place, value, self.lanes)
 
