@@ -16,6 +16,7 @@ that it needs (``winograd_weights``). A few channels of stride 2 are seen as six
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,10 +26,18 @@ from gmpq.backends.tvm.kernels.additions import both_counts
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
+from gmpq.backends.tvm.kernels.winograd_bytes import ByteProduct, adds_in_runs
 from gmpq.backends.tvm.kernels.winograd_code import kernel
 from gmpq.backends.tvm.kernels.winograd_fold import seen
 from gmpq.backends.tvm.kernels.winograd_product import fitted, means_for
-from gmpq.backends.tvm.kernels.winograd_proof import Proof, lifted, prove, prove_words, signed
+from gmpq.backends.tvm.kernels.winograd_proof import (
+    Proof,
+    lifted,
+    prove,
+    prove_words,
+    signed,
+    split,
+)
 from gmpq.backends.tvm.kernels.winograd_scale import WORD, odd_part
 from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
 from gmpq.backends.tvm.kernels.winograd_weights import fresh_for
@@ -39,6 +48,7 @@ from gmpq.ir import Conv2d
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 MOST_TILES = 64
 MOST_SCHEMES = 4  # of one transform and type
+LARGE = 63  # a weight that leaves no room in int16 for long runs
 
 
 def refuses(site: Site) -> str | None:
@@ -63,7 +73,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
         for proof in _proofs(site, transform):
             if isinstance(proof, Proof):
                 found += _best(site, proof, _fresh(site, proof))
-                roomy = proof if proof.weights.dtype == np.int8 else lifted(proof, _seen(site)[0])
+                roomy = lifted(proof, _seen(site)[0]) if proof.dtype == "int16" else proof
                 found += _best(site, roomy, _stored(site, roomy))
     return tuple(sorted(found, key=lambda candidate: candidate.cycles))
 
@@ -96,12 +106,22 @@ def _proofs(site: Site, transform: Transform) -> list[Proof | str]:
     y = site.output.codes
     if min(y.height, y.width) < transform.size:
         return [f"{transform} needs {transform.size} rows and columns, has {y.height}x{y.width}"]
-    features, found = site.target.features, prove(node, site.inputs[0].q, transform)
-    if "neon" in features and isinstance(found, Proof):
-        found = signed(found)
+    features, found = site.target.features, _proof(site, transform)
     if features & {"dotprod", "i8mm", "amx-int8"}:
         return [found]
     return [found, prove_words(node, site.inputs[0].q, transform)]
+
+
+def _proof(site: Site, transform: Transform) -> Proof | str:
+    """Return the proof for bytes; where these are added in int16, for small weights."""
+    (node, _), qx = _seen(site), site.inputs[0].q
+    found = prove(node, qx, transform)
+    if adds_in_runs(site.target):
+        small = isinstance(found, Proof) and np.abs(found.weights).max(initial=0) <= LARGE
+        return found if small else prove(node, qx, transform.lowered)
+    if isinstance(found, str):
+        return found
+    return signed(split(found)) if "neon" in site.target.features else split(found)
 
 
 def _shape(site: Site, proof: Proof, tiles: int) -> Shape:
@@ -113,7 +133,8 @@ def _shape(site: Site, proof: Proof, tiles: int) -> Shape:
 
 def _stored(site: Site, proof: Proof) -> list[Scheme]:
     """Return blocks of tiles of all sizes, with weights that lie in memory."""
-    everything, means = _shape(site, proof, 1).all_tiles, means_for(site.target, proof)
+    everything = _shape(site, proof, 1).all_tiles
+    means = means_for(site.target, proof, extras=True)
     sizes = {-(-everything // n) for n in range(1, everything + 1)}
     found = []
     for tiles in sorted(size for size in sizes if size <= MOST_TILES):
@@ -133,7 +154,7 @@ def _fresh(site: Site, proof: Proof) -> list[Scheme]:
     if proof.splits or shape.all_tiles > MOST_TILES:
         return []
     shape = _shape(site, proof, shape.all_tiles)
-    codes, means = _seen(site)[0].weight.codes, means_for(site.target, proof)
+    codes, means = _seen(site)[0].weight.codes, means_for(site.target, proof, extras=False)
     found = []
     for product in fitted(site.target, means, shape.sizes):
         vectors = product.block_elements // product.weight_lanes
@@ -178,14 +199,15 @@ def build(site: Site, scheme: Scheme, proof: Proof) -> Call:
     """Return the call of one transform and block size."""
     (x,), y = site.inputs, site.output
     assert isinstance(site.node, Conv2d)
+    scheme, setup, weights = _constants(scheme, proof, _seen(site)[0].weight.codes)
     product, transform = scheme.product, scheme.shape.transform
     start, factor = start_and_factor(site.node.weight, x.q, y.q)
     starts = transform.scale * start.astype(np.int64) - _of_offsets(proof)
     missing = (0, product.all_vectors * product.lanes - y.codes.channels)
     wrapped = ((starts + WORD // 2) % WORD - WORD // 2).astype(np.int32)  # modulo 2**32
     constants = (
-        product.setup(),
-        _weights(scheme, proof, _seen(site)[0].weight.codes),
+        setup,
+        weights,
         np.pad(wrapped, ((0, 0), missing)),
         np.pad(_undone(factor, transform), missing),
     )
@@ -200,12 +222,20 @@ def _of_offsets(proof: Proof) -> Array:
     return np.asarray(np.einsum("ip,jq,pqo->ijo", a, a, added).reshape(len(a) ** 2, -1))
 
 
-def _weights(scheme: Scheme, proof: Proof, codes: Array) -> Array:
-    """Return the weights as the scheme reads them."""
-    if scheme.fresh is None:
-        return scheme.product.pack(proof.weights)
-    taps = codes.transpose(2, 3, 0, 1).reshape(-1, *codes.shape[:2])
-    return scheme.fresh.pack(scheme.product.pack(taps))
+def _constants(scheme: Scheme, proof: Proof, codes: Array) -> tuple[Scheme, Array, Array]:
+    """Return the scheme with all that it needs to know, its setup, and the weights it reads."""
+    product, fresh = scheme.product, scheme.fresh
+    if fresh is not None:
+        taps = codes.transpose(2, 3, 0, 1).reshape(-1, *codes.shape[:2])
+        setup = product.setup()
+        if isinstance(product, ByteProduct):
+            setup = product.late_table(fresh.pitch)
+        return scheme, setup, fresh.pack(product.pack(taps))
+    if isinstance(product, ByteProduct):
+        exact, setup, weights = product.packed(proof)
+        return replace(scheme, product=exact), setup, weights
+    by_group = product.pack(proof.weights).swapaxes(0, 1)
+    return scheme, product.setup(), np.ascontiguousarray(by_group)
 
 
 def _undone(factor: Array, transform: Transform) -> Array:

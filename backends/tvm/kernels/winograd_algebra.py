@@ -73,6 +73,14 @@ class Transform:
         output = (tuple(a // f for f, a in zip(factors, row, strict=True)) for row in self.output)
         return replace(self, weight=tuple(weight), output=tuple(output))
 
+    @property
+    def lowered(self) -> Transform:
+        """The transform with common factors of G's rows in A's columns: its weights are smaller."""
+        factors = [gcd(*row) for row in self.weight]
+        weight = (tuple(g // f for g in row) for f, row in zip(factors, self.weight, strict=True))
+        output = (tuple(a * f for f, a in zip(factors, row, strict=True)) for row in self.output)
+        return replace(self, weight=tuple(weight), output=tuple(output))
+
     def __str__(self) -> str:
         kernel = "" if self.kernel == 3 else f", {self.kernel}x{self.kernel}"
         stride = "" if self.stride == 1 else f" by {self.stride}"

@@ -11,6 +11,7 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.additions import both_sides
+from gmpq.backends.tvm.kernels.winograd_bytes import ByteProduct
 from gmpq.backends.tvm.kernels.winograd_dots import DotProduct
 from gmpq.backends.tvm.kernels.winograd_fold import kept_lanes
 from gmpq.backends.tvm.kernels.winograd_scale import divided
@@ -40,10 +41,12 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
     blocks, groups, parts = -(-shape.all_tiles // shape.tiles), scheme.groups, scheme.parts
     share, outputs = -(-groups // parts), product.all_vectors * product.lanes
     dtype = product.dtype if fresh is None else "uint8"
+    table_size = product.table_size if isinstance(product, ByteProduct) else 1
 
     def body(x_: Expr, *others: Expr) -> None:
         (setup, u_, start_, factor_), ends = finish.split(others)
         x = view(x_, "uint8", shape.x.size_bytes)
+        table = view(setup, "int32", table_size)
         weights = view(u_, dtype, scheme.weights_elements)
         start = view(start_, "int32", shape.transform.size**2 * outputs)
         end = ends.bind(factor_, outputs)
@@ -59,20 +62,21 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
                 group = inwards(section, share, groups) + member
                 if fresh is not None:
                     fresh.write(weights, u, group)
-                _multiply(scheme, Memory(v, u, m, _ahead(scheme, weights, group + 1)), group)
+                ahead = _ahead(scheme, weights, group + 1)
+                _multiply(scheme, Memory(v, u, m, table, ahead), group)
                 first_vector = inwards(group, product.vectors, product.all_vectors)
                 _transform_output(scheme, m, (start, end), (image, first, first_vector))
             product.end()
 
     u_and_start = (("u", dtype), ("start", "int32"))
-    constant = (("setup", "uint8"), *u_and_start, ("factor", "float32"))
+    constant = (("setup", "int32"), *u_and_start, ("factor", "float32"))
     return c_function(finish.parameters(("x", "uint8"), constant), body)
 
 
 def _ahead(scheme: Scheme, weights: Buffer, group: Expr) -> Ahead | None:
     """Return the packed weights of a group, which the one before asks for as it multiplies."""
     fresh, product = scheme.fresh, scheme.product
-    if fresh is None or not isinstance(product, DotProduct):
+    if fresh is None or not isinstance(product, DotProduct | ByteProduct):
         return None
     tiles = scheme.shape.transform.positions * product.row_blocks
     lines = -(-fresh.group_bytes // (tiles * LINE))
@@ -83,10 +87,14 @@ def _multiply(scheme: Scheme, memory: Memory, group: Expr) -> None:
     """Write M of all positions for one group of outputs."""
     positions, product = scheme.shape.transform.positions, scheme.product
 
+    first = 0 if scheme.fresh is not None else group * scheme.group_elements
+    if isinstance(product, ByteProduct):
+        product.multiply_all(memory, group, first)
+        return
+
     def weights(part: Expr) -> Expr:
-        if scheme.fresh is not None:
-            return part * scheme.fresh.pitch
-        return (part * scheme.groups + group) * product.block_elements
+        pitch = product.block_elements if scheme.fresh is None else scheme.fresh.pitch
+        return first + part * pitch
 
     with T.serial(0, positions) as position:
         product.multiply(memory, (position, weights(position)), more=False)

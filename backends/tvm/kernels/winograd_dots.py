@@ -1,8 +1,7 @@
 """The products of Winograd convolution by dot products, in register tiles.
 
 Per position, [tiles, channels] x [channels, outputs]. Operands are bytes, added in int32 by VNNI or
-sdot or in int16 over proven runs by vpmaddubsw, or they are int16, added in int32 by vpmaddwd or by
-smlal.
+sdot, or they are int16, added in int32 by vpmaddwd or by smlal.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from typing import TypeAlias
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.dot import Narrow, Vnni, Words, multiplied_lanes
+from gmpq.backends.tvm.dot import Vnni, Words, multiplied_lanes
 from gmpq.backends.tvm.dot_arm import LANES, ByLane, Sdot, Smlal, add_by_lanes
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.winograd_proof import Integers, Proof
+from gmpq.backends.tvm.kernels.winograd_proof import Proof
 from gmpq.backends.tvm.kernels.winograd_tiles import (
     At,
     Memory,
@@ -27,14 +26,14 @@ from gmpq.backends.tvm.kernels.winograd_tiles import (
     Sizes,
     chosen,
     padded,
+    steps,
 )
 from gmpq.backends.tvm.pace import Pace, pace_of
 from gmpq.backends.tvm.script import LINE, Buffer, Expr, inwards, load, put, registers, splat, store
 from gmpq.backends.tvm.target import Target
 
-Dot: TypeAlias = Vnni | Narrow | Words | ByLane
+Dot: TypeAlias = Vnni | Words | ByLane
 MOST_ROWS, MOST_VECTORS = 14, 4
-INT16 = np.iinfo(np.int16)
 NAMES = {Words: "int16", Vnni: "vnni", Sdot: "sdot", Smlal: "smlal"}
 
 
@@ -46,7 +45,7 @@ class DotProduct(RegisterTiles):
     depth: int  # groups of channels
 
     def __str__(self) -> str:
-        return f"{_name(self.dot)} {self.rows} x {self.vectors} vectors"
+        return f"{NAMES[type(self.dot)]} {self.rows} x {self.vectors} vectors"
 
     @property
     def lanes(self) -> int:
@@ -123,8 +122,6 @@ class DotProduct(RegisterTiles):
             rows = [acc[n : n + self.vectors] for n in range(0, len(acc), self.vectors)]
             parts = (partial(part, memory, at) for part in (self._codes, self._weights))
             add_by_lanes(dot, rows, self.depth, *parts)
-        elif isinstance(dot, Narrow) and dot.run > 1:
-            self._add_runs(acc, memory, at, dot)
         else:
             for k, first in steps(self.depth):
                 for slot, code, weight in self._step(acc, memory, (*at, k)):
@@ -143,22 +140,6 @@ class DotProduct(RegisterTiles):
         first = at[1] + k * (self.vectors * elements)
         return [load(memory.u, first + n * elements, elements) for n in range(self.vectors)]
 
-    def _add_runs(
-        self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr], dot: Narrow
-    ) -> None:
-        """Add the products of every run in int16, then widen."""
-        if dot.run < self.depth:
-            _fill(acc, [splat(T.int32(0), self.lanes)] * len(acc))
-        with T.serial(0, self.depth // dot.run) as j:
-            short = registers(len(acc), f"int16x{2 * self.lanes}")
-            for i, first in steps(dot.run):
-                for slot, code, weight in self._step(short, memory, (*at, j * dot.run + i)):
-                    pairs = dot.pairs([code], [weight])
-                    put(slot, pairs if first else slot[0] + pairs)
-            for slot, pairs in zip(acc, short, strict=True):
-                wide = dot.widen(pairs[0])
-                put(slot, slot[0] + wide if dot.run < self.depth else wide)
-
     def _step(
         self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr, Expr]
     ) -> Iterator[tuple[Buffer, Expr, Expr]]:
@@ -176,17 +157,6 @@ class DotProduct(RegisterTiles):
                 yield acc[p * self.vectors + n], codes[0], weight[0]
 
 
-def steps(count: int) -> Iterator[tuple[Expr, bool]]:
-    """Yield the steps of a loop, and whether it is the first one, which has nothing to add to.
-
-    The first few are written out; LLVM unrolls loops of what is left if that has small divisors.
-    """
-    apart = next(n for n in (4, 2, 1) if count % n == 0)
-    yield from ((step, step == 0) for step in range(apart))
-    with T.serial(apart, count) as step:
-        yield step, False
-
-
 def _fill(slots: list[Buffer], values: list[Expr]) -> None:
     for slot, value in zip(slots, values, strict=True):
         put(slot, value)
@@ -199,24 +169,15 @@ def _step_cycles(dot: Dot, rows: int, vectors: int, pace: Pace) -> float:
     return pace.step(products * pace.slower, rows + vectors)
 
 
-def _name(dot: Dot) -> str:
-    return f"runs of {dot.run}," if isinstance(dot, Narrow) else NAMES[type(dot)]
-
-
-def dot_for(target: Target, proof: Proof) -> Dot | None:
-    """Return the target's fastest exact instruction for the operands of ``proof``, or None."""
+def dot_for(target: Target, proof: Proof) -> Dot:
+    """Return the target's fastest exact instruction for the operands of ``proof``."""
     vnni, lanes = "avx512vnni" in target.features, multiplied_lanes(target)
-    if proof.weights.dtype == np.int16:
+    if proof.dtype == "int16":
         return Smlal() if lanes is None else Words(lanes, fused=vnni)
     if vnni:
         return Vnni()
-    if "dotprod" in target.features:
-        return Sdot()
-    if lanes is None:
-        return None
-    channels = proof.weights.shape[2]
-    run = longest_run(proof.weights, part_spans(proof), -(-channels // Narrow.group))
-    return None if run is None else Narrow(lanes, run)
+    assert "dotprod" in target.features
+    return Sdot()
 
 
 def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
@@ -231,25 +192,3 @@ def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
         if rows * (wide + codes) + wide + dot.temporaries <= target.registers
     ]
     return sorted(found, key=lambda p: p.cycles(pace_of(target)))
-
-
-def part_spans(proof: Proof) -> Integers:
-    """Return the spans of all positions, and again those of split ones."""
-    return np.concatenate([proof.spans, proof.spans[list(proof.splits)]])
-
-
-def longest_run(weights: Array, spans: Integers, depth: int) -> int | None:
-    """Return the most steps whose sums fit int16, a divisor of ``depth``; None if a pair does not.
-
-    ``weights`` are [parts, O, I], and the codes of a part lie in 0..span.
-    """
-    pairs = padded(weights, weights.shape[1], depth * 4).astype(np.int32)
-    pairs = pairs.reshape(*weights.shape[:2], depth, 2, 2)
-    pairs *= spans.astype(np.int32)[:, None, None, None, None]
-    signs = [side[..., 0] + side[..., 1] for side in (np.maximum(pairs, 0), np.minimum(pairs, 0))]
-    for run in (n for n in range(depth, 0, -1) if depth % n == 0):
-        split = (*weights.shape[:2], depth // run, run, 2)
-        highest, lowest = (sign.reshape(split).sum(axis=3, dtype=np.int32) for sign in signs)
-        if highest.max() <= INT16.max and lowest.min() >= INT16.min:
-            return run
-    return None

@@ -18,8 +18,7 @@ from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.neon_runs import Runs, runs_of
 from gmpq.backends.tvm.kernels.neon_sums import At as Step
 from gmpq.backends.tvm.kernels.neon_sums import Product, summed
-from gmpq.backends.tvm.kernels.winograd_dots import part_spans
-from gmpq.backends.tvm.kernels.winograd_proof import Proof, signed_lows
+from gmpq.backends.tvm.kernels.winograd_proof import Proof, part_spans, signed_lows
 from gmpq.backends.tvm.kernels.winograd_tiles import (
     At,
     Memory,

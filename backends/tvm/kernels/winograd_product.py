@@ -21,6 +21,13 @@ from gmpq.backends.tvm.kernels.amx_tile import (
 )
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.neon_runs import Runs
+from gmpq.backends.tvm.kernels.winograd_bytes import (
+    ByteProduct,
+    ByteRuns,
+    adds_in_runs,
+    byte_runs,
+    byte_tiles,
+)
 from gmpq.backends.tvm.kernels.winograd_dots import Dot, DotProduct, dot_for, register_tiles
 from gmpq.backends.tvm.kernels.winograd_mmla import MatrixProduct, matrix_tiles
 from gmpq.backends.tvm.kernels.winograd_neon import NeonProduct, neon_tiles, runs_for
@@ -78,7 +85,7 @@ class TileProduct:
 
     def setup(self) -> Array:
         """Return the tile configuration."""
-        return configuration(self.blocking)
+        return configuration(self.blocking).view(np.int32)
 
     def begin(self, setup: Expr) -> None:
         """Configure the tiles of this thread."""
@@ -161,14 +168,19 @@ class TileProduct:
             run("llvm.x86.tdpbusd", T.int8(i), *operands)
 
 
-Product: TypeAlias = DotProduct | NeonProduct | MatrixProduct | TileProduct
-Means: TypeAlias = Dot | tuple[Runs, ...] | None  # None where no dot product is exact
+Product: TypeAlias = DotProduct | ByteProduct | NeonProduct | MatrixProduct | TileProduct
+Means: TypeAlias = Dot | ByteRuns | tuple[Runs, ...] | None  # None where nothing is exact
 
 
-def means_for(target: Target, proof: Proof) -> Means:
-    """Return what multiplies the operands of ``proof`` beside AMX and the matrices of ARM."""
-    if neon.multiplies(target) and proof.weights.dtype == np.int8:
+def means_for(target: Target, proof: Proof, *, extras: bool) -> Means:
+    """Return what multiplies the operands of ``proof`` beside AMX and the matrices of ARM.
+
+    ``extras`` tells whether some weights may be left to extra steps.
+    """
+    if neon.multiplies(target) and proof.dtype == "int8":
         return runs_for(target, proof)
+    if adds_in_runs(target) and proof.dtype == "int8":
+        return byte_runs(target, proof, extras=extras)
     return dot_for(target, proof)
 
 
@@ -179,6 +191,8 @@ def fitted(target: Target, means: Means, sizes: Sizes) -> list[Product]:
         found += matrix_tiles(target, sizes)
     elif isinstance(means, tuple):
         found += [tile for runs in means for tile in neon_tiles(target, runs, sizes)]
+    elif isinstance(means, ByteRuns):
+        found += byte_tiles(target, means, sizes)
     elif means is not None:
         found += register_tiles(target, means, sizes)
     if "amx-int8" in target.features:

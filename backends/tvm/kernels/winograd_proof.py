@@ -44,6 +44,7 @@ class Proof:
 
     transform: Transform
     offsets: Integers  # [positions], which inputs are kept with
+    dtype: str  # of operands: int8, or int16
     weights: NDArray[np.int8] | NDArray[np.int16]  # [positions + splits, O, I]
     splits: tuple[int, ...]  # positions whose second summands follow after the first ones
     sums: Integers  # [positions, O], of the transformed weights over the input channels
@@ -63,11 +64,8 @@ def prove(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
         return f"{transform} makes weights of {np.abs(weights).max()}: two bytes hold 254"
     if reason := _overflow(node, qx, transform):
         return reason
-    first = np.clip(weights, -127, 127)
-    splits = tuple(np.flatnonzero((weights != first).any(axis=(1, 2))).tolist())
-    parts = np.concatenate([first, weights[list(splits)] - first[list(splits)]]).astype(np.int8)
-    offsets = negative * high - positive * low
-    return Proof(transform, offsets, parts, splits, weights.sum(axis=2, dtype=np.int64), spans)
+    offsets, sums = negative * high - positive * low, weights.sum(axis=2, dtype=np.int64)
+    return Proof(transform, offsets, "int8", weights.astype(np.int16), (), sums, spans)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -86,12 +84,12 @@ def prove_words(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     spans = (positive + negative) * (high - low)
     words = weights.astype(np.int16)
     sums = weights.sum(axis=2, dtype=np.int64)
-    return Proof(transform, np.zeros_like(positive), words, (), sums, spans)
+    return Proof(transform, np.zeros_like(positive), "int16", words, (), sums, spans)
 
 
 def lifted(proof: Proof, node: Conv2d) -> Proof:
     """Return the proof for int16 with factors of A in the weights, as far as int16 holds them."""
-    assert proof.weights.dtype == np.int16
+    assert proof.dtype == "int16"
     most = int(np.abs(node.weight.codes.astype(np.int32)).max(initial=1))
     transform = proof.transform.lifted(isqrt(INT16_MAX // most))
     pairs = zip(transform.weight, proof.transform.weight, strict=True)
@@ -103,9 +101,23 @@ def lifted(proof: Proof, node: Conv2d) -> Proof:
     return replace(proof, transform=transform, weights=weights.astype(np.int16), sums=sums)
 
 
+def split(proof: Proof) -> Proof:
+    """Return the proof with weights that are bytes, some positions as two summands."""
+    whole = proof.weights.astype(np.int16)
+    first = np.clip(whole, -INT8_MAX, INT8_MAX)
+    splits = np.flatnonzero((whole != first).any(axis=(1, 2)))
+    parts = np.concatenate([first, whole[splits] - first[splits]]).astype(np.int8)
+    return replace(proof, weights=parts, splits=tuple(splits.tolist()))
+
+
 def signed(proof: Proof) -> Proof:
     """Return the proof with inputs that are signed bytes, less 128 where they span more codes."""
     return replace(proof, offsets=proof.offsets + signed_lows(proof.spans))
+
+
+def part_spans(proof: Proof) -> Integers:
+    """Return the spans of all positions, and again those of split ones."""
+    return np.concatenate([proof.spans, proof.spans[list(proof.splits)]])
 
 
 def signed_lows(spans: Integers) -> Integers:

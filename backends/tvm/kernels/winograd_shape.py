@@ -8,6 +8,7 @@ import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.kernels.winograd_algebra import Transform
+from gmpq.backends.tvm.kernels.winograd_bytes import ByteProduct
 from gmpq.backends.tvm.kernels.winograd_product import Product
 from gmpq.backends.tvm.kernels.winograd_tiles import Sizes
 from gmpq.backends.tvm.kernels.winograd_weights import Fresh
@@ -111,11 +112,18 @@ class Scheme:
         return size if self.fresh is None else size + item * self.fresh.elements
 
     @property
+    def group_elements(self) -> int:
+        """The weights of one group of outputs."""
+        if isinstance(self.product, ByteProduct):
+            return self.product.group_elements
+        return self.passes * self.product.block_elements
+
+    @property
     def weights_elements(self) -> int:
         """The weights in memory; packed ones count by bytes."""
-        blocks = self.groups * self.passes
-        one = self.product.block_elements
-        return blocks * one if self.fresh is None else self.groups * self.fresh.group_bytes
+        if self.fresh is not None:
+            return self.groups * self.fresh.group_bytes
+        return self.groups * self.group_elements
 
     @property
     def weights_bytes(self) -> int:

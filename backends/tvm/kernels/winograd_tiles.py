@@ -11,10 +11,12 @@ lanes hold two outputs of each of two tiles (``winograd_mmla``).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 import numpy as np
+from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.script import LINE, Buffer, Expr, prefetch
@@ -44,6 +46,7 @@ class Memory:
     v: Buffer
     u: Buffer
     m: Buffer
+    table: Buffer  # int32, of products in bytes
     ahead: Ahead | None = None
 
 
@@ -87,13 +90,24 @@ class RegisterTiles:
 
     def setup(self) -> Array:
         """Return nothing to set up."""
-        return np.zeros(64, np.uint8)
+        return np.zeros(1, np.int32)
 
     def begin(self, setup: Expr) -> None:
         """Need no preparation."""
 
     def end(self) -> None:
         """Need no clean-up."""
+
+
+def steps(count: int) -> Iterator[tuple[Expr, bool]]:
+    """Yield the steps of a loop, and whether it is the first one, which has nothing to add to.
+
+    The first few are written out; LLVM unrolls loops of what is left if that has small divisors.
+    """
+    apart = next(n for n in (4, 2, 1) if count % n == 0)
+    yield from ((step, step == 0) for step in range(apart))
+    with T.serial(apart, count) as step:
+        yield step, False
 
 
 def padded(weights: Array, outputs: int, channels: int) -> Array:

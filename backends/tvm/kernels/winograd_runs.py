@@ -1,0 +1,224 @@
+"""How many steps of a Winograd product in bytes are added in int16, position by position.
+
+vpmaddubsw adds two products u8 * s8 in a lane of int16, and saturates. Transformed codes lie in
+0..span, and weights are constants, so that the sum of a lane over a run of steps lies between
+-span * (sum of its negative weights) and span * (sum of its positive ones), whatever the codes. A
+run is legal if that fits int16 in every lane; sums on the way may wrap, since addition modulo 2**16
+is exact if its result fits, and no single pair saturates, being a part of such a sum.
+
+Positions differ: at a corner of F(2x2) a weight is one tap, in the centre a sum of nine. So each
+has a run of its own. A run that all but a few lanes allow is legal too: these keep a part of their
+weights, and the rest goes to extra steps, which are added one by one,
+
+    w = kept + extra,    kept and extra in -127..127.
+
+An extra step serves all outputs that are computed together, a group; all groups have as many as the
+one with the most. What must be proved is proved by adding up: ``Packed.of`` makes no entry whose
+lanes do not fit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.kernels.winograd_tiles import chosen, padded
+
+LONGEST_SHORT = 4  # steps of a run whose products are added pixel by pixel
+LENGTHS = (1, 2, 3, 4, 16, 32, 64, 128, 256)
+INT8_MAX, INT16_MAX = np.iinfo(np.int8).max, np.iinfo(np.int16).max
+GROUP = 4  # channels of a step
+PER_CYCLE = 3.1  # instructions on vectors
+WIDENED = 1.3  # cycles to widen an accumulator through memory
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Steps of a run, and extra steps of a group, by position."""
+
+    lengths: tuple[int, ...]
+    extras: tuple[int, ...]
+
+    def __str__(self) -> str:
+        counted = sorted(Counter(self.lengths).items())
+        text = " and ".join(f"{count} of {length}" for length, count in counted)
+        return f"runs {text}, {sum(self.extras)} extra" if any(self.extras) else f"runs {text}"
+
+
+def cycles_of(length: int) -> float:
+    """Return the cycles of a step of one accumulator in a run of ``length``."""
+    if length <= LONGEST_SHORT:
+        return (2 * length + 1) / length / PER_CYCLE
+    return 2 / PER_CYCLE + WIDENED / length
+
+
+def most(span: int) -> Array:
+    """Return what the positive and the negative weights of a lane may add up to."""
+    return np.array([INT16_MAX, INT16_MAX + 1]) // max(span, 1)
+
+
+def choose(weights: Array, spans: Array, form: tuple[int, int], *, extras: bool) -> Runs | None:
+    """Return the runs of weights [positions, O, I] that take the fewest cycles.
+
+    ``form`` are the lanes of a vector and the vectors of a group. Without ``extras`` every lane
+    keeps its weights: None if some do not fit a byte or a single step. How many extra steps there
+    are is an estimate, one for every run that a lane of the group does not allow.
+    """
+    depth = -(-weights.shape[2] // GROUP)
+    lengths = [n for n in LENGTHS if n < depth] + [depth]
+    counts = np.stack([_counts(weights, spans, form, n) for n in lengths])
+    costs = depth * np.array([cycles_of(n) for n in lengths])[:, None] + counts * cycles_of(1)
+    if not extras:
+        costs = np.where(counts > 0, np.inf, costs)
+    best = costs.argmin(axis=0)
+    if not np.isfinite(costs.min(axis=0)).all():
+        return None
+    places = np.arange(len(weights))
+    return Runs(tuple(lengths[n] for n in best), tuple(counts[best, places].tolist()))
+
+
+def _counts(weights: Array, spans: Array, form: tuple[int, int], length: int) -> Array:
+    """Return about how many extra steps the worst group needs, by position."""
+    needed = _needed(_lanes(_Key(weights), form[0]), spans, length)
+    vectors = needed.shape[1]
+    return np.asarray(needed[:, chosen(vectors, min(form[1], vectors))].max(2).sum(2).max(1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lanes:
+    """Sums of the positive and of the negative weights of lanes, step by step.
+
+    [positions, vectors, depth, lanes of int16, 2]; and where a weight does not fit a byte.
+    """
+
+    sums: Array
+    wide: Array  # [positions, vectors, depth]
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """An array that is remembered by its identity."""
+
+    array: Array
+
+    def __hash__(self) -> int:
+        return id(self.array)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.array is other.array
+
+
+@lru_cache(maxsize=2)
+def _lanes(key: _Key, lanes: int) -> _Lanes:
+    split = in_steps(key.array, lanes)
+    sums = [np.maximum(split, 0).sum(axis=-1), np.maximum(-split, 0).sum(axis=-1)]
+    wide = np.asarray((np.abs(split) > INT8_MAX).any(axis=(-1, -2)))
+    return _Lanes(np.stack(sums, axis=-1).astype(np.int16), wide)
+
+
+def in_steps(weights: Array, lanes: int) -> Array:
+    """Return weights [positions, O, I] as [positions, vectors, depth, lanes of int16, 2]."""
+    vectors, depth = -(-weights.shape[1] // lanes), -(-weights.shape[2] // GROUP)
+    whole = padded(weights, vectors * lanes, depth * GROUP)
+    split = whole.reshape(len(weights), vectors, lanes, depth, 2, 2).transpose(0, 1, 3, 2, 4, 5)
+    return np.ascontiguousarray(split).reshape(len(weights), vectors, depth, 2 * lanes, 2)
+
+
+def _needed(lanes: _Lanes, spans: Array, length: int) -> Array:
+    """Return about how many steps of each run must be extra: [positions, vectors, runs]."""
+    firsts = np.arange(0, lanes.sums.shape[2], length)
+    sums = np.add.reduceat(lanes.sums, firsts, axis=2, dtype=np.int32)
+    limits = np.stack([most(int(span)) for span in spans])[:, None, None, None, :]
+    over = np.maximum(sums - limits, 0) / np.maximum(sums, 1)  # the share that is too much
+    steps = np.ceil(length * over.max(axis=(-1, -2))).astype(int)
+    wide = np.logical_or.reduceat(lanes.wide, firsts, axis=2)
+    return np.asarray(np.maximum(steps, wide))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """The weights of a position as they are multiplied, by group of outputs."""
+
+    kept: Array  # int8 [groups, depth, vectors, lanes * 4]
+    extra: Array  # int8 [groups, extras, vectors, lanes * 4]
+    steps: Array  # of the extra weights: [groups, extras]
+
+    @classmethod
+    def of(cls, weights: Array, span: int, form: tuple[int, int], length: int) -> Packed:
+        """Return weights [O, I] in runs of ``length``; ``form`` as in ``choose``."""
+        split = in_steps(weights[None], form[0])
+        vectors = split.shape[1]
+        groups = split[0][chosen(vectors, min(form[1], vectors))].swapaxes(1, 2)
+        shape, (groups_, depth) = groups.shape, groups.shape[:2]
+        groups = groups.reshape(groups_, depth, -1, 2).astype(np.int16)
+        limits = most(span)
+        found: list[list[tuple[int, Array]]] = []
+        for group in groups:
+            found.append([])
+            for first in _problems(group, limits, length):
+                run = group[first : first + length]
+                found[-1] += [(first + step, extra) for step, extra in _relieve(run, limits)]
+        count = max(map(len, found))
+        steps = np.zeros((groups_, count), np.int32)
+        extra = np.zeros((groups_, count, *groups.shape[2:]), np.int8)
+        for number, entries in enumerate(found):
+            for n, (step, some) in enumerate(entries):
+                steps[number, n], extra[number, n] = step, some
+        flat = (*shape[2:3], 4 * form[0])
+        kept = groups.astype(np.int8).reshape(groups_, depth, *flat)
+        return cls(kept, extra.reshape(groups_, count, *flat), steps)
+
+
+def _problems(group: Array, limits: Array, length: int) -> list[int]:
+    """Return the first steps of runs of [depth, lanes, 2] that do not fit."""
+    firsts = np.arange(0, len(group), length)
+    sums = np.stack([np.maximum(group, 0).sum(-1), np.maximum(-group, 0).sum(-1)], axis=-1)
+    runs = np.add.reduceat(sums, firsts, axis=0, dtype=np.int32)
+    wide = np.logical_or.reduceat((np.abs(group) > INT8_MAX).any(axis=(1, 2)), firsts)
+    return [int(n) for n in firsts[(runs > limits).any(axis=(1, 2)) | wide]]
+
+
+def _relieve(run: Array, limits: Array) -> list[tuple[int, Array]]:
+    """Take from ``run`` [steps, lanes, 2] what does not fit; return it as steps and weights."""
+    extra, found = run - np.clip(run, -INT8_MAX, INT8_MAX), []
+    run -= extra
+    while (over := np.maximum(_sums(run).sum(axis=0) - limits, 0)).any():
+        taken = np.stack([_taken(*both, over, limits) for both in zip(run, extra, strict=True)])
+        helped = (_sums(taken) > 0).sum(axis=(1, 2))
+        started = extra.any(axis=(1, 2))
+        best = max(range(len(run)), key=lambda n: (helped[n] > 0, started[n], helped[n]))
+        if not helped[best]:  # a step may be extra twice
+            found += _entries(extra, limits)
+            extra[:] = 0
+        run[best] -= taken[best]
+        extra[best] += taken[best]
+    assert (np.abs(run) <= INT8_MAX).all()
+    return found + _entries(extra, limits)
+
+
+def _entries(extra: Array, limits: Array) -> list[tuple[int, Array]]:
+    assert (np.abs(extra) <= INT8_MAX).all()
+    assert (_sums(extra) <= limits).all()
+    return [(int(n), extra[n].astype(np.int8)) for n in np.flatnonzero(extra.any(axis=(1, 2)))]
+
+
+def _sums(steps: Array) -> Array:
+    """Return the sums of positive and negative weights, [..., lanes, 2], of [..., lanes, 2]."""
+    return np.stack([np.maximum(steps, 0).sum(-1), np.maximum(-steps, 0).sum(-1)], axis=-1)
+
+
+def _taken(step: Array, extra: Array, over: Array, limits: Array) -> Array:
+    """Return what a step [lanes, 2] gives of ``over`` [lanes, 2 signs], its weights in turn."""
+    taken, room = np.zeros_like(step), limits - _sums(extra)
+    for sign, number in ((1, 0), (-1, 1)):
+        need = np.minimum(over[:, number], room[:, number])
+        for weight in range(2):
+            free = INT8_MAX - np.abs(extra[:, weight])
+            some = np.clip(sign * step[:, weight], 0, np.minimum(need, free))
+            taken[:, weight] += (sign * some).astype(step.dtype)
+            need = need - some
+    return taken
