@@ -188,17 +188,17 @@ class ByteProduct(RegisterTiles):
                 place = weights + memory.table[positions + number]
                 (position, place) = held([position, place])
                 steps_at = extra + (number - first) * extras
-                self._multiply(memory, (position, place, steps_at), length, extras)
+                self._multiply(memory, (position, place, steps_at, number), length, extras)
             first, extra = first + count, extra + count * extras
 
     def _multiply(
-        self, memory: Memory, at: tuple[Expr, Expr, Expr], length: int, extras: int
+        self, memory: Memory, at: tuple[Expr, Expr, Expr, Expr], length: int, extras: int
     ) -> None:
         """Write M of one position."""
-        position, weights, table = at
+        position, weights, table, number = at
         with T.serial(0, self.row_blocks) as block:
             if memory.ahead is not None:
-                memory.ahead.fetch(position * self.row_blocks + block)
+                memory.ahead.fetch(number * self.row_blocks + block)
             first = inwards(block, self.rows, self.tiles)
             codes = position * self.input_pitch + first * (self.stored // self.group)
             acc = registers(self.rows * self.vectors, f"int32x{self.lanes}")

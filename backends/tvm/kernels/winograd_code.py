@@ -34,6 +34,8 @@ from gmpq.backends.tvm.script import (
     view,
 )
 
+AHEAD = 8 << 10  # bytes from the weights that are multiplied to those that are asked for
+
 
 def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc:
     """Return ``f(x, [residual], setup, weights, start, factor, outputs)``."""
@@ -62,7 +64,7 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
                 group = inwards(section, share, groups) + member
                 if fresh is not None:
                     fresh.write(weights, u, group)
-                ahead = _ahead(scheme, weights, group + 1)
+                ahead = _ahead(scheme, weights, group)
                 _multiply(scheme, Memory(v, u, m, table, ahead), group)
                 first_vector = inwards(group, product.vectors, product.all_vectors)
                 _transform_output(scheme, m, (start, end), (image, first, first_vector))
@@ -74,13 +76,19 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
 
 
 def _ahead(scheme: Scheme, weights: Buffer, group: Expr) -> Ahead | None:
-    """Return the packed weights of a group, which the one before asks for as it multiplies."""
-    fresh, product = scheme.fresh, scheme.product
-    if fresh is None or not isinstance(product, DotProduct | ByteProduct):
+    """Return the weights that the products of a group ask for as they multiply.
+
+    Packed ones are those of the next group; others those that follow soon, unless the second-level
+    cache has them from the last block of tiles.
+    """
+    product, item = scheme.product, scheme.weights_bytes // scheme.weights_elements
+    if not scheme.asks_ahead or not isinstance(product, DotProduct | ByteProduct):
         return None
+    size = scheme.weights_elements // scheme.groups
+    distance = size if scheme.fresh is not None else AHEAD // item
     tiles = scheme.shape.transform.positions * product.row_blocks
-    lines = -(-fresh.group_bytes // (tiles * LINE))
-    return Ahead(weights, group * fresh.group_bytes, lines)
+    lines = -(-size * item // (tiles * LINE))
+    return Ahead(weights, group * size + distance, lines, LINE // item)
 
 
 def _multiply(scheme: Scheme, memory: Memory, group: Expr) -> None:

@@ -14,6 +14,7 @@ from gmpq.backends.tvm.kernels.winograd_tiles import Sizes
 from gmpq.backends.tvm.kernels.winograd_weights import Fresh
 from gmpq.backends.tvm.layout import Layout
 
+NEAR_BYTES = 384 << 10  # of weights that stay in the second-level cache
 MOST_PARTS = 4  # of the outputs, where the blocks of tiles alone are too few for threads
 
 
@@ -124,6 +125,11 @@ class Scheme:
         if self.fresh is not None:
             return self.groups * self.fresh.group_bytes
         return self.groups * self.group_elements
+
+    @property
+    def asks_ahead(self) -> bool:
+        """Tell whether weights come from behind the second-level cache again and again."""
+        return self.fresh is not None or self.weights_bytes > NEAR_BYTES
 
     @property
     def weights_bytes(self) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.script import LINE, Buffer, Expr, prefetch
+from gmpq.backends.tvm.script import Buffer, Expr, prefetch
 
 At: TypeAlias = tuple[Expr, Expr]  # position, start of its weights in U
 RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplied together
@@ -27,16 +27,17 @@ RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplie
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """Weights that are needed next: each register tile asks for some of their cache lines."""
+    """Weights that are needed soon: each register tile asks for some of their cache lines."""
 
-    weights: Buffer  # uint8
+    weights: Buffer
     first: Expr
     lines: int  # of a register tile
+    elements: int  # of a line
 
     def fetch(self, number: Expr) -> None:
         """Ask for the lines of one register tile."""
         for line in range(self.lines):
-            prefetch(self.weights, self.first + (number * self.lines + line) * LINE)
+            prefetch(self.weights, self.first + (number * self.lines + line) * self.elements)
 
 
 @dataclass(frozen=True, slots=True)
