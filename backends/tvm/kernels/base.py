@@ -151,7 +151,8 @@ NEAR_BYTES, FAR_BYTES = 16, 4  # that a core reads per cycle from the last cache
 
 def streamed_cycles(site: Site, constants_bytes: int) -> float:
     """Return the cycles to read a layer's constants, which other layers have driven from caches."""
-    return constants_bytes / (NEAR_BYTES if site.near else FAR_BYTES)
+    near = site.near and constants_bytes <= site.target.shared_bytes
+    return constants_bytes / (NEAR_BYTES if near else FAR_BYTES)
 
 
 def arrival_cycles(site: Site, weight_bytes: int) -> float:

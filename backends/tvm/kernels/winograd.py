@@ -48,6 +48,7 @@ from gmpq.ir import Conv2d
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 MOST_TILES = 64
 MOST_SCHEMES = 4  # of one transform and type
+AWAITED = 0.5  # of the cycles to read weights that were asked for ahead
 LARGE = 63  # a weight that leaves no room in int16 for long runs
 
 
@@ -192,7 +193,10 @@ def _cycles(site: Site, scheme: Scheme) -> float:
     reads = shape.blocks if scheme.weights_bytes > site.target.cache_bytes else 1
     fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.instructions()
     computed = (inputs + outputs + fresh) / pace.issue + scheme.passes * product.cycles(pace)
-    return shape.blocks * computed + reads * streamed_cycles(site, scheme.weights_bytes)
+    streamed = reads * streamed_cycles(site, scheme.weights_bytes)
+    if scheme.asks_ahead:
+        return max(shape.blocks * computed, streamed) + AWAITED * streamed
+    return shape.blocks * computed + streamed
 
 
 def build(site: Site, scheme: Scheme, proof: Proof) -> Call:

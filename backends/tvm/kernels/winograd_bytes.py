@@ -26,11 +26,11 @@ from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.winograd_proof import Proof
 from gmpq.backends.tvm.kernels.winograd_runs import (
     LONGEST_SHORT,
-    PER_CYCLE,
-    WIDENED,
     Packed,
     Runs,
     choose,
+    cycles_of,
+    first_steps,
 )
 from gmpq.backends.tvm.kernels.winograd_tiles import (
     Memory,
@@ -55,7 +55,7 @@ from gmpq.backends.tvm.script import (
 from gmpq.backends.tvm.target import Target
 
 MOST_ROWS, VECTORS = 14, (1, 2, 4)
-AROUND = 4  # cycles to begin and end a register tile
+AROUND = 20  # cycles to begin and end a register tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +121,9 @@ class ByteProduct(RegisterTiles):
         return runs + extras * self._run_cycles(1) + self.rows * self.vectors / 2 + AROUND
 
     def _run_cycles(self, length: int) -> float:
-        slots, loads = self.rows * self.vectors, length * (self.rows + self.vectors)
-        if length <= LONGEST_SHORT:
-            return max(slots * (2 * length + 1) / PER_CYCLE, loads / 2)
-        widening = slots * (WIDENED if length < self.depth else 2 / PER_CYCLE)
-        return max(slots * 2 * length / PER_CYCLE, loads / 2) + widening
+        slots = self.rows * self.vectors
+        loads = (self.rows + self.vectors) / slots
+        return slots * max(cycles_of(length, self.depth, loads), length * loads / 2)
 
     # --- constants -------------------------------------------------------------------------------
 
@@ -138,9 +136,9 @@ class ByteProduct(RegisterTiles):
 
     @property
     def order(self) -> list[int]:
-        """Positions, those of one kind in a row."""
-        kinds = [*zip(self.runs.lengths, self.runs.extras, strict=True)]
-        return sorted(range(len(kinds)), key=lambda position: (kinds[position], position))
+        """Positions, those of one length in a row."""
+        lengths = self.runs.lengths
+        return sorted(range(len(lengths)), key=lambda position: (lengths[position], position))
 
     def packed(self, proof: Proof) -> tuple[ByteProduct, Array, Array]:
         """Return the product with the extra steps that there are, its table and its weights."""
@@ -151,9 +149,9 @@ class ByteProduct(RegisterTiles):
                 proof.weights, proof.spans, self.runs.lengths, strict=True
             )
         ]
-        runs = replace(self.runs, extras=tuple(part.steps.shape[1] for part in parts))
+        runs = replace(self.runs, extras=tuple(part.steps.shape[1] for part in parts)).evened
         exact = replace(self, runs=runs)
-        ordered = [parts[position] for position in exact.order]
+        ordered = [parts[position].filled(runs.extras[position]) for position in exact.order]
         sizes = [part.kept.shape[1] + part.extra.shape[1] for part in ordered]
         places = [0, *accumulate(size * self.step_elements for size in sizes)]
         both = [array for part in ordered for array in (part.kept, part.extra)]
@@ -179,10 +177,9 @@ class ByteProduct(RegisterTiles):
     def multiply_all(self, memory: Memory, group: Expr, weights: Expr) -> None:
         """Write M of all positions for a group of outputs, whose weights begin at ``weights``."""
         positions, first = len(self.runs.lengths), 0
-        kinds = groupby(self.order, lambda p: (self.runs.lengths[p], self.runs.extras[p]))
         extra = 2 * positions + group * sum(self.runs.extras)
-        for (length, extras), members in kinds:
-            count = len([*members])
+        for length, members in groupby(self.order, self.runs.lengths.__getitem__):
+            extras, count = self.runs.extras[self.order[first]], len([*members])
             with T.serial(first, first + count) as number:
                 position = memory.table[number]
                 place = weights + memory.table[positions + number]
@@ -215,16 +212,12 @@ class ByteProduct(RegisterTiles):
         self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr], length: int
     ) -> None:
         """Write the sums of all steps but the extra ones."""
-        whole, rest = divmod(self.depth, length)
-        codes, weights = at
-        self._add_run(acc, memory, at, length, first=True)
-        with T.serial(1, whole) as j:
-            run = codes + j * length, weights + j * (length * self.step_elements)
-            self._add_run(acc, memory, run, length)
-        if rest:
-            done = whole * length
-            run = codes + done, weights + done * self.step_elements
-            self._add_run(acc, memory, run, rest)
+        (codes, weights), firsts = at, first_steps(self.depth, length)
+        begun = self.depth - (len(firsts) - 1) * length
+        self._add_run(acc, memory, at, begun, first=True)
+        with T.serial(0, len(firsts) - 1) as j:
+            step = j * length + begun
+            self._add_run(acc, memory, (codes + step, weights + step * self.step_elements), length)
 
     def _add_run(
         self,
@@ -321,5 +314,6 @@ def byte_tiles(target: Target, runs: ByteRuns, sizes: Sizes) -> Iterator[BytePro
     dot = runs.dot
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
     for rows, (wide, own) in product(range(1, min(sizes.tiles, MOST_ROWS) + 1), runs.by_vectors):
-        if rows * wide + wide + dot.temporaries <= target.registers:
+        steps_held = max(n for n in (1, *own.lengths) if n <= LONGEST_SHORT)
+        if rows * wide + steps_held * wide + dot.temporaries <= target.registers:
             yield ByteProduct(rows, wide, sizes.tiles, vectors, sizes.stored, dot, depth, own)

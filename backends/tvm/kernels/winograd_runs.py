@@ -20,7 +20,7 @@ lanes do not fit.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -32,7 +32,8 @@ LONGEST_SHORT = 4  # steps of a run whose products are added pixel by pixel
 LENGTHS = (1, 2, 3, 4, 16, 32, 64, 128, 256)
 INT8_MAX, INT16_MAX = np.iinfo(np.int8).max, np.iinfo(np.int16).max
 GROUP = 4  # channels of a step
-PER_CYCLE = 3.1  # instructions on vectors
+PER_CYCLE = 3.4  # instructions on vectors
+LOAD = 0.15  # cycles that a load gets in their way
 WIDENED = 1.3  # cycles to widen an accumulator through memory
 
 
@@ -43,17 +44,32 @@ class Runs:
     lengths: tuple[int, ...]
     extras: tuple[int, ...]
 
+    @property
+    def evened(self) -> Runs:
+        """The same with as many extra steps at all positions of one length: they share code."""
+        pairs = [*zip(self.lengths, self.extras, strict=True)]
+        return Runs(self.lengths, tuple(max(m for k, m in pairs if k == n) for n in self.lengths))
+
     def __str__(self) -> str:
         counted = sorted(Counter(self.lengths).items())
         text = " and ".join(f"{count} of {length}" for length, count in counted)
         return f"runs {text}, {sum(self.extras)} extra" if any(self.extras) else f"runs {text}"
 
 
-def cycles_of(length: int) -> float:
-    """Return the cycles of a step of one accumulator in a run of ``length``."""
-    if length <= LONGEST_SHORT:
-        return (2 * length + 1) / length / PER_CYCLE
-    return 2 / PER_CYCLE + WIDENED / length
+def first_steps(depth: int, length: int) -> Array:
+    """Return the first step of every run; what is left over is the first run."""
+    return np.array([0, *range(depth % length or length, depth, length)])
+
+
+def cycles_of(length: int, depth: int, loads: float = 1.1) -> float:
+    """Return the cycles of a run of ``length`` steps of ``depth``, for one accumulator.
+
+    ``loads`` are those of a step, of codes and weights, that each accumulator has to bear.
+    """
+    loading = length * loads * LOAD
+    if length <= LONGEST_SHORT or length == depth:
+        return (2 * length + 1) / PER_CYCLE + loading
+    return 2 * length / PER_CYCLE + loading + WIDENED
 
 
 def most(span: int) -> Array:
@@ -71,14 +87,15 @@ def choose(weights: Array, spans: Array, form: tuple[int, int], *, extras: bool)
     depth = -(-weights.shape[2] // GROUP)
     lengths = [n for n in LENGTHS if n < depth] + [depth]
     counts = np.stack([_counts(weights, spans, form, n) for n in lengths])
-    costs = depth * np.array([cycles_of(n) for n in lengths])[:, None] + counts * cycles_of(1)
+    steps = depth * np.array([cycles_of(n, depth) / n for n in lengths])
+    costs = steps[:, None] + counts * cycles_of(1, depth)
     if not extras:
         costs = np.where(counts > 0, np.inf, costs)
     best = costs.argmin(axis=0)
     if not np.isfinite(costs.min(axis=0)).all():
         return None
-    places = np.arange(len(weights))
-    return Runs(tuple(lengths[n] for n in best), tuple(counts[best, places].tolist()))
+    needed = counts[best, np.arange(len(weights))]
+    return Runs(tuple(lengths[n] for n in best), tuple(needed.tolist())).evened
 
 
 def _counts(weights: Array, spans: Array, form: tuple[int, int], length: int) -> Array:
@@ -130,7 +147,7 @@ def in_steps(weights: Array, lanes: int) -> Array:
 
 def _needed(lanes: _Lanes, spans: Array, length: int) -> Array:
     """Return about how many steps of each run must be extra: [positions, vectors, runs]."""
-    firsts = np.arange(0, lanes.sums.shape[2], length)
+    firsts = first_steps(lanes.sums.shape[2], length)
     sums = np.add.reduceat(lanes.sums, firsts, axis=2, dtype=np.int32)
     limits = np.stack([most(int(span)) for span in spans])[:, None, None, None, :]
     over = np.maximum(sums - limits, 0) / np.maximum(sums, 1)  # the share that is too much
@@ -147,6 +164,12 @@ class Packed:
     extra: Array  # int8 [groups, extras, vectors, lanes * 4]
     steps: Array  # of the extra weights: [groups, extras]
 
+    def filled(self, extras: int) -> Packed:
+        """Return the same with so many extra steps, of zeros where there is nothing to add."""
+        missing = extras - self.steps.shape[1]
+        extra = np.pad(self.extra, ((0, 0), (0, missing), (0, 0), (0, 0)))
+        return replace(self, extra=extra, steps=np.pad(self.steps, ((0, 0), (0, missing))))
+
     @classmethod
     def of(cls, weights: Array, span: int, form: tuple[int, int], length: int) -> Packed:
         """Return weights [O, I] in runs of ``length``; ``form`` as in ``choose``."""
@@ -159,9 +182,9 @@ class Packed:
         found: list[list[tuple[int, Array]]] = []
         for group in groups:
             found.append([])
-            for first in _problems(group, limits, length):
-                run = group[first : first + length]
-                found[-1] += [(first + step, extra) for step, extra in _relieve(run, limits)]
+            for first, end in _problems(group, limits, length):
+                entries = _relieve(group[first:end], limits)
+                found[-1] += [(first + step, extra) for step, extra in entries]
         count = max(map(len, found))
         steps = np.zeros((groups_, count), np.int32)
         extra = np.zeros((groups_, count, *groups.shape[2:]), np.int8)
@@ -173,13 +196,14 @@ class Packed:
         return cls(kept, extra.reshape(groups_, count, *flat), steps)
 
 
-def _problems(group: Array, limits: Array, length: int) -> list[int]:
-    """Return the first steps of runs of [depth, lanes, 2] that do not fit."""
-    firsts = np.arange(0, len(group), length)
+def _problems(group: Array, limits: Array, length: int) -> list[tuple[int, int]]:
+    """Return the first step and the end of runs of [depth, lanes, 2] that do not fit."""
+    firsts = first_steps(len(group), length)
     sums = np.stack([np.maximum(group, 0).sum(-1), np.maximum(-group, 0).sum(-1)], axis=-1)
     runs = np.add.reduceat(sums, firsts, axis=0, dtype=np.int32)
     wide = np.logical_or.reduceat((np.abs(group) > INT8_MAX).any(axis=(1, 2)), firsts)
-    return [int(n) for n in firsts[(runs > limits).any(axis=(1, 2)) | wide]]
+    ends = [*firsts[1:].tolist(), len(group)]
+    return [(int(firsts[n]), ends[n]) for n in np.flatnonzero((runs > limits).any((1, 2)) | wide)]
 
 
 def _relieve(run: Array, limits: Array) -> list[tuple[int, Array]]:

@@ -103,9 +103,10 @@ class RegisterTiles:
 def steps(count: int) -> Iterator[tuple[Expr, bool]]:
     """Yield the steps of a loop, and whether it is the first one, which has nothing to add to.
 
-    The first few are written out; LLVM unrolls loops of what is left if that has small divisors.
+    The first few are written out. LLVM unrolls the loop of what is left by two if that is even; by
+    three it runs out of registers.
     """
-    apart = next(n for n in (4, 2, 1) if count % n == 0)
+    apart = next(min(n, count) for n in (2, 4, 1, 3) if n >= count or (count - n) % 6 in (2, 4))
     yield from ((step, step == 0) for step in range(apart))
     with T.serial(apart, count) as step:
         yield step, False
