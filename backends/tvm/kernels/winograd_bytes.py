@@ -1,56 +1,39 @@
 """The products of Winograd convolution in bytes by vpmaddubsw, in the runs of ``winograd_runs``.
 
-Per position, [tiles, channels] x [channels, outputs]. A short run is added pixel by pixel,
-
-    acc32 = acc32 + vpmaddwd(vpmaddubsw(x0, w0) + vpmaddubsw(x1, w1) + ..., 1)
-
-with its weights in registers; a long one has an accumulator of int16 for each of int32. Extra steps
-are runs of one; a table tells which codes they take. Positions of one length and number of extra
-steps follow each other: the code of each kind is there once.
+Per position, [tiles, channels] x [channels, outputs]; ``winograd_bytes_code`` has the loops.
+Positions of one length follow each other in memory, and the code of each length is there once. A
+table tells the order, where the weights of each position begin, and which codes extra steps take.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
-from itertools import accumulate, groupby, product
-from operator import add
+from itertools import accumulate, product
 from typing import ClassVar
 
 import numpy as np
-from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Narrow, multiplied_lanes
 from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.kernels.winograd_extras import Packed
 from gmpq.backends.tvm.kernels.winograd_proof import Proof
 from gmpq.backends.tvm.kernels.winograd_runs import (
     LONGEST_SHORT,
-    Packed,
     Runs,
     choose,
     cycles_of,
-    first_steps,
+    lengths_of,
 )
 from gmpq.backends.tvm.kernels.winograd_tiles import (
-    Memory,
     RegisterTiles,
     Sizes,
     chosen,
     padded,
-    steps,
 )
 from gmpq.backends.tvm.pace import Pace
 from gmpq.backends.tvm.script import (
     LINE,
-    Buffer,
-    Expr,
-    held,
-    inwards,
-    load,
-    put,
-    registers,
-    store,
 )
 from gmpq.backends.tvm.target import Target
 
@@ -105,6 +88,11 @@ class ByteProduct(RegisterTiles):
         return self.tiles * self.stored // self.group + LINE // 4
 
     @property
+    def pixel(self) -> int:
+        """The int32 from one tile to the next within a position of V."""
+        return self.stored // self.group
+
+    @property
     def output_pitch(self) -> int:
         """The int32 from one position to the next in M."""
         return self.tiles * self.vectors * self.lanes + LINE // 4
@@ -124,8 +112,6 @@ class ByteProduct(RegisterTiles):
         slots = self.rows * self.vectors
         loads = (self.rows + self.vectors) / slots
         return slots * max(cycles_of(length, self.depth, loads), length * loads / 2)
-
-    # --- constants -------------------------------------------------------------------------------
 
     def pack(self, weights: Array) -> Array:
         """Return [parts, groups, depth, vectors, lanes * 4] of weights [parts, O, I]."""
@@ -172,116 +158,6 @@ class ByteProduct(RegisterTiles):
         groups = -(-self.all_vectors // self.vectors)
         return 2 * len(self.runs.lengths) + groups * sum(self.runs.extras)
 
-    # --- the code --------------------------------------------------------------------------------
-
-    def multiply_all(self, memory: Memory, group: Expr, weights: Expr) -> None:
-        """Write M of all positions for a group of outputs, whose weights begin at ``weights``."""
-        positions, first = len(self.runs.lengths), 0
-        extra = 2 * positions + group * sum(self.runs.extras)
-        for length, members in groupby(self.order, self.runs.lengths.__getitem__):
-            extras, count = self.runs.extras[self.order[first]], len([*members])
-            with T.serial(first, first + count) as number:
-                position = memory.table[number]
-                place = weights + memory.table[positions + number]
-                (position, place) = held([position, place])
-                steps_at = extra + (number - first) * extras
-                self._multiply(memory, (position, place, steps_at, number), length, extras)
-            first, extra = first + count, extra + count * extras
-
-    def _multiply(
-        self, memory: Memory, at: tuple[Expr, Expr, Expr, Expr], length: int, extras: int
-    ) -> None:
-        """Write M of one position."""
-        position, weights, table, number = at
-        with T.serial(0, self.row_blocks) as block:
-            if memory.ahead is not None:
-                memory.ahead.fetch(number * self.row_blocks + block)
-            first = inwards(block, self.rows, self.tiles)
-            codes = position * self.input_pitch + first * (self.stored // self.group)
-            acc = registers(self.rows * self.vectors, f"int32x{self.lanes}")
-            self._add_runs(acc, memory, (codes, weights), length)
-            with T.serial(0, extras) as n:
-                there = codes + memory.table[table + n]
-                here = weights + self.block_elements + n * self.step_elements
-                self._add_short(acc, memory, (there, here), 1)
-            place = position * self.output_pitch + first * (self.vectors * self.lanes)
-            for i, slot in enumerate(acc):
-                store(memory.m, place + i * self.lanes, slot[0], self.lanes)
-
-    def _add_runs(
-        self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr], length: int
-    ) -> None:
-        """Write the sums of all steps but the extra ones."""
-        (codes, weights), firsts = at, first_steps(self.depth, length)
-        begun = self.depth - (len(firsts) - 1) * length
-        self._add_run(acc, memory, at, begun, first=True)
-        with T.serial(0, len(firsts) - 1) as j:
-            step = j * length + begun
-            self._add_run(acc, memory, (codes + step, weights + step * self.step_elements), length)
-
-    def _add_run(
-        self,
-        acc: list[Buffer],
-        memory: Memory,
-        at: tuple[Expr, Expr],
-        length: int,
-        *,
-        first: bool = False,
-    ) -> None:
-        adding = self._add_short if length <= LONGEST_SHORT else self._add_long
-        adding(acc, memory, at, length, first=first)
-
-    def _add_short(
-        self,
-        acc: list[Buffer],
-        memory: Memory,
-        at: tuple[Expr, Expr],
-        length: int,
-        *,
-        first: bool = False,
-    ) -> None:
-        """Add a run pixel by pixel."""
-        codes, weights = at
-        vectors = [self._weights(memory, weights, k) for k in range(length)]
-        for row in range(self.rows):
-            pixel = codes + row * (self.stored // self.group)
-            operands = held([self.dot.operands(memory.v[pixel + k])[0] for k in range(length)])
-            for n in range(self.vectors):
-                pairs = zip(operands, vectors, strict=True)
-                wide = self.dot.widen(reduce(add, [self.dot.pairs([x], [w[n]]) for x, w in pairs]))
-                slot = acc[row * self.vectors + n]
-                put(slot, wide if first else slot[0] + wide)
-
-    def _add_long(
-        self,
-        acc: list[Buffer],
-        memory: Memory,
-        at: tuple[Expr, Expr],
-        length: int,
-        *,
-        first: bool = False,
-    ) -> None:
-        """Add a run in int16, then widen."""
-        codes, weights = at
-        short = registers(len(acc), f"int16x{2 * self.lanes}")
-        for k, begins in steps(length):
-            vectors = self._weights(memory, weights, k)
-            for row in range(self.rows):
-                word = memory.v[codes + row * (self.stored // self.group) + k]
-                (operand,) = held(self.dot.operands(word))
-                for n, weight in enumerate(vectors):
-                    slot = short[row * self.vectors + n]
-                    pairs = self.dot.pairs([operand], [weight])
-                    put(slot, pairs if begins else slot[0] + pairs)
-        for slot, sums in zip(acc, short, strict=True):
-            wide = self.dot.widen(sums[0])
-            put(slot, wide if first else slot[0] + wide)
-
-    def _weights(self, memory: Memory, place: Expr, step: Expr) -> list[Expr]:
-        """Return the weights of a step."""
-        elements, here = self.dot.elements, place + step * self.step_elements
-        return held([load(memory.u, here + n * elements, elements) for n in range(self.vectors)])
-
 
 @dataclass(frozen=True, slots=True)
 class ByteRuns:
@@ -300,11 +176,13 @@ def byte_runs(target: Target, proof: Proof, *, extras: bool) -> ByteRuns | None:
     """Return the runs for the operands of ``proof``, or None where all need ``extras``."""
     lanes = multiplied_lanes(target)
     assert lanes is not None
-    found = [
-        (vectors, choose(proof.weights, proof.spans, (lanes, vectors), extras=extras))
+    operands, depth = (proof.weights, proof.spans), -(-proof.weights.shape[2] // Narrow.group)
+    found = {
+        (vectors, choose(*operands, (lanes, vectors), lengths, extras=extras)): None
         for vectors in VECTORS
+        for lengths in lengths_of(depth)
         if vectors <= -(-proof.weights.shape[1] // lanes)
-    ]
+    }
     fitting = tuple((vectors, runs) for vectors, runs in found if runs is not None)
     return ByteRuns(Narrow(lanes), fitting) if fitting else None
 

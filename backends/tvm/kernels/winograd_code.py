@@ -12,6 +12,7 @@ from gmpq.backends.tvm.epilogue import Bound, Finish
 from gmpq.backends.tvm.groups import PixelSums
 from gmpq.backends.tvm.kernels.additions import both_sides
 from gmpq.backends.tvm.kernels.winograd_bytes import ByteProduct
+from gmpq.backends.tvm.kernels.winograd_bytes_code import multiply as multiply_bytes
 from gmpq.backends.tvm.kernels.winograd_dots import DotProduct
 from gmpq.backends.tvm.kernels.winograd_fold import kept_lanes
 from gmpq.backends.tvm.kernels.winograd_scale import divided
@@ -97,7 +98,7 @@ def _multiply(scheme: Scheme, memory: Memory, group: Expr) -> None:
 
     first = 0 if scheme.fresh is not None else group * scheme.group_elements
     if isinstance(product, ByteProduct):
-        product.multiply_all(memory, group, first)
+        multiply_bytes(product, memory, group, first)
         return
 
     def weights(part: Expr) -> Expr:

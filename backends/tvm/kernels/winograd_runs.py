@@ -13,14 +13,13 @@ weights, and the rest goes to extra steps, which are added one by one,
     w = kept + extra,    kept and extra in -127..127.
 
 An extra step serves all outputs that are computed together, a group; all groups have as many as the
-one with the most. What must be proved is proved by adding up: ``Packed.of`` makes no entry whose
-lanes do not fit.
+one with the most. ``winograd_extras`` takes the weights apart.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -28,13 +27,14 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.winograd_tiles import chosen, padded
 
-LONGEST_SHORT = 4  # steps of a run whose products are added pixel by pixel
+LONGEST_SHORT = 4  # steps of a run whose products are added tile by tile
 LENGTHS = (1, 2, 3, 4, 16, 32, 64, 128, 256)
 INT8_MAX, INT16_MAX = np.iinfo(np.int8).max, np.iinfo(np.int16).max
 GROUP = 4  # channels of a step
 PER_CYCLE = 3.4  # instructions on vectors
-LOAD = 0.15  # cycles that a load gets in their way
+LOAD, SHORT_LOAD = 0.15, 0.1  # cycles that a load gets in their way, in long and in short runs
 WIDENED = 1.3  # cycles to widen an accumulator through memory
+MOST_EXTRA = 0.25  # of the steps; more would make the product slower than one of int16
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ def cycles_of(length: int, depth: int, loads: float = 1.1) -> float:
 
     ``loads`` are those of a step, of codes and weights, that each accumulator has to bear.
     """
-    loading = length * loads * LOAD
-    if length <= LONGEST_SHORT or length == depth:
-        return (2 * length + 1) / PER_CYCLE + loading
-    return 2 * length / PER_CYCLE + loading + WIDENED
+    if length <= LONGEST_SHORT:
+        return (2 * length + 1) / PER_CYCLE + length * loads * SHORT_LOAD
+    widened = 1 / PER_CYCLE if length == depth else WIDENED
+    return 2 * length / PER_CYCLE + length * loads * LOAD + widened
 
 
 def most(span: int) -> Array:
@@ -77,24 +77,41 @@ def most(span: int) -> Array:
     return np.array([INT16_MAX, INT16_MAX + 1]) // max(span, 1)
 
 
-def choose(weights: Array, spans: Array, form: tuple[int, int], *, extras: bool) -> Runs | None:
+def lengths_of(depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the lengths of runs to choose from: all, and long ones alone.
+
+    A single short run keeps register tiles small for the long ones of all other positions.
+    """
+    every = (*(n for n in LENGTHS if n < depth), depth)
+    return every, tuple(n for n in every if n > LONGEST_SHORT or n == depth)
+
+
+def choose(
+    weights: Array,
+    spans: Array,
+    form: tuple[int, int],
+    lengths: tuple[int, ...],
+    *,
+    extras: bool,
+) -> Runs | None:
     """Return the runs of weights [positions, O, I] that take the fewest cycles.
 
     ``form`` are the lanes of a vector and the vectors of a group. Without ``extras`` every lane
-    keeps its weights: None if some do not fit a byte or a single step. How many extra steps there
-    are is an estimate, one for every run that a lane of the group does not allow.
+    keeps its weights: None if some do not fit a byte or a single step, or if too many steps are
+    extra. How many are is an estimate, of how much of a run is too much for a lane.
     """
     depth = -(-weights.shape[2] // GROUP)
-    lengths = [n for n in LENGTHS if n < depth] + [depth]
     counts = np.stack([_counts(weights, spans, form, n) for n in lengths])
     steps = depth * np.array([cycles_of(n, depth) / n for n in lengths])
     costs = steps[:, None] + counts * cycles_of(1, depth)
     if not extras:
         costs = np.where(counts > 0, np.inf, costs)
-    best = costs.argmin(axis=0)
     if not np.isfinite(costs.min(axis=0)).all():
         return None
+    best = costs.argmin(axis=0)
     needed = counts[best, np.arange(len(weights))]
+    if needed.sum() > MOST_EXTRA * depth * len(weights):
+        return None
     return Runs(tuple(lengths[n] for n in best), tuple(needed.tolist())).evened
 
 
@@ -154,95 +171,3 @@ def _needed(lanes: _Lanes, spans: Array, length: int) -> Array:
     steps = np.ceil(length * over.max(axis=(-1, -2))).astype(int)
     wide = np.logical_or.reduceat(lanes.wide, firsts, axis=2)
     return np.asarray(np.maximum(steps, wide))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Packed:
-    """The weights of a position as they are multiplied, by group of outputs."""
-
-    kept: Array  # int8 [groups, depth, vectors, lanes * 4]
-    extra: Array  # int8 [groups, extras, vectors, lanes * 4]
-    steps: Array  # of the extra weights: [groups, extras]
-
-    def filled(self, extras: int) -> Packed:
-        """Return the same with so many extra steps, of zeros where there is nothing to add."""
-        missing = extras - self.steps.shape[1]
-        extra = np.pad(self.extra, ((0, 0), (0, missing), (0, 0), (0, 0)))
-        return replace(self, extra=extra, steps=np.pad(self.steps, ((0, 0), (0, missing))))
-
-    @classmethod
-    def of(cls, weights: Array, span: int, form: tuple[int, int], length: int) -> Packed:
-        """Return weights [O, I] in runs of ``length``; ``form`` as in ``choose``."""
-        split = in_steps(weights[None], form[0])
-        vectors = split.shape[1]
-        groups = split[0][chosen(vectors, min(form[1], vectors))].swapaxes(1, 2)
-        shape, (groups_, depth) = groups.shape, groups.shape[:2]
-        groups = groups.reshape(groups_, depth, -1, 2).astype(np.int16)
-        limits = most(span)
-        found: list[list[tuple[int, Array]]] = []
-        for group in groups:
-            found.append([])
-            for first, end in _problems(group, limits, length):
-                entries = _relieve(group[first:end], limits)
-                found[-1] += [(first + step, extra) for step, extra in entries]
-        count = max(map(len, found))
-        steps = np.zeros((groups_, count), np.int32)
-        extra = np.zeros((groups_, count, *groups.shape[2:]), np.int8)
-        for number, entries in enumerate(found):
-            for n, (step, some) in enumerate(entries):
-                steps[number, n], extra[number, n] = step, some
-        flat = (*shape[2:3], 4 * form[0])
-        kept = groups.astype(np.int8).reshape(groups_, depth, *flat)
-        return cls(kept, extra.reshape(groups_, count, *flat), steps)
-
-
-def _problems(group: Array, limits: Array, length: int) -> list[tuple[int, int]]:
-    """Return the first step and the end of runs of [depth, lanes, 2] that do not fit."""
-    firsts = first_steps(len(group), length)
-    sums = np.stack([np.maximum(group, 0).sum(-1), np.maximum(-group, 0).sum(-1)], axis=-1)
-    runs = np.add.reduceat(sums, firsts, axis=0, dtype=np.int32)
-    wide = np.logical_or.reduceat((np.abs(group) > INT8_MAX).any(axis=(1, 2)), firsts)
-    ends = [*firsts[1:].tolist(), len(group)]
-    return [(int(firsts[n]), ends[n]) for n in np.flatnonzero((runs > limits).any((1, 2)) | wide)]
-
-
-def _relieve(run: Array, limits: Array) -> list[tuple[int, Array]]:
-    """Take from ``run`` [steps, lanes, 2] what does not fit; return it as steps and weights."""
-    extra, found = run - np.clip(run, -INT8_MAX, INT8_MAX), []
-    run -= extra
-    while (over := np.maximum(_sums(run).sum(axis=0) - limits, 0)).any():
-        taken = np.stack([_taken(*both, over, limits) for both in zip(run, extra, strict=True)])
-        helped = (_sums(taken) > 0).sum(axis=(1, 2))
-        started = extra.any(axis=(1, 2))
-        best = max(range(len(run)), key=lambda n: (helped[n] > 0, started[n], helped[n]))
-        if not helped[best]:  # a step may be extra twice
-            found += _entries(extra, limits)
-            extra[:] = 0
-        run[best] -= taken[best]
-        extra[best] += taken[best]
-    assert (np.abs(run) <= INT8_MAX).all()
-    return found + _entries(extra, limits)
-
-
-def _entries(extra: Array, limits: Array) -> list[tuple[int, Array]]:
-    assert (np.abs(extra) <= INT8_MAX).all()
-    assert (_sums(extra) <= limits).all()
-    return [(int(n), extra[n].astype(np.int8)) for n in np.flatnonzero(extra.any(axis=(1, 2)))]
-
-
-def _sums(steps: Array) -> Array:
-    """Return the sums of positive and negative weights, [..., lanes, 2], of [..., lanes, 2]."""
-    return np.stack([np.maximum(steps, 0).sum(-1), np.maximum(-steps, 0).sum(-1)], axis=-1)
-
-
-def _taken(step: Array, extra: Array, over: Array, limits: Array) -> Array:
-    """Return what a step [lanes, 2] gives of ``over`` [lanes, 2 signs], its weights in turn."""
-    taken, room = np.zeros_like(step), limits - _sums(extra)
-    for sign, number in ((1, 0), (-1, 1)):
-        need = np.minimum(over[:, number], room[:, number])
-        for weight in range(2):
-            free = INT8_MAX - np.abs(extra[:, weight])
-            some = np.clip(sign * step[:, weight], 0, np.minimum(need, free))
-            taken[:, weight] += (sign * some).astype(step.dtype)
-            need = need - some
-    return taken

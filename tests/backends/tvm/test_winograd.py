@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -17,7 +18,7 @@ from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
 from gmpq.backends.tvm.kernels.winograd_fold import folded
-from gmpq.backends.tvm.kernels.winograd_proof import Proof, prove
+from gmpq.backends.tvm.kernels.winograd_proof import Proof, prove, split
 from gmpq.backends.tvm.plan import Choice, Verdict
 from gmpq.backends.tvm.target import find
 from gmpq.ir import (
@@ -35,11 +36,16 @@ from gmpq.ir import (
 from gmpq.numerics import weight_limits
 from gmpq.runtime import Network
 
+IN_BYTES = re.compile(r"F\(2x2\), \d+ tiles, (?!int16)")
 transforms = pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
 
 
 @transforms
-def test_the_matrices_compute_a_convolution(transform: Transform) -> None:
+@pytest.mark.parametrize("form", ["as written", "lowered", "lifted by 15", "lifted by 32"])
+def test_the_matrices_compute_a_convolution(transform: Transform, form: str) -> None:
+    if form != "as written":
+        own, transform = transform, in_form(transform, form)
+        assert transform.scale == own.scale
     rng = np.random.default_rng(0)
     k = transform.kernel
     tile = rng.integers(0, 50, (transform.reach, transform.reach))
@@ -49,6 +55,18 @@ def test_the_matrices_compute_a_convolution(transform: Transform) -> None:
     corners = range(0, transform.size * transform.stride, transform.stride)
     expected = [[(tile[i : i + k, j : j + k] * kernel).sum() for j in corners] for i in corners]
     np.testing.assert_array_equal(transform.scale * np.array(expected), found)
+
+
+def in_form(transform: Transform, form: str) -> Transform:
+    return transform.lowered if form == "lowered" else transform.lifted(int(form.split()[-1]))
+
+
+@transforms
+def test_lifted_weights_stay_below_the_limit(transform: Transform) -> None:
+    for limit in (1, 15, 16, 32):
+        rows = zip(transform.weight, transform.lifted(limit).weight, strict=True)
+        for own, lifted in rows:
+            assert lifted == own or sum(map(abs, lifted)) <= limit
 
 
 def conv(
@@ -104,8 +122,10 @@ def test_weights_beyond_a_byte_are_split_in_two() -> None:
     node.weight.codes[:] = 15  # the centre sums nine of them: 135
     proof = prove(node, QParams.full(1.0, 0, 4), TRANSFORMS[0])
     assert isinstance(proof, Proof)
-    assert proof.splits == (5,)
-    assert proof.weights[[5, 16], 0, 0].astype(int).sum() == 135
+    assert proof.splits == ()
+    parts = split(proof)
+    assert parts.splits == (5,)
+    assert parts.weights[[5, 16], 0, 0].astype(int).sum() == 135
 
 
 def network_of(node: Conv2d, q: QParams, size: tuple[int, int], batch: int) -> IntGraph:
@@ -167,16 +187,16 @@ def test_winograd_programs_equal_the_reference(seed: int, target: str, tmp_path:
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_second_summands_are_added_once(number: int, tmp_path: Path) -> None:
+def test_what_exceeds_a_byte_is_added_once(number: int, tmp_path: Path) -> None:
     node = conv(np.random.default_rng(0), 5, (16, 32))
     node.weight.codes[:, :2] = 15  # nine of them exceed a byte
     q = QParams.full(1.0, 0, 4)
     proof = prove(node, q, TRANSFORMS[0])
     assert isinstance(proof, Proof)
-    assert proof.splits
+    assert split(proof).splits
 
     def winograd(_site: Site, choices: Sequence[Choice]) -> Verdict:
-        own = [choice for choice in choices if str(choice[1].configuration).startswith("F(2x2)")]
+        own = [choice for choice in choices if IN_BYTES.match(str(choice[1].configuration))]
         return Verdict((own or choices)[number % len(own or choices)])
 
     graph = network_of(node, q, (22, 22), batch=1)  # 121 tiles, in blocks of 61, 41, 31 ...

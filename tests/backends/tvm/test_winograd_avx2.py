@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
-from gmpq.backends.tvm.kernels.winograd_dots import longest_run
-from gmpq.backends.tvm.kernels.winograd_proof import Proof, prove_words
+from gmpq.backends.tvm.kernels.winograd_proof import Proof, lifted, prove_words
 from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.single_layers import WITHOUT_VNNI, check, network_of, random_weight
@@ -41,6 +40,22 @@ def test_int16_holds_every_value_of_eight_bits(transform: Transform) -> None:
     assert (np.ptp(moved, axis=0) <= proof.spans).all()
 
 
+@pytest.mark.parametrize("bits", [4, 6, 8])
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
+def test_int16_holds_weights_with_factors_of_the_output(transform: Transform, bits: int) -> None:
+    node = conv(np.random.default_rng(0), bits, (16, 16), transform.kernel)
+    node.weight.codes[:] = node.weight.codes[:1, :1]  # sums of one sign, too
+    node.weight.codes[0] = (1 << (bits - 1)) - 1
+    proof = prove_words(node, QParams.full(1.0, 1, bits), transform)
+    assert isinstance(proof, Proof)
+    more = lifted(proof, node)
+    taps = node.weight.codes[0, 0].astype(int)
+    matrix = np.array(more.transform.weight)
+    expected = (matrix @ taps @ matrix.T).reshape(-1)
+    np.testing.assert_array_equal(more.weights[:, 0, 0], expected)
+    np.testing.assert_array_equal(more.sums[:, 0], 16 * expected)
+
+
 def test_accumulators_beyond_int32_are_refused() -> None:
     node = conv(np.random.default_rng(0), 8, (256, 4))
     node.weight.codes[:] = 127
@@ -48,20 +63,6 @@ def test_accumulators_beyond_int32_are_refused() -> None:
     found = prove_words(node, QParams.full(1.0, 0, 8), TRANSFORMS[2])
     assert found == "F(4x4) makes accumulators of 4775362560: int32 holds 2147483647"
     assert isinstance(prove_words(node, QParams.full(1.0, 0, 8), TRANSFORMS[0]), Proof)
-
-
-RUNS = [
-    pytest.param(127, 8, 16, id="whole"),  # 16 * 2 * 8 * 127 = 32512
-    pytest.param(127, 16, 8, id="half"),
-    pytest.param(127, 129, 1, id="one-pair"),  # 2 * 129 * 127 = 32766
-    pytest.param(127, 130, None, id="a-pair-saturates"),
-]
-
-
-@pytest.mark.parametrize(("weight", "span", "expected"), RUNS)
-def test_runs_are_as_long_as_their_sums_fit(weight: int, span: int, expected: int | None) -> None:
-    weights = np.full((2, 8, 64), weight, np.int8)
-    assert longest_run(weights, np.array([1, span]), 16) == expected
 
 
 @pytest.mark.parametrize("target", here)
@@ -117,3 +118,17 @@ def test_parts_of_the_outputs_equal_the_reference(
     node = conv(np.random.default_rng(outputs), 4, (8, outputs))
     graph = network_of(node, QParams.full(1.0, 3, 4), (5, 6), batch=1)
     assert check(graph, target, tmp_path, "winograd", 0)
+
+
+@pytest.mark.parametrize("target", [p for p in here if p.id != "x86-64-v4-vnni"])
+@pytest.mark.parametrize("seed", range(12))
+def test_extra_steps_equal_the_reference(seed: int, target: Target, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    inputs, outputs = (int(n) for n in rng.choice([24, 50, 64, 130], 2))
+    node = conv(rng, 6, (inputs, outputs))
+    bell = rng.normal(0, 9, node.weight.codes.shape).round()  # a few exceed what int16 holds
+    codes = np.clip(bell, -31, 31).astype(np.int8)
+    node = replace(node, weight=replace(node.weight, codes=codes))
+    q = QParams.full(1.0, int(rng.integers(0, 64)), 6)
+    graph = network_of(node, q, (int(rng.integers(4, 15)), 11), batch=1 + seed % 2)
+    assert check(graph, target, tmp_path, "winograd", seed, "extra")
