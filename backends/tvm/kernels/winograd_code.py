@@ -83,8 +83,9 @@ def _ahead(scheme: Scheme, weights: Buffer, group: Expr) -> Ahead | None:
     cache has them from the last block of tiles.
     """
     product, item = scheme.product, scheme.weights_bytes // scheme.weights_elements
-    if not scheme.asks_ahead or not isinstance(product, DotProduct | ByteProduct):
+    if not scheme.asks_ahead:
         return None
+    assert isinstance(product, DotProduct | ByteProduct)
     size = scheme.weights_elements // scheme.groups
     distance = size if scheme.fresh is not None else AHEAD // item
     tiles = scheme.shape.transform.positions * product.row_blocks

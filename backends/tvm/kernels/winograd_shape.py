@@ -9,6 +9,7 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.kernels.winograd_algebra import Transform
 from gmpq.backends.tvm.kernels.winograd_bytes import ByteProduct
+from gmpq.backends.tvm.kernels.winograd_dots import DotProduct
 from gmpq.backends.tvm.kernels.winograd_product import Product
 from gmpq.backends.tvm.kernels.winograd_tiles import Sizes
 from gmpq.backends.tvm.kernels.winograd_weights import Fresh
@@ -128,8 +129,9 @@ class Scheme:
 
     @property
     def asks_ahead(self) -> bool:
-        """Tell whether weights come from behind the second-level cache again and again."""
-        return self.fresh is not None or self.weights_bytes > NEAR_BYTES
+        """Tell whether products ask for weights ahead, which no second-level cache holds."""
+        far = self.fresh is not None or self.weights_bytes > NEAR_BYTES
+        return far and isinstance(self.product, DotProduct | ByteProduct)
 
     @property
     def weights_bytes(self) -> int:
