@@ -25,16 +25,8 @@ from gmpq.backends.tvm.kernels.winograd_runs import (
     cycles_of,
     lengths_of,
 )
-from gmpq.backends.tvm.kernels.winograd_tiles import (
-    RegisterTiles,
-    Sizes,
-    chosen,
-    padded,
-)
+from gmpq.backends.tvm.kernels.winograd_tiles import DotTiles, Sizes
 from gmpq.backends.tvm.pace import Pace
-from gmpq.backends.tvm.script import (
-    LINE,
-)
 from gmpq.backends.tvm.target import Target
 
 MOST_ROWS, VECTORS = 14, (1, 2, 4)
@@ -42,29 +34,16 @@ AROUND = 20  # cycles to begin and end a register tile
 
 
 @dataclass(frozen=True, slots=True)
-class ByteProduct(RegisterTiles):
+class ByteProduct(DotTiles):
     """Register tiles whose runs differ by position."""
 
     dot: Narrow
-    depth: int
     runs: Runs
 
-    group: ClassVar[int] = Narrow.group
-    dtype: ClassVar[str] = "int8"
     instruction: ClassVar[str] = "vpmaddubsw+vpaddw"
 
     def __str__(self) -> str:
         return f"{self.runs}, {self.rows} x {self.vectors} vectors"
-
-    @property
-    def lanes(self) -> int:
-        """Lanes of a vector of outputs."""
-        return self.dot.lanes
-
-    @property
-    def weight_lanes(self) -> int:
-        """Weights of one vector."""
-        return self.dot.elements
 
     @property
     def step_elements(self) -> int:
@@ -72,30 +51,10 @@ class ByteProduct(RegisterTiles):
         return self.vectors * self.dot.elements
 
     @property
-    def block_elements(self) -> int:
-        """Weights of one position and group of outputs, without extra steps."""
-        return self.depth * self.step_elements
-
-    @property
     def group_elements(self) -> int:
         """Weights of one group of outputs."""
         positions = len(self.runs.lengths)
         return (positions * self.depth + sum(self.runs.extras)) * self.step_elements
-
-    @property
-    def input_pitch(self) -> int:
-        """The int32 from one position to the next in V."""
-        return self.tiles * self.stored // self.group + LINE // 4
-
-    @property
-    def pixel(self) -> int:
-        """The int32 from one tile to the next within a position of V."""
-        return self.stored // self.group
-
-    @property
-    def output_pitch(self) -> int:
-        """The int32 from one position to the next in M."""
-        return self.tiles * self.vectors * self.lanes + LINE // 4
 
     def cycles(self, _pace: Pace) -> float:
         """Return predicted cycles of a position, on average."""
@@ -112,13 +71,6 @@ class ByteProduct(RegisterTiles):
         slots = self.rows * self.vectors
         loads = (self.rows + self.vectors) / slots
         return slots * max(cycles_of(length, self.depth, loads), length * loads / 2)
-
-    def pack(self, weights: Array) -> Array:
-        """Return [parts, groups, depth, vectors, lanes * 4] of weights [parts, O, I]."""
-        whole = padded(weights, self.all_vectors * self.lanes, self.depth * self.group)
-        lanes = (self.all_vectors, self.lanes, self.depth, self.group)
-        groups = whole.reshape(len(weights), *lanes)[:, chosen(self.all_vectors, self.vectors)]
-        return np.ascontiguousarray(self.dot.pack(groups.transpose(0, 1, 4, 2, 3, 5)))
 
     @property
     def order(self) -> list[int]:

@@ -12,24 +12,20 @@ from functools import partial
 from itertools import product
 from typing import TypeAlias
 
-import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Vnni, Words, multiplied_lanes
 from gmpq.backends.tvm.dot_arm import LANES, ByLane, Sdot, Smlal, add_by_lanes
-from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.winograd_proof import Proof
 from gmpq.backends.tvm.kernels.winograd_tiles import (
     At,
+    DotTiles,
     Memory,
-    RegisterTiles,
     Sizes,
-    chosen,
-    padded,
     steps,
 )
 from gmpq.backends.tvm.pace import Pace, pace_of
-from gmpq.backends.tvm.script import LINE, Buffer, Expr, inwards, load, put, registers, splat, store
+from gmpq.backends.tvm.script import Buffer, Expr, inwards, load, put, registers, splat, store
 from gmpq.backends.tvm.target import Target
 
 Dot: TypeAlias = Vnni | Words | ByLane
@@ -38,66 +34,23 @@ NAMES = {Words: "int16", Vnni: "vnni", Sdot: "sdot", Smlal: "smlal"}
 
 
 @dataclass(frozen=True, slots=True)
-class DotProduct(RegisterTiles):
+class DotProduct(DotTiles):
     """Tiles that dot products multiply."""
 
     dot: Dot
-    depth: int  # groups of channels
 
     def __str__(self) -> str:
         return f"{NAMES[type(self.dot)]} {self.rows} x {self.vectors} vectors"
-
-    @property
-    def lanes(self) -> int:
-        """Lanes of a vector of outputs."""
-        return self.dot.lanes
 
     @property
     def instruction(self) -> str:
         """What multiplies."""
         return self.dot.instruction
 
-    @property
-    def dtype(self) -> str:
-        """Type of a weight."""
-        return self.dot.dtype
-
-    @property
-    def group(self) -> int:
-        """Codes in one int32 of V."""
-        return self.dot.group
-
     def cycles(self, pace: Pace) -> float:
         """Return predicted cycles of one position."""
         step = _step_cycles(self.dot, self.rows, self.vectors, pace)
         return self.blocks * (self.depth * step + self.rows * self.vectors * 2)
-
-    @property
-    def input_pitch(self) -> int:
-        """The int32 from one position to the next in V."""
-        return self.tiles * self.stored // self.group + LINE // 4
-
-    @property
-    def output_pitch(self) -> int:
-        """The int32 from one position to the next in M."""
-        return self.tiles * self.vectors * self.lanes + LINE // 4
-
-    @property
-    def weight_lanes(self) -> int:
-        """Weights of one vector."""
-        return self.dot.elements
-
-    @property
-    def block_elements(self) -> int:
-        """Weights of one position and group of outputs."""
-        return self.depth * self.vectors * self.dot.elements
-
-    def pack(self, weights: Array) -> Array:
-        """Return [parts, groups, depth, vectors, lanes, group] of weights [parts, O, I]."""
-        whole = padded(weights, self.all_vectors * self.lanes, self.depth * self.group)
-        lanes = (self.all_vectors, self.lanes, self.depth, self.group)
-        groups = whole.reshape(len(weights), *lanes)[:, chosen(self.all_vectors, self.vectors)]
-        return np.ascontiguousarray(self.dot.pack(groups.transpose(0, 1, 4, 2, 3, 5)))
 
     def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
@@ -107,7 +60,7 @@ class DotProduct(RegisterTiles):
                 memory.ahead.fetch(position * self.row_blocks + block)
             first = inwards(block, self.rows, self.tiles)
             place = position * self.output_pitch + first * (self.vectors * self.lanes)
-            codes = position * self.input_pitch + first * (self.stored // self.group)
+            codes = position * self.input_pitch + first * (self.pixel)
             acc = self._sums(memory, (codes, weights))
             for i, slot in enumerate(acc):
                 here = place + i * self.lanes
@@ -131,7 +84,7 @@ class DotProduct(RegisterTiles):
 
     def _codes(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
         """Return four steps of codes of every row."""
-        places = (at[0] + p * (self.stored // self.group) + k for p in range(self.rows))
+        places = (at[0] + p * (self.pixel) + k for p in range(self.rows))
         return [load(memory.v, place, LANES) for place in places]
 
     def _weights(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
@@ -151,7 +104,7 @@ class DotProduct(RegisterTiles):
         _fill(weights, self._weights(memory, (first_code, first_weight), k))
         codes = registers(1, kind)[0]
         for p in range(self.rows):
-            word = memory.v[first_code + p * (self.stored // self.group) + k]
+            word = memory.v[first_code + p * (self.pixel) + k]
             put(codes, self.dot.operands(word)[0])
             for n, weight in enumerate(weights):
                 yield acc[p * self.vectors + n], codes[0], weight[0]

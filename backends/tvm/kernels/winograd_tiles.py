@@ -18,8 +18,10 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
+from gmpq.backends.tvm.dot import Narrow, Vnni, Words
+from gmpq.backends.tvm.dot_arm import ByLane
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.script import Buffer, Expr, prefetch
+from gmpq.backends.tvm.script import LINE, Buffer, Expr, prefetch
 
 At: TypeAlias = tuple[Expr, Expr]  # position, start of its weights in U
 RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplied together
@@ -98,6 +100,61 @@ class RegisterTiles:
 
     def end(self) -> None:
         """Need no clean-up."""
+
+
+@dataclass(frozen=True, slots=True)
+class DotTiles(RegisterTiles):
+    """Register tiles of products that each add up the channels of an int32."""
+
+    dot: Vnni | Narrow | Words | ByLane
+    depth: int  # groups of channels
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of a vector of outputs."""
+        return self.dot.lanes
+
+    @property
+    def dtype(self) -> str:
+        """Type of a weight."""
+        return self.dot.dtype
+
+    @property
+    def group(self) -> int:
+        """Codes in one int32 of V."""
+        return self.dot.group
+
+    @property
+    def input_pitch(self) -> int:
+        """The int32 from one position to the next in V."""
+        return self.tiles * self.pixel + LINE // 4
+
+    @property
+    def pixel(self) -> int:
+        """The int32 from one tile to the next within a position of V."""
+        return self.stored // self.group
+
+    @property
+    def output_pitch(self) -> int:
+        """The int32 from one position to the next in M."""
+        return self.tiles * self.vectors * self.lanes + LINE // 4
+
+    @property
+    def weight_lanes(self) -> int:
+        """Weights of one vector."""
+        return self.dot.elements
+
+    @property
+    def block_elements(self) -> int:
+        """Weights of one position and group of outputs."""
+        return self.depth * self.vectors * self.dot.elements
+
+    def pack(self, weights: Array) -> Array:
+        """Return [parts, groups, depth, vectors, lanes, group] of weights [parts, O, I]."""
+        whole = padded(weights, self.all_vectors * self.lanes, self.depth * self.group)
+        lanes = (self.all_vectors, self.lanes, self.depth, self.group)
+        groups = whole.reshape(len(weights), *lanes)[:, chosen(self.all_vectors, self.vectors)]
+        return np.ascontiguousarray(self.dot.pack(groups.transpose(0, 1, 4, 2, 3, 5)))
 
 
 def steps(count: int) -> Iterator[tuple[Expr, bool]]:
