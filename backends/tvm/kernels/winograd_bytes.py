@@ -23,7 +23,6 @@ from gmpq.backends.tvm.kernels.winograd_runs import (
     Runs,
     choose,
     cycles_of,
-    lengths_of,
 )
 from gmpq.backends.tvm.kernels.winograd_tiles import DotTiles, Sizes
 from gmpq.backends.tvm.pace import Pace
@@ -128,11 +127,10 @@ def byte_runs(target: Target, proof: Proof, *, extras: bool) -> ByteRuns | None:
     """Return the runs for the operands of ``proof``, or None where all need ``extras``."""
     lanes = multiplied_lanes(target)
     assert lanes is not None
-    operands, depth = (proof.weights, proof.spans), -(-proof.weights.shape[2] // Narrow.group)
     found = {
-        (vectors, choose(*operands, (lanes, vectors), lengths, extras=extras)): None
+        (vectors, choose(proof, (lanes, vectors), extras=extras, long=long)): None
         for vectors in VECTORS
-        for lengths in lengths_of(depth)
+        for long in (False, True)
         if vectors <= -(-proof.weights.shape[1] // lanes)
     }
     fitting = tuple((vectors, runs) for vectors, runs in found if runs is not None)

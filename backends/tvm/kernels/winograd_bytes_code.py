@@ -74,16 +74,12 @@ class _Tile:
 
     def add(self, slot: int, value: Expr, *, first: bool) -> None:
         """Add to one of the sums; ``first`` begins it."""
-        lanes, here = self.product.lanes, self.place + slot * self.product.lanes
+        m, lanes = self.memory.m, self.product.lanes
+        here = self.place + slot * lanes
         if self.acc is not None:
             put(self.acc[slot], value if first else self.acc[slot][0] + value)
         else:
-            store(
-                self.memory.m,
-                here,
-                value if first else load(self.memory.m, here, lanes) + value,
-                lanes,
-            )
+            store(m, here, value if first else load(m, here, lanes) + value, lanes)
 
     def finish(self) -> None:
         """Leave the sums in M."""
@@ -143,10 +139,8 @@ def _add_long(tile: _Tile, at: tuple[Expr, Expr], length: int, *, first: bool) -
         for row in range(product.rows):
             (operand,) = held([tile.codes(codes, row, k)])
             for n, weight in enumerate(vectors):
-                slot, pairs = (
-                    short[row * product.vectors + n],
-                    product.dot.pairs([operand], [weight]),
-                )
+                slot = short[row * product.vectors + n]
+                pairs = product.dot.pairs([operand], [weight])
                 put(slot, pairs if begins else slot[0] + pairs)
     for slot in range(slots):
         tile.add(slot, product.dot.widen(short[slot][0]), first=first)

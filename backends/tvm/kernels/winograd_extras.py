@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.winograd_runs import GROUP, INT8_MAX, first_steps, in_steps, most
+from gmpq.backends.tvm.kernels.winograd_runs import INT8_MAX, first_steps, in_steps, most
 from gmpq.backends.tvm.kernels.winograd_tiles import chosen
+from gmpq.backends.tvm.layout import GROUP
 
 
 @dataclass(frozen=True, slots=True, eq=False)

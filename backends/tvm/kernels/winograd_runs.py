@@ -25,15 +25,17 @@ from functools import lru_cache
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.kernels.winograd_proof import Proof
 from gmpq.backends.tvm.kernels.winograd_tiles import chosen, padded
+from gmpq.backends.tvm.layout import GROUP
 
 LONGEST_SHORT = 4  # steps of a run whose products are added tile by tile
 LENGTHS = (1, 2, 3, 4, 16, 32, 64, 128, 256)
 INT8_MAX, INT16_MAX = np.iinfo(np.int8).max, np.iinfo(np.int16).max
-GROUP = 4  # channels of a step
 PER_CYCLE = 3.4  # instructions on vectors
 LOAD, SHORT_LOAD = 0.15, 0.1  # cycles that a load gets in their way, in long and in short runs
 WIDENED = 1.3  # cycles to widen an accumulator through memory
+REMEMBERED = 2  # proofs of one layer, which is asked for fresh weights, then for stored ones
 MOST_EXTRA = 0.25  # of the steps; more would make the product slower than one of int16
 
 
@@ -53,7 +55,9 @@ class Runs:
     def __str__(self) -> str:
         counted = sorted(Counter(self.lengths).items())
         text = " and ".join(f"{count} of {length}" for length, count in counted)
-        return f"runs {text}, {sum(self.extras)} extra" if any(self.extras) else f"runs {text}"
+        return (
+            f"runs {text}, about {sum(self.extras)} extra" if any(self.extras) else f"runs {text}"
+        )
 
 
 def first_steps(depth: int, length: int) -> Array:
@@ -77,31 +81,22 @@ def most(span: int) -> Array:
     return np.array([INT16_MAX, INT16_MAX + 1]) // max(span, 1)
 
 
-def lengths_of(depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the lengths of runs to choose from: all, and long ones alone.
-
-    A single short run keeps register tiles small for the long ones of all other positions.
-    """
-    every = (*(n for n in LENGTHS if n < depth), depth)
-    return every, tuple(n for n in every if n > LONGEST_SHORT or n == depth)
-
-
-def choose(
-    weights: Array,
-    spans: Array,
-    form: tuple[int, int],
-    lengths: tuple[int, ...],
-    *,
-    extras: bool,
-) -> Runs | None:
-    """Return the runs of weights [positions, O, I] that take the fewest cycles.
+def choose(proof: Proof, form: tuple[int, int], *, extras: bool, long: bool = False) -> Runs | None:
+    """Return the runs of a layer that take the fewest cycles, or None.
 
     ``form`` are the lanes of a vector and the vectors of a group. Without ``extras`` every lane
-    keeps its weights: None if some do not fit a byte or a single step, or if too many steps are
-    extra. How many are is an estimate, of how much of a run is too much for a lane.
+    must keep its weights; with ``long`` no run is short: a single short one would keep register
+    tiles small for the long ones of all other positions. None if some weights do not fit, or if
+    too many steps are extra. How many are is an estimate, of how much of a run is too much for a
+    lane.
     """
-    depth = -(-weights.shape[2] // GROUP)
-    counts = np.stack([_counts(weights, spans, form, n) for n in lengths])
+    (lanes, vectors), depth = form, -(-proof.weights.shape[2] // GROUP)
+    found = {
+        length: _of_groups(steps, vectors)
+        for length, steps in _needed(proof, lanes).items()
+        if not long or length > LONGEST_SHORT or length == depth
+    }
+    lengths, counts = [*found], np.stack([*found.values()])
     steps = depth * np.array([cycles_of(n, depth) / n for n in lengths])
     costs = steps[:, None] + counts * cycles_of(1, depth)
     if not extras:
@@ -109,49 +104,33 @@ def choose(
     if not np.isfinite(costs.min(axis=0)).all():
         return None
     best = costs.argmin(axis=0)
-    needed = counts[best, np.arange(len(weights))]
-    if needed.sum() > MOST_EXTRA * depth * len(weights):
+    needed = counts[best, np.arange(len(best))]
+    if needed.sum() > MOST_EXTRA * depth * len(best):
         return None
     return Runs(tuple(lengths[n] for n in best), tuple(needed.tolist())).evened
 
 
-def _counts(weights: Array, spans: Array, form: tuple[int, int], length: int) -> Array:
+def _of_groups(needed: Array, vectors: int) -> Array:
     """Return about how many extra steps the worst group needs, by position."""
-    needed = _needed(_lanes(_Key(weights), form[0]), spans, length)
-    vectors = needed.shape[1]
-    return np.asarray(needed[:, chosen(vectors, min(form[1], vectors))].max(2).sum(2).max(1))
+    groups = needed[:, chosen(needed.shape[1], min(vectors, needed.shape[1]))]
+    return np.asarray(groups.max(axis=2).sum(axis=2).max(axis=1))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Lanes:
-    """Sums of the positive and of the negative weights of lanes, step by step.
-
-    [positions, vectors, depth, lanes of int16, 2]; and where a weight does not fit a byte.
-    """
-
-    sums: Array
-    wide: Array  # [positions, vectors, depth]
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """An array that is remembered by its identity."""
-
-    array: Array
-
-    def __hash__(self) -> int:
-        return id(self.array)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.array is other.array
-
-
-@lru_cache(maxsize=2)
-def _lanes(key: _Key, lanes: int) -> _Lanes:
-    split = in_steps(key.array, lanes)
-    sums = [np.maximum(split, 0).sum(axis=-1), np.maximum(-split, 0).sum(axis=-1)]
-    wide = np.asarray((np.abs(split) > INT8_MAX).any(axis=(-1, -2)))
-    return _Lanes(np.stack(sums, axis=-1).astype(np.int16), wide)
+@lru_cache(maxsize=REMEMBERED)
+def _needed(proof: Proof, lanes: int) -> dict[int, Array]:
+    """Return about how many steps must be extra, by length: [positions, vectors, runs]."""
+    split = in_steps(proof.weights, lanes)
+    sums = np.stack([np.maximum(split, 0).sum(axis=-1), np.maximum(-split, 0).sum(axis=-1)], -1)
+    wide = (np.abs(split) > INT8_MAX).any(axis=(-1, -2))
+    limits = np.stack([most(int(span)) for span in proof.spans])[:, None, None, None, :]
+    depth, found = split.shape[2], {}
+    for length in (*(n for n in LENGTHS if n < depth), depth):
+        firsts = first_steps(depth, length)
+        runs = np.add.reduceat(sums, firsts, axis=2, dtype=np.int32)
+        over = np.maximum(runs - limits, 0) / np.maximum(runs, 1)  # the share that is too much
+        steps = np.ceil(length * over.max(axis=(-1, -2))).astype(int)
+        found[length] = np.maximum(steps, np.logical_or.reduceat(wide, firsts, axis=2))
+    return found
 
 
 def in_steps(weights: Array, lanes: int) -> Array:
@@ -160,14 +139,3 @@ def in_steps(weights: Array, lanes: int) -> Array:
     whole = padded(weights, vectors * lanes, depth * GROUP)
     split = whole.reshape(len(weights), vectors, lanes, depth, 2, 2).transpose(0, 1, 3, 2, 4, 5)
     return np.ascontiguousarray(split).reshape(len(weights), vectors, depth, 2 * lanes, 2)
-
-
-def _needed(lanes: _Lanes, spans: Array, length: int) -> Array:
-    """Return about how many steps of each run must be extra: [positions, vectors, runs]."""
-    firsts = first_steps(lanes.sums.shape[2], length)
-    sums = np.add.reduceat(lanes.sums, firsts, axis=2, dtype=np.int32)
-    limits = np.stack([most(int(span)) for span in spans])[:, None, None, None, :]
-    over = np.maximum(sums - limits, 0) / np.maximum(sums, 1)  # the share that is too much
-    steps = np.ceil(length * over.max(axis=(-1, -2))).astype(int)
-    wide = np.logical_or.reduceat(lanes.wide, firsts, axis=2)
-    return np.asarray(np.maximum(steps, wide))

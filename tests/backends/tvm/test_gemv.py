@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tvm.script.ir_builder import tirx
 
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.dot import Vnni
 from gmpq.backends.tvm.kernels import base, gemv
 from gmpq.backends.tvm.kernels.base import Site, Tensor
-from gmpq.backends.tvm.layout import GROUP, layouts
-from gmpq.backends.tvm.script import Expr, splat
+from gmpq.backends.tvm.layout import layouts
 from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import IntGraph, Linear
 from tests.single_layers import check, random_linear
+from tests.vnni import arithmetic
 
 AVX2, VNNI = find("x86-64-v3"), find("x86-64-v4-vnni")
 LARGE = (1, 700, 100)
@@ -91,23 +90,11 @@ def test_a_large_layer_is_read_packed_without_tuning(bits: tuple[int, int], tmp_
     assert linear.kernel == "gemv"
 
 
-def portable(_: Vnni, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
-    """Return what vpdpbusd does, by arithmetic that any processor has."""
-    codes, digits = (tirx.reinterpret("int32x16", side[0]) for side in (operands, weights))
-    for byte in range(GROUP):
-        code = tirx.bitwise_and(
-            tirx.shift_right(codes, splat(tirx.int32(8 * byte), 16)), splat(tirx.int32(255), 16)
-        )
-        raised = tirx.shift_left(digits, splat(tirx.int32(24 - 8 * byte), 16))
-        acc = acc + code * tirx.shift_right(raised, splat(tirx.int32(24), 16))
-    return acc
-
-
 @pytest.mark.parametrize("bits", [1, 3, 5, 6])
 def test_the_form_of_vnni_on_any_processor(
     bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Vnni, "accumulate", portable)
+    monkeypatch.setattr(Vnni, "accumulate", arithmetic)
     monkeypatch.setattr(base, "multiplied_lanes", lambda _: None)  # of the requantization
     target = replace(AVX2, features=AVX2.features | {"avx512vnni", "avx512bw"})
     graph = random_linear(np.random.default_rng(bits), (8, bits), (2, 700, 100))

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.dot import Vnni
+from gmpq.backends.tvm.kernels import base
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.winograd_algebra import TRANSFORMS, Transform
 from gmpq.backends.tvm.kernels.winograd_fold import folded
@@ -35,6 +37,8 @@ from gmpq.ir import (
 )
 from gmpq.numerics import weight_limits
 from gmpq.runtime import Network
+from tests.single_layers import check
+from tests.vnni import arithmetic
 
 IN_BYTES = re.compile(r"F\(2x2\), \d+ tiles, (?!int16)")
 transforms = pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
@@ -205,3 +209,34 @@ def test_what_exceeds_a_byte_is_added_once(number: int, tmp_path: Path) -> None:
     sample = np.random.default_rng(1).uniform(0, q.maximum, (1, 16, 22, 22)).astype(np.float32)
     expected = reference.run(graph, {"image": sample})["y"]
     np.testing.assert_array_equal(expected, dict(network.trace(sample))["y"])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_form_of_vnni_on_any_processor(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Vnni, "accumulate", arithmetic)
+    monkeypatch.setattr(base, "multiplied_lanes", lambda _: None)  # of the requantization
+    target = find("x86-64-v3")
+    target = replace(target, features=target.features | {"avx512vnni", "avx512bw"}, registers=32)
+    bits = 2 + seed % 3
+    node = conv(np.random.default_rng(seed), bits + 1, (24, 40))
+    graph = network_of(node, QParams.full(1.0, seed % 4, bits), (9, 10), batch=1)
+    assert check(graph, target, tmp_path, "winograd", seed, "vnni ")
+
+
+@pytest.mark.parametrize("bits", [2, 5])
+def test_products_by_amx_compile_everywhere(bits: int, tmp_path: Path) -> None:
+    target = find("x86_64-linux-gnu,sapphirerapids")
+    node = conv(np.random.default_rng(0), bits, (256, 256))
+    node.weight.codes[:, :2] = node.weight.codes.max()  # at five bits nine of them exceed a byte
+    graph = network_of(node, QParams.full(1.0, 0, bits), (14, 14), batch=1)
+    taken = []
+
+    def amx(_site: Site, choices: Sequence[Choice]) -> Verdict:
+        own = [c for c in choices if c[0].name == "winograd" and " amx " in c[1].configuration]
+        taken.extend(own[:1])
+        return Verdict((own or choices)[0])
+
+    build(graph, target, tmp_path, amx)
+    assert taken

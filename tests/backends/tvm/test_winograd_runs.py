@@ -10,19 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gmpq.backends.tvm.kernels.winograd_algebra import F2
 from gmpq.backends.tvm.kernels.winograd_extras import Packed
+from gmpq.backends.tvm.kernels.winograd_proof import Proof
 from gmpq.backends.tvm.kernels.winograd_runs import (
     Runs,
     choose,
     first_steps,
     in_steps,
-    lengths_of,
     most,
 )
 
 Array = NDArray[Any]
 LANES = 8
 INT16 = np.iinfo(np.int16)
+
+
+def proof_of(weights: Array, *spans: int) -> Proof:
+    """Return what is known of weights [positions, O, I] and of codes in 0..span."""
+    sums, offsets = weights.sum(axis=2, dtype=np.int64), np.zeros(len(weights), np.int64)
+    return Proof(F2, offsets, "int8", weights, (), sums, np.array(spans))
 
 
 def added(kept: Array, codes: Array, length: int) -> Array:
@@ -85,18 +92,16 @@ RUNS = [
 
 @pytest.mark.parametrize(("weight", "span", "expected"), RUNS)
 def test_runs_are_as_long_as_their_sums_fit(weight: int, span: int, expected: int | None) -> None:
-    weights, every = np.full((1, 8, 64), weight, np.int16), lengths_of(16)[0]
-    found = choose(weights, np.array([span]), (LANES, 1), every, extras=False)
+    proof = proof_of(np.full((1, 8, 64), weight, np.int16), span)
+    found = choose(proof, (LANES, 1), extras=False)
     assert found == (None if expected is None else Runs((expected,), (0,)))
 
 
 def test_few_heavy_lanes_do_not_shorten_a_run() -> None:
     weights = np.ones((2, 8, 256), np.int16)
     weights[1, 3, :40] = 127
-    spans, form = np.array([100, 100]), (LANES, 1)
-    every = lengths_of(64)[0]
-    alone = choose(weights, spans, form, every, extras=False)
-    found = choose(weights, spans, form, every, extras=True)
+    proof, form = proof_of(weights, 100, 100), (LANES, 1)
+    alone, found = (choose(proof, form, extras=extras) for extras in (False, True))
     assert alone is not None
     assert alone.lengths == (64, 1)
     assert found is not None
@@ -106,7 +111,17 @@ def test_few_heavy_lanes_do_not_shorten_a_run() -> None:
 
 def test_too_many_extra_steps_are_no_choice() -> None:
     weights = np.full((1, 8, 64), 254, np.int16)
-    assert choose(weights, np.array([255]), (LANES, 1), lengths_of(16)[0], extras=True) is None
+    assert choose(proof_of(weights, 255), (LANES, 1), extras=True) is None
+
+
+def test_long_runs_are_chosen_alone() -> None:
+    weights = np.ones((2, 8, 256), np.int16)
+    weights[1] = 5  # 16 steps of two weights are 160, and 130 fit
+    proof, form = proof_of(weights, 100, 252), (LANES, 1)
+    both = choose(proof, form, extras=False)
+    assert both is not None
+    assert both.lengths == (64, 4)
+    assert choose(proof, form, extras=False, long=True) is None
 
 
 def test_positions_of_one_length_have_as_many_extra_steps() -> None:
