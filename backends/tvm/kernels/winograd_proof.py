@@ -4,10 +4,11 @@ What must be proved for a layer, from its real weights and the codes of its inpu
 
 - an input tile after B^T d B, plus an offset per position, lies in 0..255. With the sums p and n of
   the positive and negative coefficients of a position and codes in low..high, its values span
-  (p + n) * (high - low), and the offset is n * high - p * low. The offset returns as the constant
-  -offset * (sum of the transformed weights) in the accumulator's start value;
-- the transformed weights lie in -128..127; a position where they do not is split into two
-  summands, which costs one more product there;
+  (p + n) * (high - low), and the offset is n * high - p * low. What it adds is a constant by pixel
+  of a tile, A^T (offset * sum of the transformed weights) A, and taken off there (``winograd``);
+- the transformed weights lie in -254..254, so that two bytes make each of them. Where bytes are
+  added in int16, ``winograd_extras`` takes them apart; elsewhere a position in which one exceeds
+  127 is split into two summands, which costs one more product there (``split``);
 - the accumulator times the power of two in the scale lies in int32. Partial sums may wrap: addition
   modulo 2**32 is exact if its result fits, and the odd factor of the scale has an inverse there.
 

@@ -54,10 +54,8 @@ class Runs:
 
     def __str__(self) -> str:
         counted = sorted(Counter(self.lengths).items())
-        text = " and ".join(f"{count} of {length}" for length, count in counted)
-        return (
-            f"runs {text}, about {sum(self.extras)} extra" if any(self.extras) else f"runs {text}"
-        )
+        text = "runs " + " and ".join(f"{count} of {length}" for length, count in counted)
+        return f"{text}, about {sum(self.extras)} extra" if any(self.extras) else text
 
 
 def first_steps(depth: int, length: int) -> Array:
