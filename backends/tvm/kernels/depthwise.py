@@ -76,9 +76,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     y, node = site.output.codes, site.node
     assert isinstance(node, Conv2d)
     vectors = y.batch * y.height * y.width * y.stored // VECTOR
-    tap = 1.5 if multiplied_lanes(site.target) else 8.0  # four registers, widened in two steps
+    fused, lanes = "avx512vnni" in site.target.features, multiplied_lanes(site.target)
+    tap = 1.5 if fused else 30 / lanes if lanes else 8.0  # four registers, widened in two steps
     cycles = vectors * (node.window.kernel[0] * node.window.kernel[1] * tap + 5)
-    fused = "avx512vnni" in site.target.features
     instruction = Words(fused=True).instruction if fused else Portable.instruction
     return (Candidate("", cycles, partial(build, site), site.work(instruction)),)
 

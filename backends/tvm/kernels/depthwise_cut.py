@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array, Site
 from gmpq.backends.tvm.kernels.depthwise_lanes import Lanes, lanes_for
+from gmpq.backends.tvm.kernels.depthwise_taps import Taps
 from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.script import Expr, inwards
 from gmpq.ir import Conv2d, Window
@@ -16,48 +16,6 @@ from gmpq.ir import Conv2d, Window
 MOST_ROWS = 4  # of output in a tile
 MOST_COLUMNS = 14
 MOST_PRODUCTS = 1200  # of a tile, whose code has no loop
-
-
-@dataclass(frozen=True, slots=True)
-class Taps:
-    """Which rows of a window fill which lanes, for a number of output rows.
-
-    Groups of neighbouring input rows fill a lane each. Every output row multiplies the groups that
-    it touches, with zero weights for the rows that it does not.
-    """
-
-    window: Window
-    rows: int  # of output
-    per_lane: int
-
-    @property
-    def groups(self) -> list[list[int]]:
-        """The input rows of each group, from the tile's first one on; the last row may repeat."""
-        rows = sorted({row for output in range(self.rows) for row in self._rows_of(output)})
-        padded = rows + rows[-1:] * (-len(rows) % self.per_lane)
-        return [padded[i : i + self.per_lane] for i in range(0, len(padded), self.per_lane)]
-
-    def products(self, output: int) -> list[tuple[int, int, list[int | None]]]:
-        """Return kernel column, group, and the kernel row of each place of the group."""
-        touched = list(self._touched(output))
-        return [(s, group, taps) for s in range(self.window.kernel[1]) for group, taps in touched]
-
-    @property
-    def count(self) -> int:
-        """Number of dot products per column."""
-        return sum(len(self.products(output)) for output in range(self.rows))
-
-    def _rows_of(self, output: int) -> list[int]:
-        down, far = self.window.stride[0], self.window.dilation[0]
-        return [output * down + tap * far for tap in range(self.window.kernel[0])]
-
-    def _touched(self, output: int) -> Iterator[tuple[int, list[int | None]]]:
-        wanted = {row: tap for tap, row in enumerate(self._rows_of(output))}
-        for number, group in enumerate(self.groups):
-            repeated = [row in group[:i] for i, row in enumerate(group)]
-            taps = [None if r else wanted.get(g) for g, r in zip(group, repeated, strict=True)]
-            if any(tap is not None for tap in taps):
-                yield number, taps
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +116,7 @@ def _cycles(y: Layout, window: Window, tile: Tile) -> float:
     for part in tile.parts:
         lanes, taps = part.lanes, Taps(window, tile.rows, part.lanes.rows)
         made = len(_read(window, tile.columns)) * len(taps.groups) * lanes.interleave_cycles
-        products = taps.count * lanes.product_cycles + tile.rows * lanes.finish_cycles
+        spilled = (tile.rows - 1) * lanes.spill_cycles
+        products = taps.count * lanes.product_cycles + tile.rows * (lanes.finish_cycles + spilled)
         work += part.blocks * ((made + tile.columns * products) * lanes.vectors + 20)
     return y.batch * -(-y.height // tile.rows) * -(-y.width // tile.columns) * work

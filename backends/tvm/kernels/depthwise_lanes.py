@@ -45,6 +45,7 @@ class Wide:
     interleave_cycles: float = 1.6  # of one vector of codes
     product_cycles: float = 0.5
     finish_cycles: float = 1.6
+    spill_cycles: float = 0.0  # of each row of outputs after the first
     instruction: str = Vnni.instruction
 
     @property
@@ -87,6 +88,7 @@ class Slim:
     elements: int = 64
     product_cycles: float = 0.5
     finish_cycles: float = 2.2
+    spill_cycles: float = 0.0
     instruction: str = Vnni.instruction
 
     @property
@@ -145,6 +147,7 @@ class Pairs:
     interleave_cycles: float = 1.0
     product_cycles: float = 0.6
     finish_cycles: float = 2.0
+    spill_cycles: float = 1.5
     instruction: str = Words().instruction
 
     @property

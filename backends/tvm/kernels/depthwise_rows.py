@@ -21,8 +21,9 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels import depthwise
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.depthwise_cut import Part, Taps, Tile, tiles
+from gmpq.backends.tvm.kernels.depthwise_cut import Part, Tile, tiles
 from gmpq.backends.tvm.kernels.depthwise_lanes import Lanes, lanes_for
+from gmpq.backends.tvm.kernels.depthwise_taps import Taps
 from gmpq.backends.tvm.kernels.fused_scale import fused_scale
 from gmpq.backends.tvm.kernels.requant import STEPS, accumulators, largest_step, start_and_factor
 from gmpq.backends.tvm.layout import Layout
@@ -74,7 +75,9 @@ def build(site: Site, tile: Tile) -> Call:
     order = np.concatenate([part.order().reshape(-1) for part in tile.parts])
     start, factor = start_and_factor(node.weight, x.q, y.q)
     fused = fused_scale(*accumulators(node.weight, x.q), factor, y.q)
-    raised, addend = (fused.raised, fused.addend) if fused else (0, np.zeros_like(factor))
+    raised, addend = np.zeros_like(start), np.zeros_like(factor)
+    if fused is not None:
+        raised, factor, addend = fused.raised, fused.factor, fused.addend
     constants = (
         tile.parts[-1].lanes.turn,
         np.concatenate([_packed(codes, node.window, tile.rows, part) for part in tile.parts]),

@@ -10,7 +10,8 @@ is acc * m, but for the rounding error of b, and for rounding once where float32
 Neither matters unless a tie lies between. Both ways to the codes are step functions that do not
 decrease with acc, so they agree for all accumulators if they agree on both sides of each of the at
 most 255 steps: that is checked, channel by channel, with the layer's constants. Among many anchors
-those with the smallest error of b are tried first.
+those with the smallest error of b are tried first. Where a tie of float32(acc) * m is none of the
+exact product, an error of the right sign helps, or a neighbour of m.
 """
 
 from __future__ import annotations
@@ -26,45 +27,76 @@ from gmpq.numerics import requantize
 
 ONE = 1 << 23  # from here to 2 * ONE, a float32 counts by one
 BITS = 0x4B000000  # of the float32 ONE
-ANCHORS = (1 << 11, 1 << 17)  # that are looked at for a channel, and for one that is still open
-TRIES = 3  # anchors that are checked
+SMALLEST = 3  # errors of b that are tried
 Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FusedScale:
-    """What the accumulator's start is raised by, and the addends, per channel."""
+    """What the accumulator's start is raised by, the factors and the addends, per channel."""
 
     raised: NDArray[np.int32]
+    factor: NDArray[np.float32]
     addend: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """How many anchors are looked at, how many tried beside the best, with which factors."""
+
+    anchors: int
+    spread: int
+    neighbours: tuple[int, ...]  # of the factor, in units of its last bit
+
+
+SEARCHES = (_Search(1 << 11, 0, (0,)), _Search(1 << 17, 64, (0, 1, -1, 2, -2)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sides:
-    """Accumulators [O, n] and their codes, by the definition."""
+    """Accumulators [..., n] and their codes, by the definition."""
 
     acc: Array
     codes: Array
 
 
-def fused_scale(low: Array, high: Array, factor: Array, q: QParams) -> FusedScale | None:
-    """Return the constants that requantize every accumulator in low..high [O] exactly, or None."""
-    if int((high - low).max()) >= ONE // 2 or not (factor > 0).all():
+def fused_scale(
+    low: Array, high: Array, factor: Array, q: QParams, room: int = ONE
+) -> FusedScale | None:
+    """Return the constants that requantize every accumulator in low..high [O] exactly, or None.
+
+    ``anchor + acc`` stays below ``ONE + room``.
+    """
+    if int((high - low).max()) >= room - room // 16 or not (factor > 0).all():
         return None
     sides = _sides_of_steps(low, high, factor, q)
     if sides is None:
         return None
-    exact = factor.astype(np.float64)
-    chosen = np.zeros(len(factor), np.int64)
-    for count in ANCHORS:
-        for channel in np.flatnonzero(chosen == 0):
-            anchors = _anchors(int(low[channel]), int(high[channel]), exact[channel], count)
-            codes = fused_codes(sides.acc[channel], anchors[:, None], exact[channel], q)
-            agrees = (codes == sides.codes[channel]).all(axis=1)
-            chosen[channel] = anchors[agrees.argmax()] if agrees.any() else 0
-    if not chosen.all():
+    found = [
+        _constants(_Sides(sides.acc[c], sides.codes[c]), int(low[c]), int(high[c]), m, q, room)
+        for c, m in enumerate(factor)
+    ]
+    known = [constants for constants in found if constants is not None]
+    if len(known) < len(found):
         return None
-    return FusedScale((chosen - ONE + BITS).astype(np.int32), _addend(chosen, exact))
+    anchors, factors = (np.array(part) for part in zip(*known, strict=True))
+    exact = factors.astype(np.float64)
+    return FusedScale((anchors - ONE + BITS).astype(np.int32), factors, _addend(anchors, exact))
+
+
+def _constants(
+    sides: _Sides, low: int, high: int, factor: np.float32, q: QParams, room: int
+) -> tuple[int, np.float32] | None:
+    """Return an anchor and a factor that agree on both sides of all steps of one channel."""
+    for search in SEARCHES:
+        for number in search.neighbours:
+            near = (factor.view(np.int32) + np.int32(number)).view(np.float32)
+            anchors = _anchors(low, high, float(near), search, room)
+            codes = fused_codes(sides.acc, anchors[:, None], float(near), q)
+            agrees = (codes == sides.codes).all(axis=1)
+            if agrees.any():
+                return int(anchors[agrees.argmax()]), near
+    return None
 
 
 def fused_codes(acc: Array, anchor: Array, factor: float, q: QParams) -> Array:
@@ -83,15 +115,16 @@ def _addend(anchor: Array, factor: float | Doubles) -> NDArray[np.float32]:
     return addend
 
 
-def _anchors(low: int, high: int, factor: float, count: int) -> Array:
-    """Return the anchors of the smallest errors of b that leave room for low..high."""
-    first, last = ONE - low, 2 * ONE - 1 - high
-    pace = (last - first) // count | 1  # odd, so that all bits of the product change
-    looked_at = first + pace * np.arange(min(count, (last - first) // pace))
+def _anchors(low: int, high: int, factor: float, search: _Search, room: int) -> Array:
+    """Return anchors that leave room for low..high, those of the smallest errors of b first."""
+    first, last = ONE - low, ONE + room - 1 - high
+    pace = (last - first) // search.anchors | 1  # odd, so that all bits of the product change
+    looked_at = first + pace * np.arange(min(search.anchors, (last - first) // pace))
     products = looked_at * factor
     error = np.abs(products - products.astype(np.float32))
-    best: Array = looked_at[np.argpartition(error, TRIES)[:TRIES]]
-    return best
+    best: Array = looked_at[np.argpartition(error, SMALLEST)[:SMALLEST]]
+    others = np.linspace(0, len(looked_at) - 1, search.spread).astype(int)
+    return np.concatenate([best, looked_at[others]])
 
 
 def _sides_of_steps(low: Array, high: Array, factor: Array, q: QParams) -> _Sides | None:

@@ -7,6 +7,7 @@ from gmpq.backends.tvm.kernels import (
     amx,
     bitserial,
     depthwise,
+    depthwise_bytes,
     depthwise_neon,
     depthwise_rows,
     direct,
@@ -26,6 +27,7 @@ from gmpq.backends.tvm.kernels.base import Family
 
 KERNELS: tuple[Family, ...] = (
     depthwise_rows.FAMILY,
+    depthwise_bytes.FAMILY,
     depthwise_neon.FAMILY,
     depthwise.FAMILY,
     winograd.FAMILY,
