@@ -69,6 +69,14 @@ def scratch(elements: int, dtype: str) -> Buffer:
     return T.decl_buffer((lines * lanes,), dtype, data=memory.data)
 
 
+def align_stack() -> None:
+    """Make LLVM align the stack of this function, or of this body of a parallel loop, to lines.
+
+    Vectors that do not fit the registers would lie across cache lines else.
+    """
+    prefetch(scratch(LINE, "uint8"), 0)
+
+
 def scratch_bytes(function: PrimFunc) -> int:
     """Return the bytes of all ``scratch`` of a kernel, which every thread has on its stack."""
     found = []

@@ -29,6 +29,7 @@ from gmpq.backends.tvm.kernels.requant import STEPS, accumulators, largest_step,
 from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.packing import TOGETHER, packed
 from gmpq.backends.tvm.script import (
+    align_stack,
     Buffer,
     Expr,
     c_function,
@@ -169,6 +170,7 @@ class _Kernel:
         y, rows, parts = self.y, self.tile.rows, self.tile.parts
         row_tiles, blocks = -(-y.height // rows), sum(part.blocks for part in parts)
         with T.parallel(0, y.batch * row_tiles * blocks) as item:
+            align_stack()
             block, strip = item % blocks, item // blocks
             image, row = strip // row_tiles, inwards(strip % row_tiles, rows, y.height)
             if len(parts) == 1:

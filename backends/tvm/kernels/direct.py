@@ -57,6 +57,7 @@ from gmpq.backends.tvm.kernels.direct_tile import (
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import (
+    align_stack,
     Expr,
     c_function,
     inwards,
@@ -138,6 +139,7 @@ def kernel(
         end = ends.bind(factor_, shape.vectors * shape.lanes)
         tables = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
         with T.parallel(0, blocks * row_tiles) as item:
+            align_stack()
             row_tile, block = item // blocks, item % blocks
             if tile.blocks_outside:
                 block, row_tile = item // row_tiles, item % row_tiles
