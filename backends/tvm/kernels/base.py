@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from operator import add
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
@@ -155,13 +156,6 @@ def streamed_cycles(site: Site, constants_bytes: int) -> float:
     return constants_bytes / (NEAR_BYTES if near else FAR_BYTES)
 
 
-def arrival_cycles(site: Site, weight_bytes: int) -> float:
-    """Return the least cycles of a fully connected layer, whose weights are not used again."""
-    if not isinstance(site.node, Linear):
-        return 0.0
-    return streamed_cycles(site, site.node.weight.codes.size * weight_bytes)
-
-
 def never(_site: Site) -> None:
     """Refuse no site."""
 
@@ -174,6 +168,17 @@ class Candidate:
     cycles: float
     build: Callable[[], Call]
     work: Work | None = None  # of a kernel that multiplies
+
+
+def arriving(site: Site, found: list[Candidate], weight_bytes: int) -> tuple[Candidate, ...]:
+    """Return candidates with the cycles in which weights of so many bytes each arrive.
+
+    A fully connected layer uses none of them again, and works on while they do.
+    """
+    assert isinstance(site.node, Conv2d | Linear)
+    arrival = streamed_cycles(site, site.node.weight.codes.size * weight_bytes)
+    together = max if isinstance(site.node, Linear) else add
+    return tuple(replace(each, cycles=together(each.cycles, arrival)) for each in found)
 
 
 @dataclass(frozen=True, slots=True)

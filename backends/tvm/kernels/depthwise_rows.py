@@ -29,9 +29,9 @@ from gmpq.backends.tvm.kernels.requant import STEPS, accumulators, largest_step,
 from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.packing import TOGETHER, packed
 from gmpq.backends.tvm.script import (
-    align_stack,
     Buffer,
     Expr,
+    align_stack,
     c_function,
     cast,
     inwards,

@@ -37,7 +37,7 @@ from gmpq.backends.tvm.kernels.base import (
     Candidate,
     Family,
     Site,
-    arrival_cycles,
+    arriving,
 )
 from gmpq.backends.tvm.kernels.direct_sums import (
     Place,
@@ -57,8 +57,8 @@ from gmpq.backends.tvm.kernels.direct_tile import (
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import (
-    align_stack,
     Expr,
+    align_stack,
     c_function,
     inwards,
     view,
@@ -74,11 +74,11 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
     assert isinstance(node, Conv2d | Linear)
     dot = best_dot(site.target, max(q.high, q.zero_point), node.weight.codes)
     shape, work = shape_of(site, dot.lanes), site.work(dot.instruction)
-    least = arrival_cycles(site, np.dtype(dot.dtype).itemsize)
-    return tuple(
-        Candidate(str(tile), max(cycles, least), partial(build, site, shape, dot, tile), work)
+    found = [
+        Candidate(str(tile), cycles, partial(build, site, shape, dot, tile), work)
         for tile, cycles in best_tiles(shape, dot, site.target, most)
-    )
+    ]
+    return arriving(site, found, np.dtype(dot.dtype).itemsize)
 
 
 def build(site: Site, shape: Shape, dot: Dot, tile: Tile) -> Call:

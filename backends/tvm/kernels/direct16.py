@@ -29,7 +29,7 @@ from gmpq.backends.tvm.kernels.base import (
     Candidate,
     Family,
     Site,
-    arrival_cycles,
+    arriving,
 )
 from gmpq.backends.tvm.kernels.direct import constants, kernel
 from gmpq.backends.tvm.kernels.direct_sums import Registers, Sums
@@ -124,13 +124,11 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     assert run is not None
     dot = _dot(site, run.steps)
     shape, work = shape_of(site, dot.lanes), site.work(dot.instruction)
-    least = arrival_cycles(site, 1)
-    return tuple(
-        Candidate(
-            f"{tile}, {run}", max(cycles, least), partial(build, site, shape, dot, tile, run), work
-        )
+    found = [
+        Candidate(f"{tile}, {run}", cycles, partial(build, site, shape, dot, tile, run), work)
         for tile, cycles in best_tiles(shape, dot, site.target, MOST_TILES)
-    )
+    ]
+    return arriving(site, found, 1)
 
 
 def build(site: Site, shape: Shape, dot: Narrow, tile: Tile, run: Run) -> Call:

@@ -20,7 +20,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Narrow, multiplied_lanes
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, arriving
 from gmpq.backends.tvm.kernels.direct import constants_of, kernel
 from gmpq.backends.tvm.kernels.direct16 import run_of
 from gmpq.backends.tvm.kernels.direct_sums import Registers, Sums
@@ -146,7 +146,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
             Candidate(str(tile), cycles, partial(build, site, tile, layer), work)
             for tile, cycles in tiles
         ]
-    return tuple(found)
+    return arriving(site, found, 1)
 
 
 FAMILY = Family("direct_flip", (Conv2d,), candidates, refuses)

@@ -20,7 +20,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm import neon
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, arriving
 from gmpq.backends.tvm.kernels.direct import constants_of, kernel
 from gmpq.backends.tvm.kernels.direct_neon import LANES, Packed, rows_of, tiles
 from gmpq.backends.tvm.kernels.direct_sums import Registers, Step, Sums
@@ -55,7 +55,7 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
         for tile in _tiles(site, steps)
     ]
     found.sort(key=lambda candidate: candidate.cycles)
-    return tuple(found[:most])
+    return arriving(site, found[:most], 1)
 
 
 def _steps(site: Site) -> Steps:

@@ -14,7 +14,7 @@ from itertools import product
 from typing import ClassVar
 
 from gmpq.backends.tvm import neon
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, arriving
 from gmpq.backends.tvm.kernels.direct import constants_of, kernel
 from gmpq.backends.tvm.kernels.direct_sums import Registers, Sums
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, blocked, blocks_outside, shape_of
@@ -68,7 +68,7 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
         for tile in _tiles(site, runs)
     ]
     found.sort(key=lambda candidate: candidate.cycles)
-    return tuple(found[:most])
+    return arriving(site, found[:most], 1)
 
 
 def tiles(site: Site, steps: int, fits: Callable[[int, int], bool]) -> Iterator[Tile]:

@@ -16,7 +16,14 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.dot import Wide, Words, best_dot, multiplied_lanes
 from gmpq.backends.tvm.epilogue import Finish
-from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site, streamed_cycles
+from gmpq.backends.tvm.kernels.base import (
+    Call,
+    Candidate,
+    Family,
+    Site,
+    arriving,
+    streamed_cycles,
+)
 from gmpq.backends.tvm.kernels.direct import constants, finish_tile
 from gmpq.backends.tvm.kernels.direct_sums import Place, Sums, accumulate_tile
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, shape_of
@@ -111,13 +118,13 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
         for stage in stages(shape, tile)
     ]
     found.sort(key=lambda candidate: candidate.cycles)
-    return tuple(found[:MOST_TILES])
+    return arriving(site, found[:MOST_TILES], WORD_BYTES)
 
 
 def _cycles(site: Site, shape: Shape, stage: Stage, direct: float) -> float:
     """Return predicted cycles; ``direct`` are those of the tile alone.
 
-    To them come rows that are computed twice, widening, and reading the weights for every stage.
+    To them come rows that are computed twice, widening, and reading the weights again.
     """
     items, rows = -(-shape.y.height // stage.rows), stage.tile.rows
     twice = items * stage.rows / (-(-shape.y.height // rows) * rows)
@@ -125,7 +132,8 @@ def _cycles(site: Site, shape: Shape, stage: Stage, direct: float) -> float:
     weights = WORD_BYTES * taps * shape.depth * shape.group * shape.vectors * shape.lanes
     again = weights if weights > site.target.cache_bytes else 0
     copied = WORD_BYTES * stage.codes / (4 * shape.lanes) * 1.5
-    return direct * twice + shape.x.batch * items * (copied + streamed_cycles(site, again))
+    parts = shape.x.batch * items
+    return direct * twice + parts * copied + (parts - 1) * streamed_cycles(site, again)
 
 
 FAMILY = Family("direct_words", (Conv2d,), candidates, refuses)

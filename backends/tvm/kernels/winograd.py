@@ -46,6 +46,7 @@ from gmpq.backends.tvm.target import Target
 from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
+WEIGHTS_KEPT = 0.75  # of the second-level cache, from one block of tiles to the next
 MOST_TILES = 64
 MOST_SCHEMES = 4  # of one transform and type
 AWAITED = 0.5  # of the cycles to read weights that were asked for ahead
@@ -190,7 +191,8 @@ def _cycles(site: Site, scheme: Scheme) -> float:
     inputs = scheme.parts * shape.tiles * vectors * terms
     terms = both_counts(t.output) + t.positions + t.size * t.size * 5
     outputs = shape.tiles * product.all_vectors * terms
-    reads = shape.blocks if scheme.weights_bytes > site.target.cache_bytes else 1
+    kept = scheme.weights_bytes <= WEIGHTS_KEPT * site.target.cache_bytes
+    reads = 1 if kept else shape.blocks
     fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.instructions()
     computed = (inputs + outputs + fresh) / pace.issue + scheme.passes * product.cycles(pace)
     streamed = reads * streamed_cycles(site, scheme.weights_bytes)
