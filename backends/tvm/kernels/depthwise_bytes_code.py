@@ -142,15 +142,15 @@ class Kernel:
         return [Step(group, v, tuple(rows)) for group, rows in groups for v in range(VECTORS)]
 
     @cached_property
-    def _weights(self) -> int:
-        """Vectors of weights of a column."""
+    def _column_weights(self) -> int:
+        """Vectors of weights of a column of the window."""
         return sum(len(step.touched) for step in self.steps)
 
     def function(self) -> PrimFunc:
         """Return ``f(x, weights, start, factor, addend, zeros, y)``."""
         y, tile = self.y, self.tile
         blocks = -(-y.stored // CHANNELS)
-        weights, channels = blocks * self.window.kernel[1] * self._weights, blocks * CHANNELS
+        weights, channels = blocks * self.window.kernel[1] * self._column_weights, blocks * CHANNELS
         parameters = (
             ("x", "uint8", self.x.size_bytes),
             ("w", "int8", weights * ELEMENTS),
@@ -204,7 +204,7 @@ class Kernel:
         (zero,) = held([buffers.zeros[first]])
         acc = self._begun(buffers.start, run.block * CHANNELS + zero)
         with T.serial(0, columns + zero) as s:
-            number = (run.block * columns + s) * self._weights
+            number = (run.block * columns + s) * self._column_weights
             for step in self.steps:
                 weights = held([_vector(buffers.w, number + i) for i in range(len(step.touched))])
                 number = number + len(step.touched)

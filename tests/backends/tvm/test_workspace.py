@@ -12,7 +12,7 @@ import torch
 from gmpq import cost, models
 from gmpq.backends.tvm.kernels import bitserial, direct_words, winograd
 from gmpq.backends.tvm.plan import Choice, Verdict, plan
-from gmpq.backends.tvm.script import scratch_bytes
+from gmpq.backends.tvm.script import LINE, scratch_bytes
 from gmpq.backends.tvm.target import Target, find
 from gmpq.calib.collect import collect
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
@@ -90,4 +90,4 @@ def test_every_candidate_keeps_little_on_the_stack(
     plan(square(size, channels, bits), target, choose)
     assert any(found.values())
     for family, size_bytes in found.items():
-        assert size_bytes <= STACK_BYTES.get(family, -SLACK) + SLACK, family
+        assert size_bytes <= STACK_BYTES.get(family, LINE - SLACK) + SLACK, family
