@@ -116,7 +116,7 @@ def _addend(anchor: Array, factor: float | Doubles) -> NDArray[np.float32]:
 
 
 def _anchors(low: int, high: int, factor: float, search: _Search, room: int) -> Array:
-    """Return anchors that leave room for low..high, those of the smallest errors of b first."""
+    """Return anchors that leave room for low..high: of the smallest errors of b, then others."""
     first, last = ONE - low, ONE + room - 1 - high
     pace = (last - first) // search.anchors | 1  # odd, so that all bits of the product change
     looked_at = first + pace * np.arange(min(search.anchors, (last - first) // pace))
