@@ -14,6 +14,7 @@ those of the 128 bits ``part`` of a vector; ``in_order`` moves it to ``vector * 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import MULTIPLY_BYTES
@@ -77,6 +78,11 @@ def memory_order(lanes: int) -> list[int]:
     """Return the word of ``packed`` that comes first, second, and so on, in memory."""
     order: list[int] = np.arange(lanes).reshape(-1, TOGETHER).T.reshape(-1).tolist()
     return order
+
+
+def packed_order(lanes: int) -> NDArray[np.int64]:
+    """Return the place in memory of each lane, [vectors, lanes], if ``packed`` is stored as is."""
+    return np.arange(TOGETHER * lanes).reshape(-1, TOGETHER, 4).swapaxes(0, 1).reshape(-1, lanes)
 
 
 def unpacked(pair: list[Expr], unit: int, half: int) -> Expr:

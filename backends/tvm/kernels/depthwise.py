@@ -76,11 +76,19 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     y, node = site.output.codes, site.node
     assert isinstance(node, Conv2d)
     vectors = y.batch * y.height * y.width * y.stored // VECTOR
-    fused, lanes = "avx512vnni" in site.target.features, multiplied_lanes(site.target)
-    tap = 1.5 if fused else 30 / lanes if lanes else 8.0  # four registers, widened in two steps
-    cycles = vectors * (node.window.kernel[0] * node.window.kernel[1] * tap + 5)
+    taps = node.window.kernel[0] * node.window.kernel[1]
+    cycles = vectors * (taps * _tap_cycles(site.target) + 5)
+    fused = "avx512vnni" in site.target.features
     instruction = Words(fused=True).instruction if fused else Portable.instruction
     return (Candidate("", cycles, partial(build, site), site.work(instruction)),)
+
+
+def _tap_cycles(target: Target) -> float:
+    """Return the cycles of a tap of 16 channels; without dot products they are widened twice."""
+    if "avx512vnni" in target.features:
+        return 1.5
+    lanes = multiplied_lanes(target)
+    return 8.0 if lanes is None else 30 / lanes
 
 
 FAMILY = Family("depthwise", (Conv2d,), candidates, refuses)

@@ -26,16 +26,18 @@ from gmpq.backends.tvm.kernels import depthwise
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.depthwise_bytes_code import (
     CHANNELS,
+    ELEMENTS,
     PAIR,
     VECTORS,
+    WIDE_LANES,
     Kernel,
     Tile,
     order,
-    wide_order,
 )
 from gmpq.backends.tvm.kernels.fused_scale import FusedScale, fused_scale
 from gmpq.backends.tvm.kernels.requant import STEPS, accumulators, largest_step, start_and_factor
 from gmpq.backends.tvm.layout import Layout
+from gmpq.backends.tvm.packing import packed_order
 from gmpq.ir import Conv2d, QParams, Window
 
 MOST_TILES = 6
@@ -46,8 +48,10 @@ STAGE_BYTES = 128 << 10  # on the stack of a thread
 SPAN = 1 << 16  # accumulators that int16 tells apart
 INT16 = np.iinfo(np.int16)
 REMEMBERED = 4  # proofs of one layer, which is asked for refusals, then for candidates
-# Cycles of a vector of pairs, near and far, of a product, of eight outputs, and of loops.
-PAIRED, PAIRED_FAR, MULTIPLIED, FINISHED, LOOP, BLOCK = 1.0, 2.0, 0.8, 1.7, 8, 60
+NEAR_PAIR, FAR_PAIR = 1.0, 2.0  # cycles of a vector of pairs, its rows near or not
+PRODUCT = 0.8  # cycles of a multiplication and an addition
+FINISH = 1.7  # cycles of a vector of float32
+LOOP, BLOCK = 8, 60  # cycles around the pixels of a tile, and around a block of channels
 
 
 def refuses(site: Site) -> str | None:
@@ -126,7 +130,7 @@ def tiles(site: Site) -> list[tuple[Tile, float]]:
 def _fits(y: Layout, window: Window, tile: Tile) -> bool:
     inside = tile.rows <= y.height and tile.pixels <= tile.columns
     few = tile.rows * tile.pixels * VECTORS <= MOST_SUMS
-    return inside and few and PAIR * CHANNELS // VECTORS * tile.staged(window) <= STAGE_BYTES
+    return inside and few and ELEMENTS * tile.staged(window) <= STAGE_BYTES
 
 
 def _cycles(site: Site, tile: Tile) -> float:
@@ -138,10 +142,10 @@ def _cycles(site: Site, tile: Tile) -> float:
     assert isinstance(node, Conv2d)
     window, taps = node.window, tile.taps(node.window)
     near = PAIR * len(taps.groups) * tile.read(window) * x.stored <= site.target.near_bytes // 2
-    pairs = tile.staged(window) * (PAIRED if near else PAIRED_FAR)
+    pairs = tile.staged(window) * (NEAR_PAIR if near else FAR_PAIR)
     steps = -(-tile.columns // tile.pixels)
-    sums = tile.pixels * VECTORS * taps.count * MULTIPLIED
-    finish = tile.pixels * tile.rows * CHANNELS / 8 * FINISHED
+    sums = tile.pixels * VECTORS * taps.count * PRODUCT
+    finish = tile.pixels * tile.rows * CHANNELS / WIDE_LANES * FINISH
     tiles = -(-y.height // tile.rows) * -(-y.width // tile.columns)
     blocks = y.batch * tiles * -(-y.stored // CHANNELS)
     return blocks * (pairs + steps * (sums + finish + LOOP) + BLOCK)
@@ -157,7 +161,7 @@ def build(site: Site, tile: Tile, scale: FusedScale) -> Call:
     codes = np.pad(node.weight.codes[:, 0], (padding, (0, 0), (0, 0)))
     firsts = np.arange(0, y.codes.stored, CHANNELS)  # of blocks; the last one may overlap
     blocks = np.minimum(firsts, y.codes.stored - CHANNELS)[:, None, None]
-    lanes, wide = ((blocks + place).reshape(-1) for place in (order(), wide_order()))
+    lanes, wide = ((blocks + place).reshape(-1) for place in (order(), packed_order(WIDE_LANES)))
     kernel = Kernel(x.codes, y.codes, node.window, tile, y.q)
     constants = (
         _weights(codes[blocks + order()], kernel),

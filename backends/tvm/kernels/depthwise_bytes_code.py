@@ -45,19 +45,13 @@ CHANNELS = 32  # of a block
 ELEMENTS = 32  # bytes of a vector of pairs or weights
 LANES = 16  # of a vector of sums
 VECTORS = CHANNELS // LANES
-STEPS = 8  # lanes of int32, in which sums become codes
+WIDE_LANES = 8  # of a vector of float32, in which sums become codes
 
 
 def order() -> Array:
-    """Return the channel of each lane, [vectors, lanes]: halves of each 128 bits are paired."""
+    """Return the channel of each lane of sums, [vectors, lanes]: halves of 128 bits are paired."""
     vector, lane = np.indices((VECTORS, LANES))
     return np.asarray(lane // 8 * 16 + vector * 8 + lane % 8)
-
-
-def wide_order() -> Array:
-    """Return the same of sums as int32, [vectors, lanes], which ``packed`` puts in order."""
-    vector, lane = np.indices((CHANNELS // STEPS, STEPS))
-    return np.asarray(lane // 4 * 16 + vector * 4 + lane % 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +208,7 @@ class Kernel:
                     (codes,) = held([_vector(pairs, place)])
                     for (row, _), weight in zip(step.touched, weights, strict=True):
                         slot = acc[row, p][step.vector]
-                        products = pure(MULTIPLY_BYTES[STEPS], f"int16x{LANES}", codes, weight)
+                        products = pure(MULTIPLY_BYTES[WIDE_LANES], f"int16x{LANES}", codes, weight)
                         put(slot, slot[0] + products)
         return acc
 
@@ -236,17 +230,17 @@ class Kernel:
         for (row, pixel), slots in acc.items():
             sums = [slot[0] for slot in slots]
             steps = self._steps(buffers, sums, run.block * CHANNELS + zero)
-            codes = packed(held(steps), self.q, STEPS)
+            codes = packed(held(steps), self.q, WIDE_LANES)
             store(buffers.y, corner + row * y.row + pixel * y.stored, codes, CHANNELS)
 
     def _steps(self, buffers: _Buffers, sums: list[Expr], channel: Expr) -> list[Expr]:
         """Return the real steps of a pixel's sums, the lower halves of float32."""
-        above, dtype = splat(T.int16(BITS >> 16), LANES), f"float32x{STEPS}"
+        above, dtype = splat(T.int16(BITS >> 16), LANES), f"float32x{WIDE_LANES}"
         halves = [unpacked([each, above], 2, half) for each in sums for half in (0, 1)]
         steps = []
         for v, half in enumerate(halves):
             constants = (buffers.factor, buffers.addend)
-            scale = [load(memory, channel + v * STEPS, STEPS) for memory in constants]
+            scale = [load(memory, channel + v * WIDE_LANES, WIDE_LANES) for memory in constants]
             steps.append(pure("llvm.fma", dtype, T.reinterpret(dtype, half), *scale))
         return steps
 

@@ -24,7 +24,7 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.dot import Vnni, Words
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.packing import unpacked
+from gmpq.backends.tvm.packing import packed_order, unpacked
 from gmpq.backends.tvm.script import Buffer, Expr, cast, pure, store
 from gmpq.backends.tvm.target import Target
 
@@ -51,8 +51,7 @@ class Wide:
     @property
     def order(self) -> Array:
         """Channel of each lane, [vectors, lanes]."""
-        vector, lane = np.indices((4, 16))
-        return lane // 4 * 16 + vector * 4 + lane % 4
+        return packed_order(16)
 
     @property
     def turn(self) -> Array:

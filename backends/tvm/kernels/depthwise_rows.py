@@ -217,7 +217,7 @@ class _Straight:
         for first in range(0, tile.columns, lanes.pixels):
             pixels = range(first, min(first + lanes.pixels, tile.columns))
             # A zero that LLVM does not know. Without it, LLVM would load all weights of a tile once
-            # and spill them to a stack that is not aligned to vectors.
+            # and spill them.
             zero = registers(1, "int32")[0]
             put(zero, self.buffers.zeros[self.at.column + first])
             number = 0

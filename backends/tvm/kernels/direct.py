@@ -66,6 +66,7 @@ from gmpq.backends.tvm.script import (
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
+ALIGNED_LANES = 4  # of int32 that any stack aligns
 
 
 def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
@@ -139,10 +140,9 @@ def kernel(
         end = ends.bind(factor_, shape.vectors * shape.lanes)
         tables = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
         with T.parallel(0, blocks * row_tiles) as item:
-            align_stack()
-            row_tile, block = item // blocks, item % blocks
-            if tile.blocks_outside:
-                block, row_tile = item // row_tiles, item % row_tiles
+            if shape.lanes > ALIGNED_LANES:
+                align_stack()
+            row_tile, block = _item(tile, item, row_tiles, blocks)
             image, row = _row(shape, tile, row_tile)
             vector = inwards(block, tile.vectors, shape.vectors)
             with T.serial(0, column_tiles) as column_tile:
@@ -154,6 +154,13 @@ def kernel(
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
     names = (*constant, *((name, kind) for name, kind, _ in more))
     return c_function(finish.parameters(("x", "int32"), names), body)
+
+
+def _item(tile: Tile, item: Expr, row_tiles: int, blocks: int) -> tuple[Expr, Expr]:
+    """Return the row of tiles and the block of one item of the loop."""
+    if tile.blocks_outside:
+        return item % row_tiles, item // row_tiles
+    return item // blocks, item % blocks
 
 
 def _row(shape: Shape, tile: Tile, number: Expr) -> tuple[Expr, Expr]:

@@ -28,6 +28,7 @@ from gmpq.numerics import requantize
 ONE = 1 << 23  # from here to 2 * ONE, a float32 counts by one
 BITS = 0x4B000000  # of the float32 ONE
 SMALLEST = 3  # errors of b that are tried
+OPEN = 16  # at least one anchor of so many must be open
 Doubles = NDArray[np.float64]
 
 
@@ -67,19 +68,19 @@ def fused_scale(
 
     ``anchor + acc`` stays below ``ONE + room``.
     """
-    if int((high - low).max()) >= room - room // 16 or not (factor > 0).all():
+    if int((high - low).max()) >= room - room // OPEN or not (factor > 0).all():
         return None
     sides = _sides_of_steps(low, high, factor, q)
     if sides is None:
         return None
-    found = [
-        _constants(_Sides(sides.acc[c], sides.codes[c]), int(low[c]), int(high[c]), m, q, room)
-        for c, m in enumerate(factor)
-    ]
-    known = [constants for constants in found if constants is not None]
-    if len(known) < len(found):
-        return None
-    anchors, factors = (np.array(part) for part in zip(*known, strict=True))
+    found = []
+    for c, m in enumerate(factor):
+        channel = _Sides(sides.acc[c], sides.codes[c])
+        constants = _constants(channel, int(low[c]), int(high[c]), m, q, room)
+        if constants is None:
+            return None
+        found.append(constants)
+    anchors, factors = (np.array(part) for part in zip(*found, strict=True))
     exact = factors.astype(np.float64)
     return FusedScale((anchors - ONE + BITS).astype(np.int32), factors, _addend(anchors, exact))
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.kernels import depthwise_bytes
 from gmpq.backends.tvm.kernels.base import Site
-from gmpq.backends.tvm.kernels.depthwise_bytes_code import CHANNELS, order, wide_order
+from gmpq.backends.tvm.kernels.depthwise_bytes_code import CHANNELS, order
 from gmpq.backends.tvm.kernels.fused_scale import FusedScale
 from gmpq.backends.tvm.plan import Choice, Verdict
 from gmpq.backends.tvm.target import find
@@ -26,8 +27,7 @@ TARGETS = ("native", "x86-64-v3")
 
 
 def test_lanes_hold_every_channel_once() -> None:
-    for places in (order(), wide_order()):
-        assert sorted(places.reshape(-1)) == list(range(CHANNELS))
+    assert sorted(order().reshape(-1)) == list(range(CHANNELS))
 
 
 @pytest.mark.parametrize("column", [(65, 64, 0), (0, 127, 2), (1, 0, -128, -1)])
@@ -37,7 +37,7 @@ def test_pairs_that_saturate(column: tuple[int, ...]) -> None:
     assert not depthwise_bytes.saturates(taps, 127)
 
 
-@pytest.mark.parametrize("column", [(127, 1), (-128, 0, -128), (127, -128, 127), (128 // 2, 64)])
+@pytest.mark.parametrize("column", [(127, 1), (-128, 0, -128), (127, -128, 127), (64, 64)])
 def test_pairs_that_just_fit(column: tuple[int, ...]) -> None:
     taps = np.array(column, np.int8)[None, :, None]
     assert not depthwise_bytes.saturates(taps, 255)
@@ -79,8 +79,8 @@ def check(graph: IntGraph, target: str, number: int, folder: Path) -> None:
 
 def test_sums_that_just_fit(tmp_path: Path) -> None:
     """Accumulators span almost all of int16, and codes reach both ends."""
-    if "avx512vnni" in find("native").features:
-        pytest.skip("has better")
+    if not find("x86-64-v3").runs_here():
+        pytest.skip("x86-64-v3 does not run here")
     graph = layer(np.random.default_rng(3), Window((3, 1)), (64, 9, 9))
     node, x, y = graph.nodes[1], graph.values["x"], graph.values["y"]
     assert isinstance(node, Conv2d)
@@ -92,16 +92,16 @@ def test_sums_that_just_fit(tmp_path: Path) -> None:
         "y": replace(y, q=QParams.full(1.0, 9, 8)),
     }
     graph = replace(graph, values={**graph.values, **values})
-    scale = depthwise_bytes.prove(site_of(graph, "native"))
+    scale = depthwise_bytes.prove(site_of(graph, "x86-64-v3"))
     assert isinstance(scale, FusedScale)
-    check(graph, "native", 0, tmp_path)
+    check(graph, "x86-64-v3", 0, tmp_path)
 
 
 def refusal(graph: IntGraph, target: str = "x86-64-v3") -> str | None:
     return depthwise_bytes.refuses(site_of(graph, target))
 
 
-def with_taps(graph: IntGraph, codes: object) -> IntGraph:
+def with_taps(graph: IntGraph, codes: NDArray[np.int8]) -> IntGraph:
     """Return the graph with other weights, for codes of eight bits."""
     node, x = graph.nodes[1], graph.values["x"]
     assert isinstance(node, Conv2d)

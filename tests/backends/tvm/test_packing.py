@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.packing import TOGETHER, in_order, memory_order, packed
+from gmpq.backends.tvm.packing import TOGETHER, in_order, memory_order, packed, packed_order
 from gmpq.backends.tvm.script import Expr, c_function, held, load, store, view
 from gmpq.ir import QParams
 from gmpq.numerics import round_half_even
@@ -28,19 +28,26 @@ ENCODINGS = [
 ]
 
 
-@pytest.mark.parametrize("lanes", [8, 16])
-def test_one_permutation_of_words_restores_the_order(lanes: int) -> None:
-    parts = lanes // 4
-    vectors = np.arange(TOGETHER * lanes).reshape(TOGETHER, parts, 4)
+def as_packed(vectors: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the elements of four vectors as two steps of packing leave them."""
+    parts = vectors.reshape(TOGETHER, -1, 4)
 
     def pack(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.concatenate([first, second], axis=1)  # within each 128 bits
 
-    low, high = pack(vectors[0], vectors[1]), pack(vectors[2], vectors[3])
-    words = pack(low, high).reshape(-1, 4)
-    np.testing.assert_array_equal(
-        np.arange(TOGETHER * lanes), words[memory_order(lanes)].reshape(-1)
-    )
+    return pack(pack(parts[0], parts[1]), pack(parts[2], parts[3])).reshape(-1)
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_one_permutation_of_words_restores_the_order(lanes: int) -> None:
+    everything = np.arange(TOGETHER * lanes)
+    words = as_packed(everything).reshape(-1, 4)
+    np.testing.assert_array_equal(everything, words[memory_order(lanes)].reshape(-1))
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_lanes_whose_codes_are_packed_in_order(lanes: int) -> None:
+    np.testing.assert_array_equal(np.arange(TOGETHER * lanes), as_packed(packed_order(lanes)))
 
 
 def packing(q: QParams, lanes: int, groups: int) -> PrimFunc:
