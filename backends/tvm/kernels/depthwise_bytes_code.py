@@ -129,8 +129,9 @@ class Kernel:
         taps = self.tile.taps(self.window)
         touched: dict[int, list[tuple[int, list[int | None]]]] = {}
         for row in range(self.tile.rows):
-            for column, group, rows in taps.products(row):
+            for column, group, places in taps.products(row):
                 if column == 0:
+                    rows = [None if tap is None else tap[0] for tap in places]
                     touched.setdefault(group, []).append((row, rows))
         groups = sorted(touched.items())
         return [Step(group, v, tuple(rows)) for group, rows in groups for v in range(VECTORS)]
@@ -185,7 +186,7 @@ class Kernel:
         corner = inside + run.image * layout.image + run.channel
         with T.serial(0, self.tile.read(window)) as column:
             for group, rows in enumerate(groups):
-                places = (corner + row * layout.row + column * layout.stored for row in rows)
+                places = (corner + row * layout.row + column * layout.stored for row, _ in rows)
                 codes = held([load(x, place, CHANNELS) for place in places])
                 first = (column * len(groups) + group) * VECTORS
                 for v in range(VECTORS):

@@ -60,6 +60,11 @@ class Tile:
         return f"{self.rows}x{self.columns} pixels, {parts} channels"
 
 
+def taps_of(window: Window, rows: int, lanes: Lanes) -> Taps:
+    """Return which codes fill the lanes of a tile of ``rows`` output rows."""
+    return Taps(window, rows, lanes.rows, across=True)
+
+
 def tiles(site: Site) -> list[tuple[Tile, float]]:
     """Return the tiles whose code is short and fits the registers, with their predicted cycles."""
     node, y = site.node, site.output.codes
@@ -87,7 +92,7 @@ def _partitions(kinds: tuple[Lanes, ...], stored: int) -> list[tuple[Part, ...]]
 
 def _room(window: Window, rows: int, lanes: Lanes) -> int:
     """Return how many columns' dot products the code may hold."""
-    return MOST_PRODUCTS // (Taps(window, rows, lanes.rows).count * lanes.vectors)
+    return MOST_PRODUCTS // (taps_of(window, rows, lanes).count * lanes.vectors)
 
 
 def _fits(window: Window, rows: int, lanes: Lanes) -> bool:
@@ -95,7 +100,7 @@ def _fits(window: Window, rows: int, lanes: Lanes) -> bool:
 
     AVX2 has too few registers for any kernel; its spilled vectors cost less than they save.
     """
-    live = len(_read(window, lanes.pixels)) * len(Taps(window, rows, lanes.rows).groups)
+    live = _made(window, taps_of(window, rows, lanes), lanes.pixels)
     return lanes.rows == 2 or live * lanes.vectors <= 22
 
 
@@ -104,18 +109,19 @@ def _columns(width: int, most: int) -> int:
     return min(range(1, min(width, most) + 1), key=lambda n: (-(-width // n) * (n + 2), -n))
 
 
-def _read(window: Window, columns: int) -> set[int]:
-    """Return the input columns that neighbouring output columns read."""
+def _made(window: Window, taps: Taps, columns: int) -> int:
+    """Return how many vectors of codes neighbouring output columns multiply."""
     across, far = window.stride[1], window.dilation[1]
-    return {c * across + s * far for c in range(columns) for s in range(window.kernel[1])}
+    products = {product[:2] for output in range(taps.rows) for product in taps.products(output)}
+    return len({(c * across + s * far, group) for c in range(columns) for s, group in products})
 
 
 def _cycles(y: Layout, window: Window, tile: Tile) -> float:
     """Return predicted cycles: interleaving, dot products, and finishing."""
     work = 0.0
     for part in tile.parts:
-        lanes, taps = part.lanes, Taps(window, tile.rows, part.lanes.rows)
-        made = len(_read(window, tile.columns)) * len(taps.groups) * lanes.interleave_cycles
+        lanes, taps = part.lanes, taps_of(window, tile.rows, part.lanes)
+        made = _made(window, taps, tile.columns) * lanes.interleave_cycles
         spilled = (tile.rows - 1) * lanes.spill_cycles
         products = taps.count * lanes.product_cycles + tile.rows * (lanes.finish_cycles + spilled)
         work += part.blocks * ((made + tile.columns * products) * lanes.vectors + 20)

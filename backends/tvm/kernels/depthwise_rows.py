@@ -3,7 +3,9 @@
 ``depthwise_lanes`` puts the codes of several rows of one column and channel into one int32 lane.
 All output rows of a tile share these vectors: with four rows in a lane, the first output row of a
 3x3 kernel multiplies them by the taps (w0, w1, w2, 0) and the second one by (0, w0, w1, w2). Along
-a row each vector serves as many columns as the kernel is wide. The accumulator starts at
+a row each vector serves as many columns as the kernel is wide. With two rows in a lane and one row
+of outputs, the third row of taps is left over, and shares its lanes with the next column: five dot
+products instead of six. The accumulator starts at
 ``bias - z * sum of w``, as in ``direct``, and is requantized four vectors at a time.
 
 The proof obligation is that of ``packing``: |acc * factor| < 2**31, from the weights. Where
@@ -21,9 +23,8 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels import depthwise
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.depthwise_cut import Part, Tile, tiles
+from gmpq.backends.tvm.kernels.depthwise_cut import Part, Tile, taps_of, tiles
 from gmpq.backends.tvm.kernels.depthwise_lanes import Lanes, lanes_for
-from gmpq.backends.tvm.kernels.depthwise_taps import Taps
 from gmpq.backends.tvm.kernels.fused_scale import fused_scale
 from gmpq.backends.tvm.kernels.requant import STEPS, accumulators, largest_step, start_and_factor
 from gmpq.backends.tvm.layout import Layout
@@ -90,14 +91,14 @@ def build(site: Site, tile: Tile) -> Call:
 
 
 def _packed(codes: Array, window: Window, rows: int, part: Part) -> Array:
-    """Return flat weights [blocks, products, vectors, lanes, rows of a lane] of [C, kH, kW]."""
-    order, lanes, taps = part.order(), part.lanes, Taps(window, rows, part.lanes.rows)
+    """Return flat weights [blocks, products, vectors, lanes, places of a lane] of [C, kH, kW]."""
+    order, lanes, taps = part.order(), part.lanes, taps_of(window, rows, part.lanes)
     products = [product for output in range(rows) for product in taps.products(output)]
     found = np.zeros((part.blocks, len(products), *order.shape[1:], lanes.rows), lanes.dtype)
-    for number, (column, _, places) in enumerate(products):
+    for number, (_, _, places) in enumerate(products):
         for place, tap in enumerate(places):
             if tap is not None:
-                found[:, number, :, :, place] = codes[order, tap, column]
+                found[:, number, :, :, place] = codes[order, *tap]
     return found.reshape(-1)
 
 
@@ -163,7 +164,7 @@ class _Kernel:
 
     def _weights(self, part: Part) -> int:
         """Return the weights of one block."""
-        taps = Taps(self.window, self.tile.rows, part.lanes.rows)
+        taps = taps_of(self.window, self.tile.rows, part.lanes)
         return taps.count * part.lanes.vectors * part.lanes.elements
 
     def _tiles(self, buffers: _Buffers) -> None:
@@ -238,7 +239,7 @@ class _Straight:
         self, acc: list[list[Buffer]], pixels: range, row: int, number: int, zero: Buffer
     ) -> int:
         lanes, window = self.lanes, self.kernel.window
-        for s, group, _ in Taps(window, self.kernel.tile.rows, lanes.rows).products(row):
+        for s, group, _ in taps_of(window, self.kernel.tile.rows, lanes).products(row):
             for v in range(lanes.vectors):
                 weight = registers(1, f"{lanes.dtype}x{lanes.elements}")[0]
                 place = self.at.weights + zero[0] + (number * lanes.vectors + v) * lanes.elements
@@ -254,14 +255,20 @@ class _Straight:
         """Return the vectors of codes of one input column, made when it is first read."""
         if (column, group) not in self.made:
             x, lanes = self.kernel.x, self.lanes
-            taps = Taps(self.kernel.window, self.kernel.tile.rows, lanes.rows)
-            places = [self.at.x + row * x.row + column * x.stored for row in taps.groups[group]]
-            rows = [load(self.buffers.x, place, lanes.channels) for place in places]
-            vectors = lanes.interleaved(rows, load(self.buffers.turn, 0, 64))
+            taps = taps_of(self.kernel.window, self.kernel.tile.rows, lanes)
+            codes = [
+                load(
+                    self.buffers.x,
+                    self.at.x + row * x.row + (column + beside) * x.stored,
+                    lanes.channels,
+                )
+                for row, beside in taps.groups[group]
+            ]
+            vectors = lanes.interleaved(codes, load(self.buffers.turn, 0, 64))
             dtype = f"{lanes.dtype}x{lanes.elements}"
             slots = registers(lanes.vectors, dtype)
-            for slot, codes in zip(slots, vectors, strict=True):
-                put(slot, T.reinterpret(dtype, codes))
+            for slot, vector in zip(slots, vectors, strict=True):
+                put(slot, T.reinterpret(dtype, vector))
             self.made[column, group] = slots
         return self.made[column, group]
 

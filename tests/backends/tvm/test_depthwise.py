@@ -25,21 +25,59 @@ from tests.depthwise_layers import WINDOWS, layer, site_of
 
 def test_two_rows_of_outputs_share_four_rows_of_codes() -> None:
     taps = Taps(Window((3, 1)), rows=2, per_lane=4)
-    assert taps.groups == [[0, 1, 2, 3]]
-    assert taps.products(0) == [(0, 0, [0, 1, 2, None])]
-    assert taps.products(1) == [(0, 0, [None, 0, 1, 2])]
+    assert taps.groups == [[(0, 0), (1, 0), (2, 0), (3, 0)]]
+    assert taps.products(0) == [(0, 0, [(0, 0), (1, 0), (2, 0), None])]
+    assert taps.products(1) == [(0, 0, [None, (0, 0), (1, 0), (2, 0)])]
 
 
 def test_a_repeated_row_has_no_taps() -> None:
     taps = Taps(Window((3, 1), (2, 1)), rows=1, per_lane=4)
-    assert taps.groups == [[0, 1, 2, 2]]
-    assert taps.products(0) == [(0, 0, [0, 1, 2, None])]
+    assert taps.groups == [[(0, 0), (1, 0), (2, 0), (2, 0)]]
+    assert taps.products(0) == [(0, 0, [(0, 0), (1, 0), (2, 0), None])]
 
 
 def test_dilated_rows_are_read_once() -> None:
     taps = Taps(Window((3, 1), dilation=(2, 1)), rows=2, per_lane=2)
-    assert taps.groups == [[0, 1], [2, 3], [4, 5]]
-    assert taps.products(1) == [(0, 0, [None, 0]), (0, 1, [None, 1]), (0, 2, [None, 2])]
+    assert taps.groups == [[(0, 0), (1, 0)], [(2, 0), (3, 0)], [(4, 0), (5, 0)]]
+    assert taps.products(1) == [
+        (0, 0, [None, (0, 0)]),
+        (0, 1, [None, (1, 0)]),
+        (0, 2, [None, (2, 0)]),
+    ]
+
+
+def test_rows_left_over_share_a_lane_with_the_next_columns() -> None:
+    """The last lane begins further left than it must, so that no column beyond is read."""
+    taps = Taps(Window((3, 3), dilation=(1, 2)), rows=1, per_lane=2, across=True)
+    assert taps.groups == [[(0, 0), (1, 0)], [(2, 0), (2, 2)]]
+    assert taps.products(0) == [
+        (0, 0, [(0, 0), (1, 0)]),
+        (0, 1, [(2, 0), (2, 1)]),
+        (1, 0, [(0, 1), (1, 1)]),
+        (1, 1, [None, (2, 2)]),
+        (2, 0, [(0, 2), (1, 2)]),
+    ]
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("per_lane", [2, 4])
+@pytest.mark.parametrize("rows", range(1, 5))
+@pytest.mark.parametrize("window", WINDOWS)
+def test_every_tap_of_an_output_meets_its_code_once(
+    window: Window, rows: int, per_lane: int, across: bool
+) -> None:
+    taps = Taps(window, rows, per_lane, across)
+    for output in range(rows):
+        met = [
+            (tap, (row, s * window.dilation[1] + column))
+            for s, group, found in taps.products(output)
+            for tap, (row, column) in zip(found, taps.groups[group], strict=True)
+            if tap is not None
+        ]
+        down, (far, wide) = output * window.stride[0], window.dilation
+        wanted = {(r, s): (down + r * far, s * wide) for r, s in np.ndindex(*window.kernel)}
+        assert len(met) == len(wanted)
+        assert dict(met) == wanted
 
 
 @pytest.mark.parametrize("lanes", [Wide(), Slim(permutes_bytes=True), Pairs()], ids=repr)
