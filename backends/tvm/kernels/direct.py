@@ -128,7 +128,7 @@ def kernel(
     The weights are of ``steps`` steps, or else of every tap and group of channels of every block.
     """
     blocks = -(-shape.vectors // tile.vectors)
-    steps = steps or blocks * shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
+    steps = steps or blocks * shape.steps
     row_tiles = shape.x.batch * -(-shape.y.height // tile.rows)
     column_tiles = -(-shape.y.width // tile.columns)
 

@@ -57,6 +57,11 @@ class Shape:
         return -(-self.y.channels // self.lanes)
 
     @property
+    def steps(self) -> int:
+        """Steps of an output: ``group`` input channels of a tap each."""
+        return self.window.kernel[0] * self.window.kernel[1] * self.depth
+
+    @property
     def beside(self) -> bool:
         """Tell whether the codes that a row of taps reads lie side by side."""
         return self.window.dilation[1] == 1 and self.depth * self.group == self.x.stored
@@ -104,9 +109,8 @@ def best_tiles(
     """
     spare = target.registers - dot.temporaries
     codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``direct.accumulate_lanes``)
-    taps = shape.window.kernel[0] * shape.window.kernel[1]
     item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
-    weights = shape.vectors * taps * shape.depth * item
+    weights = shape.vectors * shape.steps * item
     grouped = shape.inputs_per_group < shape.x.channels
     widest = 1 if grouped else min(4, shape.vectors)
     tiles = [
@@ -134,13 +138,12 @@ def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
     steps_of_load = _steps_of_load(shape) if isinstance(dot, Sdot) else 1.0
     one = tile.vectors * dot.product_cycles + dot.operand_cycles / steps_of_load
     multiplications = pace.slower * pixels * one
-    steps = shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
     vectors = tile.vectors * dot.vectors
-    size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * steps
+    size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * shape.steps
     loads = pixels / steps_of_load + vectors * (2 if size > target.near_bytes // 2 else 1)
     finish = 5 * pixels * tile.vectors + 10
     step = pace.waiting * pace.step(multiplications, loads)
-    return shape.x.batch * tiles * blocks * (steps * step + finish)
+    return shape.x.batch * tiles * blocks * (shape.steps * step + finish)
 
 
 def _steps_of_load(shape: Shape) -> float:

@@ -8,7 +8,7 @@ from there: a step is a broadcast load, a multiplication and an addition.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from tvm.script.ir_builder import tirx as T
@@ -24,57 +24,30 @@ from gmpq.backends.tvm.kernels.base import (
     arriving,
     streamed_cycles,
 )
-from gmpq.backends.tvm.kernels.direct import constants, finish_tile
-from gmpq.backends.tvm.kernels.direct_sums import Place, Sums, accumulate_tile
-from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, shape_of
-from gmpq.backends.tvm.layout import GROUP, Layout
-from gmpq.backends.tvm.script import (
-    Buffer,
-    Expr,
-    c_function,
-    cast,
-    inwards,
-    load,
-    scratch,
-    store,
-    vector,
-    view,
+from gmpq.backends.tvm.kernels.direct import constants_of, finish_tile
+from gmpq.backends.tvm.kernels.direct_stage import (
+    WORD_BYTES,
+    Stage,
+    side_by_side,
+    stage_of,
+    staged,
+    widen,
 )
+from gmpq.backends.tvm.kernels.direct_sums import Place, Sums, accumulate_tile
+from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile, best_tiles, blocked, shape_of
+from gmpq.backends.tvm.layout import Layout
+from gmpq.backends.tvm.script import Expr, c_function, inwards, view
 from gmpq.ir import Conv2d
 
 MOST_TILES = 6
 STAGE_BYTES = 128 << 10  # on the stack of a thread
-WORD_BYTES = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Output rows that a thread computes at once, and the input rows that it widens for them."""
-
-    tile: Tile
-    rows: int  # of output, a multiple of the tile's unless it is all
-    height: int  # rows of input
-    pitch: int  # codes of one row of input
-
-    @property
-    def codes(self) -> int:
-        """Codes in memory."""
-        return self.height * self.pitch
-
-    def __str__(self) -> str:
-        return f"{self.tile}, {self.rows} rows at once"
-
-
-def stage_of(shape: Shape, tile: Tile, rows: int) -> Stage:
-    """Return the stage of ``rows`` rows of output."""
-    height = (rows - 1) * shape.window.stride[0] + shape.window.reach[0]
-    return Stage(tile, rows, height, shape.x.row)
-
-
-def stages(shape: Shape, tile: Tile) -> list[Stage]:
+def stages(shape: Shape, source: Layout, tile: Tile) -> list[Stage]:
     """Return the stages that fit the memory and leave work for two threads."""
     most = max(tile.rows, -(-shape.y.height // 2))
-    found = (stage_of(shape, tile, rows) for rows in range(tile.rows, most + 1, tile.rows))
+    rows = range(tile.rows, most + 1, tile.rows)
+    found = (stage_of(shape, source, tile, count) for count in rows)
     return [stage for stage in found if WORD_BYTES * stage.codes <= STAGE_BYTES]
 
 
@@ -86,7 +59,8 @@ def refuses(site: Site) -> str | None:
         return "bytes multiply exactly, or there is no vpmaddwd"
     if node.groups > 1:
         return "needs one group"
-    least = stage_of(_shape(site), Tile(1, 1, 1, blocks_outside=False), 1)
+    tile = Tile(1, 1, 1, blocks_outside=False)
+    least = stage_of(_shape(site), site.inputs[0].codes, tile, 1)
     if WORD_BYTES * least.codes <= STAGE_BYTES:
         return None
     return f"one row of output needs more than {STAGE_BYTES >> 10} KiB of input"
@@ -101,7 +75,7 @@ def _dot(site: Site) -> Words:
 def _shape(site: Site) -> Shape:
     dot = _dot(site)
     shape = shape_of(site, dot.lanes)
-    return replace(shape, depth=-(-shape.x.channels // dot.group), group=dot.group)
+    return staged(replace(shape, depth=-(-shape.x.channels // dot.group), group=dot.group))
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
@@ -110,26 +84,26 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     found = [
         Candidate(
             str(stage),
-            _cycles(site, shape, stage, direct),
-            partial(build, site, shape, dot, stage),
+            _cycles(site, stage, direct),
+            partial(build, site, dot, stage),
             site.work(dot.instruction),
         )
         for tile, direct in best_tiles(shape, dot, site.target, MOST_TILES)
-        for stage in stages(shape, tile)
+        for stage in stages(shape, site.inputs[0].codes, tile)
     ]
     found.sort(key=lambda candidate: candidate.cycles)
     return arriving(site, found[:MOST_TILES], WORD_BYTES)
 
 
-def _cycles(site: Site, shape: Shape, stage: Stage, direct: float) -> float:
+def _cycles(site: Site, stage: Stage, direct: float) -> float:
     """Return predicted cycles; ``direct`` are those of the tile alone.
 
     To them come rows that are computed twice, widening, and reading the weights again.
     """
-    items, rows = -(-shape.y.height // stage.rows), stage.tile.rows
+    shape, rows = stage.shape, stage.tile.rows
+    items = -(-shape.y.height // stage.rows)
     twice = items * stage.rows / (-(-shape.y.height // rows) * rows)
-    taps = shape.window.kernel[0] * shape.window.kernel[1]
-    weights = WORD_BYTES * taps * shape.depth * shape.group * shape.vectors * shape.lanes
+    weights = WORD_BYTES * shape.steps * shape.group * shape.vectors * shape.lanes
     again = weights if weights > site.target.cache_bytes else 0
     copied = WORD_BYTES * stage.codes / (4 * shape.lanes) * 1.5
     parts = shape.x.batch * items
@@ -139,59 +113,41 @@ def _cycles(site: Site, shape: Shape, stage: Stage, direct: float) -> float:
 FAMILY = Family("direct_words", (Conv2d,), candidates, refuses)
 
 
-def build(site: Site, shape: Shape, dot: Words, stage: Stage) -> Call:
+def build(site: Site, dot: Words, stage: Stage) -> Call:
     """Return the call of one stage."""
-    function = kernel(shape, dot, stage, site.finish)
-    return site.call(function, constants(site, shape, dot, stage.tile))
+    assert isinstance(site.node, Conv2d)
+    shape, tile = stage.shape, stage.tile
+    weights = dot.pack(blocked(side_by_side(site.node.weight.codes, shape), shape, tile))
+    function = kernel(dot, stage, site.finish)
+    return site.call(function, constants_of(site, shape, tile, weights))
 
 
 # --- the code ------------------------------------------------------------------------------------
 
 
-def kernel(shape: Shape, dot: Words, stage: Stage, finish: Finish) -> PrimFunc:
+def kernel(dot: Words, stage: Stage, finish: Finish) -> PrimFunc:
     """Return ``f(x, [residual], weights, start, factor, outputs)``."""
-    tile, y, items = stage.tile, shape.y, -(-shape.y.height // stage.rows)
-    blocks = -(-shape.vectors // tile.vectors)
-    steps = blocks * shape.window.kernel[0] * shape.window.kernel[1] * shape.depth
-    staged = replace(shape, x=_staged_layout(shape))
+    shape, tile, y = stage.shape, stage.tile, stage.shape.y
+    items, blocks = -(-y.height // stage.rows), -(-shape.vectors // tile.vectors)
+    steps = blocks * shape.steps
 
     def body(x_: Expr, *others: Expr) -> None:
         (w_, start_, factor_), ends = finish.split(others)
-        x = view(x_, "uint8", shape.x.size_bytes)
+        x = view(x_, "uint8", stage.source.size_bytes)
         w = view(w_, dot.dtype, steps * tile.vectors * dot.elements)
         start = view(start_, "int32", blocks * tile.vectors * shape.lanes)
         end = ends.bind(factor_, shape.vectors * shape.lanes)
         with T.parallel(0, shape.x.batch * items) as item:
             image, first = item // items, inwards(item % items, stage.rows, y.height)
-            memory = scratch(WORD_BYTES * stage.codes // GROUP + 2 * shape.lanes, "int32")
-            _widen(shape, stage, x, memory, (image, first))
+            memory = widen(stage, x, image, first)
             with T.serial(0, blocks) as block:
                 channel = inwards(block, tile.vectors, shape.vectors)
                 with T.grid(stage.rows // tile.rows, -(-y.width // tile.columns)) as (r, c):
                     row, column = r * tile.rows, inwards(c, tile.columns, y.width)
                     there = Place(0, row, column, block, channel)
-                    acc = accumulate_tile(Sums(staged, dot, tile, there, memory, w, start))
+                    acc = accumulate_tile(Sums(shape, dot, tile, there, memory, w, start))
                     here = Place(image, first + row, column, block, channel)
                     finish_tile(shape, tile, here, acc, end)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
     return c_function(finish.parameters(("x", "uint8"), constant), body)
-
-
-def _staged_layout(shape: Shape) -> Layout:
-    """Return the layout of the widened rows, which begin with the padding above."""
-    return replace(shape.x, halo=shape.x.halo._replace(top=shape.window.padding.top))
-
-
-def _widen(shape: Shape, stage: Stage, x: Buffer, memory: Buffer, at: tuple[Expr, Expr]) -> None:
-    """Write the input of the output rows from ``first`` of an image on as int16."""
-    layout, window, (image, first) = shape.x, shape.window, at
-    row = first * window.stride[0] - window.padding.top
-    corner = layout.origin - layout.halo.left * layout.stored
-    start = corner + image * layout.image + row * layout.row
-    lanes = next(n for n in (2 * shape.lanes, 16, 8, GROUP) if n <= stage.codes)
-    with T.serial(0, -(-stage.codes // lanes)) as v:
-        place = inwards(v, lanes, stage.codes)
-        words = cast("int16", lanes, load(x, start + place, lanes))
-        pairs = T.reinterpret(vector("int32", lanes // 2), words)
-        store(memory, T.floordiv(place, 2), pairs, lanes // 2)
