@@ -8,6 +8,7 @@ was measured between two readings of a gauge counts if both are near the gauge's
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +24,23 @@ from gmpq.runtime import Network
 from versus.peak_loops import DotLoop, chain, loops
 from versus.peaks import LINKS, NOTHING, planned
 
-Gauge: TypeAlias = Callable[[], float]  # milliseconds; equal ones where nobody else computes
+Reading: TypeAlias = Callable[[], float]  # milliseconds; equal ones where nobody else computes
 SLACK = 1.08  # of two readings that count as equal
 READINGS = 5  # the best of them, since the threads of a program may still spin after it
+
+
+class Gauge:
+    """Readings of all cores, and the best of them so far."""
+
+    def __init__(self, read: Reading) -> None:
+        self._read = read
+        self.best = math.inf
+
+    def __call__(self) -> float:
+        """Return the next reading."""
+        reading = self._read()
+        self.best = min(self.best, reading)
+        return reading
 
 
 @contextmanager
@@ -34,7 +49,7 @@ def gauge(target: Target, threads: int) -> Iterator[Gauge]:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(threads) as pool:
         program = assemble(NOTHING, planned([_loop(target)]), target, Path(folder)).program
         steps = [Network(Path(folder), program).stepper() for _ in range(threads)]
-        yield lambda: max(pool.map(_reading, steps))
+        yield Gauge(lambda: max(pool.map(_reading, steps)))
 
 
 def always_quiet() -> float:

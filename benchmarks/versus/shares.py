@@ -8,6 +8,7 @@ instructions, there is no peak, and the time counts with nothing against it.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,10 +18,11 @@ from gmpq.backends.base import Tensor
 from gmpq.ir import Conv2d, IntGraph
 from versus.contender import Compiled
 from versus.peaks import Peaks
-from versus.quiet import Gauge, undisturbed
+from versus.quiet import Reading, undisturbed
 from versus.rows import Row, or_dash
 
 RUNS, WARM_UP, LEAST = 100, 3, 15
+PATIENCE = 3  # times the runs, until ``LEAST`` are undisturbed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,16 @@ class Shares:
     moved_bytes: int  # values and constants that steps read and write
 
 
-def share(compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, gauge: Gauge) -> Shares:
-    """Return the shares of a program that runs on ``threads`` threads."""
-    times = step_times(compiled, image, peaks, threads, gauge)
+def share(
+    compiled: Compiled,
+    image: Tensor,
+    peaks: Peaks,
+    threads: int,
+    gauge: Reading,
+    best: float = math.inf,
+) -> Shares:
+    """Return the shares of a program that runs on ``threads`` threads, as ``medians_ms`` has it."""
+    times = step_times(compiled, image, peaks, threads, gauge, best=best)
     square, program = squares(compiled.graph), compiled.built.program
     steps_ms = sum(step.ms for step in times)
     return Shares(
@@ -91,11 +100,17 @@ def squares(graph: IntGraph) -> frozenset[str]:
 
 
 def step_times(
-    compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, gauge: Gauge, runs: int = RUNS
+    compiled: Compiled,
+    image: Tensor,
+    peaks: Peaks,
+    threads: int,
+    gauge: Reading,
+    runs: int = RUNS,
+    best: float = math.inf,
 ) -> list[StepTime]:
     """Return the times of all steps in order, each run after the one before it."""
     steps = compiled.built.plan.steps
-    spent = medians_ms(compiled.network.stepper(image), len(steps), runs, gauge)
+    spent = medians_ms(compiled.network.stepper(image), len(steps), runs, gauge, best)
     return [
         StepTime(
             step.node,
@@ -108,24 +123,37 @@ def step_times(
 
 
 def medians_ms(
-    step: Callable[[int, int], None], count: int, runs: int, gauge: Gauge
+    step: Callable[[int, int], None],
+    count: int,
+    runs: int,
+    gauge: Reading,
+    best: float = math.inf,
 ) -> list[tuple[float, float]]:
-    """Return medians of each step and of it again, without what a call that runs no step takes."""
+    """Return medians of each step and of it again, without what a call that runs no step takes.
+
+    Turns count whose readings are near the best one, or near ``best``, if a gauge has read that
+    before: a machine that is disturbed all the while would show nothing else.
+    """
 
     def turn() -> list[float]:
         first = [_elapsed_ms(step, i, min(i + 1, count)) for i in range(count + 1)]
         return first + [_again_ms(step, i) for i in range(count)]
 
-    turns = []
-    before = gauge()
-    for _ in range(WARM_UP + runs):
-        spent = turn()
+    for _ in range(WARM_UP):
+        turn()
+    turns: list[list[float]] = []
+    readings: list[float] = []
+
+    def quiet(least: int) -> list[int]:
+        return undisturbed(readings, min(best, *readings), least)
+
+    least, before = min(LEAST, runs), gauge()
+    while len(turns) < runs or (len(turns) < PATIENCE * runs and len(quiet(0)) < least):
+        turns.append(turn())
         after = gauge()
-        turns.append((spent, max(before, after)))
+        readings.append(max(before, after))
         before = after
-    turns = turns[WARM_UP:]
-    readings = [reading for _, reading in turns]
-    counted = [turns[i][0] for i in undisturbed(readings, min(readings), LEAST)]
+    counted = [turns[i] for i in quiet(least)]
     medians = [statistics.median(times) for times in zip(*counted, strict=True)]
     nothing = medians.pop(count)
     shortest = nothing / 100  # a layer of a few codes may take no longer than calling it

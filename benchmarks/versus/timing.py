@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmpq.backends.base import Timing, timing
-from versus.quiet import Gauge, always_quiet, undisturbed
+from versus.quiet import Reading, always_quiet, undisturbed
 
 PATIENCE = 4  # times the planned seconds, for turns that are not disturbed
 
@@ -53,7 +53,7 @@ class Measured:
 
 
 def round_robin(
-    runs: Mapping[str, Callable[[], object]], plan: Plan, gauge: Gauge = always_quiet
+    runs: Mapping[str, Callable[[], object]], plan: Plan, gauge: Reading = always_quiet
 ) -> dict[str, Measured]:
     """Return how long each run takes, by name."""
     visits: dict[str, list[Visit]] = {name: [] for name in runs}
@@ -70,7 +70,7 @@ def round_robin(
     return {name: _measured(found, best, plan.least) for name, found in visits.items()}
 
 
-def _turn(runs: Mapping[str, Callable[[], object]], plan: Plan, gauge: Gauge) -> dict[str, Visit]:
+def _turn(runs: Mapping[str, Callable[[], object]], plan: Plan, gauge: Reading) -> dict[str, Visit]:
     found = {}
     before = gauge()
     for name, run in runs.items():

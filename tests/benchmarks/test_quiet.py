@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gmpq.backends.tvm.target import find
-from versus.quiet import gauge, undisturbed
+from versus.quiet import Gauge, gauge, undisturbed
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,9 @@ def test_what_counts(readings: list[float], least: int, counted: list[int]) -> N
 def test_a_gauge_reads_milliseconds(threads: int) -> None:
     with gauge(find("native"), threads) as reading:
         assert reading() > 0
+
+
+def test_a_gauge_remembers_its_best_reading() -> None:
+    reading = Gauge(iter([3.0, 1.0, 2.0]).__next__)
+    assert [reading() for _ in range(3)] == [3.0, 1.0, 2.0]
+    assert reading.best == 1.0

@@ -58,6 +58,21 @@ def test_every_step_runs_alone_and_in_order() -> None:
     assert all(ms > 0 for times in found for ms in times)
 
 
+@pytest.mark.parametrize(
+    ("readings", "turns"),
+    [
+        pytest.param([1.0] * 9, 4, id="quiet"),
+        pytest.param([2.0] * 4 + [1.0] * 9, 8, id="quiet-at-last"),
+        pytest.param([2.0] * 99, 12, id="never"),
+    ],
+)
+def test_steps_run_again_while_the_machine_is_disturbed(readings: list[float], turns: int) -> None:
+    """A turn is disturbed if the reading before it or the one after it is."""
+    ran: list[int] = []
+    medians_ms(lambda first, _last: ran.append(first), 1, 4, iter(readings).__next__, best=1.0)
+    assert ran.count(1) == 3 + turns  # three rounds warm up; step 1 does not exist
+
+
 def test_shares_of_a_program_lie_between_nothing_and_all(compiled: Compiled) -> None:
     found = share(compiled, subject().image, PEAKS, 1, always_quiet)
     assert squares(compiled.graph) == {"first", "second"}

@@ -57,16 +57,20 @@ from gmpq.backends.tvm.kernels.direct_tile import (
 from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.layout import GROUP
 from gmpq.backends.tvm.script import (
+    LINE,
+    Buffer,
     Expr,
     align_stack,
     c_function,
     inwards,
+    prefetch,
     view,
 )
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
 ALIGNED_LANES = 4  # of int32 that any stack aligns
+FETCHED_BYTES = 12 << 10  # of weights that fit a first-level cache beside those in use and codes
 
 
 def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
@@ -143,6 +147,8 @@ def kernel(
             if shape.lanes > ALIGNED_LANES:
                 align_stack()
             row_tile, block = _item(tile, item, row_tiles, blocks)
+            if tile.blocks_outside and shape.lanes > ALIGNED_LANES:
+                _fetch_next(w, blocks, row_tiles, item)
             image, row = _row(shape, tile, row_tile)
             vector = inwards(block, tile.vectors, shape.vectors)
             with T.serial(0, column_tiles) as column_tile:
@@ -161,6 +167,21 @@ def _item(tile: Tile, item: Expr, row_tiles: int, blocks: int) -> tuple[Expr, Ex
     if tile.blocks_outside:
         return item % row_tiles, item // row_tiles
     return item // blocks, item % blocks
+
+
+def _fetch_next(w: Buffer, blocks: int, row_tiles: int, item: Expr) -> None:
+    """Ask for a part of the next block's weights: along the rows of this block for all of them.
+
+    What the processor fetches by itself comes late where all weights of a block are read once from
+    afar, for its first row of tiles.
+    """
+    size, line = int(w.shape[0]) // blocks, LINE // np.dtype(str(w.dtype)).itemsize
+    lines = -(-size // line)
+    if row_tiles > 1 and lines * LINE <= FETCHED_BYTES:
+        part = -(-lines // row_tiles)
+        first = (item // row_tiles + 1) * size + item % row_tiles * part * line
+        for number in range(part):
+            prefetch(w, first + number * line)
 
 
 def _row(shape: Shape, tile: Tile, number: Expr) -> tuple[Expr, Expr]:

@@ -155,10 +155,12 @@ def _steps_of_load(shape: Shape) -> float:
 def blocks_outside(shape: Shape, weights: int, rows: int, vectors: int, target: Target) -> bool:
     """Tell which order reads fewer bytes: all ``weights`` per row, or all pixels per block.
 
-    An image that stays in the second-level cache may be read again; weights that do not fit there
-    come from afar every time.
+    An image that stays in the first-level cache may be read again, and one in the second-level
+    cache rather than weights that do not fit there: these come from afar every time.
     """
     image = shape.x.image
+    if image <= target.near_bytes // 2:
+        return True
     if weights < target.cache_bytes // 4:
         return False
     if image <= target.cache_bytes // 2 < weights:

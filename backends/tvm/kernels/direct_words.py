@@ -44,9 +44,9 @@ STAGE_BYTES = 128 << 10  # on the stack of a thread
 
 
 def stages(shape: Shape, source: Layout, tile: Tile) -> list[Stage]:
-    """Return the stages that fit the memory and leave work for two threads."""
+    """Return the stages that fit the memory and leave work for two threads, rows outside."""
     most = max(tile.rows, -(-shape.y.height // 2))
-    rows = range(tile.rows, most + 1, tile.rows)
+    rows, tile = range(tile.rows, most + 1, tile.rows), replace(tile, blocks_outside=False)
     found = (stage_of(shape, source, tile, count) for count in rows)
     return [stage for stage in found if WORD_BYTES * stage.codes <= STAGE_BYTES]
 
