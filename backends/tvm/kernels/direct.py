@@ -69,7 +69,7 @@ from gmpq.backends.tvm.script import (
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
-ALIGNED_LANES = 4  # of int32 that any stack aligns
+ARM_LANES = 4  # of int32: any stack aligns them, and fetching ahead was not measured there
 FETCHED_BYTES = 12 << 10  # of weights that fit a first-level cache beside those in use and codes
 
 
@@ -144,11 +144,10 @@ def kernel(
         end = ends.bind(factor_, shape.vectors * shape.lanes)
         tables = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
         with T.parallel(0, blocks * row_tiles) as item:
-            if shape.lanes > ALIGNED_LANES:
+            if shape.lanes > ARM_LANES:
                 align_stack()
+                _fetch_next(tile, w, blocks, row_tiles, item)
             row_tile, block = _item(tile, item, row_tiles, blocks)
-            if tile.blocks_outside and shape.lanes > ALIGNED_LANES:
-                _fetch_next(w, blocks, row_tiles, item)
             image, row = _row(shape, tile, row_tile)
             vector = inwards(block, tile.vectors, shape.vectors)
             with T.serial(0, column_tiles) as column_tile:
@@ -169,12 +168,14 @@ def _item(tile: Tile, item: Expr, row_tiles: int, blocks: int) -> tuple[Expr, Ex
     return item // blocks, item % blocks
 
 
-def _fetch_next(w: Buffer, blocks: int, row_tiles: int, item: Expr) -> None:
+def _fetch_next(tile: Tile, w: Buffer, blocks: int, row_tiles: int, item: Expr) -> None:
     """Ask for a part of the next block's weights: along the rows of this block for all of them.
 
     What the processor fetches by itself comes late where all weights of a block are read once from
-    afar, for its first row of tiles.
+    afar, for its first row of tiles. With blocks inside, that was slower: it came all at once.
     """
+    if not tile.blocks_outside:
+        return
     size, line = int(w.shape[0]) // blocks, LINE // np.dtype(str(w.dtype)).itemsize
     lines = -(-size // line)
     if row_tiles > 1 and lines * LINE <= FETCHED_BYTES:
