@@ -43,9 +43,9 @@ class Network:
 
     def __init__(self, directory: Path, program: Mapping[str, Any]) -> None:
         self._program = program
-        self._params = _zeros(program["params_bytes"])
+        self._params = zeros(program["params_bytes"])
         self._params[:] = np.fromfile(directory / "params.bin", dtype=np.uint8)
-        self._workspace = _zeros(program["workspace_bytes"])
+        self._workspace = zeros(program["workspace_bytes"])
         self._library = ctypes.CDLL(str(directory / "model.so"))
 
     @property
@@ -147,7 +147,7 @@ def codes_of(workspace: Tensor, output: Mapping[str, Any]) -> Tensor:
     return np.lib.stride_tricks.as_strided(start, output["shape"], output["strides"]).copy()
 
 
-def _zeros(size: int) -> NDArray[np.uint8]:
+def zeros(size: int) -> NDArray[np.uint8]:
     """Return ``size`` zeros that start at a cache line, in huge pages if they are many.
 
     A run reads all weights once: with small pages the processor looks up where each 4 KiB lie.

@@ -108,7 +108,7 @@ def _share(bench: Bench, contender: Contender, threads: int, reading: Gauge) -> 
     if contender.compiled is None or bench.peaks is None:
         return {}
     image = bench.subject.image
-    return asdict(share(contender.compiled, image, bench.peaks, threads, reading, reading.best))
+    return asdict(share(contender.compiled, image, bench.peaks, threads, reading))
 
 
 def _row(

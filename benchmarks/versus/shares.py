@@ -8,7 +8,6 @@ instructions, there is no peak, and the time counts with nothing against it.
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,7 @@ from gmpq.backends.base import Tensor
 from gmpq.ir import Conv2d, IntGraph
 from versus.contender import Compiled
 from versus.peaks import Peaks
-from versus.quiet import Reading, undisturbed
+from versus.quiet import Gauge, undisturbed
 from versus.rows import Row, or_dash
 
 RUNS, WARM_UP, LEAST = 100, 3, 15
@@ -59,16 +58,9 @@ class Shares:
     moved_bytes: int  # values and constants that steps read and write
 
 
-def share(
-    compiled: Compiled,
-    image: Tensor,
-    peaks: Peaks,
-    threads: int,
-    gauge: Reading,
-    best: float = math.inf,
-) -> Shares:
-    """Return the shares of a program that runs on ``threads`` threads, as ``medians_ms`` has it."""
-    times = step_times(compiled, image, peaks, threads, gauge, best=best)
+def share(compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, gauge: Gauge) -> Shares:
+    """Return the shares of a program that runs on ``threads`` threads."""
+    times = step_times(compiled, image, peaks, threads, gauge)
     square, program = squares(compiled.graph), compiled.built.program
     steps_ms = sum(step.ms for step in times)
     return Shares(
@@ -100,17 +92,11 @@ def squares(graph: IntGraph) -> frozenset[str]:
 
 
 def step_times(
-    compiled: Compiled,
-    image: Tensor,
-    peaks: Peaks,
-    threads: int,
-    gauge: Reading,
-    runs: int = RUNS,
-    best: float = math.inf,
+    compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, gauge: Gauge, runs: int = RUNS
 ) -> list[StepTime]:
     """Return the times of all steps in order, each run after the one before it."""
     steps = compiled.built.plan.steps
-    spent = medians_ms(compiled.network.stepper(image), len(steps), runs, gauge, best)
+    spent = medians_ms(compiled.network.stepper(image), len(steps), runs, gauge)
     return [
         StepTime(
             step.node,
@@ -123,16 +109,12 @@ def step_times(
 
 
 def medians_ms(
-    step: Callable[[int, int], None],
-    count: int,
-    runs: int,
-    gauge: Reading,
-    best: float = math.inf,
+    step: Callable[[int, int], None], count: int, runs: int, gauge: Gauge
 ) -> list[tuple[float, float]]:
     """Return medians of each step and of it again, without what a call that runs no step takes.
 
-    Turns count whose readings are near the best one, or near ``best``, if a gauge has read that
-    before: a machine that is disturbed all the while would show nothing else.
+    Turns count whose readings are near the gauge's best, which it may have read before: a machine
+    that is disturbed all the while would show nothing else.
     """
 
     def turn() -> list[float]:
@@ -145,7 +127,7 @@ def medians_ms(
     readings: list[float] = []
 
     def quiet(least: int) -> list[int]:
-        return undisturbed(readings, min(best, *readings), least)
+        return undisturbed(readings, gauge.best, least)
 
     least, before = min(LEAST, runs), gauge()
     while len(turns) < runs or (len(turns) < PATIENCE * runs and len(quiet(0)) < least):

@@ -19,7 +19,7 @@ from versus.contender import Compiled
 from versus.gmpq_tool import compile_gmpq
 from versus.measure import Cell, measure
 from versus.peaks import Peaks
-from versus.quiet import always_quiet
+from versus.quiet import Gauge, always_quiet
 from versus.rows import to_json
 from versus.shares import StepTime, medians_ms, of_peak, share, squares, step_times, table
 from versus.steps import HEADER, cells, summary
@@ -52,7 +52,7 @@ def test_time_without_a_known_peak_counts_against_the_share() -> None:
 
 def test_every_step_runs_alone_and_in_order() -> None:
     ran: list[tuple[int, int]] = []
-    found = medians_ms(lambda first, last: ran.append((first, last)), 2, 5, always_quiet)
+    found = medians_ms(lambda first, last: ran.append((first, last)), 2, 5, Gauge(always_quiet))
     again = [(0, 1), (0, 1), (1, 2), (1, 2)]
     assert ran == [(0, 1), (1, 2), (2, 2), *again] * 8  # three rounds warm up; (2, 2) runs no step
     assert all(ms > 0 for times in found for ms in times)
@@ -69,12 +69,14 @@ def test_every_step_runs_alone_and_in_order() -> None:
 def test_steps_run_again_while_the_machine_is_disturbed(readings: list[float], turns: int) -> None:
     """A turn is disturbed if the reading before it or the one after it is."""
     ran: list[int] = []
-    medians_ms(lambda first, _last: ran.append(first), 1, 4, iter(readings).__next__, best=1.0)
+    gauge = Gauge(iter([1.0, *readings]).__next__)
+    gauge()
+    medians_ms(lambda first, _last: ran.append(first), 1, 4, gauge)
     assert ran.count(1) == 3 + turns  # three rounds warm up; step 1 does not exist
 
 
 def test_shares_of_a_program_lie_between_nothing_and_all(compiled: Compiled) -> None:
-    found = share(compiled, subject().image, PEAKS, 1, always_quiet)
+    found = share(compiled, subject().image, PEAKS, 1, Gauge(always_quiet))
     assert squares(compiled.graph) == {"first", "second"}
     assert found.share_3x3 is not None
     assert 0 < found.share_3x3 < 1
@@ -131,7 +133,7 @@ def test_a_step_is_a_line_with_its_prediction() -> None:
 
 
 def test_the_summary_adds_all_steps(compiled: Compiled) -> None:
-    times = step_times(compiled, subject().image, PEAKS, 1, always_quiet, runs=3)
+    times = step_times(compiled, subject().image, PEAKS, 1, Gauge(always_quiet), runs=3)
     assert [step.node for step in times] == [step.node for step in compiled.built.plan.steps]
     half = [replace(s, ms=2.0, again_ms=1.0, peak_ms=1.0 * s.multiplies) for s in times]
     sums = f"{2 * len(times)}.000 ({len(times)}.000) ms"

@@ -134,7 +134,6 @@ def kernel(
     blocks = -(-shape.vectors // tile.vectors)
     steps = steps or blocks * shape.steps
     row_tiles = shape.x.batch * -(-shape.y.height // tile.rows)
-    column_tiles = -(-shape.y.width // tile.columns)
 
     def body(x_: Expr, *others: Expr) -> None:
         (w_, start_, factor_, *more_), ends = finish.split(others)
@@ -150,7 +149,7 @@ def kernel(
             row_tile, block = _item(tile, item, row_tiles, blocks)
             image, row = _row(shape, tile, row_tile)
             vector = inwards(block, tile.vectors, shape.vectors)
-            with T.serial(0, column_tiles) as column_tile:
+            with T.serial(0, -(-shape.y.width // tile.columns)) as column_tile:
                 column = inwards(column_tile, tile.columns, shape.y.width)
                 place = Place(image, row, column, block, vector)
                 acc = accumulate(Sums(shape, dot, tile, place, x, w, start, tables))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from tvm.script.ir_builder import tirx as T
 
+from gmpq.backends.tvm.dot import Words
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.direct_tile import Shape, Tile
 from gmpq.backends.tvm.layout import GROUP, Layout
@@ -27,7 +28,7 @@ from gmpq.backends.tvm.script import (
 )
 
 WORD_BYTES = 2
-STEP = 2  # codes
+STEP = Words.group  # codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def _squeeze(stage: Stage, x: Buffer, memory: Buffer, start: Expr) -> None:
             pixels(row, group * GROUP, GROUP)
         for count in (2, 1):
             if columns & count:
-                pixels(row, columns % GROUP // (2 * count) * 2 + columns // GROUP * GROUP, count)
+                pixels(row, columns // (2 * count) * (2 * count), count)
 
 
 def _put(memory: Buffer, place: Expr, codes: Expr, lanes: int) -> None:
