@@ -17,7 +17,7 @@ from gmpq.backends.tvm.kernels.direct_tile import Shape
 from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.plan import Choice, Verdict, cheapest
 from gmpq.backends.tvm.target import find
-from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Value, Window
+from gmpq.ir import Conv2d, Dequantize, IntGraph, Padding, QParams, Value, Window
 from gmpq.runtime import Network
 from tests.single_layers import check, network_of, random_weight
 
@@ -65,11 +65,7 @@ def test_a_wider_halo_for_another_layer(tmp_path: Path) -> None:
         graph,
         outputs=(*graph.outputs, "z_real"),
         values={**graph.values, "z": z, "z_real": Value("z_real", z.shape)},
-        nodes=(
-            *graph.nodes,
-            other,
-            replace(graph.nodes[-1], name="end", inputs=("z",), output="z_real"),
-        ),
+        nodes=(*graph.nodes, other, Dequantize("end", ("z",), "z_real")),
     )
 
     def words(site: Site, choices: Sequence[Choice]) -> Verdict:
