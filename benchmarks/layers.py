@@ -2,9 +2,11 @@
 
     python benchmarks/layers.py [--threads 1] [--bits 8]
     python benchmarks/layers.py --network resnet18 --bits w4a4 [--tune quick --cache out/peers]
+    python benchmarks/layers.py --network resnet18 --bits w4a4 --sample
 
 Without a network each row is one convolution inside a program of its own; the figure is the median
 of many runs. With one, each row is a step of the whole network, and how near it comes to the peak.
+``--sample`` shows what keeps layers from the peak: how much of their time they multiply.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from gmpq.backends.tvm.target import find
 from gmpq.backends.tvm.tune import Effort
 from gmpq.errors import GmpqError
 from gmpq.runtime import Network
-from versus import steps
+from versus import hotspots, steps
 from versus.layer import Layer, one_layer
 from versus.options import Options
 
@@ -89,6 +91,9 @@ def measure(layer: Layer, bits: int, target: str, threads: int) -> tuple[str, fl
 @click.option("--tune", type=EFFORTS, default="off", show_default=True, help="As in gmpq-compile.")
 @click.option("--cache", type=FOLDER, help="Of measured times of kernels.")
 @click.option("--seed", default=0, show_default=True, help="Of a network's weights and image.")
+@click.option(
+    "--sample", is_flag=True, help="Show where time goes; needs Linux's perf and objdump."
+)
 def main(
     threads: int,
     bits: str,
@@ -97,8 +102,11 @@ def main(
     tune: str,
     cache: Path | None,
     seed: int,
+    sample: bool,
 ) -> None:
     """Print one row per layer."""
+    if sample and (network is None or threads != 1):
+        raise click.UsageError("--sample looks at one thread of a whole network: name a --network")
     if network is None:
         if not bits.isdecimal() or not 1 <= int(bits) <= 8:
             raise click.UsageError(f"--bits {bits}: use 1 to 8, or name a --network")
@@ -109,7 +117,7 @@ def main(
         options = Options(
             (network,), (policy,), (threads,), seed=seed, target=target, tune=tune, cache=cache
         )
-        print(steps.report(options))
+        print(hotspots.report(options) if sample else steps.report(options))
     except GmpqError as error:
         raise click.UsageError(str(error)) from error
 

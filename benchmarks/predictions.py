@@ -15,7 +15,7 @@ import click
 
 from gmpq.backends.tvm import target
 from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.plan import Chooser, cheapest
+from gmpq.backends.tvm.plan import Chooser, predicted
 from gmpq.backends.tvm.tune import Effort, Tuning, tuned
 from gmpq.runtime import Network
 from versus import rows
@@ -67,7 +67,7 @@ def main(
         for policy in bits:
             for count in threads:
                 measure = tuned(Tuning(Effort.QUICK, count, cache / TIMES), lambda _: None)
-                choosers = {"predicted": cheapest, "tuned": measure}
+                choosers = {"predicted": predicted(count), "tuned": measure}
                 with tempfile.TemporaryDirectory() as folder:
                     found = medians(subject, policy, count, choosers, Path(folder))
                 ratio = found["predicted"] / found["tuned"]

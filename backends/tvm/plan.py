@@ -57,9 +57,12 @@ class Verdict:
 Chooser: TypeAlias = Callable[[Site, Sequence[Choice]], Verdict]
 
 
-def cheapest(_site: Site, choices: Sequence[Choice]) -> Verdict:
-    """Return the choice of the fewest predicted cycles."""
-    return Verdict(min(choices, key=lambda choice: choice[1].cycles))
+def predicted(threads: int) -> Chooser:
+    """Return the chooser of the fewest predicted cycles on ``threads`` threads."""
+    return lambda _site, choices: Verdict(min(choices, key=lambda c: c[1].cycles_on(threads)))
+
+
+cheapest = predicted(1)
 
 
 def plan(graph: IntGraph, target: Target, choose: Chooser = cheapest, *, fuse: bool = True) -> Plan:

@@ -28,11 +28,11 @@ import tvm
 from gmpq.backends.tvm.build import assemble
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.memory import Life, place
-from gmpq.backends.tvm.plan import Choice, Chooser, Plan, Step, Verdict, cheapest, size_bytes
+from gmpq.backends.tvm.plan import Choice, Chooser, Plan, Step, Verdict, predicted, size_bytes
 from gmpq.ir import Conv2d, Graph, IntGraph, Linear
 from gmpq.runtime import Network
 
-KERNELS_VERSION = 7  # raise it when a kernel's speed changes
+KERNELS_VERSION = 8  # raise it when a kernel's speed changes
 ROUNDS = 15
 
 
@@ -43,11 +43,11 @@ class Effort(Enum):
     QUICK = "quick"  # the best predicted ones, and the best of each family
     FULL = "full"  # all
 
-    def select(self, choices: Sequence[Choice]) -> list[Choice]:
-        """Return the choices worth measuring."""
+    def select(self, choices: Sequence[Choice], threads: int) -> list[Choice]:
+        """Return the choices worth measuring on ``threads`` threads."""
         if self is Effort.FULL:
             return list(choices)
-        ranked = sorted(choices, key=lambda choice: choice[1].cycles)
+        ranked = sorted(choices, key=lambda choice: choice[1].cycles_on(threads))
         firsts = {family.name: (family, candidate) for family, candidate in reversed(ranked)}
         best = ranked[:QUICK]
         return best + [choice for choice in firsts.values() if choice not in best]
@@ -87,17 +87,18 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
 
     ``told`` is called with the name of each node that is measured.
     """
+    guess = predicted(tuning.threads)
 
     def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
         if not worth_measuring(site, choices):
-            return cheapest(site, choices)
+            return guess(site, choices)
         key = key_of(site, choices, tuning)
         known = tuning.known
         if key not in known:
             if not tuning.measures(site):
-                return cheapest(site, choices)
+                return guess(site, choices)
             told(site.node.name)
-            known[key] = measure(site, tuning.effort.select(choices), tuning.threads)
+            known[key] = _measured(site, choices, tuning)
             remember(tuning.cache, key, known[key])
         return fastest(choices, known[key])
 
@@ -144,6 +145,12 @@ def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
 
 
 # --- measuring -----------------------------------------------------------------------------------
+
+
+def _measured(site: Site, choices: Sequence[Choice], tuning: Tuning) -> dict[str, float]:
+    """Return the milliseconds of the choices worth measuring."""
+    threads = tuning.threads
+    return measure(site, tuning.effort.select(choices, threads), threads)
 
 
 def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, float]:

@@ -88,7 +88,9 @@ def _untried(graph: IntGraph, target: Target, tuning: Tuning) -> Iterator[_Untri
     def note(site: Site, choices: Sequence[Choice]) -> Verdict:
         if worth_measuring(site, choices):
             key = key_of(site, choices, tuning)
-            found.setdefault(key, _Untried(key, site, tuning.effort.select(choices)))
+            found.setdefault(
+                key, _Untried(key, site, tuning.effort.select(choices, tuning.threads))
+            )
         return cheapest(site, choices)
 
     plan(graph, target, note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from gmpq.backends.tvm.build import Build
 from gmpq.ir import IntGraph
@@ -17,6 +18,7 @@ class Compiled:
     graph: IntGraph
     built: Build
     network: Network
+    library: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor
 from gmpq.backends.tvm import target
-from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.build import LIBRARY, build
 from gmpq.backends.tvm.tune import Tuning, tuned
 from gmpq.ir import IntGraph
 from gmpq.runtime import Network
@@ -54,7 +54,7 @@ def compile_gmpq(bench: Bench, graph: IntGraph, threads: int) -> Compiled:
     built = build(graph, target.find(bench.target), directory, choose)
     network = Network(directory, built.program)
     network.set_threads(threads)
-    return Compiled(graph, built, network)
+    return Compiled(graph, built, network, directory / LIBRARY)
 
 
 def is_exact(graph: IntGraph, network: Network, image: Tensor) -> bool:

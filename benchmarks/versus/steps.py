@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from gmpq import table
@@ -28,8 +30,19 @@ HEADER = (
 )
 
 
-def report(options: Options) -> str:
-    """Return the table of the one network, policy and number of threads of ``options``.
+@dataclass(frozen=True, slots=True, eq=False)
+class Timed:
+    """A compiled network with the times of its steps, and the peaks of the machine."""
+
+    subject: Subject
+    compiled: Compiled
+    peaks: Peaks
+    times: list[StepTime]
+
+
+@contextmanager
+def timed(options: Options) -> Iterator[Timed]:
+    """Give the one network, policy and number of threads of ``options``, while its files exist.
 
     Raises:
         GmpqError: the target cannot be compiled for.
@@ -47,8 +60,21 @@ def report(options: Options) -> str:
         peaks = machine_peaks.measure(native)
         with gauge(native, threads) as reading:
             times = step_times(compiled, subject.image, peaks, threads, reading)
-    lines = cells(compiled.built.plan.steps, times, subject.macs, peaks, threads)
-    return f"{peaks}\n\n{table.render(HEADER, lines)}\n\n{summary(compiled, times)}"
+        yield Timed(subject, compiled, peaks, times)
+
+
+def report(options: Options) -> str:
+    """Return the table of the one network, policy and number of threads of ``options``.
+
+    Raises:
+        GmpqError: the target cannot be compiled for.
+    """
+    (threads,) = options.threads
+    with timed(options) as found:
+        steps, macs = found.compiled.built.plan.steps, found.subject.macs
+        lines = cells(steps, found.times, macs, found.peaks, threads)
+        text = summary(found.compiled, found.times)
+    return f"{found.peaks}\n\n{table.render(HEADER, lines)}\n\n{text}"
 
 
 def cells(

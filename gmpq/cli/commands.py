@@ -69,7 +69,13 @@ def group() -> None:
     show_default=True,
     help="Correct biases on the calibration data.",
 )
-@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="What kernels are chosen for, and measured on.",
+)
 @click.option(
     "--weight-storage",
     type=click.Choice(["int8", "packed"]),

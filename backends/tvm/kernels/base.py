@@ -168,6 +168,13 @@ class Candidate:
     cycles: float
     build: Callable[[], Call]
     work: Work | None = None  # of a kernel that multiplies
+    pieces: int | None = None  # that threads share whole; None where they are many
+
+    def cycles_on(self, threads: int) -> float:
+        """Return predicted cycles of the busiest of ``threads`` threads."""
+        if self.pieces is None:
+            return self.cycles / threads
+        return self.cycles * -(-self.pieces // threads) / self.pieces
 
 
 def arriving(site: Site, found: list[Candidate], weight_bytes: int) -> tuple[Candidate, ...]:

@@ -104,7 +104,13 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     found = [(tile, _cycles(shape, tile, pace) + streamed) for tile in _tiles(site, shape)]
     work = site.work(shape.counter.instruction, shape.pairs)
     return tuple(
-        Candidate(str(tile), cycles, partial(build, site, shape, tile), work)
+        Candidate(
+            str(tile),
+            cycles,
+            partial(build, site, shape, tile),
+            work,
+            shape.x.batch * shape.row_tiles(tile),
+        )
         for tile, cycles in sorted(found, key=lambda pair: pair[1])[:MOST_TILES]
     )
 

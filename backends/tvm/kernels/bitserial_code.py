@@ -104,6 +104,10 @@ class Shape:
         """Return the input pixels that a task packs."""
         return self.rows_read(tile.rows) * self.columns
 
+    def row_tiles(self, tile: Tile) -> int:
+        """Return the tasks of one image."""
+        return -(-self.y.height // tile.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -116,7 +120,7 @@ class Kernel:
     def function(self) -> PrimFunc:
         """Return ``f(x, [residual], weights, start, factor, outputs)``."""
         shape, tile, y, lanes = self.shape, self.tile, self.shape.y, self.shape.lanes
-        blocks, row_tiles = -(-shape.vectors // tile.vectors), -(-y.height // tile.rows)
+        blocks, row_tiles = -(-shape.vectors // tile.vectors), shape.row_tiles(tile)
         weights = blocks * shape.steps.total * tile.vectors * shape.form.stored * lanes
 
         def body(x_: Expr, *others: Expr) -> None:

@@ -46,6 +46,11 @@ class Stage:
         """Codes in memory."""
         return self.height * self.shape.x.row
 
+    @property
+    def items(self) -> int:
+        """Stages of one image."""
+        return -(-self.shape.y.height // self.rows)
+
     def __str__(self) -> str:
         return f"{self.tile}, {self.rows} rows at once"
 

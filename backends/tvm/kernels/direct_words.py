@@ -87,6 +87,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
             _cycles(site, stage, direct),
             partial(build, site, dot, stage),
             site.work(dot.instruction),
+            shape.x.batch * stage.items,
         )
         for tile, direct in best_tiles(shape, dot, site.target, MOST_TILES)
         for stage in stages(shape, site.inputs[0].codes, tile)
@@ -101,7 +102,7 @@ def _cycles(site: Site, stage: Stage, direct: float) -> float:
     To them come rows that are computed twice, widening, and reading the weights again.
     """
     shape, rows = stage.shape, stage.tile.rows
-    items = -(-shape.y.height // stage.rows)
+    items = stage.items
     twice = items * stage.rows / (-(-shape.y.height // rows) * rows)
     weights = WORD_BYTES * shape.steps * shape.group * shape.vectors * shape.lanes
     again = weights if weights > site.target.cache_bytes else 0
@@ -128,7 +129,7 @@ def build(site: Site, dot: Words, stage: Stage) -> Call:
 def kernel(dot: Words, stage: Stage, finish: Finish) -> PrimFunc:
     """Return ``f(x, [residual], weights, start, factor, outputs)``."""
     shape, tile, y = stage.shape, stage.tile, stage.shape.y
-    items, blocks = -(-y.height // stage.rows), -(-shape.vectors // tile.vectors)
+    items, blocks = stage.items, -(-shape.vectors // tile.vectors)
     steps = blocks * shape.steps
 
     def body(x_: Expr, *others: Expr) -> None:

@@ -38,7 +38,7 @@ from gmpq.backends.tvm.kernels.winograd_proof import (
     signed,
     split,
 )
-from gmpq.backends.tvm.kernels.winograd_scale import WORD, odd_part
+from gmpq.backends.tvm.kernels.winograd_scale import WORD, power_of_two
 from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
 from gmpq.backends.tvm.kernels.winograd_weights import fresh_for
 from gmpq.backends.tvm.pace import pace_of
@@ -166,15 +166,22 @@ def _fresh(site: Site, proof: Proof) -> list[Scheme]:
 
 
 def _best(site: Site, proof: Proof, schemes: list[Scheme]) -> list[Candidate]:
-    """Return the best predicted schemes that fit the second-level cache."""
+    """Return the best predicted schemes that fit the second-level cache, one for two threads."""
+    fitting = [scheme for scheme in schemes if scheme.scratch_bytes <= _scratch_bytes(site.target)]
+    halved = [replace(scheme, halved=True) for scheme in fitting if scheme.is_whole]
     found = [
         Candidate(
-            str(scheme), _cycles(site, scheme), partial(build, site, scheme, proof), scheme.work
+            str(scheme),
+            _cycles(site, scheme),
+            partial(build, site, scheme, proof),
+            scheme.work,
+            scheme.pieces,
         )
-        for scheme in schemes
-        if scheme.scratch_bytes <= _scratch_bytes(site.target)
+        for scheme in fitting + halved
     ]
-    return sorted(found, key=lambda candidate: candidate.cycles)[:MOST_SCHEMES]
+    best = sorted(found, key=lambda candidate: candidate.cycles)[:MOST_SCHEMES]
+    shared = min(found, key=lambda candidate: candidate.cycles_on(2), default=None)
+    return best if shared is None or shared in best else [*best, shared]
 
 
 def _scratch_bytes(target: Target) -> int:
@@ -215,7 +222,7 @@ def build(site: Site, scheme: Scheme, proof: Proof) -> Call:
         setup,
         weights,
         np.pad(wrapped, ((0, 0), missing)),
-        np.pad(_undone(factor, transform), missing),
+        np.pad(factor / np.float32(power_of_two(transform)), missing),
     )
     function = kernel(scheme, tuple(proof.offsets.tolist()), site.finish)
     return site.call(function, constants)
@@ -242,8 +249,3 @@ def _constants(scheme: Scheme, proof: Proof, codes: Array) -> tuple[Scheme, Arra
         return replace(scheme, product=exact), setup, weights
     by_group = product.pack(proof.weights).swapaxes(0, 1)
     return scheme, product.setup(), np.ascontiguousarray(by_group)
-
-
-def _undone(factor: Array, transform: Transform) -> Array:
-    """Return the factor over a scale that is a power of two: float32 divides by it exactly."""
-    return factor if odd_part(transform) > 1 else factor / np.float32(transform.scale)

@@ -53,7 +53,7 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
         weights = view(u_, dtype, scheme.weights_elements)
         start = view(start_, "int32", shape.transform.size**2 * outputs)
         end = ends.bind(factor_, outputs)
-        with T.parallel(0, shape.blocks * parts) as item:
+        with T.parallel(0, scheme.pieces) as item:
             section, block = item % parts, item // parts
             image, first = block // blocks, inwards(block % blocks, shape.tiles, shape.all_tiles)
             v = scratch(scheme.input_words + VECTOR, "int32")

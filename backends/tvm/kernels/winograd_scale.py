@@ -10,19 +10,23 @@ from gmpq.backends.tvm.script import Expr, splat
 WORD = 1 << 32
 
 
+def power_of_two(transform: Transform) -> int:
+    """Return the largest power of two that divides the scale."""
+    return transform.scale & -transform.scale
+
+
 def odd_part(transform: Transform) -> int:
     """Return the scale without its power of two."""
-    return transform.scale // (transform.scale & -transform.scale)
+    return transform.scale // power_of_two(transform)
 
 
 def divided(value: Expr, transform: Transform, lanes: int) -> Expr:
-    """Return ``value`` over the scale, which divides it: the inverse modulo 2**32, then a shift.
+    """Return ``value`` over the odd part of the scale, which divides it: its inverse modulo 2**32.
 
-    A scale that is a power of two is left to the factor.
+    The power of two is left to the factor: float32 holds both to the same digits.
     """
     odd = odd_part(transform)
     if odd == 1:
         return value
-    shift = (transform.scale // odd).bit_length() - 1
     inverse = (pow(odd, -1, WORD) + WORD // 2) % WORD - WORD // 2
-    return T.shift_right(value * splat(T.int32(inverse), lanes), splat(T.int32(shift), lanes))
+    return value * splat(T.int32(inverse), lanes)

@@ -65,10 +65,13 @@ class Scheme:
     shape: Shape
     product: Product
     fresh: Fresh | None = None
+    halved: bool = False  # two parts, few as the outputs are
 
     def __str__(self) -> str:
         text = f"{self.shape.transform}, {self.shape.tiles} tiles, {self.product}"
-        return text if self.fresh is None else f"{text}, {self.fresh}"
+        if self.fresh is not None:
+            text = f"{text}, {self.fresh}"
+        return f"{text}, in 2 parts" if self.halved else text
 
     @property
     def groups(self) -> int:
@@ -81,8 +84,20 @@ class Scheme:
 
         Each part transforms the input again.
         """
+        if self.halved:
+            return 2
         worth = self.shape.y.channels // self.product.fewest_outputs
         return max(1, min(MOST_PARTS // self.shape.blocks, worth, self.groups))
+
+    @property
+    def pieces(self) -> int:
+        """What threads share."""
+        return self.shape.blocks * self.parts
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one thread computes everything, though two could share it."""
+        return self.pieces == 1 and self.groups > 1
 
     @property
     def input_words(self) -> int:
