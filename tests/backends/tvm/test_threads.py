@@ -1,0 +1,91 @@
+"""Kernels for several threads: what they share is as even as predictions say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.winograd import FAMILY as WINOGRAD
+from gmpq.backends.tvm.plan import Choice, Verdict, cheapest, plan, predicted
+from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.tune import Effort, Tuning, tuned
+from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
+from tests.builders import residual
+from tests.single_layers import check, network_of, random_weight
+
+V3 = find("x86-64-v3")
+
+
+def no_call() -> Call:
+    raise AssertionError("not built")
+
+
+def one_block(outputs: int) -> IntGraph:
+    """Return a layer whose tiles are few enough for one block."""
+    rng = np.random.default_rng(0)
+    window = Window((3, 3), padding=Padding(1, 1, 1, 1))
+    node = Conv2d("conv", ("x",), "y", random_weight(rng, (outputs, 32, 3, 3), 3), window)
+    return network_of(node, QParams.full(1.0, 2, 3), (14, 14), batch=1)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "threads", "share"),
+    [(None, 1, 1.0), (None, 4, 0.25), (1, 2, 1.0), (3, 2, 2 / 3), (3, 3, 1 / 3), (2, 4, 0.5)],
+)
+def test_the_busiest_thread_decides(pieces: int | None, threads: int, share: float) -> None:
+    candidate = Candidate("", 600.0, no_call, pieces=pieces)
+    assert candidate.cycles_on(threads) == pytest.approx(600.0 * share)
+
+
+def test_two_threads_take_what_they_can_share() -> None:
+    family = Family("some", (Conv2d,), lambda site: ())
+    choices = [
+        (family, Candidate(name, cycles, no_call, pieces=pieces))
+        for name, cycles, pieces in (("whole", 100.0, 1), ("halves", 110.0, 2))
+    ]
+    taken: list[str] = []
+
+    def choose(site: Site, _: Sequence[Choice]) -> Verdict:
+        taken.extend(predicted(n)(site, choices).choice[1].configuration for n in (1, 2))
+        ranked = (Effort.QUICK.select(choices, n)[0] for n in (1, 2))
+        taken.extend(candidate.configuration for _, candidate in ranked)
+        return cheapest(site, _)
+
+    plan(residual(), V3, choose)
+    assert taken[:4] == ["whole", "halves"] * 2
+
+
+def test_winograd_has_a_scheme_that_two_threads_share() -> None:
+    found: list[Candidate] = []
+
+    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+        if isinstance(site.node, Conv2d):
+            found.extend(candidate for family, candidate in choices if family is WINOGRAD)
+        return cheapest(site, choices)
+
+    plan(one_block(64), V3, choose)
+    best = min(found, key=lambda candidate: candidate.cycles_on(2))
+    assert best.pieces is not None
+    assert best.pieces > 1
+    assert best.cycles_on(2) < 0.75 * min(found, key=lambda c: c.cycles_on(1)).cycles
+
+
+@pytest.mark.skipif(not V3.runs_here(), reason="needs AVX2")
+@pytest.mark.parametrize("outputs", [24, 64, 100])
+def test_two_parts_of_few_outputs_equal_the_reference(outputs: int, tmp_path: Path) -> None:
+    assert check(one_block(outputs), V3, tmp_path, "winograd", outputs, "in 2 parts")
+
+
+@pytest.mark.skipif(not V3.runs_here(), reason="needs AVX2")
+def test_without_tuning_programs_are_for_their_threads(tmp_path: Path) -> None:
+    kernels = []
+    for threads in (1, 2):
+        chooser = tuned(Tuning(Effort.OFF, threads), lambda _: None)
+        steps = build(one_block(64), V3, tmp_path, chooser).plan.steps
+        kernels.append(next(step.configuration for step in steps if step.node == "conv"))
+    assert kernels[0] != kernels[1]
