@@ -98,7 +98,8 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
             if not tuning.measures(site):
                 return guess(site, choices)
             told(site.node.name)
-            known[key] = _measured(site, choices, tuning)
+            worth = tuning.effort.select(choices, tuning.threads)
+            known[key] = measure(site, worth, tuning.threads)
             remember(tuning.cache, key, known[key])
         return fastest(choices, known[key])
 
@@ -145,12 +146,6 @@ def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
 
 
 # --- measuring -----------------------------------------------------------------------------------
-
-
-def _measured(site: Site, choices: Sequence[Choice], tuning: Tuning) -> dict[str, float]:
-    """Return the milliseconds of the choices worth measuring."""
-    threads = tuning.threads
-    return measure(site, tuning.effort.select(choices, threads), threads)
 
 
 def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, float]:

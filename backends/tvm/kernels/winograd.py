@@ -48,7 +48,8 @@ from gmpq.ir import Conv2d
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 WEIGHTS_KEPT = 0.75  # of the second-level cache, from one block of tiles to the next
 MOST_TILES = 64
-MOST_SCHEMES = 4  # of one transform and type
+MOST_SCHEMES = 4  # of one transform and type, beside the best ones for some threads
+THREADS = (2, 4)
 AWAITED = 0.5  # of the cycles to read weights that were asked for ahead
 LARGE = 63  # a weight that leaves no room in int16 for long runs
 
@@ -166,9 +167,9 @@ def _fresh(site: Site, proof: Proof) -> list[Scheme]:
 
 
 def _best(site: Site, proof: Proof, schemes: list[Scheme]) -> list[Candidate]:
-    """Return the best predicted schemes that fit the second-level cache, one for two threads."""
+    """Return the best predicted schemes that fit the second-level cache, and those for threads."""
     fitting = [scheme for scheme in schemes if scheme.scratch_bytes <= _scratch_bytes(site.target)]
-    halved = [replace(scheme, halved=True) for scheme in fitting if scheme.is_whole]
+    shared = [scheme.shared(threads) for scheme in fitting for threads in THREADS]
     found = [
         Candidate(
             str(scheme),
@@ -177,11 +178,14 @@ def _best(site: Site, proof: Proof, schemes: list[Scheme]) -> list[Candidate]:
             scheme.work,
             scheme.pieces,
         )
-        for scheme in fitting + halved
+        for scheme in (*fitting, *(scheme for scheme in shared if scheme is not None))
     ]
     best = sorted(found, key=lambda candidate: candidate.cycles)[:MOST_SCHEMES]
-    shared = min(found, key=lambda candidate: candidate.cycles_on(2), default=None)
-    return best if shared is None or shared in best else [*best, shared]
+    return [*dict.fromkeys(best + [_fastest(found, threads) for threads in THREADS if found])]
+
+
+def _fastest(found: list[Candidate], threads: int) -> Candidate:
+    return min(found, key=lambda candidate: candidate.cycles_on(threads))
 
 
 def _scratch_bytes(target: Target) -> int:

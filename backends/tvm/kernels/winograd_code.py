@@ -42,7 +42,7 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
     """Return ``f(x, [residual], setup, weights, start, factor, outputs)``."""
     shape, product, fresh = scheme.shape, scheme.product, scheme.fresh
     blocks, groups, parts = -(-shape.all_tiles // shape.tiles), scheme.groups, scheme.parts
-    share, outputs = -(-groups // parts), product.all_vectors * product.lanes
+    share, outputs = scheme.share, product.all_vectors * product.lanes
     dtype = product.dtype if fresh is None else "uint8"
     table_size = product.table_size if isinstance(product, ByteProduct) else 1
 

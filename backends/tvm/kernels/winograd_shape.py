@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,13 +65,13 @@ class Scheme:
     shape: Shape
     product: Product
     fresh: Fresh | None = None
-    halved: bool = False  # two parts, few as the outputs are
+    least_parts: int = 1  # however few the outputs are
 
     def __str__(self) -> str:
         text = f"{self.shape.transform}, {self.shape.tiles} tiles, {self.product}"
         if self.fresh is not None:
             text = f"{text}, {self.fresh}"
-        return f"{text}, in 2 parts" if self.halved else text
+        return text if self.least_parts == 1 else f"{text}, in {self.parts} parts"
 
     @property
     def groups(self) -> int:
@@ -79,25 +79,26 @@ class Scheme:
         return -(-self.product.all_vectors // self.product.vectors)
 
     @property
-    def parts(self) -> int:
-        """Into how many parts threads share the groups of outputs of one block.
-
-        Each part transforms the input again.
-        """
-        if self.halved:
-            return 2
+    def share(self) -> int:
+        """The groups of outputs of one part, of which each transforms the input again."""
         worth = self.shape.y.channels // self.product.fewest_outputs
-        return max(1, min(MOST_PARTS // self.shape.blocks, worth, self.groups))
+        cheap = min(MOST_PARTS // self.shape.blocks, worth)
+        return -(-self.groups // max(self.least_parts, cheap))
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts threads share the groups of outputs of one block."""
+        return -(-self.groups // self.share)
 
     @property
     def pieces(self) -> int:
         """What threads share."""
         return self.shape.blocks * self.parts
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether one thread computes everything, though two could share it."""
-        return self.pieces == 1 and self.groups > 1
+    def shared(self, threads: int) -> Scheme | None:
+        """Return the scheme in pieces for all of ``threads`` threads; None if it has them."""
+        found = replace(self, least_parts=-(-threads // self.shape.blocks))
+        return found if self.pieces < threads <= found.pieces else None
 
     @property
     def input_words(self) -> int:

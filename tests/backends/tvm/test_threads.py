@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.dot import Words
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.winograd import FAMILY as WINOGRAD
+from gmpq.backends.tvm.kernels.winograd_algebra import F2
+from gmpq.backends.tvm.kernels.winograd_dots import DotProduct
+from gmpq.backends.tvm.kernels.winograd_shape import Scheme, Shape
+from gmpq.backends.tvm.layout import Layout
 from gmpq.backends.tvm.plan import Choice, Verdict, cheapest, plan, predicted
 from gmpq.backends.tvm.target import find
 from gmpq.backends.tvm.tune import Effort, Tuning, tuned
@@ -60,7 +66,8 @@ def test_two_threads_take_what_they_can_share() -> None:
     assert taken[:4] == ["whole", "halves"] * 2
 
 
-def test_winograd_has_a_scheme_that_two_threads_share() -> None:
+@pytest.mark.parametrize("threads", [2, 4])
+def test_winograd_has_a_scheme_that_threads_share(threads: int) -> None:
     found: list[Candidate] = []
 
     def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
@@ -69,16 +76,27 @@ def test_winograd_has_a_scheme_that_two_threads_share() -> None:
         return cheapest(site, choices)
 
     plan(one_block(64), V3, choose)
-    best = min(found, key=lambda candidate: candidate.cycles_on(2))
+    best = min(found, key=lambda candidate: candidate.cycles_on(threads))
     assert best.pieces is not None
-    assert best.pieces > 1
-    assert best.cycles_on(2) < 0.75 * min(found, key=lambda c: c.cycles_on(1)).cycles
+    assert best.pieces >= threads
+    assert best.cycles_on(threads) < 1.5 / threads * min(c.cycles for c in found)
 
 
 @pytest.mark.skipif(not V3.runs_here(), reason="needs AVX2")
-@pytest.mark.parametrize("outputs", [24, 64, 100])
-def test_two_parts_of_few_outputs_equal_the_reference(outputs: int, tmp_path: Path) -> None:
-    assert check(one_block(outputs), V3, tmp_path, "winograd", outputs, "in 2 parts")
+@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("outputs", [40, 64, 100])
+def test_parts_of_few_outputs_equal_the_reference(outputs: int, parts: int, tmp_path: Path) -> None:
+    assert check(one_block(outputs), V3, tmp_path, "winograd", outputs, f"in {parts} parts")
+
+
+@pytest.mark.parametrize("outputs", [24, 64, 136, 520, 576])
+def test_parts_are_all_within_the_groups(outputs: int) -> None:
+    """Nine groups in four parts of three would be twelve."""
+    shape = Shape(F2, Layout(1, 8, 8, 8, 16), Layout(1, outputs, 8, 8, outputs), (1, 1), 1, 16, ())
+    for lanes, vectors, parts in product((8, 16), (1, 2, 4), (1, 2, 3, 4)):
+        tile = DotProduct(4, vectors, 16, -(-outputs // lanes), 16, Words(lanes), 4)
+        scheme = Scheme(shape, tile, least_parts=parts)
+        assert (scheme.parts - 1) * scheme.share < scheme.groups <= scheme.parts * scheme.share
 
 
 @pytest.mark.skipif(not V3.runs_here(), reason="needs AVX2")
