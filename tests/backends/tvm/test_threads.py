@@ -83,10 +83,12 @@ def test_winograd_has_a_scheme_that_threads_share(threads: int) -> None:
 
 
 @pytest.mark.skipif(not V3.runs_here(), reason="needs AVX2")
-@pytest.mark.parametrize("parts", [2, 4])
-@pytest.mark.parametrize("outputs", [40, 64, 100])
-def test_parts_of_few_outputs_equal_the_reference(outputs: int, parts: int, tmp_path: Path) -> None:
-    assert check(one_block(outputs), V3, tmp_path, "winograd", outputs, f"in {parts} parts")
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("outputs", [40, 64, 136])
+def test_parts_of_few_outputs_equal_the_reference(
+    outputs: int, number: int, tmp_path: Path
+) -> None:
+    assert check(one_block(outputs), V3, tmp_path, "winograd", number, " parts")
 
 
 @pytest.mark.parametrize("outputs", [24, 64, 136, 520, 576])
