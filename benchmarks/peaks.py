@@ -1,9 +1,10 @@
 """Peaks of this machine: products per second and thread of every instruction that kernels use.
 
-    python benchmarks/peaks.py [--target native]
+    python benchmarks/peaks.py [--target native] [--threads 2]
 
 Each is the rate of a bare loop over registers and the first-level cache, the best of several
-register tiles and of many short runs: no kernel can be faster.
+register tiles and of many short runs: no kernel can be faster. ``--threads`` runs such a loop on
+several cores at once too: no kernel's products gain more by threads than these do.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from gmpq.backends.tvm.target import find
 from gmpq.errors import GmpqError
 from versus.document import machine
 from versus.peaks import ROUNDS, Peaks, measure
+from versus.quiet import scaling
 
 
 @click.command()
 @click.option("--target", default="native", show_default=True, help="Whose instructions.")
 @click.option("--rounds", default=ROUNDS, show_default=True, help="Half a millisecond per loop.")
-def main(target: str, rounds: int) -> None:
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
+def main(target: str, rounds: int, threads: int) -> None:
     """Print one row per instruction sequence."""
     try:
         found = find(target)
@@ -30,6 +33,11 @@ def main(target: str, rounds: int) -> None:
         raise click.UsageError(f"{target} does not run on this machine: use native")
     peaks = measure(found, rounds)
     print(f"{machine()}, {peaks.clock_hz / 1e9:.2f} GHz\n\n{rows(peaks)}")
+    if threads > 1:
+        best, middle = scaling(found, threads, rounds)
+        print(
+            f"\n{threads} cores at once: {best:.2f} times one core's best, {middle:.2f} its median"
+        )
 
 
 def rows(peaks: Peaks) -> str:

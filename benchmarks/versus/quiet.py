@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import TypeAlias
 
 from gmpq.backends.tvm.build import assemble
@@ -50,6 +51,19 @@ def gauge(target: Target, threads: int) -> Iterator[Gauge]:
         program = assemble(NOTHING, planned([_loop(target)]), target, Path(folder)).program
         steps = [Network(Path(folder), program).stepper() for _ in range(threads)]
         yield Gauge(lambda: max(pool.map(_reading, steps)))
+
+
+def scaling(target: Target, threads: int, turns: int) -> tuple[float, float]:
+    """Return how many times as much as one core ``threads`` cores multiply at once.
+
+    The loop needs no memory, so that no program's products gain more by threads: by the best
+    readings of some turns, and by their medians. The slowest core counts, as in a program whose
+    threads wait for each other.
+    """
+    with gauge(target, 1) as alone, gauge(target, threads) as together:
+        pairs = [(alone(), together()) for _ in range(turns)]
+    one, all_ = zip(*pairs, strict=True)
+    return threads * min(one) / min(all_), threads * median(one) / median(all_)
 
 
 def always_quiet() -> float:

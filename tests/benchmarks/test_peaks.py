@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def test_peaks_are_measured() -> None:
     assert set(found.rates) == set(found.tiles) == names(V3)
     assert np.isfinite([*found.rates.values(), found.clock_hz]).all()
     assert min(*found.rates.values(), found.clock_hz) > 0
+
+
+@pytest.mark.skipif(not V3.runs_here(), reason="needs AVX2")
+def test_cores_at_once_are_compared_with_one() -> None:
+    result = CliRunner().invoke(main, ["--rounds", "2", "--threads", "2", "--target", "x86-64-v3"])
+    assert result.exit_code == 0
+    expected = r"2 cores at once: [\d.]+ times one core's best, [\d.]+ times its median"
+    assert re.fullmatch(expected, result.output.splitlines()[-1])
 
 
 def test_threads_share_the_work() -> None:
