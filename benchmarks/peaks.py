@@ -35,9 +35,8 @@ def main(target: str, rounds: int, threads: int) -> None:
     print(f"{machine()}, {peaks.clock_hz / 1e9:.2f} GHz\n\n{rows(peaks)}")
     if threads > 1:
         best, middle = scaling(found, threads, rounds)
-        print(
-            f"\n{threads} cores at once: {best:.2f} times one core's best, {middle:.2f} its median"
-        )
+        times = f"{best:.2f} times as much as one by the best readings, {middle:.2f} by the medians"
+        print(f"\n{threads} cores at once multiply {times}")
 
 
 def rows(peaks: Peaks) -> str:
