@@ -21,11 +21,16 @@ COMPILE = (
 )
 
 
+def heed_interrupts() -> None:
+    """Undo what shells do to their background jobs, which ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(desk: Desk, *arguments: str, limit: int | None = None) -> subprocess.Popen[str]:
     """Start ``gmpq`` in the desk's folder; no file may grow beyond ``limit`` bytes."""
 
     def restrict() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which shells' background jobs ignore
+        heed_interrupts()
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
@@ -93,7 +98,11 @@ entry.group.main = command
 entry.main()
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=heed_interrupts,
     )
     assert done.returncode == code
     assert "Traceback" not in done.stderr
