@@ -51,10 +51,11 @@ def report(options: Options) -> str:
 
     Raises:
         GmpqError: the target cannot be compiled for.
-        click.ClickException: perf or objdump is missing, or the processor is none of x86.
+        click.UsageError: the processor is none of x86.
+        click.ClickException: perf or objdump is missing.
     """
     if platform.machine() != "x86_64":
-        raise click.ClickException(f"--sample knows branches of x86_64, not {platform.machine()}")
+        raise click.UsageError(f"--sample reads code of x86_64, not of {platform.machine()}")
     with timed(options) as found:
         steps = found.compiled.built.plan.steps
         spots = list(_spots(found))

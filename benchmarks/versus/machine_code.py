@@ -83,5 +83,5 @@ def _mapped(maps: Iterable[str], library: Path) -> Iterator[int]:
     """Yield where the parts of a library begin, the first one first."""
     for line in maps:
         span, *_, path = line.split(maxsplit=5)
-        if path == str(library):
+        if path == str(library.resolve()):
             yield int(span.split("-")[0], 16)
