@@ -114,6 +114,8 @@ def main(
         return
     policy = f"w{bits}a{bits}" if bits.isdecimal() else bits
     try:
+        if not find(target).runs_here():
+            raise click.UsageError(f"{target} does not run on this machine: use native")
         options = Options(
             (network,), (policy,), (threads,), seed=seed, target=target, tune=tune, cache=cache
         )

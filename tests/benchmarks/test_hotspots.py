@@ -87,12 +87,10 @@ def test_a_step_is_a_line() -> None:
 @on_x86
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
 def test_samples_of_a_network_lie_in_its_code(tmp_path: Path) -> None:
-    found = subject()
-    compiled = compile_gmpq(
-        Bench(found, tmp_path, tmp_path),
-        found.quantized(dict.fromkeys(("first", "second"), LayerBits(8, 8))),
-        1,
-    )
+    found, link = subject(), tmp_path / "link"  # as the folder of temporary files may be one
+    link.symlink_to(tmp_path)
+    bits = dict.fromkeys(("first", "second"), LayerBits(8, 8))
+    compiled = compile_gmpq(Bench(found, tmp_path, link), found.quantized(bits), 1)
     code, base = disassembled(compiled.library), loaded_at(compiled.library)
     multiply = compiled.built.plan.steps[1].work
     assert multiply is not None

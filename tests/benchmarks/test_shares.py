@@ -147,6 +147,7 @@ def test_the_summary_adds_all_steps(compiled: Compiled) -> None:
         pytest.param(["--bits", "w4a4"], "name a --network", id="policy-without-network"),
         pytest.param(["--network", "resnet19"], "'resnet19' is not available", id="network"),
         pytest.param(["--network", "resnet18", "--bits", "w9a9"], "use w8a8", id="bits"),
+        pytest.param(["--network", "resnet18", "--target", "arm64"], "does not run", id="target"),
     ],
 )
 def test_mistakes_are_refused(arguments: list[str], message: str) -> None:
