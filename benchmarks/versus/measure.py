@@ -133,6 +133,7 @@ def _row(
         processor_ms=measured.processor_ms,
         cores=measured.cores,
         quiet=measured.quiet,
+        all_ms=measured.all_ms,
         exact=contender.exact,
         bops=cost.bops if cost is not None and ours else None,
         published_bops=cost.published_bops if cost is not None and ours else None,

@@ -27,7 +27,8 @@ class Row:
     runs: int
     processor_ms: float  # of all threads, in one run
     cores: float  # processor time over wall time
-    quiet: float  # share of the turns that count, since nobody else computed
+    quiet: float  # share of the runs that count, since nobody else computed
+    all_ms: float  # median of all runs, disturbed or not
     exact: bool | None  # of gmpq: every code equals the reference
     bops: int | None  # of gmpq: all layers at their real bits
     published_bops: float | None
@@ -90,7 +91,7 @@ def summary(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 
 def details(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return header and cells of the table of spreads, a line per row."""
-    numbers = ("median ms", "min", "p90", "processor ms", "cores", "runs", "quiet")
+    numbers = ("median ms", "min", "p90", "processor ms", "cores", "runs", "quiet", "all runs ms")
     header = ("tool", "what runs", "network", "threads", *numbers)
     lines = [
         (
@@ -102,6 +103,7 @@ def details(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]
             f"{row.cores:.2f}",
             str(row.runs),
             f"{row.quiet:.0%}",
+            f"{row.all_ms:.3f}",
         )
         for row in rows
     ]

@@ -2,7 +2,7 @@
 
 A turn goes through all programs. Each runs once without being counted, so that the caches, and the
 threads of the one before that still spin, do not count against it, and then some counted times.
-Between two programs a gauge tells whether others use the machine (``versus.quiet``); what ran while
+Around every run a gauge tells whether others use the machine (``versus.quiet``); what ran while
 they did does not count.
 """
 
@@ -17,12 +17,12 @@ import numpy as np
 from gmpq.backends.base import Timing, timing
 from versus.quiet import Reading, always_quiet, undisturbed
 
-PATIENCE = 4  # times the planned seconds, for turns that are not disturbed
+PATIENCE = 4  # times the planned seconds, for runs that are not disturbed
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How often to run: until ``seconds`` are over and ``least`` turns of each program count."""
+    """How often to run: until ``seconds`` are over and the runs of ``least`` turns count."""
 
     seconds: float = 10.0
     least: int = 5
@@ -31,11 +31,11 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
-    """One program's part of a turn: milliseconds of its runs, and the gauge around them."""
+class Run:
+    """One run of a program, and the slower reading of the gauge around it."""
 
-    wall_ms: tuple[float, ...]
-    processor_ms: float  # of all runs
+    wall_ms: float
+    processor_ms: float
     gauge_ms: float
 
 
@@ -47,72 +47,72 @@ class Measured:
     """
 
     timing: Timing
-    processor_ms: float  # of one run, median of the turns
-    cores: float  # processor time over wall time, median of the turns
-    quiet: float  # share of the turns that count, 0..1
+    processor_ms: float  # of one run, median
+    cores: float  # processor time over wall time, median
+    quiet: float  # share of the runs that count, 0..1
+    all_ms: float  # median of all runs, disturbed or not
 
 
 def round_robin(
-    runs: Mapping[str, Callable[[], object]], plan: Plan, gauge: Reading = always_quiet
+    programs: Mapping[str, Callable[[], object]], plan: Plan, gauge: Reading = always_quiet
 ) -> dict[str, Measured]:
-    """Return how long each run takes, by name."""
-    visits: dict[str, list[Visit]] = {name: [] for name in runs}
+    """Return how long each of the programs takes, by name."""
+    runs: dict[str, list[Run]] = {name: [] for name in programs}
+    least = plan.least * plan.runs
     start = time.perf_counter()
-    _turn(runs, plan, gauge)  # warms up
+    _turn(programs, plan, gauge)  # warms up
     for turn in range(plan.most):
         over = time.perf_counter() - start > plan.seconds
         patient = time.perf_counter() - start <= PATIENCE * plan.seconds
-        if turn >= plan.least and over and not (patient and _too_few(visits, plan.least)):
+        if turn >= plan.least and over and not (patient and _too_few(runs, least)):
             break
-        for name, visit in _turn(runs, plan, gauge).items():
-            visits[name].append(visit)
-    best = _best(visits)
-    return {name: _measured(found, best, plan.least) for name, found in visits.items()}
+        for name, found in _turn(programs, plan, gauge).items():
+            runs[name] += found
+    best = _best(runs)
+    return {name: _measured(found, best, least) for name, found in runs.items()}
 
 
-def _turn(runs: Mapping[str, Callable[[], object]], plan: Plan, gauge: Reading) -> dict[str, Visit]:
-    found = {}
+def _turn(
+    programs: Mapping[str, Callable[[], object]], plan: Plan, gauge: Reading
+) -> dict[str, list[Run]]:
+    return {name: _visit(program, plan.runs, gauge) for name, program in programs.items()}
+
+
+def _visit(program: Callable[[], object], count: int, gauge: Reading) -> list[Run]:
+    program()
+    found = []
     before = gauge()
-    for name, run in runs.items():
-        spent, busy = _visit(run, plan.runs)
+    for _ in range(count):
+        busy, start = time.process_time(), time.perf_counter()
+        program()
+        wall, busy = time.perf_counter() - start, time.process_time() - busy
         after = gauge()
-        found[name] = Visit(spent, busy, max(before, after))
+        found.append(Run(wall * 1e3, busy * 1e3, max(before, after)))
         before = after
     return found
 
 
-def _visit(run: Callable[[], object], count: int) -> tuple[tuple[float, ...], float]:
-    """Return the wall milliseconds of each run, and the processor's of all."""
-    run()
-    spent = []
-    busy = time.process_time()
-    for _ in range(count):
-        before = time.perf_counter()
-        run()
-        spent.append((time.perf_counter() - before) * 1e3)
-    return tuple(spent), (time.process_time() - busy) * 1e3
+def _too_few(runs: Mapping[str, Sequence[Run]], least: int) -> bool:
+    best = _best(runs)
+    return any(len(_counted(found, best, 0)) < least for found in runs.values())
 
 
-def _too_few(visits: Mapping[str, Sequence[Visit]], least: int) -> bool:
-    best = _best(visits)
-    return any(len(_counted(found, best, 0)) < least for found in visits.values())
+def _best(runs: Mapping[str, Sequence[Run]]) -> float:
+    return min(run.gauge_ms for found in runs.values() for run in found)
 
 
-def _best(visits: Mapping[str, Sequence[Visit]]) -> float:
-    return min(visit.gauge_ms for found in visits.values() for visit in found)
+def _counted(runs: Sequence[Run], best: float, least: int) -> list[Run]:
+    return [runs[i] for i in undisturbed([run.gauge_ms for run in runs], best, least)]
 
 
-def _counted(visits: Sequence[Visit], best: float, least: int) -> list[Visit]:
-    return [visits[i] for i in undisturbed([visit.gauge_ms for visit in visits], best, least)]
-
-
-def _measured(visits: Sequence[Visit], best: float, least: int) -> Measured:
-    counted = _counted(visits, best, least)
+def _measured(runs: Sequence[Run], best: float, least: int) -> Measured:
+    counted = _counted(runs, best, least)
     return Measured(
-        timing([ms for visit in counted for ms in visit.wall_ms]),
-        _median([visit.processor_ms / len(visit.wall_ms) for visit in counted]),
-        _median([visit.processor_ms / sum(visit.wall_ms) for visit in counted]),
-        len(counted) / len(visits),
+        timing([run.wall_ms for run in counted]),
+        _median([run.processor_ms for run in counted]),
+        _median([run.processor_ms / run.wall_ms for run in counted]),
+        len(counted) / len(runs),
+        _median([run.wall_ms for run in runs]),
     )
 
 

@@ -20,6 +20,7 @@ def row(tool: str, median_ms: float, bits: str = "w4a4", variant: str = "") -> R
         processor_ms=median_ms,
         cores=1.0,
         quiet=0.75,
+        all_ms=median_ms * 1.5,
         exact=True if mine else None,
         bops=34_700_000_000 if mine else None,
         published_bops=29.0e9 if mine else None,

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+from itertools import cycle
+
 from versus.timing import Plan, round_robin
 
 
@@ -26,16 +29,26 @@ def test_a_thread_that_works_is_seen() -> None:
     assert measured.cores > 0
 
 
-def test_turns_that_others_disturbed_do_not_count() -> None:
-    readings = iter([1.0, 1.0] + [1.0, 1.01, 1.5, 1.02] * 50)  # around each turn of one program
-    plan = Plan(seconds=1e9, least=3, most=8, runs=1)
+def test_runs_that_others_disturbed_do_not_count() -> None:
+    readings = iter([1.0, 1.0] + [1.0, 1.01, 1.0, 1.5, 1.02, 1.0] * 50)
+    plan = Plan(
+        seconds=1e9, least=3, most=4, runs=2
+    )  # a reading before a visit, one after each run
     measured = round_robin({"a": lambda: None}, plan, lambda: next(readings))["a"]
-    assert (measured.timing.runs, measured.quiet) == (4, 0.5)
+    assert (measured.timing.runs, measured.quiet) == (6, 0.75)
 
 
-def test_without_quiet_turns_the_quietest_count() -> None:
-    readings = iter([5.0, 5.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0])
+def test_disturbed_runs_show_in_the_median_of_all() -> None:
+    readings, naps = cycle([1.0, 1.0, 2.0, 2.0]), cycle([0.0, 0.0, 0.002, 0.002])
+    plan = Plan(seconds=1e9, least=1, most=6, runs=3)  # two of three are disturbed, and slow
+    found = round_robin({"a": lambda: time.sleep(next(naps))}, plan, lambda: next(readings))["a"]
+    assert found.all_ms >= 2
+    assert found.timing.runs == 6
+
+
+def test_without_quiet_runs_the_quietest_count() -> None:
+    readings = iter([5.0] * 4 + [1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0])
     plan = Plan(seconds=0, least=2, most=4, runs=1)
-    runs = {"quiet": lambda: None, "loud": lambda: None}
-    found = round_robin(runs, plan, lambda: next(readings, 9.0))
+    programs = {"quiet": lambda: None, "loud": lambda: None}
+    found = round_robin(programs, plan, lambda: next(readings, 9.0))
     assert [measured.timing.runs for measured in found.values()] == [2, 2]
