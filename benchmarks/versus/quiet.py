@@ -71,11 +71,16 @@ def always_quiet() -> float:
     return 1.0
 
 
+def near(reading: float, best: float) -> bool:
+    """Tell whether a reading is as good as the best one."""
+    return reading <= SLACK * best
+
+
 def undisturbed(readings: Sequence[float], best: float, least: int) -> list[int]:
     """Return the places of readings near ``best``; the smallest ``least`` if these are fewer."""
     order = sorted(range(len(readings)), key=lambda i: readings[i])
-    near = [i for i in order if readings[i] <= SLACK * best]
-    return sorted(near if len(near) >= least else order[:least])
+    quiet = [i for i in order if near(readings[i], best)]
+    return sorted(quiet if len(quiet) >= least else order[:least])
 
 
 def _loop(target: Target) -> Call:

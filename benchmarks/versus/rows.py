@@ -27,7 +27,7 @@ class Row:
     runs: int
     processor_ms: float  # of all threads, in one run
     cores: float  # processor time over wall time
-    quiet: float  # share of the runs that count, since nobody else computed
+    quiet: float  # share of the runs while nobody else computed; these count, if there are enough
     all_ms: float  # median of all runs, disturbed or not
     exact: bool | None  # of gmpq: every code equals the reference
     bops: int | None  # of gmpq: all layers at their real bits

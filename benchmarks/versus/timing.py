@@ -3,7 +3,8 @@
 A turn goes through all programs. Each runs once without being counted, so that the caches, and the
 threads of the one before that still spin, do not count against it, and then some counted times.
 Around every run a gauge tells whether others use the machine (``versus.quiet``); what ran while
-they did does not count.
+they did does not count, unless hardly anything else did: then all runs of all programs count, since
+undisturbed runs of one compare with nothing but undisturbed ones of another.
 """
 
 from __future__ import annotations
@@ -11,21 +12,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from gmpq.backends.base import Timing, timing
-from versus.quiet import Reading, always_quiet, undisturbed
+from versus.quiet import Gauge, Reading, always_quiet, near
 
 PATIENCE = 4  # times the planned seconds, for runs that are not disturbed
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How often to run: until ``seconds`` are over and the runs of ``least`` turns count."""
+    """How often to run: for some seconds and turns, and until enough runs are undisturbed."""
 
     seconds: float = 10.0
-    least: int = 5
+    least: int = 5  # turns
+    undisturbed: int = 9  # runs of each program; with fewer, all runs of all programs count
     most: int = 800
     runs: int = 3  # counted runs of a program in a turn
 
@@ -39,6 +42,9 @@ class Run:
     gauge_ms: float
 
 
+Runs: TypeAlias = Mapping[str, Sequence[Run]]  # by program
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """Milliseconds of one program; processor time is that of all threads of the process.
@@ -49,7 +55,7 @@ class Measured:
     timing: Timing
     processor_ms: float  # of one run, median
     cores: float  # processor time over wall time, median
-    quiet: float  # share of the runs that count, 0..1
+    quiet: float  # share of undisturbed runs, 0..1
     all_ms: float  # median of all runs, disturbed or not
 
 
@@ -58,18 +64,34 @@ def round_robin(
 ) -> dict[str, Measured]:
     """Return how long each of the programs takes, by name."""
     runs: dict[str, list[Run]] = {name: [] for name in programs}
-    least = plan.least * plan.runs
+    watched = Gauge(gauge)
     start = time.perf_counter()
-    _turn(programs, plan, gauge)  # warms up
+    _turn(programs, plan, watched)  # warms up
     for turn in range(plan.most):
         over = time.perf_counter() - start > plan.seconds
         patient = time.perf_counter() - start <= PATIENCE * plan.seconds
-        if turn >= plan.least and over and not (patient and _too_few(runs, least)):
+        enough = _fewest(undisturbed(runs, watched.best)) >= plan.undisturbed
+        if turn >= plan.least and over and (enough or not patient):
             break
-        for name, found in _turn(programs, plan, gauge).items():
+        for name, found in _turn(programs, plan, watched).items():
             runs[name] += found
-    best = _best(runs)
-    return {name: _measured(found, best, least) for name, found in runs.items()}
+    quiet = undisturbed(runs, watched.best)
+    counted = quiet if _fewest(quiet) >= plan.undisturbed else runs
+    return {
+        name: _measured(counted[name], runs[name], len(quiet[name]) / len(runs[name]))
+        for name in programs
+    }
+
+
+def undisturbed(runs: Runs, best: float) -> Runs:
+    """Return the runs, by program, before and after which the gauge was near its best."""
+    return {
+        name: [run for run in found if near(run.gauge_ms, best)] for name, found in runs.items()
+    }
+
+
+def _fewest(runs: Runs) -> int:
+    return min(map(len, runs.values()))
 
 
 def _turn(
@@ -92,26 +114,12 @@ def _visit(program: Callable[[], object], count: int, gauge: Reading) -> list[Ru
     return found
 
 
-def _too_few(runs: Mapping[str, Sequence[Run]], least: int) -> bool:
-    best = _best(runs)
-    return any(len(_counted(found, best, 0)) < least for found in runs.values())
-
-
-def _best(runs: Mapping[str, Sequence[Run]]) -> float:
-    return min(run.gauge_ms for found in runs.values() for run in found)
-
-
-def _counted(runs: Sequence[Run], best: float, least: int) -> list[Run]:
-    return [runs[i] for i in undisturbed([run.gauge_ms for run in runs], best, least)]
-
-
-def _measured(runs: Sequence[Run], best: float, least: int) -> Measured:
-    counted = _counted(runs, best, least)
+def _measured(counted: Sequence[Run], runs: Sequence[Run], quiet: float) -> Measured:
     return Measured(
         timing([run.wall_ms for run in counted]),
         _median([run.processor_ms for run in counted]),
         _median([run.processor_ms / run.wall_ms for run in counted]),
-        len(counted) / len(runs),
+        quiet,
         _median([run.wall_ms for run in runs]),
     )
 

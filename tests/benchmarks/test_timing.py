@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import time
-from itertools import cycle
+from itertools import count, cycle
+
+import pytest
 
 from versus.timing import Plan, round_robin
 
@@ -31,24 +33,31 @@ def test_a_thread_that_works_is_seen() -> None:
 
 def test_runs_that_others_disturbed_do_not_count() -> None:
     readings = iter([1.0, 1.0] + [1.0, 1.01, 1.0, 1.5, 1.02, 1.0] * 50)
-    plan = Plan(
-        seconds=1e9, least=3, most=4, runs=2
-    )  # a reading before a visit, one after each run
+    plan = Plan(seconds=1e9, least=3, undisturbed=6, most=4, runs=2)
     measured = round_robin({"a": lambda: None}, plan, lambda: next(readings))["a"]
     assert (measured.timing.runs, measured.quiet) == (6, 0.75)
 
 
 def test_disturbed_runs_show_in_the_median_of_all() -> None:
     readings, naps = cycle([1.0, 1.0, 2.0, 2.0]), cycle([0.0, 0.0, 0.002, 0.002])
-    plan = Plan(seconds=1e9, least=1, most=6, runs=3)  # two of three are disturbed, and slow
+    plan = Plan(seconds=1e9, undisturbed=6, most=6)  # two of three are disturbed, and slow
     found = round_robin({"a": lambda: time.sleep(next(naps))}, plan, lambda: next(readings))["a"]
     assert found.all_ms >= 2
     assert found.timing.runs == 6
 
 
-def test_without_quiet_runs_the_quietest_count() -> None:
-    readings = iter([5.0] * 4 + [1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0])
-    plan = Plan(seconds=0, least=2, most=4, runs=1)
-    programs = {"quiet": lambda: None, "loud": lambda: None}
-    found = round_robin(programs, plan, lambda: next(readings, 9.0))
-    assert [measured.timing.runs for measured in found.values()] == [2, 2]
+def test_where_one_program_was_hardly_undisturbed_all_runs_of_all_count() -> None:
+    readings = cycle([1.0, 1.0, 2.0, 2.0])  # around a run of each of two programs
+    plan = Plan(seconds=0, least=4, undisturbed=3, most=4, runs=1)
+    found = round_robin({"quiet": lambda: None, "loud": lambda: None}, plan, lambda: next(readings))
+    assert [measured.timing.runs for measured in found.values()] == [4, 4]
+    assert [measured.quiet for measured in found.values()] == [1.0, 0.0]
+
+
+def test_turns_go_on_until_enough_runs_are_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count()  # four looks at it a turn
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock) / 4)
+    readings = iter([1.0] * 2 + [2.0] * 10 + [1.0] * 99)  # two a turn, of which the sixth is quiet
+    plan = Plan(seconds=3, least=1, undisturbed=2, runs=1)
+    found = round_robin({"a": lambda: None}, plan, lambda: next(readings))["a"]
+    assert (found.timing.runs, found.quiet) == (2, 2 / 7)
