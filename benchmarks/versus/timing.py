@@ -29,6 +29,7 @@ class Plan:
     seconds: float = 10.0
     least: int = 5  # turns
     undisturbed: int = 9  # runs of each program; with fewer, all runs of all programs count
+    share: float = 0.2  # that they are of its runs, or a quiet moment tells little of those around
     most: int = 800
     runs: int = 3  # counted runs of a program in a turn
 
@@ -70,13 +71,13 @@ def round_robin(
     for turn in range(plan.most):
         over = time.perf_counter() - start > plan.seconds
         patient = time.perf_counter() - start <= PATIENCE * plan.seconds
-        enough = _fewest(undisturbed(runs, watched.best)) >= plan.undisturbed
+        enough = turn and _enough(runs, undisturbed(runs, watched.best), plan)
         if turn >= plan.least and over and (enough or not patient):
             break
         for name, found in _turn(programs, plan, watched).items():
             runs[name] += found
     quiet = undisturbed(runs, watched.best)
-    counted = quiet if _fewest(quiet) >= plan.undisturbed else runs
+    counted = quiet if _enough(runs, quiet, plan) else runs
     return {
         name: _measured(counted[name], runs[name], len(quiet[name]) / len(runs[name]))
         for name in programs
@@ -90,8 +91,11 @@ def undisturbed(runs: Runs, best: float) -> Runs:
     }
 
 
-def _fewest(runs: Runs) -> int:
-    return min(map(len, runs.values()))
+def _enough(runs: Runs, quiet: Runs, plan: Plan) -> bool:
+    return all(
+        len(quiet[name]) >= max(plan.undisturbed, plan.share * len(found))
+        for name, found in runs.items()
+    )
 
 
 def _turn(

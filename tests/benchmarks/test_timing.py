@@ -54,6 +54,13 @@ def test_where_one_program_was_hardly_undisturbed_all_runs_of_all_count() -> Non
     assert [measured.quiet for measured in found.values()] == [1.0, 0.0]
 
 
+def test_where_quiet_moments_were_rare_all_runs_count() -> None:
+    readings = cycle([1.0, 1.0, *[2.0] * 18])  # one of ten runs is undisturbed
+    plan = Plan(seconds=1e9, undisturbed=3, most=40, runs=1)
+    found = round_robin({"a": lambda: None}, plan, lambda: next(readings))["a"]
+    assert (found.timing.runs, found.quiet) == (40, 0.1)
+
+
 def test_turns_go_on_until_enough_runs_are_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = count()  # four looks at it a turn
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock) / 4)
