@@ -12,16 +12,21 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 from gmpq.backends.base import Tensor
 from gmpq.ir import Conv2d, IntGraph
 from versus.contender import Compiled
 from versus.peaks import Peaks
-from versus.quiet import Gauge, undisturbed
+from versus.quiet import Gauge, near, undisturbed
 from versus.rows import Row, or_dash
 
 RUNS, WARM_UP, LEAST = 100, 3, 15
-PATIENCE = 3  # times the runs, until ``LEAST`` are undisturbed
+PATIENCE = 3  # times the runs, until ``LEAST`` of every step are undisturbed
+STRETCH_MS = 4.0  # of steps between two readings of a gauge
+
+Elapsed: TypeAlias = tuple[float, float]  # milliseconds, and the gauge's reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,34 +118,51 @@ def medians_ms(
 ) -> list[tuple[float, float]]:
     """Return medians of each step and of it again, without what a call that runs no step takes.
 
-    Turns count whose readings are near the gauge's best, which it may have read before: a machine
-    that is disturbed all the while would show nothing else.
+    A gauge is read every few milliseconds. Of each step the runs count between two readings near
+    its best, which it may have read before: a machine that is disturbed all the while would show
+    nothing else.
     """
-
-    def turn() -> list[float]:
-        first = [_elapsed_ms(step, i, min(i + 1, count)) for i in range(count + 1)]
-        return first + [_again_ms(step, i) for i in range(count)]
-
+    calls = [partial(_elapsed_ms, step, i, min(i + 1, count)) for i in range(count + 1)]
+    calls += [partial(_again_ms, step, i) for i in range(count)]
     for _ in range(WARM_UP):
-        turn()
-    turns: list[list[float]] = []
-    readings: list[float] = []
-
-    def quiet(least: int) -> list[int]:
-        return undisturbed(readings, gauge.best, least)
-
-    least, before = min(LEAST, runs), gauge()
-    while len(turns) < runs or (len(turns) < PATIENCE * runs and len(quiet(0)) < least):
-        turns.append(turn())
-        after = gauge()
-        readings.append(max(before, after))
-        before = after
-    counted = [turns[i] for i in quiet(least)]
-    medians = [statistics.median(times) for times in zip(*counted, strict=True)]
+        _turn(calls, gauge)
+    turns: list[list[Elapsed]] = []
+    least = min(LEAST, runs)
+    while len(turns) < runs or (len(turns) < PATIENCE * runs and _fewest(turns, gauge) < least):
+        turns.append(_turn(calls, gauge))
+    medians = [_median(runs_of_one, gauge.best, least) for runs_of_one in zip(*turns, strict=True)]
     nothing = medians.pop(count)
     shortest = nothing / 100  # a layer of a few codes may take no longer than calling it
     each = [max(ms - nothing, shortest) for ms in medians]
     return list(zip(each[:count], each[count:], strict=True))
+
+
+def _turn(calls: Sequence[Callable[[], float]], gauge: Gauge) -> list[Elapsed]:
+    """Return what each call took, and the slower reading of the gauge around it."""
+    spent: list[float] = []
+    readings: list[float] = []
+    before, since = gauge(), 0.0
+    for call in calls:
+        spent.append(call())
+        since += spent[-1]
+        if since > STRETCH_MS or len(spent) == len(calls):
+            after = gauge()
+            readings += [max(before, after)] * (len(spent) - len(readings))
+            before, since = after, 0.0
+    return list(zip(spent, readings, strict=True))
+
+
+def _fewest(turns: Sequence[Sequence[Elapsed]], gauge: Gauge) -> int:
+    """Return the undisturbed runs of the call that has the fewest."""
+    return min(
+        sum(near(reading, gauge.best) for _, reading in found) for found in zip(*turns, strict=True)
+    )
+
+
+def _median(found: Sequence[Elapsed], best: float, least: int) -> float:
+    """Return the median of the undisturbed runs of one call."""
+    spent, readings = zip(*found, strict=True)
+    return statistics.median(spent[i] for i in undisturbed(readings, best, least))
 
 
 def _again_ms(step: Callable[[int, int], None], number: int) -> float:
