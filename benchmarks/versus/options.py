@@ -48,6 +48,8 @@ class Options:
             check_names(f"--bits {MIXED}", self.networks, list(BUDGETS))
         if not all(count >= 1 for count in self.threads):
             raise click.UsageError("--threads: use 1 or more, as 1,2")
+        if not self.seconds > 0:
+            raise click.UsageError(f"--seconds {self.seconds:g}: use more than 0")
         if self.onnx is not None and len(self.networks) != 1:
             raise click.UsageError("--onnx stands in for one network: name it with --networks")
         if self.plot is not None and not self.correlation:

@@ -2,8 +2,8 @@
 
 A virtual core is one of two hardware threads; where another guest of the host runs on the other
 one, a loop that keeps the vector ports busy takes up to twice as long. Programs suffer each in its
-own way, so that a ratio of two programs is only worth something where neither was disturbed. What
-was measured between two readings of a gauge counts if both are near the gauge's best.
+own way, so that a ratio of two programs is worth most where neither was disturbed. What was
+measured between two readings of a gauge is undisturbed if both are near the gauge's best.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from versus.peak_loops import DotLoop, chain, loops
 from versus.peaks import LINKS, NOTHING, planned
 
 Reading: TypeAlias = Callable[[], float]  # milliseconds; equal ones where nobody else computes
-SLACK = 1.12  # of two readings that count as equal: clocks change, a neighbour takes 1.2 and more
+SLACK = 1.12  # of two readings that count as equal, since clocks change; neighbours take more
 READINGS = 5  # the best of them, since the threads of a program may still spin after it
 
 

@@ -32,9 +32,10 @@ def run(options: Options) -> list[Row]:
     """Measure, print and write what ``options`` ask for; return all rows.
 
     Raises:
-        click.UsageError: something asked for cannot be had.
+        click.UsageError: something asked for cannot be had, or not be written.
         GmpqError: the target cannot be compiled for.
     """
+    _check_outputs(options)
     about = [
         f"machine: {document.machine()}",
         f"versions: {versions()}",
@@ -102,10 +103,24 @@ def _cell(options: Options, threads: int) -> Cell:
     return Cell(options.bits, options.tools, threads, options.seed, plan)
 
 
+def _check_outputs(options: Options) -> None:
+    """Refuse files that could not be written after all the measuring."""
+    for path in (options.json, options.docs, options.plot):
+        if path is not None and not path.parent.is_dir():
+            raise click.UsageError(f"{path}: there is no folder {path.parent}: make it")
+    if options.docs is not None and options.docs.exists():
+        document.replace_block(options.docs.read_text("utf-8"), _block(options), "")
+
+
+def _block(options: Options) -> str:
+    """Return the name of what the measurement replaces in a document."""
+    return "correlation" if options.correlation else "peers"
+
+
 def _write(options: Options, found: Sequence[Row], content: str) -> None:
     if options.json is not None:
         options.json.write_text(json.dumps(rows.to_json(found), indent=1) + "\n", "utf-8")
     if options.docs is not None:
-        document.update(options.docs, "correlation" if options.correlation else "peers", content)
+        document.update(options.docs, _block(options), content)
     if options.plot is not None:
         correlation.plot(found, options.plot)

@@ -69,29 +69,30 @@ def round_robin(
     start = time.perf_counter()
     _turn(programs, plan, watched)  # warms up
     for turn in range(plan.most):
-        over = time.perf_counter() - start > plan.seconds
-        patient = time.perf_counter() - start <= PATIENCE * plan.seconds
-        enough = turn and _enough(runs, undisturbed(runs, watched.best), plan)
-        if turn >= plan.least and over and (enough or not patient):
+        elapsed = time.perf_counter() - start
+        over, late = elapsed > plan.seconds, elapsed > PATIENCE * plan.seconds
+        if turn >= plan.least and over and (late or _enough(_quiet(runs, watched), runs, plan)):
             break
         for name, found in _turn(programs, plan, watched).items():
             runs[name] += found
-    quiet = undisturbed(runs, watched.best)
-    counted = quiet if _enough(runs, quiet, plan) else runs
+    quiet = _quiet(runs, watched)
+    counted = quiet if _enough(quiet, runs, plan) else runs
     return {
         name: _measured(counted[name], runs[name], len(quiet[name]) / len(runs[name]))
         for name in programs
     }
 
 
-def undisturbed(runs: Runs, best: float) -> Runs:
+def _quiet(runs: Runs, gauge: Gauge) -> Runs:
     """Return the runs, by program, before and after which the gauge was near its best."""
     return {
-        name: [run for run in found if near(run.gauge_ms, best)] for name, found in runs.items()
+        name: [run for run in found if near(run.gauge_ms, gauge.best)]
+        for name, found in runs.items()
     }
 
 
-def _enough(runs: Runs, quiet: Runs, plan: Plan) -> bool:
+def _enough(quiet: Runs, runs: Runs, plan: Plan) -> bool:
+    """Tell whether the quiet ones among all runs are enough to count alone."""
     return all(
         len(quiet[name]) >= max(plan.undisturbed, plan.share * len(found))
         for name, found in runs.items()

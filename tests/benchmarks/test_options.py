@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from peers import main
 from versus.options import Counts, Names, Options
 
 PEERS = Path(__file__).parents[2] / "benchmarks" / "peers.py"
@@ -43,6 +45,7 @@ def test_the_defaults_are_measured() -> None:
         pytest.param({"bits": ("w8",)}, "--bits w8: use w8a8", id="bits"),
         pytest.param({"networks": ("squeezenet1_1",)}, "--bits mixed", id="budget"),
         pytest.param({"threads": (0,)}, "use 1 or more", id="threads"),
+        pytest.param({"seconds": -1.0}, "--seconds -1: use more than 0", id="seconds"),
         pytest.param({"onnx": Path("my.onnx")}, "name it with --networks", id="onnx"),
         pytest.param({"plot": Path("my.svg")}, "give --correlation too", id="plot"),
     ],
@@ -58,3 +61,20 @@ def test_a_mistake_exits_with_2() -> None:
     assert done.returncode == 2
     assert "openvino-int8" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--json", "--docs"])
+def test_a_file_without_a_folder_is_refused_before_measuring(option: str, tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "file"
+    result = CliRunner().invoke(main, [option, str(path)])
+    assert result.exit_code == 2
+    assert f"there is no folder {path.parent}: make it" in result.output
+
+
+def test_a_document_of_half_a_block_is_refused_before_measuring(tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks.md"
+    path.write_text("<!-- begin peers -->")
+    result = CliRunner().invoke(main, ["--docs", str(path)])
+    assert result.exit_code == 2
+    assert "restore both" in result.output
+    assert path.read_text() == "<!-- begin peers -->"

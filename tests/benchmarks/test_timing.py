@@ -62,8 +62,8 @@ def test_where_quiet_moments_were_rare_all_runs_count() -> None:
 
 
 def test_turns_go_on_until_enough_runs_are_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = count()  # four looks at it a turn
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock) / 4)
+    clock = count()  # three looks at it a turn
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock) / 3)
     readings = iter([1.0] * 2 + [2.0] * 10 + [1.0] * 99)  # two a turn, of which the sixth is quiet
     plan = Plan(seconds=3, least=1, undisturbed=2, runs=1)
     found = round_robin({"a": lambda: None}, plan, lambda: next(readings))["a"]
