@@ -1,0 +1,212 @@
+"""Which steps of two outputs are added in int16, where the lanes of a vector are pixels.
+
+A step is vpmaddubsw of four channels, at one tap, of some pixels: all lanes see the same weights.
+An entry adds two steps for two outputs and widens each sum at once. Codes x lie in 0..top, top + 1
+is a power of two, and
+
+    x * w  =  top * w  +  (top - x) * (-w),    top - x  =  x XOR top,
+
+so a code may be flipped if its weight's sign is, and top * w goes to a constant. A mask flips the
+first code of either half of both steps of an entry, or none: an XOR applies it while it loads the
+codes. An entry is exact, whatever the codes, if of the four weights of each output in either half
+
+    top * (sum of the positive ones) <= 32767  and  top * (sum of the negative ones) >= -32768.
+
+Two outputs that share a mask have to agree on it. Steps are held against each other until nearly
+all have a partner; what is left makes an entry with another one that is left, where it fits, or
+alone, and a step that does not fit for both outputs at once is taken once for each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gmpq.backends.tvm.kernels.base import Array
+
+OUTPUTS, STEPS = 2, 2  # of an entry
+HALVES = 2  # of a step: the lanes of int16
+INT16 = np.iinfo(np.int16)
+SHIFTS, ROUNDS = 24, 3  # of the search for partners
+ALONE = -1  # mate of a step that has none
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entries:
+    """The entries of all pairs of outputs, those of one pair after those of another."""
+
+    weights: Array  # int8 [entries, STEPS, OUTPUTS, 4]
+    masks: Array  # uint8 [entries, 4], of the codes of both steps
+    steps: Array  # [entries, STEPS]
+    ends: Array  # of each pair, a 0 before them: [1 + pairs]
+    constant: Array  # what flipping takes from the sums: int64 [pairs, OUTPUTS]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Taken:
+    """Which steps make an entry of a pair, and which outputs take each; a row is an entry."""
+
+    pair: Array  # [entries]
+    steps: Array  # [entries, STEPS]
+    outputs: Array  # bool [entries, STEPS, OUTPUTS]
+
+
+def entries(weights: Array, top: int) -> Entries:
+    """Return the entries of ``weights``, int8 [pairs, OUTPUTS, steps, 4], without -128."""
+    room = _Room(weights.astype(np.int16), top)
+    mates = _improved(room, _partners(room))
+    taken = _in_order([_mated(mates), _left(room, mates)])
+    own = room.weights[taken.pair[:, None], :, taken.steps]  # [entries, STEPS, OUTPUTS, 4]
+    kept = np.where(taken.outputs[..., None], own, 0)
+    flipped = np.zeros((len(kept), 4), bool)
+    flipped[:, ::HALVES] = _flips(kept, room.limits)
+    each = flipped[:, None, None]
+    constant = np.zeros((len(weights), OUTPUTS), np.int64)
+    np.add.at(constant, taken.pair, top * np.where(each, kept, 0).sum(axis=(1, 3), dtype=np.int64))
+    return Entries(
+        np.where(each, -kept, kept).astype(np.int8),
+        np.where(flipped, top, 0).astype(np.uint8),
+        taken.steps,
+        np.searchsorted(taken.pair, np.arange(len(weights) + 1)),
+        constant,
+    )
+
+
+def _signed_sums(weights: Array) -> Array:
+    """Return sums of positive and of negative weights [..., HALVES, flips, 2] of [..., 4]."""
+    halves = weights.reshape(*weights.shape[:-1], HALVES, 1, 2)
+    signed = halves * np.array([(1, 1), (-1, 1)], np.int16)
+    return np.stack([np.maximum(signed, 0).sum(-1), np.maximum(-signed, 0).sum(-1)], axis=-1)
+
+
+def _flips(kept: Array, limits: Array) -> Array:
+    """Return which halves of entries [entries, STEPS, OUTPUTS, 4] must be flipped to be exact."""
+    exact = (_signed_sums(kept).sum(axis=1) <= limits).all(axis=(1, -1))  # [entries, HALVES, flips]
+    assert exact.any(axis=-1).all()
+    return np.asarray(~exact[..., 0])
+
+
+@dataclass(frozen=True, eq=False)  # no slots: cached properties live in the instance
+class _Room:
+    """What steps of ``weights``, int16 [pairs, OUTPUTS, steps, 4], take of the int16 lanes."""
+
+    weights: Array
+    top: int
+
+    @cached_property
+    def limits(self) -> Array:
+        """Of the sums of the positive and of the negative weights."""
+        return np.array([INT16.max // self.top, -INT16.min // self.top])
+
+    @cached_property
+    def sums(self) -> Array:
+        """Of either sign: int16 [pairs, steps, OUTPUTS, HALVES, flips, 2]."""
+        return _signed_sums(self.weights).astype(np.int16).transpose(0, 2, 1, 3, 4, 5)
+
+    def holds(self, sums: Array) -> Array:
+        """Tell which sums [..., OUTPUTS, HALVES, flips, 2] one mask makes exact."""
+        return np.asarray((sums <= self.limits).all(axis=(-1, -4)).any(axis=-1).all(axis=-1))
+
+    def hold(self, pair: Array | int, one: Array | int, other: Array) -> Array:
+        """Tell which steps fit together."""
+        return self.holds(self.sums[pair, one] + self.sums[pair, other])
+
+
+def _partners(room: _Room) -> Array:
+    """Return the partner of every step, or ALONE: [pairs, steps].
+
+    Of the free ones the heavier half is held against the lighter one, the heaviest against the
+    lightest first, shifted again and again; then every other one against the rest. All pairs at
+    once.
+    """
+    sizes = np.abs(room.weights).sum(axis=(1, 3))
+    heavy_first = np.argsort(-sizes, axis=1, kind="stable")
+    mates = np.full(sizes.shape, ALONE)
+    for number in range(ROUNDS):
+        taken = np.take_along_axis(mates != ALONE, heavy_first, axis=1)
+        order = np.take_along_axis(heavy_first, np.argsort(taken, axis=1, kind="stable"), axis=1)
+        count = (~taken).sum(axis=1)
+        half = count // 2
+        for shift in range(min(SHIFTS, int(half.max(initial=0)))):
+            pair, i = np.nonzero(np.arange(int(half.max())) < half[:, None])
+            j = (i + shift) % half[pair]
+            sides = (i, count[pair] - 1 - j) if number % 2 == 0 else (2 * i, 2 * j + 1)
+            one, other = (order[pair, side] for side in sides)
+            free = (mates[pair, one] == ALONE) & (mates[pair, other] == ALONE)
+            pair, one, other = pair[free], one[free], other[free]
+            fit = room.hold(pair, one, other)
+            _join(mates, pair[fit], one[fit], other[fit])
+    return mates
+
+
+def _join(mates: Array, pair: Array | int, one: Array | int, other: Array | int) -> None:
+    mates[pair, one], mates[pair, other] = other, one
+
+
+def _improved(room: _Room, mates: Array) -> Array:
+    """Return partners of more steps: two that are alone part two others and take one each."""
+    mates = mates.copy()
+    for pair in np.nonzero((mates == ALONE).sum(axis=1) > 1)[0]:
+        alone = [int(step) for step in np.nonzero(mates[pair] == ALONE)[0]]
+        every = np.arange(mates.shape[1])
+        fits = {step: room.hold(pair, step, every) for step in alone}
+        while alone:
+            one = alone.pop()
+            for other in alone:
+                parted = (mates[pair] != ALONE) & fits[one] & fits[other][mates[pair]]
+                if parted.any():
+                    first = int(parted.argmax())
+                    _join(mates, pair, other, int(mates[pair, first]))
+                    _join(mates, pair, one, first)
+                    alone.remove(other)
+                    break
+    return mates
+
+
+def _mated(mates: Array) -> _Taken:
+    pair, one = np.nonzero(mates > np.arange(mates.shape[1]))
+    steps = np.stack([one, mates[pair, one]], axis=1)
+    return _Taken(pair, steps, np.full((len(pair), STEPS, OUTPUTS), True))
+
+
+def _left(room: _Room, mates: Array) -> _Taken:
+    """Return entries of the steps that are alone."""
+    found = [
+        (pair, entry)
+        for pair in np.nonzero((mates == ALONE).any(axis=1))[0]
+        for entry in _together(room, pair, np.nonzero(mates[pair] == ALONE)[0])
+    ]
+    pairs = np.array([pair for pair, _ in found], int)
+    steps = np.array([[step for step, _ in entry] for _, entry in found], int)
+    outputs = np.array([[who for _, who in entry] for _, entry in found], bool)
+    return _Taken(pairs, steps.reshape(-1, STEPS), outputs.reshape(-1, STEPS, OUTPUTS))
+
+
+_Part = tuple[int, tuple[bool, ...]]  # a step, and which outputs take it
+
+
+def _together(room: _Room, pair: int, steps: Array) -> list[list[_Part]]:
+    """Return entries of single steps of a pair, as few as a quick look finds."""
+    parts: list[tuple[_Part, Array]] = []
+    for step in steps:
+        sums = room.sums[pair, step]
+        both = [(True, True)] if room.holds(sums) else [(True, False), (False, True)]
+        parts += [((int(step), who), sums * np.reshape(who, (-1, 1, 1, 1))) for who in both]
+    found = []
+    while parts:
+        (part, sums), *parts = parts
+        mate = next((n for n, (_, more) in enumerate(parts) if room.holds(sums + more)), None)
+        other = (part[0], (False, False)) if mate is None else parts.pop(mate)[0]
+        found.append([part, other])
+    return found
+
+
+def _in_order(taken: list[_Taken]) -> _Taken:
+    """Return all entries by pair."""
+    pair = np.concatenate([each.pair for each in taken])
+    order = np.argsort(pair, kind="stable")
+    steps = np.concatenate([each.steps for each in taken])
+    outputs = np.concatenate([each.outputs for each in taken])
+    return _Taken(pair[order], steps[order], outputs[order])
