@@ -4,17 +4,18 @@ Where the lanes are outputs, each needs codes flipped by itself, or rare partner
 all lanes see the same weights, so an entry of ``pixel_pairs`` is exact for two outputs alone, and
 nearly all steps are in pairs:
 
-    acc32 = acc32 + vpmaddwd(vpmaddubsw(x XOR mask, w) + vpmaddubsw(x' XOR mask, w'), 1)
+    acc32 = acc32 + vpmaddwd(vpmaddubsw(x, w) + vpmaddubsw(x', w'), 1)
 
-for two outputs and four vectors of pixels, with weights and mask broadcast and the XOR in the load
-of the codes. A thread first turns the codes of some tiles into vectors of pixels, which stay in its
+for two outputs and four vectors of pixels, with weights broadcast. Entries that flip codes follow
+in a loop of their own, with x XOR mask in the load of the codes. A thread first turns the codes of some tiles into vectors of pixels, which stay in its
 cache for all outputs; sums of eight outputs are turned back and finished together.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
+from operator import add
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
@@ -220,7 +221,7 @@ class Memory:
 
     staged: Staged
     table: Buffer  # int32 [entries, FIELDS]
-    ends: Buffer  # int32 [1 + pairs]
+    ends: Buffer  # int32 [1 + 2 * pairs]
     start: Buffer  # int32 [outputs]
     sums: Buffer  # int32 [outputs of a block, pixels of a tile]
 
@@ -235,7 +236,7 @@ def kernel(plan: Plan, entries: int, finish: Finish) -> PrimFunc:
         (table_, ends_, start_, factor_), rest = finish.split(others)
         x = view(x_, "int32", shape.x.size_bytes // 4)
         table = view(table_, "int32", entries * FIELDS)
-        ends = view(ends_, "int32", outputs // OUTPUTS + 1)
+        ends = view(ends_, "int32", 1 + 2 * outputs // OUTPUTS)
         start = view(start_, "int32", outputs)
         end = rest.bind(factor_, outputs)
         with T.parallel(0, plan.parts * shape.x.batch * plan.spans) as item:
@@ -286,32 +287,37 @@ def _add_pair(
         (value,) = held([memory.start[(first + pair) * OUTPUTS + n]])
         for slot in slots:
             put(slot, splat(value, LANES))
-    begin, end = memory.ends[first + pair], memory.ends[first + pair + 1]
-    with T.serial(0, end - begin) as i:
-        _add_entry(memory, (begin + i) * FIELDS, tile * stage.tile_words, acc)
+    for masked in (False, True):
+        part = 2 * (first + pair) + masked
+        begin, end = memory.ends[part], memory.ends[part + 1]
+        with T.serial(0, end - begin) as i:
+            _add_entry(memory, (begin + i) * FIELDS, tile * stage.tile_words, acc, masked)
     for n, slots in enumerate(acc):
         for v, slot in enumerate(slots):
             place = (pair * OUTPUTS + n) * stage.width + v * PIXELS
             store(memory.sums, place, slot[0], LANES)
 
 
-def _add_entry(memory: Memory, entry: Expr, tile: Expr, acc: list[list[Buffer]]) -> None:
+def _add_entry(
+    memory: Memory, entry: Expr, tile: Expr, acc: list[list[Buffer]], masked: bool
+) -> None:
     """Add one entry to accumulators by output and vector of pixels."""
-    dot, codes = Narrow(LANES), memory.staged.codes
+    dot, words = Narrow(LANES), memory.staged.codes
     fields = [memory.table[entry + n] for n in range(FIELDS)]
-    weights = held([T.reinterpret("int8x32", splat(each, LANES)) for each in fields[:-STEPS - 1]])
-    (mask,) = held([splat(fields[-STEPS - 1], LANES)])
+    weights = held([_bytes(splat(each, LANES)) for each in fields[: STEPS * OUTPUTS]])
+    mask = held([splat(each, LANES) for each in fields[STEPS * OUTPUTS : -STEPS] if masked])
     places = held([tile + each for each in fields[-STEPS:]])
     for v in range(len(acc[0])):
-        flipped = held(
-            [
-                T.reinterpret("int8x32", T.bitwise_xor(load(codes, place + v * PIXELS, LANES), mask))
-                for place in places
-            ]
-        )
+        loaded = [load(words, place + v * PIXELS, LANES) for place in places]
+        flipped = [reduce(T.bitwise_xor, mask, codes) for codes in loaded]
+        codes = held([_bytes(each) for each in flipped])
         for n, slots in enumerate(acc):
-            products = [dot.pairs([x], [weights[k * OUTPUTS + n]]) for k, x in enumerate(flipped)]
-            put(slots[v], slots[v][0] + dot.widen(products[0] + products[1]))
+            products = [dot.pairs([x], [weights[k * OUTPUTS + n]]) for k, x in enumerate(codes)]
+            put(slots[v], slots[v][0] + dot.widen(reduce(add, products)))
+
+
+def _bytes(words: Expr) -> Expr:
+    return T.reinterpret(f"int8x{4 * LANES}", words)
 
 
 def _finish(

@@ -12,15 +12,19 @@ codes. An entry is exact, whatever the codes, if of the four weights of each out
 
     top * (sum of the positive ones) <= 32767  and  top * (sum of the negative ones) >= -32768.
 
-Two outputs that share a mask have to agree on it. Steps are held against each other until nearly
-all have a partner; what is left makes an entry with another one that is left, where it fits, or
-alone, and a step that does not fit for both outputs at once is taken once for each of them.
+Two outputs that share a mask have to agree on it. Most steps find a partner with which they need
+none, and nearly all others one with which they do. What is left makes an entry with another one
+that is left, where it fits, or alone; a step that does not fit for both outputs at once is taken
+once for each of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+
+from typing import TypeAlias
 
 import numpy as np
 
@@ -35,12 +39,12 @@ ALONE = -1  # mate of a step that has none
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entries:
-    """The entries of all pairs of outputs, those of one pair after those of another."""
+    """The entries of all pairs of outputs, those of a pair that need no mask before the others."""
 
     weights: Array  # int8 [entries, STEPS, OUTPUTS, 4]
     masks: Array  # uint8 [entries, 4], of the codes of both steps
     steps: Array  # [entries, STEPS]
-    ends: Array  # of each pair, a 0 before them: [1 + pairs]
+    ends: Array  # of those without and with a mask of each pair, a 0 before: [1 + 2 * pairs]
     constant: Array  # what flipping takes from the sums: int64 [pairs, OUTPUTS]
 
 
@@ -56,8 +60,11 @@ class _Taken:
 def entries(weights: Array, top: int) -> Entries:
     """Return the entries of ``weights``, int8 [pairs, OUTPUTS, steps, 4], without -128."""
     room = _Room(weights.astype(np.int16), top)
-    mates = _improved(room, _partners(room))
-    taken = _in_order([_mated(mates), _left(room, mates)])
+    mates = np.full((len(weights), weights.shape[2]), ALONE)
+    for fits in (room.hold_unmasked, room.hold):
+        _find_partners(room, fits, mates)
+    _find_more(room, mates)
+    taken = _joined([_mated(mates), _left(room, mates)])
     own = room.weights[taken.pair[:, None], :, taken.steps]  # [entries, STEPS, OUTPUTS, 4]
     kept = np.where(taken.outputs[..., None], own, 0)
     flipped = np.zeros((len(kept), 4), bool)
@@ -65,11 +72,13 @@ def entries(weights: Array, top: int) -> Entries:
     each = flipped[:, None, None]
     constant = np.zeros((len(weights), OUTPUTS), np.int64)
     np.add.at(constant, taken.pair, top * np.where(each, kept, 0).sum(axis=(1, 3), dtype=np.int64))
+    group = 2 * taken.pair + flipped.any(axis=1)
+    order = np.argsort(group, kind="stable")
     return Entries(
-        np.where(each, -kept, kept).astype(np.int8),
-        np.where(flipped, top, 0).astype(np.uint8),
-        taken.steps,
-        np.searchsorted(taken.pair, np.arange(len(weights) + 1)),
+        np.where(each, -kept, kept).astype(np.int8)[order],
+        np.where(flipped, top, 0).astype(np.uint8)[order],
+        taken.steps[order],
+        np.searchsorted(group[order], np.arange(2 * len(weights) + 1)),
         constant,
     )
 
@@ -113,17 +122,23 @@ class _Room:
         """Tell which steps fit together."""
         return self.holds(self.sums[pair, one] + self.sums[pair, other])
 
+    def hold_unmasked(self, pair: Array, one: Array, other: Array) -> Array:
+        """Tell which steps fit together without a mask."""
+        sums = self.sums[pair, one, ..., 0, :] + self.sums[pair, other, ..., 0, :]
+        return np.asarray((sums <= self.limits).all(axis=(-1, -2, -3)))
 
-def _partners(room: _Room) -> Array:
-    """Return the partner of every step, or ALONE: [pairs, steps].
 
-    Of the free ones the heavier half is held against the lighter one, the heaviest against the
-    lightest first, shifted again and again; then every other one against the rest. All pairs at
-    once.
+Fits: TypeAlias = Callable[[Array, Array, Array], Array]
+
+
+def _find_partners(room: _Room, fits: Fits, mates: Array) -> None:
+    """Enter partners that fit into ``mates`` [pairs, steps] of steps that are ALONE.
+
+    Of these the heavier half is held against the lighter one, the heaviest against the lightest
+    first, shifted again and again; then every other one against the rest. All pairs at once.
     """
     sizes = np.abs(room.weights).sum(axis=(1, 3))
     heavy_first = np.argsort(-sizes, axis=1, kind="stable")
-    mates = np.full(sizes.shape, ALONE)
     for number in range(ROUNDS):
         taken = np.take_along_axis(mates != ALONE, heavy_first, axis=1)
         order = np.take_along_axis(heavy_first, np.argsort(taken, axis=1, kind="stable"), axis=1)
@@ -136,18 +151,16 @@ def _partners(room: _Room) -> Array:
             one, other = (order[pair, side] for side in sides)
             free = (mates[pair, one] == ALONE) & (mates[pair, other] == ALONE)
             pair, one, other = pair[free], one[free], other[free]
-            fit = room.hold(pair, one, other)
+            fit = fits(pair, one, other)
             _join(mates, pair[fit], one[fit], other[fit])
-    return mates
 
 
 def _join(mates: Array, pair: Array | int, one: Array | int, other: Array | int) -> None:
     mates[pair, one], mates[pair, other] = other, one
 
 
-def _improved(room: _Room, mates: Array) -> Array:
-    """Return partners of more steps: two that are alone part two others and take one each."""
-    mates = mates.copy()
+def _find_more(room: _Room, mates: Array) -> None:
+    """Find partners of more steps: two that are alone part two others and take one each."""
     for pair in np.nonzero((mates == ALONE).sum(axis=1) > 1)[0]:
         alone = [int(step) for step in np.nonzero(mates[pair] == ALONE)[0]]
         every = np.arange(mates.shape[1])
@@ -162,7 +175,6 @@ def _improved(room: _Room, mates: Array) -> Array:
                     _join(mates, pair, one, first)
                     alone.remove(other)
                     break
-    return mates
 
 
 def _mated(mates: Array) -> _Taken:
@@ -184,7 +196,7 @@ def _left(room: _Room, mates: Array) -> _Taken:
     return _Taken(pairs, steps.reshape(-1, STEPS), outputs.reshape(-1, STEPS, OUTPUTS))
 
 
-_Part = tuple[int, tuple[bool, ...]]  # a step, and which outputs take it
+_Part: TypeAlias = tuple[int, tuple[bool, ...]]  # a step, and which outputs take it
 
 
 def _together(room: _Room, pair: int, steps: Array) -> list[list[_Part]]:
@@ -203,10 +215,9 @@ def _together(room: _Room, pair: int, steps: Array) -> list[list[_Part]]:
     return found
 
 
-def _in_order(taken: list[_Taken]) -> _Taken:
-    """Return all entries by pair."""
-    pair = np.concatenate([each.pair for each in taken])
-    order = np.argsort(pair, kind="stable")
-    steps = np.concatenate([each.steps for each in taken])
-    outputs = np.concatenate([each.outputs for each in taken])
-    return _Taken(pair[order], steps[order], outputs[order])
+def _joined(taken: list[_Taken]) -> _Taken:
+    pair, steps, outputs = (
+        np.concatenate([getattr(each, name) for each in taken])
+        for name in ("pair", "steps", "outputs")
+    )
+    return _Taken(pair, steps, outputs)
