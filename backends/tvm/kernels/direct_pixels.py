@@ -7,14 +7,16 @@ nearly all steps are in pairs:
     acc32 = acc32 + vpmaddwd(vpmaddubsw(x, w) + vpmaddubsw(x', w'), 1)
 
 for two outputs and four vectors of pixels, with weights broadcast. Entries that flip codes follow
-in a loop of their own, with x XOR mask in the load of the codes. A thread first turns the codes of some tiles into vectors of pixels, which stay in its
-cache for all outputs; sums of eight outputs are turned back and finished together.
+in a loop of their own, with x XOR mask in the load of the codes. A thread first turns the codes of
+some tiles into vectors of pixels, which stay in its cache for all outputs; sums of 16 outputs are
+turned back and finished together.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
+from itertools import product
 from operator import add
 
 import numpy as np
@@ -67,10 +69,11 @@ from gmpq.ir import Conv2d
 
 LANES = 8  # of int32
 MOST_VECTORS = 4  # of pixels: with those of two outputs, eight accumulators
-STAGE_BYTES = 128 << 10  # on the stack of a thread
-PIECES = 8  # that threads share, at least
+STAGE_BYTES = 132 << 10  # on the stack of a thread: 7x7 pixels of 2048 channels, and their places
+PIECES = (2, 8)  # that threads share, at least
+MOST_OUTPUTS = 2  # vectors that are finished together
 FIELDS = OUTPUTS * STEPS + 1 + STEPS  # int32 of an entry: weights, the mask, places of the steps
-ENTRY_CYCLES = 1.65  # of a vector of pixels and an output
+ENTRY_CYCLES = 1.85  # of a vector of pixels and an output
 TURN_CYCLES = 7.0  # of four steps of a vector of pixels
 FINISH_CYCLES = 7.0  # of eight outputs of a pixel
 
@@ -137,40 +140,51 @@ def refuses(site: Site) -> str | None:
         return f"pixels do not begin with {VECTOR} channels in memory"
     if (node.weight.codes == np.iinfo(np.int8).min).any():
         return "a weight of -128 has no opposite"
-    least = _stage(site, 1).bytes
+    least = _stage_of(site, 1).bytes
     if least > STAGE_BYTES:
-        return f"the input of a tile takes {least >> 10} KiB, more than {STAGE_BYTES >> 10}"
+        return f"{PIXELS} pixels read {least >> 10} KiB of input, more than {STAGE_BYTES >> 10}"
     run = run_of(site)
     if run is None or run.steps < LONG_RUN:
         return None
     return f"int16 holds the sums of {run.steps} steps: direct16 adds more than pairs"
 
 
-def _stage(site: Site, tiles: int) -> Stage:
+def _stage_of(site: Site, vectors: int) -> Stage:
+    """Return the stage of one tile of at most so many vectors."""
     y = site.output.codes
-    return Stage(shape_of(site, LANES), pixels_of(y.height * y.width, MOST_VECTORS), tiles)
+    return Stage(shape_of(site, LANES), pixels_of(y.height * y.width, vectors), 1)
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
-    """Return stages of one tile, of two, and of as many as fit, for one and two vectors."""
+    """Return stages of one tile, of two, and of as many as fit, each in few and in more parts."""
     node, y = site.node, site.output.codes
     assert isinstance(node, Conv2d)
-    one = _stage(site, 1)
+    tiles_of = (_stage_of(site, vectors) for vectors in range(MOST_VECTORS, 0, -1))
+    one = next(stage for stage in tiles_of if stage.bytes <= STAGE_BYTES)
     q, most = site.inputs[0].q, min(one.pixels.tiles, STAGE_BYTES // one.bytes)
     top = top_of(max(q.high, q.zero_point, 1))
     layer = Layer(node.weight.codes, top, one.shape.vectors * LANES)
     work = site.work(Narrow(LANES).instruction, (STEPS + 1) / (2 * STEPS))
-    found = []
-    for tiles in sorted({1, min(2, most), most}):
-        stage = _stage(site, tiles)
-        for vectors in range(1, min(2, stage.shape.vectors) + 1):
-            spans = Plan(stage, vectors, 1).spans * y.batch
-            parts = min(-(-PIECES // spans), -(-stage.shape.vectors // vectors))
-            plan = Plan(stage, vectors, parts)
-            cycles, run = _cycles(site, plan), partial(build, site, plan, layer)
-            found.append(Candidate(str(plan), cycles, run, work, spans * parts))
-    found.sort(key=lambda candidate: candidate.cycles)
-    return arriving(site, found, 1)
+    vectors = min(MOST_OUTPUTS, one.shape.vectors)
+    found: list[tuple[Plan, float]] = []
+    for tiles, pieces in product(sorted({1, min(2, most), most}), PIECES):
+        plan = Plan(replace(one, tiles=tiles), vectors, 1)
+        spans = plan.spans * y.batch
+        plan = replace(plan, parts=min(-(-pieces // spans), plan.blocks))
+        if all(plan != other for other, _ in found):
+            found.append((plan, _cycles(site, plan)))
+    found.sort(key=lambda plan: plan[1])
+    made = [
+        Candidate(
+            str(plan),
+            cycles,
+            partial(build, site, plan, layer),
+            work,
+            plan.spans * plan.parts * y.batch,
+        )
+        for plan, cycles in found
+    ]
+    return arriving(site, made, 1)
 
 
 def _cycles(site: Site, plan: Plan) -> float:
@@ -178,7 +192,9 @@ def _cycles(site: Site, plan: Plan) -> float:
     stage, shape, batch = plan.stage, plan.stage.shape, site.output.codes.batch
     vectors, pairs = stage.pixels.vectors, shape.vectors * LANES // OUTPUTS
     rows = 1.0 if stage.tile_words * 4 <= site.target.near_bytes // 2 else 1.1
-    step = pairs * (shape.steps / STEPS + 1) * (ENTRY_CYCLES * OUTPUTS * vectors + stage.pixels.tiles)
+    step = (
+        pairs * (shape.steps / STEPS + 2) * (ENTRY_CYCLES * OUTPUTS * vectors + stage.pixels.tiles)
+    )
     turn = plan.parts * TURN_CYCLES * vectors * stage.tile_words / stage.width / QUAD
     finish = FINISH_CYCLES * vectors * PIXELS * shape.vectors
     weights = 4 * FIELDS * pairs * shape.steps // STEPS
@@ -191,10 +207,10 @@ FAMILY = Family("direct_pixels", (Conv2d,), candidates, refuses)
 
 def build(site: Site, plan: Plan, layer: Layer) -> Call:
     """Return the call of a plan."""
-    shape, found = plan.stage.shape, layer.entries
+    found = layer.entries
     assert isinstance(site.node, Conv2d)
-    start, factor = start_and_factor(site.node.weight, site.inputs[0].q, site.output.q)
-    start, factor = (np.pad(each, (0, layer.stored - len(each))) for each in (start, factor))
+    constants = start_and_factor(site.node.weight, site.inputs[0].q, site.output.q)
+    start, factor = (np.pad(each, (0, layer.stored - len(each))) for each in constants)
     start = (start + found.constant.reshape(-1)).astype(np.int32)  # modulo 2**32, as the sums
     table = _table(plan.stage, found)
     function = kernel(plan, len(table), site.finish)
@@ -289,8 +305,8 @@ def _add_pair(
             put(slot, splat(value, LANES))
     for masked in (False, True):
         part = 2 * (first + pair) + masked
-        begin, end = memory.ends[part], memory.ends[part + 1]
-        with T.serial(0, end - begin) as i:
+        begin, end = (T.Cast("int64", memory.ends[part + n]) for n in range(2))
+        with T.serial(T.int64(0), end - begin) as i:
             _add_entry(memory, (begin + i) * FIELDS, tile * stage.tile_words, acc, masked)
     for n, slots in enumerate(acc):
         for v, slot in enumerate(slots):

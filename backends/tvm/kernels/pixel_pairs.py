@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-
 from typing import TypeAlias
 
 import numpy as np
@@ -161,8 +160,8 @@ def _join(mates: Array, pair: Array | int, one: Array | int, other: Array | int)
 
 def _find_more(room: _Room, mates: Array) -> None:
     """Find partners of more steps: two that are alone part two others and take one each."""
-    for pair in np.nonzero((mates == ALONE).sum(axis=1) > 1)[0]:
-        alone = [int(step) for step in np.nonzero(mates[pair] == ALONE)[0]]
+    for pair in np.nonzero((mates == ALONE).sum(axis=1) > 1)[0].tolist():
+        alone = np.nonzero(mates[pair] == ALONE)[0].tolist()
         every = np.arange(mates.shape[1])
         fits = {step: room.hold(pair, step, every) for step in alone}
         while alone:
@@ -187,7 +186,7 @@ def _left(room: _Room, mates: Array) -> _Taken:
     """Return entries of the steps that are alone."""
     found = [
         (pair, entry)
-        for pair in np.nonzero((mates == ALONE).any(axis=1))[0]
+        for pair in np.nonzero((mates == ALONE).any(axis=1))[0].tolist()
         for entry in _together(room, pair, np.nonzero(mates[pair] == ALONE)[0])
     ]
     pairs = np.array([pair for pair, _ in found], int)

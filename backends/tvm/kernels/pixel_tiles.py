@@ -1,9 +1,9 @@
 """Tiles whose vectors are pixels: how an image is cut into them, and how codes are turned.
 
 The pixels of an output, row after row, are cut into vectors of eight; the last one is moved
-inwards. Tiles have as equal numbers of them as can be, so that few vectors are left over at the end.
-Codes lie in memory pixel by pixel; a stage holds those of some tiles step by step, for each the
-vectors of pixels.
+inwards. Tiles have as equal numbers of them as can be, so that no small one is left over at the
+end. Codes lie in memory pixel by pixel; a stage holds those of some tiles step by step, for each
+the vectors of pixels.
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ def turned(memory: Buffer, starts: Sequence[Expr]) -> list[Expr]:
     ]
     a, b, c, d = held(both)
     low, high = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
-    words = held([T.Shuffle(pair, list(order)) for order, pair in product((low, high), ([a, b], [c, d]))])
+    words = held(
+        [T.Shuffle(pair, list(order)) for order, pair in product((low, high), ([a, b], [c, d]))]
+    )
     first, second = (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)
     pairs = (words[:2], words[2:])
     return held([T.Shuffle(pair, list(order)) for pair in pairs for order in (first, second)])
