@@ -72,6 +72,7 @@ MOST_VECTORS = 4  # of pixels: with those of two outputs, eight accumulators
 STAGE_BYTES = 132 << 10  # on the stack of a thread: 7x7 pixels of 2048 channels, and their places
 PIECES = (2, 8)  # that threads share, at least
 MOST_OUTPUTS = 2  # vectors that are finished together
+SUMS_BYTES = 4 * MOST_OUTPUTS * LANES * MOST_VECTORS * PIXELS  # beside the stage
 FIELDS = OUTPUTS * STEPS + 1 + STEPS  # int32 of an entry: weights, the mask, places of the steps
 ENTRY_CYCLES = 1.85  # of a vector of pixels and an output
 TURN_CYCLES = 7.0  # of four steps of a vector of pixels

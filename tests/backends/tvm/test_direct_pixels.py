@@ -1,4 +1,4 @@
-"""Direct convolution with flipped codes: refusals and programs."""
+"""Direct convolution whose lanes are pixels: refusals, tiles and programs."""
 
 from __future__ import annotations
 
@@ -7,28 +7,57 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gmpq.backends.tvm.kernels.pixel_tiles import pixels_of
 from gmpq.backends.tvm.plan import plan
 from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, Padding, QParams, Window
-from tests.single_layers import WITHOUT_VNNI, check, network_of, random_weight
+from tests.single_layers import V3, WITHOUT_VNNI, check, network_of, random_weight
 
 here = [pytest.param(t, id=t.name) for t in (find("x86-64-v3"), WITHOUT_VNNI) if t.runs_here()]
+
+
+def refusal(shape: tuple[int, int, int, int], size: tuple[int, int], bits: int = 8) -> str:
+    """Return why a convolution of weights of that shape on so large an image is refused."""
+    weight = random_weight(np.random.default_rng(0), shape, bits)
+    if bits == 8:
+        weight.codes[:] = np.maximum(weight.codes, -127)
+    conv = Conv2d("conv", ("x",), "y", weight, Window(shape[2:]))
+    step = plan(network_of(conv, QParams.full(1.0, 0, bits), size, 1), V3).steps[1]
+    return step.refusals.get("direct_pixels", "")
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "bits", "expected"),
+    [
+        ((16, 32, 3, 3), (7, 9), 8, ""),
+        ((16, 32, 3, 3), (4, 5), 8, "an image has fewer than 8 pixels"),
+        ((16, 40, 3, 3), (7, 9), 8, "pixels do not begin with 16 channels in memory"),
+        ((16, 2048, 3, 3), (7, 9), 8, "8 pixels read 144 KiB of input, more than 132"),
+        ((16, 32, 3, 3), (7, 9), 4, "direct16 adds more than pairs"),
+    ],
+)
+def test_refusals_tell_why(
+    shape: tuple[int, int, int, int], size: tuple[int, int], bits: int, expected: str
+) -> None:
+    assert expected in refusal(shape, size, bits)
+    assert bool(expected) == bool(refusal(shape, size, bits))
 
 
 def test_minus_128_is_refused() -> None:
     weight = random_weight(np.random.default_rng(0), (16, 32, 3, 3), 8)
     weight.codes[3, 4, 1, 1] = -128
     conv = Conv2d("conv", ("x",), "y", weight, Window((3, 3)))
-    steps = plan(network_of(conv, QParams.full(1.0, 0, 8), (7, 9), 1), find("x86-64-v3")).steps
+    steps = plan(network_of(conv, QParams.full(1.0, 0, 8), (7, 9), 1), V3).steps
     assert steps[1].refusals["direct_pixels"] == "a weight of -128 has no opposite"
 
 
-def test_few_bits_are_refused() -> None:
-    rng = np.random.default_rng(0)
-    weight = random_weight(rng, (16, 32, 3, 3), 4)
-    conv = Conv2d("conv", ("x",), "y", weight, Window((3, 3)))
-    steps = plan(network_of(conv, QParams.full(1.0, 0, 4), (7, 9), 1), find("x86-64-v3")).steps
-    assert "direct16 adds more than pairs" in steps[1].refusals["direct_pixels"]
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(49, (4, 2, 1)), (196, (4, 7, 4)), (8, (1, 1, 1)), (40, (3, 2, 1)), (3136, (4, 98, 98))],
+)
+def test_tiles_are_as_equal_as_can_be(count: int, expected: tuple[int, int, int]) -> None:
+    pixels = pixels_of(count, 4)
+    assert (pixels.most, pixels.tiles, pixels.larger) == expected
 
 
 def layer(rng: np.random.Generator, kind: int) -> tuple[Conv2d, QParams]:
@@ -37,7 +66,7 @@ def layer(rng: np.random.Generator, kind: int) -> tuple[Conv2d, QParams]:
     size, bits = int(rng.choice([1, 3])), int(rng.choice([7, 8]))
     weight = random_weight(rng, (outputs, inputs, size, size), bits)
     if bits == 8:
-        bell = rng.normal(0, 36 if kind else 28, weight.codes.shape).round()
+        bell = rng.normal(0, 60 if kind else 28, weight.codes.shape).round()
         weight.codes[:] = np.clip(bell, -127, 127)
     window = Window((size, size), (1 + kind % 2,) * 2, Padding(1, 0, 1, 1), (1, 1 + kind // 2))
     return Conv2d("conv", ("x",), "y", weight, window), QParams.full(1.0, kind, 8)
@@ -48,5 +77,6 @@ def layer(rng: np.random.Generator, kind: int) -> tuple[Conv2d, QParams]:
 def test_programs_equal_the_reference(seed: int, target: Target, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     node, q = layer(rng, seed % 4)
-    graph = network_of(node, q, (7, 9), batch=1 + seed % 2)
+    size = (7, 9) if seed < 8 else (15, 23)  # some tiles, of two sizes
+    graph = network_of(node, q, size, batch=1 + seed % 2)
     assert check(graph, target, tmp_path, "direct_pixels", seed)

@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from gmpq import cost, models
-from gmpq.backends.tvm.kernels import bitserial, depthwise_bytes, direct_words, winograd
+from gmpq.backends.tvm.kernels import (
+    bitserial,
+    depthwise_bytes,
+    direct_pixels,
+    direct_words,
+    winograd,
+)
 from gmpq.backends.tvm.plan import Choice, Verdict, plan
 from gmpq.backends.tvm.script import LINE, scratch_bytes
 from gmpq.backends.tvm.target import Target, find
@@ -31,6 +37,7 @@ SLACK = 512  # each buffer ends with a whole cache line, and some have a vector 
 STACK_BYTES = {  # all others: none
     "winograd": winograd.SCRATCH_BYTES + SLACK,
     "direct_words": direct_words.STAGE_BYTES + SLACK,
+    "direct_pixels": direct_pixels.STAGE_BYTES + direct_pixels.SUMS_BYTES + SLACK,
     "bitserial": bitserial.SCRATCH_BYTES + SLACK,
     "amx": (6 << 10) + SLACK,
     "depthwise_bytes": depthwise_bytes.STAGE_BYTES,
