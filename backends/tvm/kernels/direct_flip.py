@@ -33,6 +33,7 @@ from gmpq.ir import Conv2d
 MOST_TILES = 4  # of each number of vectors
 MOST_VECTORS = 2  # more find too few partners
 LOOKED_AT = 512  # steps of a few blocks of outputs, by which costs are predicted
+PACKED_BYTES = 2  # of a weight, with its mask and place
 LONG_RUN = 8  # steps that direct16 adds before it widens; from there on it is faster
 
 
@@ -47,7 +48,7 @@ class Paired(Narrow):
     @property
     def product_cycles(self) -> float:
         """Codes from all over the image get in the way of the instructions."""
-        return 1.2 * self.cycles
+        return 1.28 * self.cycles
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,7 +147,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
             Candidate(str(tile), cycles, partial(build, site, tile, layer), work)
             for tile, cycles in tiles
         ]
-    return arriving(site, found, 1)
+    return arriving(site, found, PACKED_BYTES)
 
 
 FAMILY = Family("direct_flip", (Conv2d,), candidates, refuses)

@@ -71,10 +71,13 @@ LANES = 8  # of int32
 MOST_VECTORS = 4  # of pixels: with those of two outputs, eight accumulators
 STAGE_BYTES = 132 << 10  # on the stack of a thread: 7x7 pixels of 2048 channels, and their places
 PIECES = (2, 8)  # that threads share, at least
-MOST_OUTPUTS = 2  # vectors that are finished together
+MOST_OUTPUTS = 2  # vectors that are finished together,
+FEW_VECTORS = 9  # or one, where computing one of so few twice takes longer
 SUMS_BYTES = 4 * MOST_OUTPUTS * LANES * MOST_VECTORS * PIXELS  # beside the stage
-FIELDS = OUTPUTS * STEPS + 1 + STEPS  # int32 of an entry: weights, the mask, places of the steps
+WORDS = OUTPUTS * STEPS + 1  # int32 of an entry: weights and places, and a mask if it has one
+PLACE = 2  # int32 of a stage: what a place counts
 ENTRY_CYCLES = 1.85  # of a vector of pixels and an output
+PAIR_CYCLES = 20.0  # of a pair of outputs and a tile: where its two loops end is guessed wrong
 TURN_CYCLES = 7.0  # of four steps of a vector of pixels
 FINISH_CYCLES = 7.0  # of eight outputs of a pixel
 
@@ -166,7 +169,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     top = top_of(max(q.high, q.zero_point, 1))
     layer = Layer(node.weight.codes, top, one.shape.vectors * LANES)
     work = site.work(Narrow(LANES).instruction, (STEPS + 1) / (2 * STEPS))
-    vectors = min(MOST_OUTPUTS, one.shape.vectors)
+    vectors = 1 if one.shape.vectors % 2 and one.shape.vectors < FEW_VECTORS else MOST_OUTPUTS
     found: list[tuple[Plan, float]] = []
     for tiles, pieces in product(sorted({1, min(2, most), most}), PIECES):
         plan = Plan(replace(one, tiles=tiles), vectors, 1)
@@ -190,17 +193,17 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
 
 def _cycles(site: Site, plan: Plan) -> float:
     """Return predicted cycles."""
-    stage, shape, batch = plan.stage, plan.stage.shape, site.output.codes.batch
-    vectors, pairs = stage.pixels.vectors, shape.vectors * LANES // OUTPUTS
-    rows = 1.0 if stage.tile_words * 4 <= site.target.near_bytes // 2 else 1.1
-    step = (
-        pairs * (shape.steps / STEPS + 2) * (ENTRY_CYCLES * OUTPUTS * vectors + stage.pixels.tiles)
-    )
-    turn = plan.parts * TURN_CYCLES * vectors * stage.tile_words / stage.width / QUAD
-    finish = FINISH_CYCLES * vectors * PIXELS * shape.vectors
-    weights = 4 * FIELDS * pairs * shape.steps // STEPS
-    again = weights * (plan.spans - 1) if weights > site.target.cache_bytes else 0
-    return batch * (rows * step + turn + finish + streamed_cycles(site, again))
+    stage, shape, tiles = plan.stage, plan.stage.shape, plan.stage.pixels.tiles
+    pixels, outputs = stage.pixels.vectors, plan.blocks * plan.vectors
+    pairs, entries = outputs * LANES // OUTPUTS, shape.steps / STEPS + 2
+    entry = ENTRY_CYCLES * OUTPUTS * pixels + tiles
+    farther = 1.0 if 4 * stage.tile_words <= site.target.near_bytes // 2 else 1.1
+    add = pairs * (farther * entries * entry + PAIR_CYCLES * tiles)
+    turn = plan.parts * TURN_CYCLES * pixels * stage.tile_words / stage.width / QUAD
+    finish = FINISH_CYCLES * pixels * PIXELS * outputs
+    table = round(4 * WORDS * pairs * entries)
+    again = table * (plan.spans - 1) if table > site.target.cache_bytes else 0
+    return site.output.codes.batch * (add + turn + finish + streamed_cycles(site, again))
 
 
 FAMILY = Family("direct_pixels", (Conv2d,), candidates, refuses)
@@ -213,20 +216,31 @@ def build(site: Site, plan: Plan, layer: Layer) -> Call:
     constants = start_and_factor(site.node.weight, site.inputs[0].q, site.output.q)
     start, factor = (np.pad(each, (0, layer.stored - len(each))) for each in constants)
     start = (start + found.constant.reshape(-1)).astype(np.int32)  # modulo 2**32, as the sums
-    table = _table(plan.stage, found)
-    function = kernel(plan, len(table), site.finish)
-    return site.call(function, (table, found.ends.astype(np.int32), start, factor))
+    table, parts = _table(plan.stage, found)
+    function = kernel(plan, table.size, site.finish)
+    return site.call(function, (table, parts, start, factor))
 
 
-def _table(stage: Stage, found: Entries) -> Array:
-    """Return int32 [entries, FIELDS]: weights by step and output, the mask, places in a tile."""
-    shape = stage.shape
-    tap, k = np.divmod(found.steps, shape.depth)
-    places = (tap * stage.depth + k) * stage.width
-    weights, mask = (
-        part.reshape(len(places), -1).view(np.int32) for part in (found.weights, found.masks)
-    )
-    return np.concatenate([weights, mask, places.astype(np.int32)], axis=1)
+def _table(stage: Stage, found: Entries) -> tuple[Array, Array]:
+    """Return the entries as int32, and the parts of ``Memory`` [pairs, 3].
+
+    An entry has weights by step and output, the places of both steps as uint16, and the mask.
+    """
+    tap, k = np.divmod(found.steps, stage.shape.depth)
+    places = (tap * stage.depth + k) * (stage.width // PLACE)
+    assert places.max(initial=0) <= np.iinfo(np.uint16).max
+    fields = [found.weights, places.astype(np.uint16), found.masks]
+    rows = np.concatenate([_words(field) for field in fields], axis=1)
+    masked = found.masks.any(axis=1)
+    kept = np.ones(rows.shape, bool)
+    kept[:, -1] = masked
+    begins = np.concatenate([[0], np.cumsum(WORDS + masked)])[found.ends[:-1:2]]
+    counts = np.diff(found.ends).reshape(-1, 2)
+    return rows[kept], np.column_stack([begins, counts]).astype(np.int32)
+
+
+def _words(field: Array) -> Array:
+    return np.ascontiguousarray(field.reshape(len(field), -1)).view(np.int32)
 
 
 # --- the code ------------------------------------------------------------------------------------
@@ -237,23 +251,24 @@ class Memory:
     """What the accumulators of a tile are computed from and where its sums go."""
 
     staged: Staged
-    table: Buffer  # int32 [entries, FIELDS]
-    ends: Buffer  # int32 [1 + 2 * pairs]
+    table: Buffer  # int32: entries
+    places: Buffer  # the same memory as uint16
+    parts: Buffer  # of each pair, where its entries begin, and how many have no mask and one
     start: Buffer  # int32 [outputs]
     sums: Buffer  # int32 [outputs of a block, pixels of a tile]
 
 
-def kernel(plan: Plan, entries: int, finish: Finish) -> PrimFunc:
-    """Return ``f(x, [residual], table, ends, start, factor, outputs)``."""
+def kernel(plan: Plan, words: int, finish: Finish) -> PrimFunc:
+    """Return ``f(x, [residual], table, parts, start, factor, outputs)``; a table has ``words``."""
     stage, shape = plan.stage, plan.stage.shape
     tiles, outputs = stage.pixels.tiles, shape.vectors * LANES
     per_part = -(-plan.blocks // plan.parts)
 
     def body(x_: Expr, *others: Expr) -> None:
-        (table_, ends_, start_, factor_), rest = finish.split(others)
+        (table_, parts_, start_, factor_), rest = finish.split(others)
         x = view(x_, "int32", shape.x.size_bytes // 4)
-        table = view(table_, "int32", entries * FIELDS)
-        ends = view(ends_, "int32", 1 + 2 * outputs // OUTPUTS)
+        table, places = view(table_, "int32", words), view(table_, "uint16", 2 * words)
+        parts = view(parts_, "int32", 3 * outputs // OUTPUTS)
         start = view(start_, "int32", outputs)
         end = rest.bind(factor_, outputs)
         with T.parallel(0, plan.parts * shape.x.batch * plan.spans) as item:
@@ -261,14 +276,15 @@ def kernel(plan: Plan, entries: int, finish: Finish) -> PrimFunc:
             first = item % plan.spans * stage.tiles
             count = T.min(T.int32(stage.tiles), tiles - first)
             staged = fill(stage, x, image, first, count)
-            memory = Memory(staged, table, ends, start, scratch(plan.sums, "int32"))
+            sums = scratch(plan.sums, "int32")
+            memory = Memory(staged, table, places, parts, start, sums)
             blocks = T.min(T.int32(per_part), plan.blocks - part * per_part)
             with T.serial(0, blocks) as block:
                 vector = inwards(part * per_part + block, plan.vectors, shape.vectors)
                 with T.serial(0, count) as tile:
                     _tile(plan, memory, image, vector, first, tile, end)
 
-    constants = (("table", "int32"), ("ends", "int32"), ("start", "int32"), ("factor", "float32"))
+    constants = (("table", "int32"), ("parts", "int32"), ("start", "int32"), ("factor", "float32"))
     return c_function(finish.parameters(("x", "int32"), constants), body)
 
 
@@ -304,11 +320,14 @@ def _add_pair(
         (value,) = held([memory.start[(first + pair) * OUTPUTS + n]])
         for slot in slots:
             put(slot, splat(value, LANES))
-    for masked in (False, True):
-        part = 2 * (first + pair) + masked
-        begin, end = (T.Cast("int64", memory.ends[part + n]) for n in range(2))
-        with T.serial(T.int64(0), end - begin) as i:
-            _add_entry(memory, (begin + i) * FIELDS, tile * stage.tile_words, acc, masked)
+    begin, plain, masked = held(
+        [T.Cast("int64", memory.parts[3 * (first + pair) + n]) for n in range(3)]
+    )
+    place = tile * stage.tile_words
+    with T.serial(T.int64(0), plain) as i:
+        _add_entry(memory, begin + i * WORDS, place, acc, masked=False)
+    with T.serial(T.int64(0), masked) as i:
+        _add_entry(memory, begin + plain * WORDS + i * (WORDS + 1), place, acc, masked=True)
     for n, slots in enumerate(acc):
         for v, slot in enumerate(slots):
             place = (pair * OUTPUTS + n) * stage.width + v * PIXELS
@@ -316,14 +335,14 @@ def _add_pair(
 
 
 def _add_entry(
-    memory: Memory, entry: Expr, tile: Expr, acc: list[list[Buffer]], masked: bool
+    memory: Memory, entry: Expr, tile: Expr, acc: list[list[Buffer]], *, masked: bool
 ) -> None:
-    """Add one entry to accumulators by output and vector of pixels."""
+    """Add the entry at ``entry`` to accumulators by output and vector of pixels."""
     dot, words = Narrow(LANES), memory.staged.codes
-    fields = [memory.table[entry + n] for n in range(FIELDS)]
-    weights = held([_bytes(splat(each, LANES)) for each in fields[: STEPS * OUTPUTS]])
-    mask = held([splat(each, LANES) for each in fields[STEPS * OUTPUTS : -STEPS] if masked])
-    places = held([tile + each for each in fields[-STEPS:]])
+    *fields, last = (splat(memory.table[entry + n], LANES) for n in (*range(WORDS - 1), WORDS))
+    weights, mask = held([_bytes(each) for each in fields]), held([last] if masked else [])
+    there = 2 * (entry + WORDS - 1)
+    places = held([tile + PLACE * T.Cast("int64", memory.places[there + k]) for k in range(STEPS)])
     for v in range(len(acc[0])):
         loaded = [load(words, place + v * PIXELS, LANES) for place in places]
         flipped = [reduce(T.bitwise_xor, mask, codes) for codes in loaded]
