@@ -15,6 +15,7 @@ from versus.policies import BUDGETS, MIXED, UNIFORM
 from versus.tools import TOOLS
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2")
+DRAWN = (".svg", ".png")
 BITS = ("w8a8", "w6a6", "w4a4", "w3a3", MIXED)
 
 
@@ -54,6 +55,8 @@ class Options:
             raise click.UsageError("--onnx stands in for one network: name it with --networks")
         if self.plot is not None and not self.correlation:
             raise click.UsageError("--plot draws policies of many BOPs: give --correlation too")
+        if self.plot is not None and self.plot.suffix not in DRAWN:
+            raise click.UsageError(f"--plot {self.plot}: use {' or '.join(DRAWN)}")
 
 
 class Names(click.ParamType[tuple[str, ...]]):

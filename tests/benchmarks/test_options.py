@@ -48,6 +48,11 @@ def test_the_defaults_are_measured() -> None:
         pytest.param({"seconds": -1.0}, "--seconds -1: use more than 0", id="seconds"),
         pytest.param({"onnx": Path("my.onnx")}, "name it with --networks", id="onnx"),
         pytest.param({"plot": Path("my.svg")}, "give --correlation too", id="plot"),
+        pytest.param(
+            {"plot": Path("my.gif"), "correlation": True},
+            "--plot my.gif: use .svg or .png",
+            id="plot of another kind",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused(changes: dict[str, object], message: str) -> None:
