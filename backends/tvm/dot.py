@@ -193,7 +193,7 @@ class Words:
     @property
     def product_cycles(self) -> float:
         """Two fused products a cycle, or about three ports that multiply and add."""
-        return 0.5 if self.fused else 0.6
+        return 0.5 if self.fused else 0.64
 
     @property
     def elements(self) -> int:

@@ -48,7 +48,7 @@ MOST_OUTPUTS = 2  # vectors that are finished together,
 FEW_VECTORS = 9  # or one, where computing one of so few twice takes longer
 SUMS_BYTES = 4 * MOST_OUTPUTS * LANES * MOST_VECTORS * PIXELS  # beside the stage
 ENTRY_CYCLES = 1.85  # of a vector of pixels and an output
-PAIR_CYCLES = 20.0  # of a pair of outputs and a tile: where its two loops end is guessed wrong
+PAIR_CYCLES = 30.0  # of a pair of outputs and a tile: where its two loops end is guessed wrong
 TURN_CYCLES = 7.0  # of four steps of a vector of pixels
 FINISH_CYCLES = 7.0  # of eight outputs of a pixel
 
