@@ -139,7 +139,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     assert lanes is not None
     shape, found = shape_of(site, lanes), []
     for vectors in range(1, min(MOST_VECTORS, shape.vectors) + 1):
-        layer = Layer(node.weight.codes, shape, vectors, _high(site))
+        layer = Layer(node.weight.codes, shape, vectors, highest_code(site))
         dot = layer.dot
         tiles = best_tiles(shape, dot, site.target, MOST_TILES, vectors)
         work = site.work(dot.instruction, dot.multiplied / 2)
@@ -153,7 +153,8 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
 FAMILY = Family("direct_flip", (Conv2d,), candidates, refuses)
 
 
-def _high(site: Site) -> int:
+def highest_code(site: Site) -> int:
+    """Return the highest code that a convolution reads, padding included, and at least 1."""
     q = site.inputs[0].q
     return max(q.high, q.zero_point, 1)
 

@@ -20,7 +20,8 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm.dot import Narrow, multiplied_lanes
+from gmpq.backends.tvm.dot import Narrow
+from gmpq.backends.tvm.kernels import direct_flip
 from gmpq.backends.tvm.kernels.base import (
     Array,
     Call,
@@ -30,8 +31,6 @@ from gmpq.backends.tvm.kernels.base import (
     arriving,
     streamed_cycles,
 )
-from gmpq.backends.tvm.kernels.direct16 import run_of
-from gmpq.backends.tvm.kernels.direct_flip import LONG_RUN
 from gmpq.backends.tvm.kernels.direct_pixels_code import LANES, PLACE, WORDS, Plan, kernel
 from gmpq.backends.tvm.kernels.direct_tile import shape_of
 from gmpq.backends.tvm.kernels.flips import top_of
@@ -71,28 +70,19 @@ class Layer:
 
 
 def refuses(site: Site) -> str | None:
-    """Return why pixels are of no use as lanes."""
-    node, x, y = site.node, site.inputs[0].codes, site.output.codes
-    assert isinstance(node, Conv2d)
-    if "avx512vnni" in site.target.features:
-        return "AVX-512 VNNI adds four products at once into int32"
-    if multiplied_lanes(site.target) is None:
-        return "needs AVX2"
-    if node.groups > 1:
-        return "needs one group"
+    """Return why pixels are of no use as lanes: as flipping is not, or by the layer's sizes."""
+    x, y = site.inputs[0].codes, site.output.codes
     if y.height * y.width < PIXELS:
         return f"an image has fewer than {PIXELS} pixels"
     if x.stored % VECTOR:
         return f"pixels do not begin with {VECTOR} channels in memory"
-    if (node.weight.codes == np.iinfo(np.int8).min).any():
-        return "a weight of -128 has no opposite"
+    useless = direct_flip.refuses(site)
+    if useless is not None:
+        return useless
     least = _stage_of(site, 1).bytes
     if least > STAGE_BYTES:
         return f"{PIXELS} pixels read {least >> 10} KiB of input, more than {STAGE_BYTES >> 10}"
-    run = run_of(site)
-    if run is None or run.steps < LONG_RUN:
-        return None
-    return f"int16 holds the sums of {run.steps} steps: direct16 adds more than pairs"
+    return None
 
 
 def _stage_of(site: Site, vectors: int) -> Stage:
@@ -103,12 +93,12 @@ def _stage_of(site: Site, vectors: int) -> Stage:
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the plans, the one of the fewest predicted cycles first."""
-    node, q, outputs = site.node, site.inputs[0].q, site.output.codes
+    node, outputs = site.node, site.output.codes
     assert isinstance(node, Conv2d)
     plans = _plans(site)
     layer = Layer(
         node.weight.codes,
-        top_of(max(q.high, q.zero_point, 1)),
+        top_of(direct_flip.highest_code(site)),
         plans[0].stage.shape.vectors * LANES,
     )
     work = site.work(Narrow(LANES).instruction, (STEPS + 1) / (2 * STEPS))

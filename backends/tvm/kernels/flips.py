@@ -21,14 +21,15 @@ those with one and with two; what is left is widened alone. No entry is made wit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.kernels.partners import partners
 
 INT8, INT16 = np.iinfo(np.int8), np.iinfo(np.int16)
-SHIFTS, ROUNDS = 24, 3  # of the search for partners
 SIGNS = np.array([(1, 1), (-1, -1), (1, -1), (-1, 1)], np.int16)  # that two weights may get
 NEVER = 1 << 12  # the sum of a weight that has no opposite
 
@@ -151,29 +152,8 @@ def _singles(sums: _Sums, form: Form, free: Array) -> list[Array]:
 
 
 def _pairs(sums: _Sums, form: Form, free: Array) -> list[Array]:
-    """Return pairs of free steps of every block that fit ``form``, [entries, 2].
-
-    Of the free ones the heavier half is held against the lighter one, the heaviest against the
-    lightest first, shifted again and again; then every other one against the rest. All blocks at
-    once.
-    """
-    heavy_first = np.argsort(-sums.sizes.sum(axis=2), axis=1, kind="stable")
-    free, found = free.copy(), [(np.zeros(0, int), np.zeros((0, 2), int))]
-    for number in range(ROUNDS):
-        left = np.take_along_axis(free, heavy_first, axis=1)
-        order = np.take_along_axis(heavy_first, np.argsort(~left, axis=1, kind="stable"), axis=1)
-        count = left.sum(axis=1)
-        half = count // 2
-        for shift in range(min(SHIFTS, int(half.max(initial=0)))):
-            block, i = np.nonzero(np.arange(int(half.max())) < half[:, None])
-            j = (i + shift) % half[block]
-            sides = (i, count[block] - 1 - j) if number % 2 == 0 else (2 * i, 2 * j + 1)
-            steps = np.stack([order[block, side] for side in sides], axis=1)
-            open_ = free[block[:, None], steps].all(axis=1)
-            block, steps = _fitting(sums, form, block[open_], steps[open_])
-            free[block[:, None], steps] = False
-            found.append((block, steps))
-    block, steps = (np.concatenate(part) for part in zip(*found, strict=True))
+    """Return pairs of free steps of every block that fit ``form``, [entries, 2]."""
+    block, steps = partners(sums.sizes.sum(axis=2), free, partial(_fitting, sums, form))
     return [steps[block == number] for number in range(len(free))]
 
 

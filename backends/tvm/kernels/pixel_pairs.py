@@ -28,11 +28,11 @@ from typing import TypeAlias
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.kernels.partners import partners
 
 OUTPUTS, STEPS = 2, 2  # of an entry
 HALVES = 2  # of a step: the lanes of int16
 INT16 = np.iinfo(np.int16)
-SHIFTS, ROUNDS = 24, 3  # of the search for partners
 ALONE = -1  # mate of a step that has none
 
 
@@ -131,27 +131,15 @@ Fits: TypeAlias = Callable[[Array, Array, Array], Array]
 
 
 def _find_partners(room: _Room, fits: Fits, mates: Array) -> None:
-    """Enter partners that fit into ``mates`` [pairs, steps] of steps that are ALONE.
+    """Enter partners that fit into ``mates`` [pairs, steps] of steps that are ALONE."""
 
-    Of these the heavier half is held against the lighter one, the heaviest against the lightest
-    first, shifted again and again; then every other one against the rest. All pairs at once.
-    """
+    def fitting(pair: Array, steps: Array) -> tuple[Array, Array]:
+        fit = fits(pair, *steps.T)
+        return pair[fit], steps[fit]
+
     sizes = np.abs(room.weights).sum(axis=(1, 3))
-    heavy_first = np.argsort(-sizes, axis=1, kind="stable")
-    for number in range(ROUNDS):
-        taken = np.take_along_axis(mates != ALONE, heavy_first, axis=1)
-        order = np.take_along_axis(heavy_first, np.argsort(taken, axis=1, kind="stable"), axis=1)
-        count = (~taken).sum(axis=1)
-        half = count // 2
-        for shift in range(min(SHIFTS, int(half.max(initial=0)))):
-            pair, i = np.nonzero(np.arange(int(half.max())) < half[:, None])
-            j = (i + shift) % half[pair]
-            sides = (i, count[pair] - 1 - j) if number % 2 == 0 else (2 * i, 2 * j + 1)
-            one, other = (order[pair, side] for side in sides)
-            free = (mates[pair, one] == ALONE) & (mates[pair, other] == ALONE)
-            pair, one, other = pair[free], one[free], other[free]
-            fit = fits(pair, one, other)
-            _join(mates, pair[fit], one[fit], other[fit])
+    pair, steps = partners(sizes, mates == ALONE, fitting)
+    _join(mates, pair, *steps.T)
 
 
 def _join(mates: Array, pair: Array | int, one: Array | int, other: Array | int) -> None:

@@ -1,0 +1,42 @@
+"""The search for steps that int16 adds in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from gmpq.backends.tvm.kernels.base import Array
+
+SHIFTS, ROUNDS = 24, 3
+# Of blocks and pairs of steps [pairs], [pairs, 2], those that fit, each pair in the order in which
+# it does.
+Fitting: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def partners(sizes: Array, free: Array, fitting: Fitting) -> tuple[Array, Array]:
+    """Return blocks and pairs of free steps that fit, none in two pairs: [pairs], [pairs, 2].
+
+    Steps of ``sizes`` [blocks, steps] are ``free`` or not. Of the free ones the heavier half is
+    held against the lighter one, the heaviest against the lightest first, shifted again and again;
+    then every other one against the rest. All blocks at once.
+    """
+    heavy_first = np.argsort(-sizes, axis=1, kind="stable")
+    free, found = free.copy(), [(np.zeros(0, int), np.zeros((0, 2), int))]
+    for number in range(ROUNDS):
+        left = np.take_along_axis(free, heavy_first, axis=1)
+        order = np.take_along_axis(heavy_first, np.argsort(~left, axis=1, kind="stable"), axis=1)
+        count = left.sum(axis=1)
+        half = count // 2
+        for shift in range(min(SHIFTS, int(half.max(initial=0)))):
+            block, i = np.nonzero(np.arange(int(half.max())) < half[:, None])
+            j = (i + shift) % half[block]
+            sides = (i, count[block] - 1 - j) if number % 2 == 0 else (2 * i, 2 * j + 1)
+            steps = np.stack([order[block, side] for side in sides], axis=1)
+            open_ = free[block[:, None], steps].all(axis=1)
+            block, steps = fitting(block[open_], steps[open_])
+            free[block[:, None], steps] = False
+            found.append((block, steps))
+    block, steps = (np.concatenate(part) for part in zip(*found, strict=True))
+    return block, steps
