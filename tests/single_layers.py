@@ -90,6 +90,23 @@ def network_of(node: Conv2d, q: QParams, size: tuple[int, int], batch: int) -> I
     return Graph("g", ("image",), ("real",), {v.name: v for v in values}, nodes)
 
 
+def layer_of_many_bits(
+    rng: np.random.Generator, kind: int, inputs: int, outputs: int, spread: float
+) -> tuple[Conv2d, QParams]:
+    """Return a convolution of seven or eight bits without -128, and parameters of its input.
+
+    ``kind`` is 0 to 3: strides, dilations and zero points. Weights of eight bits have a standard
+    deviation of ``spread``.
+    """
+    size, bits = int(rng.choice([1, 3])), int(rng.choice([7, 8]))
+    weight = random_weight(rng, (outputs, inputs, size, size), bits)
+    if bits == 8:
+        bell = rng.normal(0, spread, weight.codes.shape).round()
+        weight.codes[:] = np.clip(bell, -127, 127)
+    window = Window((size, size), (1 + kind % 2,) * 2, Padding(1, 0, 1, 1), (1, 1 + kind // 2))
+    return Conv2d("conv", ("x",), "y", weight, window), QParams.full(1.0, kind, 8)
+
+
 def check(
     graph: IntGraph, target: Target, folder: Path, family: str, number: int, form: str = ""
 ) -> bool:

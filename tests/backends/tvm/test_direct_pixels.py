@@ -10,8 +10,15 @@ import pytest
 from gmpq.backends.tvm.kernels.pixel_tiles import pixels_of
 from gmpq.backends.tvm.plan import plan
 from gmpq.backends.tvm.target import Target, find
-from gmpq.ir import Conv2d, Padding, QParams, Window
-from tests.single_layers import V3, WITHOUT_VNNI, check, network_of, random_weight
+from gmpq.ir import Conv2d, QParams, Window
+from tests.single_layers import (
+    V3,
+    WITHOUT_VNNI,
+    check,
+    layer_of_many_bits,
+    network_of,
+    random_weight,
+)
 
 here = [pytest.param(t, id=t.name) for t in (find("x86-64-v3"), WITHOUT_VNNI) if t.runs_here()]
 
@@ -60,23 +67,13 @@ def test_tiles_are_as_equal_as_can_be(count: int, expected: tuple[int, int, int]
     assert (pixels.most, pixels.tiles, pixels.larger) == expected
 
 
-def layer(rng: np.random.Generator, kind: int) -> tuple[Conv2d, QParams]:
-    inputs = int(rng.choice([13, 16, 31, 48]))  # stored in whole vectors
-    outputs = int(rng.choice([3, 8, 17, 40]))
-    size, bits = int(rng.choice([1, 3])), int(rng.choice([7, 8]))
-    weight = random_weight(rng, (outputs, inputs, size, size), bits)
-    if bits == 8:
-        bell = rng.normal(0, 60 if kind else 28, weight.codes.shape).round()
-        weight.codes[:] = np.clip(bell, -127, 127)
-    window = Window((size, size), (1 + kind % 2,) * 2, Padding(1, 0, 1, 1), (1, 1 + kind // 2))
-    return Conv2d("conv", ("x",), "y", weight, window), QParams.full(1.0, kind, 8)
-
-
 @pytest.mark.parametrize("target", here)
 @pytest.mark.parametrize("seed", range(16))
 def test_programs_equal_the_reference(seed: int, target: Target, tmp_path: Path) -> None:
-    rng = np.random.default_rng(seed)
-    node, q = layer(rng, seed % 4)
+    rng, kind = np.random.default_rng(seed), seed % 4
+    inputs = int(rng.choice([13, 16, 31, 48]))  # stored in whole vectors
+    outputs = int(rng.choice([3, 8, 17, 40]))
+    node, q = layer_of_many_bits(rng, kind, inputs, outputs, 60 if kind else 28)
     size = (7, 9) if seed < 8 else (15, 23)  # some tiles, of two sizes
     graph = network_of(node, q, size, batch=1 + seed % 2)
     assert check(graph, target, tmp_path, "direct_pixels", seed)
