@@ -16,7 +16,7 @@ from gmpq.cli.board import (
     profile,
     repeat_option,
 )
-from gmpq.cli.cache import user_cache
+from gmpq.cli.cache import tuning_cache
 from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
@@ -130,7 +130,7 @@ def compile_command(
         threads=threads,
         bench=not no_bench,
         tune=Effort(tune),
-        tuned=user_cache() / "kernels.json",
+        tuned=tuning_cache(),
         fleet=_tuning_on(fleet, tune),
         embed_params=embed_params,
     )
