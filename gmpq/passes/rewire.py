@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gmpq.ir import Add, Concat, FloatGraph, FloatNode
+from gmpq.ir import Add, Concat, FloatGraph, FloatNode, Multiply
 
 
 def redirect(graph: FloatGraph, instead: Mapping[str, str]) -> FloatGraph:
@@ -27,7 +27,7 @@ def redirect(graph: FloatGraph, instead: Mapping[str, str]) -> FloatGraph:
 
 def _reading(node: FloatNode, inputs: tuple[str, ...]) -> FloatNode:
     match node:
-        case Add():
+        case Add() | Multiply():
             first, second = inputs
             return replace(node, inputs=(first, second))
         case Concat():
