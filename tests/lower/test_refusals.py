@@ -105,8 +105,12 @@ def refusal(module: nn.Module, shape: tuple[int, ...] = SHAPE) -> str:
         ),
         pytest.param(lambda x: torch.ones(3), "output ones is not computed", id="constant"),
         pytest.param(lambda x: x, "output x is not computed by a layer", id="identity"),
-        pytest.param(lambda x: (x.relu(), None), "returns None: every output must", id="none"),
-        pytest.param(lambda x: {"a": x.relu(), "n": 3}, "returns 3: every output must", id="three"),
+        pytest.param(
+            lambda x: (x.relu(), None), "output 'output.1' is None: every output must", id="none"
+        ),
+        pytest.param(
+            lambda x: {"a": x.relu(), "n": 3}, "output 'n' is 3: every output must", id="three"
+        ),
     ],
 )
 def test_operators_that_are_refused(function: Callable[..., object], message: str) -> None:
