@@ -80,13 +80,13 @@ def sigmoid(call: Call) -> Operand:
 
 
 def multiply(call: Call) -> Operand:
-    """Lower ``x * sigmoid(x)`` to SiLU; no other product of tensors has an integer meaning."""
+    """Lower ``x * sigmoid(x)`` to SiLU; no other product of two values is supported."""
     first, second = call.value("input"), call.value("other")
     for source, gate in ((first, second), (second, first)):
         match call.builder.producer(gate):
             case Activation(inputs=(argument,), function=Sigmoid()) if argument == source:
                 return _emit(call, source, Silu())
-    raise call.refuse("of two tensors is not supported, except x * sigmoid(x)")
+    raise call.refuse("of two values is not supported, except x * sigmoid(x)")
 
 
 def softmax(call: Call) -> Operand:
