@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import tvm
 
+from gmpq import temporary
 from gmpq.backends.tvm.build import assemble
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.memory import Life, place
@@ -150,8 +151,8 @@ def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
 
 def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, float]:
     """Return the median milliseconds of each choice by name."""
-    with tempfile.TemporaryDirectory() as folder:
-        network = Network(Path(folder), write_trial(site, choices, Path(folder)))
+    with temporary.folder() as folder:
+        network = Network(folder, write_trial(site, choices, folder))
         network.set_threads(threads)
         samples = _samples(network.stepper(), len(choices), others_bytes(site))
         network.set_threads(1)

@@ -233,7 +233,7 @@ def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool
     from gmpq.job import open_job
     from gmpq.staging import check_replaceable
 
-    check_replaceable(out.resolve())
+    check_replaceable(out)
     report = compile_network(open_job(sources), options, out, Terminal())
     _print_report(report, out, explain)
     return 0 if report.parity.equal else 1
