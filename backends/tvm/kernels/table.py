@@ -22,6 +22,7 @@ from gmpq.backends.tvm.kernels import (
     mapping,
     move,
     pool,
+    reals,
     winograd,
 )
 from gmpq.backends.tvm.kernels.base import Family
@@ -48,6 +49,7 @@ KERNELS: tuple[Family, ...] = (
     pool.MAX,
     pool.AVERAGE,
     move.FAMILY,
+    reals.FAMILY,
     ends.QUANTIZE,
     ends.DEQUANTIZE,
     ends.SOFTMAX,
