@@ -155,13 +155,14 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
         observers.find(options.observer),
         find_weight_observer(options.weight_observer),
         options.bias_correct,
+        job.policy.output_bits,
     )
     network = job.network
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     bits = bind(job.policy, cost.layer_names(graph))
     if job.quantized is not None:
-        check_fits(job.quantized, graph, bits)
+        check_fits(job.quantized, graph, bits, job.policy.output_bits)
     (source,) = graph.inputs
     inputs = samples.take(job.images, source, network.shape, options.samples)
     error = float_error(network.module, graph, inputs[0][source])
@@ -170,7 +171,7 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
             f"{network.name}: the lowered network differs from the module by {error:.1e} of its "
             "largest output: the module's outputs depend on more than its input"
         )
-    costs = cost.measure(graph, bits)
+    costs = cost.measure(graph, bits, job.policy.output_bits)
     rewritten = equalize(graph) if options.equalize else graph
     return _Plan(target, board, quantization, rewritten, bits, costs, inputs, error)
 
