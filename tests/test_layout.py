@@ -17,7 +17,14 @@ LAYERS = (
     ("gmpq", "gmpq.errors", "gmpq.numerics", "gmpq.locations", "gmpq.table", "gmpq.progress"),
     ("gmpq.untrusted", "gmpq.temporary"),
     ("gmpq.ir", "gmpq.policy", "gmpq.policy_io", "gmpq.strict_json", "gmpq.schema", "gmpq.runtime"),
-    ("gmpq.spec", "gmpq.backends.base", "gmpq.backends.reference", "gmpq.models"),
+    (
+        "gmpq.spec",
+        "gmpq.spec_types",
+        "gmpq.spec_windows",
+        "gmpq.backends.base",
+        "gmpq.backends.reference",
+        "gmpq.models",
+    ),
     ("gmpq.passes", "gmpq.calib", "gmpq.cost", "gmpq.data", "gmpq.qat.quantizers"),
     ("gmpq.lower", "gmpq.training"),
     ("gmpq.calib.collect", "gmpq.calib.sweep"),  # they run the lowered network
