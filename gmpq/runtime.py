@@ -27,6 +27,7 @@ Tensor: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float32]
 
 HUGE_PAGE = 2 << 20  # bytes
+UNWRITTEN = 0xFFFFFFFF  # the bits of a NaN that no program computes, before a run that is checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,34 @@ class Network:
         self._call(self._checked(inputs), outputs, 0, len(self._program["steps"]))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
+    def run_named(self, *inputs: Floats) -> dict[str, Floats]:
+        """Return the outputs for float32 ``inputs`` by name, in the order of ``run``.
+
+        Raises:
+            ValueError: An input has another shape or type than the network.
+        """
+        found = self.run(*inputs)
+        arrays = found if isinstance(found, tuple) else (found,)
+        names = (output["name"] for output in self._program["outputs"])
+        return dict(zip(names, arrays, strict=True))
+
+    def run_checked(self, *inputs: Floats) -> list[tuple[str, Floats]]:
+        """Return the outputs by name as ``gmpq_run`` leaves them in memory of ``UNWRITTEN``.
+
+        Raises:
+            ValueError: An input has another shape or type than the network.
+        """
+        checked, outputs = self._checked(inputs), self._unwritten()
+        params, workspace = _pointer(self._params), _pointer(self._workspace)
+        status = self._library.gmpq_run(params, workspace, _pointers(checked), _pointers(outputs))
+        if status != 0:
+            raise RuntimeError(f"the compiled network failed with status {status}")
+        names = (output["name"] for output in self._program["outputs"])
+        return list(zip(names, outputs, strict=True))
+
     def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
         """Yield every value by name as it is computed: codes as uint8, outputs as float32."""
-        checked, outputs = self._checked(inputs), self._outputs()
+        checked, outputs = self._checked(inputs), self._unwritten()
         names = [output["name"] for output in self._program["outputs"]]
         for i, step in enumerate(self._program["steps"]):
             self._call(checked, outputs, i, i + 1)
@@ -97,6 +123,14 @@ class Network:
 
     def _outputs(self) -> list[Floats]:
         return [np.empty(output["shape"], np.float32) for output in self._program["outputs"]]
+
+    def _unwritten(self) -> list[Floats]:
+        """Return outputs of ``UNWRITTEN``; the workspace holds nothing of earlier runs either."""
+        self._workspace.fill(UNWRITTEN & 0xFF)
+        outputs = self._outputs()
+        for output in outputs:
+            output.view(np.uint32).fill(UNWRITTEN)
+        return outputs
 
     def _checked(self, inputs: Sequence[Floats]) -> list[Floats]:
         expected = self._program["inputs"]

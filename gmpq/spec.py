@@ -235,7 +235,7 @@ def _check_product(node: Multiply, inputs: list[Value], output: Value) -> None:
     _check_shape(node, output, shapes[1])
     scale = numerics.product_scale(_q(a).scale, _q(b).scale)
     for factor in (scale, numerics.multiplier(scale, _q(output).scale)):
-        assert _is_normal(float(factor)), f"{node.name}: multipliers are normal"
+        assert is_normal(float(factor)), f"{node.name}: multipliers are normal"
 
 
 def _check_same(node: Node, source: Value, output: Value) -> None:

@@ -61,15 +61,18 @@ class Options:
     profile: Path | None = None  # prefix of the file that the profiler writes
 
 
-def open_session(model: ModelProto, options: Options | None = None) -> onnxruntime.InferenceSession:
-    """Return a session of ``model`` on the CPU.
+def open_session(
+    model: ModelProto | bytes, options: Options | None = None
+) -> onnxruntime.InferenceSession:
+    """Return a session of ``model``, or of a file's content, on the CPU.
 
     Raises:
         TargetError: if this onnxruntime cannot load the model.
     """
     with told("load the model", "install a newer one, or store the weights as int8"):
+        content = model if isinstance(model, bytes) else serialize(model)
         return onnxruntime.InferenceSession(
-            serialize(model), _session_options(options or Options()), ["CPUExecutionProvider"]
+            content, _session_options(options or Options()), ["CPUExecutionProvider"]
         )
 
 

@@ -3,6 +3,7 @@
  *   runner model.so params.bin WORKSPACE_BYTES STEPS TRACE INPUT... -- OUTPUT:BYTES...
  *
  * Inputs are raw float32. After every step the workspace is appended to TRACE, unless that is "-".
+ * STEPS of -1 is one call that runs all of them. What the network writes to holds NaN before it.
  */
 #include <dlfcn.h>
 #include <stdint.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 
 enum { ALIGNMENT = 64, MOST = 16 };
+typedef int (*Run)(const void *, void *, const float *const *, float *const *);
 typedef int (*RunSteps)(const void *, void *, const float *const *, float *const *, int, int);
 
 static void *allocate(size_t bytes) {
@@ -19,7 +21,7 @@ static void *allocate(size_t bytes) {
     fprintf(stderr, "no memory for %zu bytes\n", bytes);
     exit(2);
   }
-  return memset(memory, 0, bytes);
+  return memset(memory, 0xFF, bytes);
 }
 
 static FILE *open_file(const char *path, const char *mode) {
@@ -63,7 +65,8 @@ int main(int count, char **words) {
   if (count < 7) return usage();
   void *library = dlopen(words[1], RTLD_NOW);
   RunSteps run = library ? (RunSteps)(uintptr_t)dlsym(library, "gmpq_run_steps") : NULL;
-  if (run == NULL) {
+  Run run_whole = library ? (Run)(uintptr_t)dlsym(library, "gmpq_run") : NULL;
+  if (run == NULL || run_whole == NULL) {
     fprintf(stderr, "%s\n", dlerror());
     return 2;
   }
@@ -88,6 +91,11 @@ int main(int count, char **words) {
     outputs[made] = allocate(sizes[made]);
   }
   FILE *trace = strcmp(words[5], "-") ? open_file(words[5], "wb") : NULL;
+  int failed = steps < 0 ? run_whole(params, workspace, inputs, outputs) : 0;
+  if (failed) {
+    fprintf(stderr, "the network failed with status %d\n", failed);
+    return 1;
+  }
   for (int i = 0; i < steps; i++) {
     int status = run(params, workspace, inputs, outputs, i, i + 1);
     if (status) {
