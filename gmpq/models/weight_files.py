@@ -6,7 +6,6 @@ What a file is follows from its first bytes, never from its name.
 from __future__ import annotations
 
 import pickle
-import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from gmpq.errors import WeightsError
-from gmpq.untrusted import opened
+from gmpq.untrusted import DAMAGE, opened
 
 State: TypeAlias = Mapping[str, torch.Tensor]
 
@@ -34,12 +33,7 @@ KEYS = (
 )
 COUNTERS = ("n_averaged",)  # of torch.optim.swa_utils, beside the weights
 
-# What damaged files make the readers of torch and safetensors raise.
-READ_ERRORS = (
-    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, SafetensorError),
-    *(RuntimeError, OSError, EOFError, MemoryError, AssertionError, AttributeError),
-    *(TypeError, ValueError, LookupError, ArithmeticError, ImportError),
-)
+READ_ERRORS = (*DAMAGE, pickle.UnpicklingError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
