@@ -18,7 +18,14 @@ from gmpq.backends import reference
 from gmpq.backends.base import Tensor
 from gmpq.backends.ort.latency import layer_samples
 from gmpq.backends.ort.program import OrtProgram, run_forced
-from gmpq.backends.ort.session import LEVELS, Level, Options, open_session
+from gmpq.backends.ort.session import (
+    LEVELS,
+    Level,
+    Options,
+    could_saturate,
+    open_session,
+    precision_setting,
+)
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm import emulator
 from gmpq.backends.tvm import target as targets
@@ -114,25 +121,32 @@ def _networks(programs: Programs, folder: Path) -> dict[str, Network | Emulated]
 
 
 def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> list[Contender]:
-    """Return the programs ready to be timed on ``sample`` with ``threads`` threads."""
-    session = open_session(programs.model, Options(Level.ALL, threads))
-    found = [
+    """Return the programs ready to be timed on ``sample`` with ``threads`` threads.
+
+    There are none where the program of TVM is for another machine: times of this one would be taken
+    for that one's.
+    """
+    network = programs.tvm
+    if not isinstance(network, Network):
+        return []
+    network.set_threads(threads)
+    inputs = [sample[name] for name in programs.graph.inputs]
+    exact = could_saturate(programs.graph)
+    session = open_session(programs.model, Options(Level.ALL, threads, exact))
+    return [
         Contender(
             ORT,
             lambda: session.run(None, sample),
             lambda runs: layer_samples(programs.model, programs.graph, sample, threads, runs),
-        )
+            precision_setting(exact=exact),
+        ),
+        Contender(
+            TVM,
+            lambda: network.run(*inputs),
+            lambda runs: _step_times(network, inputs, runs),
+            f"compiled for {network.target}",
+        ),
     ]
-    if isinstance(programs.tvm, Network):
-        network = programs.tvm
-        network.set_threads(threads)
-        inputs = [sample[name] for name in programs.graph.inputs]
-        found.append(
-            Contender(
-                TVM, lambda: network.run(*inputs), lambda runs: _step_times(network, inputs, runs)
-            )
-        )
-    return found
 
 
 def _traces(
@@ -161,7 +175,8 @@ def _onnxruntime(
         if inexact or not integer:
             codes |= run_forced(graph, expected, level, programs.storage)
         if integer:
-            program = OrtProgram.from_model(programs.model, graph, Options(level))
+            options = Options(level, exact=could_saturate(graph))
+            program = OrtProgram.from_model(programs.model, graph, options)
             shipped = program.tensors(sample)
             codes |= {name: x for name, x in shipped.items() if name not in inexact}
         yield Trace(ORT, level.value, codes, EXACT if integer else FLOAT_KERNELS)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import native
 from tests.cli.conftest import Desk
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def start(desk: Desk, *arguments: str, limit: int | None = None) -> subprocess.P
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return subprocess.Popen(
-        [sys.executable, "-m", "gmpq.cli", *arguments],
+        [*native.command(), *arguments],
         cwd=desk.folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
