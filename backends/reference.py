@@ -26,6 +26,7 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Padding,
@@ -73,6 +74,8 @@ def compute(graph: IntGraph, node: Node, inputs: list[Tensor]) -> Tensor:
             return look_up(inputs[0], node.table)
         case Add():
             return add(inputs[0], inputs[1], _q(sources[0]), _q(sources[1]), _q(target))
+        case Multiply():
+            return product(inputs[0], inputs[1], _q(sources[0]), _q(sources[1]), _q(target))
         case Concat():
             return np.concatenate(inputs, axis=1)
         case MaxPool():
@@ -132,6 +135,13 @@ def add(a: Tensor, b: Tensor, qa: QParams, qb: QParams, qy: QParams) -> Tensor:
     """Return the sum of codes that share one scale: integer addition with saturation."""
     total = a.astype(np.int32) - qa.zero_point + b - qb.zero_point + qy.zero_point
     return np.clip(total, qy.low, qy.high).astype(np.uint8)
+
+
+def product(a: Tensor, b: Tensor, qa: QParams, qb: QParams, qy: QParams) -> Tensor:
+    """Return the requantized product of codes that broadcast: below 2**16, so exact."""
+    acc = (a.astype(np.int32) - qa.zero_point) * (b.astype(np.int32) - qb.zero_point)
+    factor = numerics.multiplier(numerics.product_scale(qa.scale, qb.scale), qy.scale)
+    return numerics.requantize(acc, factor, qy.zero_point, qy.low, qy.high)
 
 
 def look_up(x: Tensor, table: NDArray[np.uint8]) -> Tensor:

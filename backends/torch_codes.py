@@ -27,6 +27,7 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Padding,
@@ -88,6 +89,8 @@ def compute(graph: IntGraph, node: Node, inputs: list[torch.Tensor]) -> torch.Te
                 return _look_up(inputs[0], torch.from_numpy(node.table))
             case Add():
                 return _add(inputs, [_q(source) for source in sources], _q(target))
+            case Multiply():
+                return _multiply(inputs, [_q(source) for source in sources], _q(target))
             case Softmax():
                 return F.softmax(inputs[0], dim=1)
             case Concat() | MaxPool() | Pad() | Reshape() | Upsample():
@@ -153,6 +156,12 @@ def _counts(node: AvgPool, shape: torch.Size) -> torch.Tensor:
 def _add(inputs: list[torch.Tensor], sources: list[QParams], target: QParams) -> torch.Tensor:
     centred = [x - q.zero_point for x, q in zip(inputs, sources, strict=True)]
     return (centred[0] + centred[1] + target.zero_point).clamp(target.low, target.high)
+
+
+def _multiply(inputs: list[torch.Tensor], sources: list[QParams], target: QParams) -> torch.Tensor:
+    centred = [x - q.zero_point for x, q in zip(inputs, sources, strict=True)]
+    scale = _f32(sources[0].scale) * _f32(sources[1].scale)
+    return _requantize(centred[0] * centred[1], scale / _f32(target.scale), target)
 
 
 def _look_up(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:

@@ -69,18 +69,23 @@ class Draft:
             self.add("DequantizeLinear", (value, *self.encoding(value)), real)
         return real
 
-    def quantized(self, real: str, value: str) -> None:
-        """Write float32 ``real`` as the codes ``value``, without a clip."""
-        self.add("QuantizeLinear", (real, *self.encoding(value)), value)
+    def quantized(self, real: str, value: str, scale: str | None = None) -> None:
+        """Write float32 ``real`` as the codes ``value``, without a clip.
 
-    def clipped(self, real: str, value: str) -> None:
-        """Write float32 ``real`` as the codes ``value``, clipped on the codes.
+        ``scale`` names that of ``real``, if it is not in real numbers.
+        """
+        own, zero = self.encoding(value)
+        self.add("QuantizeLinear", (real, scale or own, zero), value)
+
+    def clipped(self, real: str, value: str, scale: str | None = None) -> None:
+        """Write float32 ``real`` as ``quantized`` does, clipped on the codes.
 
         onnxruntime keeps its integer kernels with a clip of codes, and leaves them with a clip of
         floats.
         """
-        q = self.q(value)
-        wide = self.add("QuantizeLinear", (real, *self.encoding(value)), f"{value}:wide")
+        q, wide = self.q(value), f"{value}:wide"
+        own, zero = self.encoding(value)
+        self.add("QuantizeLinear", (real, scale or own, zero), wide)
         low = self.constant(f"{value}:low", np.array(q.low, np.uint8))
         self.add(
             "Clip", (wide, low, self.constant(f"{value}:high", np.array(q.high, np.uint8))), value

@@ -10,7 +10,7 @@ from onnx import ModelProto
 
 from gmpq.backends.ort.optimized import optimize, original_name
 from gmpq.backends.ort.session import Level
-from gmpq.ir import Dequantize, IntGraph, Lookup, Node, Quantize, Requantize, Softmax
+from gmpq.ir import Dequantize, IntGraph, Lookup, Multiply, Node, Quantize, Requantize, Softmax
 
 Json: TypeAlias = dict[str, object]
 
@@ -77,5 +77,9 @@ def report(model: ModelProto, graph: IntGraph, level: Level = Level.ALL) -> Fusi
 
 
 def _has_integer_kernel(node: Node) -> bool:
-    """Tell whether float32 is a loss: not where codes are made or read, nor in a table."""
-    return not isinstance(node, Quantize | Dequantize | Requantize | Softmax | Lookup)
+    """Tell whether float32 is a loss: not where codes are made or read, nor in a table.
+
+    The integer kernel of a product of two tensors rounds otherwise.
+    """
+    kinds = Quantize | Dequantize | Requantize | Softmax | Lookup | Multiply
+    return not isinstance(node, kinds)

@@ -23,6 +23,7 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Padding,
@@ -59,6 +60,8 @@ def emit(draft: Draft, node: Node) -> None:
             _avg_pool(draft, node)
         case Add():
             _quantize(draft, _wrap(draft, node, "Add", {}), node.output)
+        case Multiply():
+            _multiply(draft, node)
         case Concat():
             draft.quantized(_wrap(draft, node, "Concat", {"axis": 1}), node.output)
         case MaxPool():
@@ -83,13 +86,13 @@ def _wrap(draft: Draft, node: Node, operator: str, attributes: Mapping[str, Attr
     return draft.add(operator, reals, f"{node.output}:exact", attributes, main=True)
 
 
-def _quantize(draft: Draft, real: str, value: str) -> None:
+def _quantize(draft: Draft, real: str, value: str, scale: str | None = None) -> None:
     """Write ``real`` as codes; a full range needs no clip, since QuantizeLinear saturates."""
     q = draft.q(value)
     if (q.low, q.high) == FULL:
-        draft.quantized(real, value)
+        draft.quantized(real, value, scale)
     else:
-        draft.clipped(real, value)
+        draft.clipped(real, value, scale)
 
 
 def _layer(
@@ -113,6 +116,24 @@ def _bias(draft: Draft, node: Conv2d | Linear) -> str:
         draft.constant(f"{node.name}:bias-zero", np.zeros(len(scale), np.int32)),
     )
     return draft.add("DequantizeLinear", inputs, f"{node.name}:bias-real", attributes={"axis": 0})
+
+
+def _multiply(draft: Draft, node: Multiply) -> None:
+    """Add the product of centred codes, whole numbers in float32, times one factor.
+
+    Dequantized codes, which QLinearMul fuses with, would be rounded before they are multiplied.
+    """
+    unit = draft.constant(f"{node.name}:unit", np.array(1, np.float32))
+    centred = [
+        draft.add("DequantizeLinear", (x, unit, draft.encoding(x)[1]), f"{node.output}:{side}")
+        for x, side in zip(node.inputs, ("first", "second"), strict=True)
+    ]
+    product = draft.add("Mul", centred, f"{node.output}:product", main=True)
+    scale = numerics.product_scale(*(draft.q(x).scale for x in node.inputs))
+    factor = numerics.multiplier(scale, draft.q(node.output).scale)
+    scaled = (product, draft.constant(f"{node.name}:factor", factor))
+    steps = draft.add("Mul", scaled, f"{node.output}:steps")
+    _quantize(draft, steps, node.output, unit)
 
 
 def _slide(window: Window) -> dict[str, Attribute]:

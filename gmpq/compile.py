@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,8 @@ def _write_programs(
 
 def _tuning(graph: IntGraph, plan: _Plan, options: CompileOptions, told: Progress) -> Tuning:
     """Return how kernels are chosen, after measuring them on boards, if any."""
-    tuning = Tuning(options.tune, options.threads, options.tuned, plan.board)
+    warn = cache(told.warn)  # each warning once, not with every layer
+    tuning = Tuning(options.tune, options.threads, options.tuned, plan.board, warn=warn)
     if options.fleet is None:
         return tuning
     return tuned_on(options.fleet, graph, plan.target, tuning, told.stage)

@@ -1,6 +1,7 @@
 """What a user can do wrong, as one tree of exceptions.
 
     GmpqError
+    ├── JsonError        a JSON text: syntax, depth, types; readers of files make it their own
     ├── PolicyError      the policy file: syntax, keys, bits, layers
     ├── WeightsError     the weights file: missing, truncated, wrong shapes, code inside
     ├── LoweringError    the network: an operator or a shape that has no integer meaning
@@ -23,6 +24,10 @@ from collections.abc import Iterable
 
 class GmpqError(Exception):
     """A user's mistake, told in one line."""
+
+
+class JsonError(GmpqError):
+    """A JSON text cannot be read, or a value in it is of another type."""
 
 
 class PolicyError(GmpqError):

@@ -151,6 +151,15 @@ class Add:
 
 
 @dataclass(frozen=True, slots=True)
+class Multiply:
+    """Product of two tensors of one shape, or of [N, C, H, W] and [N, C, 1, 1] in either order."""
+
+    name: str
+    inputs: tuple[str, str]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
 class Concat:
     """Tensors side by side along the channels; as codes, all share scale and zero point."""
 
@@ -232,7 +241,7 @@ class Softmax:
 
 
 Shared: TypeAlias = (
-    Add | Concat | MaxPool | AvgPool | GlobalAvgPool | Pad | Reshape | Upsample | Softmax
+    Add | Multiply | Concat | MaxPool | AvgPool | GlobalAvgPool | Pad | Reshape | Upsample | Softmax
 )
 
 

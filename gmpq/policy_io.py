@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gmpq.errors import OutputError, PolicyError
+from gmpq.errors import JsonError, OutputError, PolicyError
 from gmpq.policy import (
     INTERPOLATIONS,
     JSON,
@@ -36,6 +36,7 @@ from gmpq.strict_json import (
     unique,
     whole,
 )
+from gmpq.untrusted import read_text
 
 
 def read(path: Path) -> Policy:
@@ -44,14 +45,7 @@ def read(path: Path) -> Policy:
     Raises:
         PolicyError: the file is missing, not JSON, or not a policy.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise PolicyError(f"{path}: no such file: give the path of a policy") from error
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"{path}: byte {error.start} is not UTF-8: save it as UTF-8") from error
-    except OSError as error:
-        raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
+    text = read_text(path, PolicyError)
     try:
         return parse(text)
     except PolicyError as error:
@@ -64,6 +58,13 @@ def parse(text: str) -> Policy:
     Raises:
         PolicyError: it is not JSON, or not a policy.
     """
+    try:
+        return _parse(text)
+    except JsonError as error:
+        raise PolicyError(str(error)) from error
+
+
+def _parse(text: str) -> Policy:
     top = members("policy", load(text), ("version", "model", "layers", "default", "provenance"))
     require("policy", top, "version", "layers")
     version = top["version"]

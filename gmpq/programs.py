@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
-from gmpq import parity
+from gmpq import parity, temporary
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor
 from gmpq.backends.ort.latency import layer_samples
@@ -95,8 +94,8 @@ def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
     itself, by kernels of the same families, chosen by predicted cycles.
     """
     runs = []
-    with tempfile.TemporaryDirectory() as folder:
-        networks = _networks(programs, Path(folder))
+    with temporary.folder() as folder:
+        networks = _networks(programs, folder)
         for sample in samples:
             expected = reference.run(programs.graph, sample)
             runs += [

@@ -35,6 +35,7 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Padding,
@@ -137,9 +138,9 @@ def _node_fields(node: Node, arrays: dict[str, NDArray[Any]]) -> Fields:
             fields["padding"] = node.padding
         case Upsample():
             fields["factors"] = node.factors
-        case Quantize() | Dequantize() | Requantize() | Add() | Concat() | GlobalAvgPool():
+        case Quantize() | Dequantize() | Requantize() | Add() | Multiply() | Concat():
             pass
-        case Reshape() | Softmax():
+        case GlobalAvgPool() | Reshape() | Softmax():
             pass
         case _:
             assert_never(node)
@@ -216,7 +217,10 @@ def _node(fields: Fields, arrays: Arrays) -> Node:
 
 PLAIN = {
     kind.__name__: kind
-    for kind in (Quantize, Dequantize, Requantize, Add, Concat, GlobalAvgPool, Reshape, Softmax)
+    for kind in (
+        *(Quantize, Dequantize, Requantize, Add, Multiply),
+        *(Concat, GlobalAvgPool, Reshape, Softmax),
+    )
 }
 
 

@@ -23,6 +23,7 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Padding,
@@ -68,6 +69,8 @@ def _check_names(graph: IntGraph) -> None:
     assert known == set(graph.values), "every value is an input or the output of one node"
     assert graph.outputs, "a network has an output"
     assert known.issuperset(graph.outputs), "every output is a value"
+    assert len(set(graph.outputs)) == len(graph.outputs), "every output is a value of its own"
+    assert set(graph.inputs).isdisjoint(graph.outputs), "an output is written, an input is not"
     for name in (*graph.inputs, *graph.outputs):
         assert graph.values[name].q is None, f"{name}: the outside of a network is float32"
     for key, value in graph.values.items():
@@ -109,6 +112,9 @@ def _check_node(node: Node, inputs: list[Value], output: Value) -> None:
         case Add() | Concat():
             _check_codes(node, inputs, output)
             _check_join(node, inputs, output)
+        case Multiply():
+            _check_codes(node, inputs, output)
+            _check_product(node, inputs, output)
         case MaxPool() | AvgPool() | GlobalAvgPool():
             _check_codes(node, inputs, output)
             _check_pool(node, inputs[0], output)
@@ -218,6 +224,17 @@ def _check_join(node: Add | Concat, inputs: list[Value], output: Value) -> None:
                 _check_same(node, value, output)
         case _:
             assert_never(node)
+
+
+def _check_product(node: Multiply, inputs: list[Value], output: Value) -> None:
+    a, b = inputs
+    shapes = sorted((a.shape, b.shape))
+    gated = len(a.shape) == 4 and shapes[0] == (*output.shape[:2], 1, 1)
+    assert gated or a.shape == b.shape, f"{node.name}: equal shapes, or [N, C, 1, 1] as a gate"
+    _check_shape(node, output, shapes[1])
+    scale = numerics.product_scale(_q(a).scale, _q(b).scale)
+    for factor in (scale, numerics.multiplier(scale, _q(output).scale)):
+        assert _is_normal(float(factor)), f"{node.name}: multipliers are normal"
 
 
 def _check_same(node: Node, source: Value, output: Value) -> None:

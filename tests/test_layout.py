@@ -15,6 +15,7 @@ LINKED = ("calib", "export", "backends")  # they stand at the top and are linked
 # A module imports from its own layer or from one above it in this list; longer names win.
 LAYERS = (
     ("gmpq", "gmpq.errors", "gmpq.numerics", "gmpq.locations", "gmpq.table", "gmpq.progress"),
+    ("gmpq.untrusted", "gmpq.temporary"),
     ("gmpq.ir", "gmpq.policy", "gmpq.policy_io", "gmpq.strict_json", "gmpq.schema", "gmpq.runtime"),
     ("gmpq.spec", "gmpq.backends.base", "gmpq.backends.reference", "gmpq.models"),
     ("gmpq.passes", "gmpq.calib", "gmpq.cost", "gmpq.data", "gmpq.qat.quantizers"),

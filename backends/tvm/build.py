@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import tvm
 from tvm import transform
 from tvm.tirx import transform as tirx
 
+from gmpq import temporary
 from gmpq.backends.tvm.emit import emit
 from gmpq.backends.tvm.header import private_header, public_header
 from gmpq.backends.tvm.kernels.base import Tensor
@@ -94,8 +94,8 @@ def assemble(
     header = public_header(graph, planned, len(emitted.params), embedded=form.embed_params)
     (directory / PARAMS).write_bytes(emitted.params)
     (directory / HEADER).write_text(header)
-    with tempfile.TemporaryDirectory() as scratch:
-        kernels = _compile(emitted.module, target, Path(scratch))
+    with temporary.folder() as folder:
+        kernels = _compile(emitted.module, target, folder)
         parts = compile_parts(kernels, header + private_header(graph), target, embedded)
         write_shared(parts, target, directory / LIBRARY)
         if form.static:
@@ -103,12 +103,12 @@ def assemble(
     return Build(planned, _program(graph, planned, len(emitted.params), target))
 
 
-def _compile(module: tvm.IRModule, target: Target, scratch: Path) -> Path:
+def _compile(module: tvm.IRModule, target: Target, folder: Path) -> Path:
     """Return the object file of ``module``, whose functions are plain C functions already."""
     llvm = target.llvm()
     host = llvm.with_host(llvm)
     lowered = transform.Sequential([tirx.BindTarget(host), *LOWERING])(module)
-    path = scratch / "model.o"
+    path = folder / "model.o"
     tvm.get_global_func("target.build.llvm")(lowered, llvm).write_to_file(str(path))
     return path
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +24,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from gmpq import temporary
 from gmpq.backends.tvm.processor import ARM, ARM32
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.toolchain import compile_program
@@ -117,14 +117,14 @@ class Emulated:
         Raises:
             TargetError: it cannot be emulated here, or the program ends badly.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            return self.execute(Path(folder), inputs)
+        with temporary.folder() as folder:
+            return self.execute(folder, inputs)
 
     def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
         """Yield every value by name: codes as uint8, outputs as float32; raises ``TargetError``."""
-        with tempfile.TemporaryDirectory() as folder:
-            kept = Path(folder) / "trace"
-            outputs = self.execute(Path(folder), inputs, trace=str(kept))
+        with temporary.folder() as folder:
+            kept = folder / "trace"
+            outputs = self.execute(folder, inputs, trace=str(kept))
             yield from zip((end["name"] for end in self.program["outputs"]), outputs, strict=True)
             size = self.program["workspace_bytes"]
             for number, step in enumerate(self.program["steps"]):
@@ -179,8 +179,8 @@ class Emulated:
 def _runner(target: Target) -> bytes:
     """Return the program ``runner.c`` for ``target``."""
     source = resources.files("gmpq.backends.tvm").joinpath("runner.c")
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "runner"
+    with temporary.folder() as folder:
+        program = folder / "runner"
         compile_program(Path(str(source)), target, program)
         return program.read_bytes()
 

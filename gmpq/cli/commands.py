@@ -16,7 +16,7 @@ from gmpq.cli.board import (
     profile,
     repeat_option,
 )
-from gmpq.cli.cache import user_cache
+from gmpq.cli.cache import tuning_cache
 from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
@@ -131,7 +131,7 @@ def compile_command(
         threads=threads,
         bench=not no_bench,
         tune=Effort(tune),
-        tuned=user_cache() / "kernels.json",
+        tuned=tuning_cache(),
         fleet=_tuning_on(fleet, tune),
         embed_params=embed_params,
     )
@@ -234,7 +234,7 @@ def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool
     from gmpq.job import open_job
     from gmpq.staging import check_replaceable
 
-    check_replaceable(out.resolve())
+    check_replaceable(out)
     report = compile_network(open_job(sources), options, out, Terminal())
     _print_report(report, out, bench=options.bench, explain=explain)
     return 0 if report.parity.equal else 1

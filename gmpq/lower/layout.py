@@ -55,9 +55,13 @@ def select(call: Call) -> Operand:
 
 
 def expand(call: Call) -> Operand:
-    """Lower an expand that changes no size."""
-    if call.shape != call.input_shape():
-        raise call.refuse(f"repeats {call.input_shape()} to {call.shape}: use nearest upsampling")
+    """Lower an expand that changes no size, or repeats a single pixel over an image."""
+    shape = call.input_shape()
+    if len(call.shape) == 4 and shape == (*call.shape[:2], 1, 1) != call.shape:
+        source, (rows, columns) = call.value("input"), call.shape[2:]
+        return call.emit(lambda name, output: Upsample(name, (source,), output, (rows, columns)))
+    if call.shape != shape:
+        raise call.refuse(f"repeats {shape} to {call.shape}: use nearest upsampling")
     return identity(call)
 
 

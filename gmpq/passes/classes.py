@@ -21,6 +21,7 @@ from gmpq.ir import (
     FloatNode,
     GlobalAvgPool,
     MaxPool,
+    Multiply,
     Pad,
     Reshape,
     Softmax,
@@ -103,7 +104,7 @@ def _demand(node: FloatNode, bits: Mapping[str, LayerBits]) -> int | None:
     match node:
         case FloatConv2d() | FloatLinear():
             return layer_bits(node, bits).a
-        case Activation() | Softmax():
+        case Activation() | Multiply() | Softmax():
             return STREAM_BITS
         case (
             Add()

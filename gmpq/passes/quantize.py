@@ -32,6 +32,7 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     QParams,
@@ -160,6 +161,10 @@ def _convert(plan: Encoded, node: FloatNode, weights: WeightsOf) -> Node:
         case Add():
             first, second = node.inputs
             return Add(node.name, (plan.codes(first), plan.codes(second)), plan.codes(node.output))
+        case Multiply():
+            first, second = node.inputs
+            inputs = plan.codes(first), plan.codes(second)
+            return Multiply(node.name, inputs, plan.codes(node.output))
         case Concat():
             return Concat(node.name, tuple(map(plan.codes, node.inputs)), plan.codes(node.output))
         case MaxPool() | AvgPool() | GlobalAvgPool() | Pad() | Reshape() | Upsample():

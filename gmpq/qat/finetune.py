@@ -105,8 +105,7 @@ def finetune(
         GmpqError: the user's mistake, told in one line; ``out`` is not written then.
     """
     told = progress or Silent()
-    place = out.resolve()
-    check_replaceable(place)
+    place = check_replaceable(out)
     device = _device(options)
     opened = _open(sources, data, options.training, told)
     folder = place.with_name(f"{place.name}.training")

@@ -25,6 +25,7 @@ from gmpq.ir import (
     FloatNode,
     GlobalAvgPool,
     MaxPool,
+    Multiply,
     Pad,
     QParams,
     Reshape,
@@ -183,7 +184,9 @@ def _keeps_codes(node: FloatNode) -> bool:
     match node:
         case Concat() | MaxPool() | Pad() | Reshape() | Upsample() | Softmax():
             return True
-        case FloatConv2d() | FloatLinear() | Activation() | Add() | AvgPool() | GlobalAvgPool():
+        case FloatConv2d() | FloatLinear() | Activation() | Add() | Multiply():
+            return False
+        case AvgPool() | GlobalAvgPool():
             return False
         case _:
             assert_never(node)

@@ -21,6 +21,7 @@ from gmpq.backends.tvm.kernels import (
     gemv,
     mapping,
     move,
+    multiply,
     pool,
     winograd,
 )
@@ -43,6 +44,7 @@ KERNELS: tuple[Family, ...] = (
     direct_pixels.FAMILY,
     direct_words.FAMILY,
     add.FAMILY,
+    multiply.FAMILY,
     mapping.COPY,
     mapping.TABLE,
     pool.MAX,
