@@ -121,6 +121,7 @@ def native() -> Target:
 
 
 def this_machine(here: Host) -> Target:
+    """Return the target of ``here``."""
     triple, cpu = f"{here.machine}-linux-gnu", codegen.llvm_get_system_cpu()
     wide = here.machine == "aarch64" or "avx512vl" in here.flags
     row = _Row(
