@@ -36,7 +36,7 @@ from gmpq.export.onnx import to_onnx
 from gmpq.export.storage import WeightStorage
 from gmpq.ir import FloatGraph, IntGraph
 from gmpq.job import Job
-from gmpq.latency import Row
+from gmpq.latency import Measured
 from gmpq.lower import lower
 from gmpq.lower.fidelity import float_error
 from gmpq.parity import Parity
@@ -84,7 +84,7 @@ class Report:
     fusion: FusionReport
     kernels: tuple[Kernel, ...]
     parity: Parity
-    latency: tuple[Row, ...]
+    latency: Measured
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,12 +126,12 @@ def compile_network(
         opened = programs.open_programs(work, graph, options.storage, plan.target, built.program)
         told.stage("comparing all programs")
         found = programs.check(opened, plan.samples)
-        rows = _measure(opened, plan, options, told) if options.bench else []
+        measured = _measure(opened, plan, options, told) if options.bench else Measured()
         _write_json(work / PARITY, parity.to_json(found))
-        _write_json(work / LATENCY, latency.to_json(rows))
+        _write_json(work / LATENCY, latency.to_json(measured))
         policy_io.write(job.policy, work / POLICY)
-        manifest.write(work, _fields(job, plan, options, graph, built))
-    return Report(plan.costs, plan.float_error, built.fusion, built.kernels, found, tuple(rows))
+        manifest.write(work, _fields(job, plan, options, graph, built, measured))
+    return Report(plan.costs, plan.float_error, built.fusion, built.kernels, found, measured)
 
 
 def find_weight_observer(name: str) -> WeightObserver:
@@ -218,19 +218,25 @@ def _kernel(step: Step) -> Kernel:
 
 def _measure(
     opened: programs.Programs, plan: _Plan, options: CompileOptions, told: Progress
-) -> list[Row]:
+) -> Measured:
     told.stage("measuring")
     found = programs.contenders(opened, plan.samples[0], options.threads)
     return latency.measure(found, options.threads, _bops(plan.costs), latency.Plan())
 
 
 def _fields(
-    job: Job, plan: _Plan, options: CompileOptions, graph: IntGraph, built: _Built
+    job: Job,
+    plan: _Plan,
+    options: CompileOptions,
+    graph: IntGraph,
+    built: _Built,
+    measured: Measured,
 ) -> dict[str, Any]:
     return {
         "network": graph.name,
         "target": plan.target.name,
         "tuned_on": plan.board,
+        "measured_on": latency.to_json(measured)["measured_on"],
         **manifest.interface(graph),
         "preprocessing": asdict(job.images.preprocessing),
         "options": _options(options),

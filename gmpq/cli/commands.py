@@ -33,6 +33,7 @@ Example:
   gmpq-compile examples/efficientnet_lite0_mixed.json --target native \\
       --calibration photographs/ --out lite0-native
 """
+NOT_TIMED = "not timed: its programs are for another machine: gmpq bench --tracker, on boards"
 
 
 class Group(click.Group):
@@ -185,10 +186,10 @@ def bench(
     from gmpq import latency
     from gmpq.output import measure_again
 
-    rows = measure_again(out, threads, latency.Plan(seconds=seconds))
-    click.echo(latency.to_table(rows))
-    if layers:
-        click.echo("\n" + latency.to_layer_table(rows))
+    measured = measure_again(out, threads, latency.Plan(seconds=seconds))
+    click.echo(latency.to_text(measured) if measured.rows else NOT_TIMED)
+    if layers and measured.rows:
+        click.echo("\n" + latency.to_layer_table(measured.rows))
     print_instructions(out)
     return 0
 
@@ -235,20 +236,20 @@ def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool
 
     check_replaceable(out)
     report = compile_network(open_job(sources), options, out, Terminal())
-    _print_report(report, out, explain)
+    _print_report(report, out, bench=options.bench, explain=explain)
     return 0 if report.parity.equal else 1
 
 
-def _print_report(report: Report, out: Path, explain: bool) -> None:
+def _print_report(report: Report, out: Path, *, bench: bool, explain: bool) -> None:
     from gmpq import cost, latency, parity, table
     from gmpq.explain import kernels_table
 
     if explain:
-        kernels = kernels_table(report.kernels, latency.to_json(report.latency))
+        kernels = kernels_table(report.kernels, latency.to_json(report.latency)["rows"])
         click.echo(f"{cost.to_table(report.costs)}\n\n{kernels}\n")
     click.echo(parity.to_table(report.parity) + "\n")
-    if report.latency:
-        click.echo(latency.to_table(report.latency) + "\n")
+    if bench:
+        click.echo((latency.to_text(report.latency) if report.latency.rows else NOT_TIMED) + "\n")
     for fallback in report.fusion.fallbacks:
         click.echo(f"onnxruntime: {fallback}")
     files = ", ".join(
