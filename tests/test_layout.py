@@ -15,13 +15,14 @@ LINKED = ("calib", "export", "backends")  # they stand at the top and are linked
 # A module imports from its own layer or from one above it in this list; longer names win.
 LAYERS = (
     ("gmpq", "gmpq.errors", "gmpq.numerics", "gmpq.locations", "gmpq.table", "gmpq.progress"),
-    ("gmpq.ir", "gmpq.policy", "gmpq.policy_io", "gmpq.strict_json", "gmpq.schema", "gmpq.runtime"),
+    ("gmpq.ir", "gmpq.policy", "gmpq.policy_io", "gmpq.strict_json", "gmpq.schema"),
+    ("gmpq.manifest", "gmpq.description", "gmpq.shared_library", "gmpq.loading", "gmpq.runtime"),
     ("gmpq.spec", "gmpq.backends.base", "gmpq.backends.reference", "gmpq.models"),
     ("gmpq.passes", "gmpq.calib", "gmpq.cost", "gmpq.data", "gmpq.qat.quantizers"),
     ("gmpq.lower", "gmpq.training"),
     ("gmpq.calib.collect", "gmpq.calib.sweep"),  # they run the lowered network
     ("gmpq.export", "gmpq.backends"),
-    ("gmpq.parity", "gmpq.latency", "gmpq.manifest", "gmpq.staging", "gmpq.serialize"),
+    ("gmpq.parity", "gmpq.latency", "gmpq.staging", "gmpq.serialize"),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain"),
     ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat", "gmpq.board", "gmpq.fleet"),
     ("gmpq.search",),

@@ -1,8 +1,8 @@
 /* Runs a compiled network from files: for processors that are emulated, and as an example in C.
  *
- *   runner model.so params.bin WORKSPACE_BYTES STEPS TRACE INPUT... -- OUTPUT:BYTES...
+ *   runner model.so FUNCTION params.bin WORKSPACE_BYTES STEPS TRACE INPUT... -- OUTPUT:BYTES...
  *
- * Inputs are raw float32. After every step the workspace is appended to TRACE, unless that is "-".
+ * FUNCTION runs the steps. Inputs are raw float32. After every step the workspace is appended to TRACE, unless that is "-".
  */
 #include <dlfcn.h>
 #include <stdint.h>
@@ -54,27 +54,27 @@ static void write_file(const char *path, const void *memory, size_t bytes) {
 }
 
 static int usage(void) {
-  fprintf(stderr, "usage: runner model.so params.bin WORKSPACE_BYTES STEPS TRACE INPUT... -- "
-                  "OUTPUT:BYTES..., at most %d of each\n", MOST);
+  fprintf(stderr, "usage: runner model.so FUNCTION params.bin WORKSPACE_BYTES STEPS TRACE "
+                  "INPUT... -- OUTPUT:BYTES..., at most %d of each\n", MOST);
   return 2;
 }
 
 int main(int count, char **words) {
-  if (count < 7) return usage();
+  if (count < 8) return usage();
   void *library = dlopen(words[1], RTLD_NOW);
-  RunSteps run = library ? (RunSteps)(uintptr_t)dlsym(library, "gmpq_run_steps") : NULL;
+  RunSteps run = library ? (RunSteps)(uintptr_t)dlsym(library, words[2]) : NULL;
   if (run == NULL) {
     fprintf(stderr, "%s\n", dlerror());
     return 2;
   }
-  const void *params = read_file(words[2]);
-  size_t bytes = strtoull(words[3], NULL, 10);
+  const void *params = read_file(words[3]);
+  size_t bytes = strtoull(words[4], NULL, 10);
   void *workspace = allocate(bytes);
   const float *inputs[MOST];
   float *outputs[MOST];
   char *paths[MOST];
   size_t sizes[MOST];
-  int steps = atoi(words[4]), word = 6, made = 0;
+  int steps = atoi(words[5]), word = 7, made = 0;
   for (int i = 0; word < count && strcmp(words[word], "--"); i++) {
     if (i == MOST) return usage();
     inputs[i] = read_file(words[word++]);
@@ -87,7 +87,7 @@ int main(int count, char **words) {
     sizes[made] = strtoull(colon + 1, NULL, 10);
     outputs[made] = allocate(sizes[made]);
   }
-  FILE *trace = strcmp(words[5], "-") ? open_file(words[5], "wb") : NULL;
+  FILE *trace = strcmp(words[6], "-") ? open_file(words[6], "wb") : NULL;
   for (int i = 0; i < steps; i++) {
     int status = run(params, workspace, inputs, outputs, i, i + 1);
     if (status) {
