@@ -20,6 +20,7 @@ from gmpq import cost, latency, manifest, parity, policy_io, programs, samples, 
 from gmpq.backends.rpc.fleet import Fleet
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.build import Form, build
+from gmpq.backends.tvm.header import check_prefix
 from gmpq.backends.tvm.plan import Step
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tune import Effort, Tuning, tuned
@@ -27,6 +28,7 @@ from gmpq.backends.tvm.tune_boards import likeness, tuned_on
 from gmpq.calib import observers
 from gmpq.calib.sweep import sweep
 from gmpq.cost import NetworkCost
+from gmpq.description import PREFIX
 from gmpq.errors import CalibrationError, LoweringError, closest
 from gmpq.explain import Kernel
 from gmpq.export.fusion import FusionReport
@@ -73,6 +75,7 @@ class CompileOptions:
     tuned: Path | None = None  # where measured times are remembered
     fleet: Fleet | None = None  # of boards to measure kernels on, instead of this machine
     embed_params: bool = False  # the libraries of TVM's program hold its parameters
+    name: str = PREFIX  # that begins the names of C functions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,6 +152,7 @@ def find_weight_observer(name: str) -> WeightObserver:
 
 
 def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
+    check_prefix(options.name)
     target = targets.find(options.target)
     board = None if options.fleet is None else likeness(options.fleet, target, told.stage)
     quantization = QuantizeOptions(
@@ -196,7 +200,7 @@ def _write_programs(
     (work / MODEL).write_bytes(to_bytes(model))
     told.stage(f"compiling for {plan.target.name}")
     choose = tuned(_tuning(graph, plan, options, told), lambda layer: told.stage(f"tuning {layer}"))
-    form = Form(static=True, embed_params=options.embed_params)
+    form = Form(static=True, embed_params=options.embed_params, prefix=options.name)
     built = build(graph, plan.target, work, choose, form=form)
     kernels = tuple(_kernel(step) for step in built.plan.steps)
     return _Built(fusion_report(model, graph), kernels, built.program)

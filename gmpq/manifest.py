@@ -77,7 +77,7 @@ def read(directory: Path) -> Fields:
 def _parse(path: Path) -> Fields | None:
     try:
         manifest = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return manifest if isinstance(manifest, dict) else None
 

@@ -28,6 +28,7 @@ from gmpq import temporary
 from gmpq.backends.tvm.processor import ARM, ARM32
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.toolchain import compile_program
+from gmpq.description import PREFIX
 from gmpq.errors import TargetError
 from gmpq.runtime import codes_of
 
@@ -180,7 +181,8 @@ class Emulated:
         """Return what ``runner.c`` is told."""
         sizes = [4 * int(np.prod(end["shape"])) for end in self.program["outputs"]]
         return [
-            *(str(self.directory / "model.so"), str(self.directory / "params.bin")),
+            *(str(self.directory / "model.so"), self.program.get("prefix", PREFIX)),
+            str(self.directory / "params.bin"),
             *(str(self.program["workspace_bytes"]), str(steps), trace),
             *(str(folder / f"in{number}") for number in range(inputs)),
             *("--", *(f"{folder}/out{number}:{size}" for number, size in enumerate(sizes))),

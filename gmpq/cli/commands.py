@@ -93,6 +93,9 @@ def group() -> None:
 )
 @fleet_options
 @click.option("--embed-params", is_flag=True, help="Put the parameters into model.so and model.a.")
+@click.option(
+    "--name", default="gmpq", show_default=True, help="What C functions begin with: lite0_run."
+)
 @click.option("--no-bench", is_flag=True, help="Do not measure latency.")
 @click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
 def compile_command(
@@ -108,14 +111,15 @@ def compile_command(
     tune: str,
     fleet: Fleet | None,
     embed_params: bool,
+    name: str,
     no_bench: bool,
     explain: bool,
 ) -> int:
     """Compile POLICY into a directory of verified, measured programs.
 
     The directory holds model.onnx, the ahead-of-time program (model.so, model.a, params.bin,
-    model.h), parity.json, latency.json and manifest.json. It appears when all is done, or not at
-    all.
+    model.h, classify.c), parity.json, latency.json and manifest.json. It appears when all is done,
+    or not at all.
     """
     from gmpq.backends.tvm.tune import Effort
     from gmpq.compile import CompileOptions
@@ -134,6 +138,7 @@ def compile_command(
         tuned=tuning_cache(),
         fleet=_tuning_on(fleet, tune),
         embed_params=embed_params,
+        name=name,
     )
     default = Path(f"{sources.policy.stem}-{plain_name(target)}")
     return _compile(sources, options, out or default, explain)
