@@ -17,6 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from gmpq import cost, latency, manifest, parity, policy_io, programs, samples, serialize
+from gmpq.accuracy import loss as losses
+from gmpq.accuracy.advice import calibration_warnings
+from gmpq.accuracy.loss import Loss
+from gmpq.accuracy.measure import Extent, measure
+from gmpq.accuracy.report import distance_warnings, range_warnings
 from gmpq.backends.rpc.fleet import Fleet
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.build import Form, build
@@ -40,7 +45,7 @@ from gmpq.ir import FloatGraph, IntGraph
 from gmpq.job import Job
 from gmpq.latency import Measured
 from gmpq.lower import lower
-from gmpq.lower.fidelity import float_error
+from gmpq.lower.fidelity import lowering_error
 from gmpq.parity import Parity
 from gmpq.passes.equalize import equalize
 from gmpq.passes.fits import check_fits
@@ -54,7 +59,8 @@ from gmpq.staging import staged
 
 GRAPH, SAMPLES, POLICY = "graph.safetensors", "samples.safetensors", "policy.json"
 PARITY, LATENCY = "parity.json", "latency.json"
-MOST_FLOAT_ERROR = 1e-3  # of the largest output; rounding alone is about 1e-6
+LOSS = "loss"  # the section of parity.json
+MOST_LOWERING_ERROR = 1e-3  # of the largest output; rounding alone is about 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +89,13 @@ class Report:
     """What a compile found out."""
 
     costs: NetworkCost
-    float_error: float
+    lowering_error: float
     fusion: FusionReport
     kernels: tuple[Kernel, ...]
     parity: Parity
     latency: Measured
+    loss: Loss
+    warnings: tuple[str, ...]  # one line each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +109,7 @@ class _Plan:
     bits: Mapping[str, LayerBits]
     costs: NetworkCost
     samples: list[Inputs]
-    float_error: float
+    lowering_error: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,17 +132,31 @@ def compile_network(
     told = progress or Silent()
     plan = _prepare(job, options, told)
     with staged(out) as work:
-        graph = _quantize(job, plan, options, told)
+        graph, advice = _quantize(job, plan, options, told)
+        loss = _lose(job, plan, graph, told)
+        warnings = (*advice, *_loss_warnings(job, plan, loss))
         built = _write_programs(graph, plan, options, work, told)
         opened = programs.open_programs(work, graph, options.storage, plan.target, built.program)
         told.stage("comparing all programs")
         found = programs.check(opened, plan.samples)
         measured = _measure(opened, plan, options, told) if options.bench else Measured()
-        _write_json(work / PARITY, parity.to_json(found))
+        _write_json(work / PARITY, parity.to_json(found) | {LOSS: losses.to_json(loss)})
         _write_json(work / LATENCY, latency.to_json(measured))
         policy_io.write(job.policy, work / POLICY)
-        manifest.write(work, _fields(job, plan, options, graph, built, measured))
-    return Report(plan.costs, plan.float_error, built.fusion, built.kernels, found, measured)
+        fields = _fields(job, plan, options, graph, built, measured)
+        manifest.write(work, fields | {"warnings": list(warnings)})
+    for warning in warnings:
+        told.warn(warning)
+    return Report(
+        costs=plan.costs,
+        lowering_error=plan.lowering_error,
+        fusion=built.fusion,
+        kernels=built.kernels,
+        parity=found,
+        latency=measured,
+        loss=loss,
+        warnings=warnings,
+    )
 
 
 def find_weight_observer(name: str) -> WeightObserver:
@@ -169,8 +191,8 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
         check_fits(job.quantized, graph, bits, job.policy.output_bits)
     (source,) = graph.inputs
     inputs = samples.take(job.images, source, network.shape, options.samples)
-    error = float_error(network.module, graph, inputs[0][source])
-    if not error < MOST_FLOAT_ERROR:
+    error = lowering_error(network.module, graph, inputs[0][source])
+    if not error < MOST_LOWERING_ERROR:
         raise LoweringError(
             f"{network.name}: the lowered network differs from the module by {error:.1e} of its "
             "largest output: the module's outputs depend on more than its input"
@@ -180,14 +202,31 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     return _Plan(target, board, quantization, rewritten, bits, costs, inputs, error)
 
 
-def _quantize(job: Job, plan: _Plan, options: CompileOptions, told: Progress) -> IntGraph:
+def _quantize(
+    job: Job, plan: _Plan, options: CompileOptions, told: Progress
+) -> tuple[IntGraph, tuple[str, ...]]:
+    """Return the integer graph, and warnings on what it is calibrated with."""
     images = job.images
     if job.quantized is not None:
-        return job.quantized
+        return job.quantized, ()
     with told.bar("calibrating", len(images.items)) as advance:
         statistics = sweep(plan.graph, images.batches(options.batch), advance)
     told.stage("quantizing")
-    return quantize_network(plan.graph, plan.bits, statistics, plan.quantization)
+    graph = quantize_network(plan.graph, plan.bits, statistics, plan.quantization)
+    return graph, calibration_warnings(plan.graph, plan.bits, statistics, images.preprocessing)
+
+
+def _lose(job: Job, plan: _Plan, graph: IntGraph, told: Progress) -> Loss:
+    macs = plan.costs.macs // job.network.shape[0]
+    extent = Extent.of(plan.graph, graph, macs, len(job.images.items))
+    with told.bar("measuring loss", extent.images) as advance:
+        return measure(plan.graph, graph, job.images, extent, advance)
+
+
+def _loss_warnings(job: Job, plan: _Plan, loss: Loss) -> tuple[str, ...]:
+    if job.quantized is not None:  # what is trained at its bits owes nothing to its float weights
+        return range_warnings(loss)
+    return (*range_warnings(loss), *distance_warnings(loss, plan.bits))
 
 
 def _write_programs(
@@ -245,7 +284,7 @@ def _fields(
         "preprocessing": asdict(job.images.preprocessing),
         "options": _options(options),
         "calibration_images": 0 if job.quantized is not None else len(job.images.items),
-        "float_error": plan.float_error,
+        "lowering_error": plan.lowering_error,
         "layers": {name: asdict(bits) for name, bits in plan.bits.items()},
         "bops": _bops(plan.costs),
         "kernels": [asdict(kernel) for kernel in built.kernels],
