@@ -95,7 +95,7 @@ def assemble(
     (directory / PARAMS).write_bytes(emitted.params)
     (directory / HEADER).write_text(header)
     with temporary.folder() as folder:
-        kernels = _compile(emitted.module, target, folder)
+        kernels = compile_module(emitted.module, target, folder)
         parts = compile_parts(kernels, header + private_header(graph), target, embedded)
         write_shared(parts, target, directory / LIBRARY)
         if form.static:
@@ -103,7 +103,7 @@ def assemble(
     return Build(planned, _program(graph, planned, len(emitted.params), target))
 
 
-def _compile(module: tvm.IRModule, target: Target, folder: Path) -> Path:
+def compile_module(module: tvm.IRModule, target: Target, folder: Path) -> Path:
     """Return the object file of ``module``, whose functions are plain C functions already."""
     llvm = target.llvm()
     host = llvm.with_host(llvm)
