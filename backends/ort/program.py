@@ -51,9 +51,8 @@ class OrtProgram:
         Raises:
             TargetError: if this onnxruntime cannot load the model.
         """
-        codes = tuple(name for name, value in graph.values.items() if value.q is not None)
         shipped = open_session(model, options)
-        return cls(shipped, open_session(expose(model, graph), options), codes)
+        return cls(shipped, open_session(expose(model, graph), options), codes_of(graph))
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs by name for float32 ``inputs`` by name."""
@@ -63,6 +62,23 @@ class OrtProgram:
         """Return the codes of every quantized value by name, in the graph's logical shapes."""
         everything = run(self.exposed, inputs)
         return {name: everything[name] for name in self.codes}
+
+
+def exposed_codes(
+    model: ModelProto, graph: IntGraph, options: Options, inputs: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the codes of every quantized value by name, as a copy of ``model`` shows them.
+
+    Raises:
+        TargetError: if this onnxruntime cannot load the copy.
+    """
+    everything = run(open_session(expose(model, graph), options), inputs)
+    return {name: everything[name] for name in codes_of(graph)}
+
+
+def codes_of(graph: IntGraph) -> tuple[str, ...]:
+    """Return the names of all quantized values."""
+    return tuple(name for name, value in graph.values.items() if value.q is not None)
 
 
 def run_forced(

@@ -93,16 +93,19 @@ def precision_setting(*, exact: bool) -> str:
     return f"{PRECISION}={int(exact)}"
 
 
-def open_session(model: ModelProto, options: Options | None = None) -> onnxruntime.InferenceSession:
-    """Return a session of ``model`` on the CPU.
+def open_session(
+    model: ModelProto | bytes, options: Options | None = None
+) -> onnxruntime.InferenceSession:
+    """Return a session of ``model``, or of a file's content, on the CPU.
 
     Raises:
         TargetError: if this onnxruntime cannot load the model.
     """
     runtime, chosen = load_onnxruntime(), options or Options()
     with told("load the model", "install a newer one, or store the weights as int8"):
+        content = model if isinstance(model, bytes) else serialize(model)
         return runtime.InferenceSession(
-            serialize(model), _session_options(runtime, chosen), ["CPUExecutionProvider"]
+            content, _session_options(runtime, chosen), ["CPUExecutionProvider"]
         )
 
 
