@@ -12,6 +12,7 @@ from tvm import transform
 from tvm.tirx import transform as tirx
 
 from gmpq import temporary
+from gmpq.backends.tvm.elf import glibc_needed
 from gmpq.backends.tvm.emit import emit
 from gmpq.backends.tvm.example import EXAMPLE, classify_program
 from gmpq.backends.tvm.header import private_header, public_header
@@ -108,7 +109,9 @@ def assemble(
     example = classify_program(graph, prefix) if form.static else None
     if example is not None:
         (directory / EXAMPLE).write_text(example)
-    return Build(planned, _program(graph, planned, len(emitted.params), target, prefix))
+    program = _program(graph, planned, len(emitted.params), target, prefix)
+    glibc = glibc_needed((directory / LIBRARY).read_bytes())
+    return Build(planned, {**program, "glibc": glibc})
 
 
 def compile_module(module: tvm.IRModule, target: Target, folder: Path) -> Path:
