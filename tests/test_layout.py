@@ -29,7 +29,14 @@ LAYERS = (
     ("gmpq.lower", "gmpq.training"),
     ("gmpq.calib.collect", "gmpq.calib.sweep"),  # they run the lowered network
     ("gmpq.export", "gmpq.backends"),
-    ("gmpq.parity", "gmpq.latency", "gmpq.manifest", "gmpq.staging", "gmpq.serialize"),
+    (
+        "gmpq.parity",
+        "gmpq.latency",
+        "gmpq.manifest",
+        "gmpq.staging",
+        "gmpq.serialize",
+        "gmpq.graph_fields",
+    ),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain"),
     ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat", "gmpq.board", "gmpq.fleet"),
     ("gmpq.search",),
