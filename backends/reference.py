@@ -66,10 +66,10 @@ def compute(graph: IntGraph, node: Node, inputs: list[Tensor]) -> Tensor:
             return requantize(inputs[0], _q(sources[0]), target)
         case Conv2d():
             acc = convolve(inputs[0], _q(sources[0]).zero_point, node)
-            return _rescale(acc, node.weight, _q(sources[0]), _q(target))
+            return _finish(acc, node.weight, _q(sources[0]), target.q)
         case Linear():
             acc = multiply(inputs[0], _q(sources[0]).zero_point, node.weight)
-            return _rescale(acc, node.weight, _q(sources[0]), _q(target))
+            return _finish(acc, node.weight, _q(sources[0]), target.q)
         case Lookup():
             return look_up(inputs[0], node.table)
         case Add():
@@ -209,9 +209,12 @@ def softmax(x: Tensor) -> Tensor:
     return probabilities
 
 
-def _rescale(acc: numerics.Accumulators, weight: QWeight, qx: QParams, qy: QParams) -> Tensor:
-    factor = numerics.multiplier(numerics.accumulator_scale(qx.scale, weight.scale), qy.scale)
-    factor = factor.reshape(1, -1, *[1] * (acc.ndim - 2))
+def _finish(acc: numerics.Accumulators, weight: QWeight, qx: QParams, qy: QParams | None) -> Tensor:
+    scale = numerics.accumulator_scale(qx.scale, weight.scale)
+    scale = scale.reshape(1, -1, *[1] * (acc.ndim - 2))
+    if qy is None:
+        return numerics.rescale(acc, scale)
+    factor = numerics.multiplier(scale, qy.scale)
     return numerics.requantize(acc, factor, qy.zero_point, qy.low, qy.high)
 
 

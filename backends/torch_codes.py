@@ -81,8 +81,8 @@ def compute(graph: IntGraph, node: Node, inputs: list[torch.Tensor]) -> torch.Te
             case Requantize():
                 return _quantize(_dequantize(inputs[0], _q(sources[0])), _q(target))
             case Conv2d() | Linear():
-                factor = _factors(node.weight, _q(sources[0]), _q(target), inputs[0].ndim)
-                return _requantize(accumulate(graph, node, inputs[0]), factor, _q(target))
+                acc = accumulate(graph, node, inputs[0])
+                return _finish(acc, _scales(node.weight, _q(sources[0]), acc.ndim), target.q)
             case AvgPool() | GlobalAvgPool():
                 return _average(node, inputs[0], _q(sources[0]), _q(target))
             case Lookup():
@@ -200,9 +200,15 @@ def _enlarge(x: torch.Tensor, padding: Padding, fill: float) -> torch.Tensor:
     return F.pad(x, sides, value=fill) if any(sides) else x
 
 
-def _factors(weight: QWeight, qx: QParams, qy: QParams, axes: int) -> torch.Tensor:
+def _scales(weight: QWeight, qx: QParams, axes: int) -> torch.Tensor:
     scale = torch.from_numpy(weight.scale) * _f32(qx.scale)
-    return (scale / _f32(qy.scale)).reshape(1, -1, *[1] * (axes - 2))
+    return scale.reshape(1, -1, *[1] * (axes - 2))
+
+
+def _finish(acc: torch.Tensor, scale: torch.Tensor, q: QParams | None) -> torch.Tensor:
+    if q is None:
+        return acc.to(torch.float32) * scale
+    return _requantize(acc, scale / _f32(q.scale), q)
 
 
 def _requantize(acc: torch.Tensor, factor: torch.Tensor, q: QParams) -> torch.Tensor:

@@ -50,8 +50,10 @@ def emit(draft: Draft, node: Node) -> None:
             draft.add("DequantizeLinear", (codes, *draft.encoding(codes)), node.output, main=True)
         case Requantize():
             draft.clipped(draft.dequantized(node.inputs[0]), node.output)
+        case Conv2d() | Linear() if draft.values[node.output].q is None:
+            _real_layer(draft, node)
         case Conv2d():
-            _layer(draft, node, "Conv", {**_slide(node.window), "group": node.groups})
+            _layer(draft, node, "Conv", _sliding(node))
         case Linear():
             _layer(draft, node, "Gemm", {"transB": 1})
         case Lookup():
@@ -62,6 +64,8 @@ def emit(draft: Draft, node: Node) -> None:
             _quantize(draft, _wrap(draft, node, "Add", {}), node.output)
         case Multiply():
             _multiply(draft, node)
+        case Concat() if draft.values[node.output].q is None:
+            draft.add("Concat", node.inputs, node.output, {"axis": 1}, main=True)
         case Concat():
             draft.quantized(_wrap(draft, node, "Concat", {"axis": 1}), node.output)
         case MaxPool():
@@ -108,6 +112,31 @@ def _layer(
     _quantize(draft, real, node.output)
 
 
+def _real_layer(draft: Draft, node: Conv2d | Linear) -> None:
+    """Add a layer that writes float32: int32 sums, and one product.
+
+    A Conv between DequantizeLinear and a float output would run in float. Weights are uint8: every
+    onnxruntime convolves those, and its kernels for them add without saturation.
+    """
+    weight, (source,), axes = node.weight, node.inputs, [1] * (node.weight.codes.ndim - 2)
+    codes, zero = weight.codes, draft.encoding(source)[1]
+    match node:
+        case Conv2d():
+            operator, attributes = "ConvInteger", _sliding(node)
+        case Linear():
+            operator, attributes, codes = "MatMulInteger", {}, codes.T
+        case _:
+            assert_never(node)
+    stored, middle = draft.unsigned_weight(node.name, codes, weight.bits)
+    sums = (source, stored, zero, middle)
+    acc = draft.add(operator, sums, f"{node.output}:sums", attributes, main=True)
+    bias = draft.constant(f"{node.name}:bias", weight.bias.reshape(1, -1, *axes))
+    acc = draft.add("Add", (acc, bias), f"{node.output}:biased")
+    real = draft.add("Cast", (acc,), f"{node.output}:steps", {"to": TensorProto.FLOAT})
+    scale = numerics.accumulator_scale(draft.q(source).scale, weight.scale).reshape(1, -1, *axes)
+    draft.add("Mul", (real, draft.constant(f"{node.name}:bias-scale", scale)), node.output)
+
+
 def _bias(draft: Draft, node: Conv2d | Linear) -> str:
     scale = numerics.accumulator_scale(draft.q(node.inputs[0]).scale, node.weight.scale)
     inputs = (
@@ -134,6 +163,10 @@ def _multiply(draft: Draft, node: Multiply) -> None:
     scaled = (product, draft.constant(f"{node.name}:factor", factor))
     steps = draft.add("Mul", scaled, f"{node.output}:steps")
     _quantize(draft, steps, node.output, unit)
+
+
+def _sliding(node: Conv2d) -> dict[str, Attribute]:
+    return {**_slide(node.window), "group": node.groups}
 
 
 def _slide(window: Window) -> dict[str, Attribute]:
@@ -215,8 +248,11 @@ def _pad(draft: Draft, node: Pad) -> None:
 
 
 def _reshape(draft: Draft, node: Reshape) -> None:
+    shape, q = draft.values[node.output].shape, draft.values[node.output].q
+    if q is None:
+        draft.reshape(node.inputs[0], node.output, shape, main=True)
+        return
     real = draft.dequantized(node.inputs[0])
-    shape = draft.values[node.output].shape
     draft.quantized(draft.reshape(real, f"{node.output}:exact", shape, main=True), node.output)
 
 

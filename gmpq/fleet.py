@@ -25,6 +25,7 @@ from gmpq.compile import GRAPH, SAMPLES
 from gmpq.errors import BoardError
 from gmpq.ir import IntGraph
 from gmpq.latency import NETWORK, Row
+from gmpq.output_parity import Returned, compare_outputs
 from gmpq.parity import Parity, Trace
 from gmpq.runtime import codes_of
 from gmpq.samples import Inputs
@@ -39,13 +40,12 @@ class BoardResults:
     visits: tuple[Visit, ...]
     rows: tuple[Row, ...]
     parity: Parity
-    wrong_outputs: int
     missing: tuple[str, ...]
 
     @property
     def equal(self) -> bool:
         """Whether all boards compute what the reference does."""
-        return self.parity.equal and self.wrong_outputs == 0
+        return self.parity.equal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,10 +76,9 @@ def bench(
         if not any(visit.samples for visit in visits):
             raise BoardError(_why(visits, report.missing))
         told("comparing with the reference")
-        runs, wrong = _compare(program, visits)
+        compared = _compare(program, visits)
     rows = tuple(row for visit in visits for row in _rows(visit, fields, effort.threads))
-    compared = parity.gather(program.graph, runs, {})
-    return BoardResults(visits, rows, compared, wrong, tuple(report.missing))
+    return BoardResults(visits, rows, compared, tuple(report.missing))
 
 
 def to_text(results: BoardResults, *, layers: bool) -> str:
@@ -87,8 +86,6 @@ def to_text(results: BoardResults, *, layers: bool) -> str:
     lines = [board_line(visit) for visit in results.visits]
     lines += [f"not measured: {reason}" for reason in results.missing]
     lines += ["", parity.to_table(results.parity)]
-    if results.wrong_outputs:
-        lines.append(f"{results.wrong_outputs} values of the outputs differ from the reference")
     if results.rows:
         lines += ["", latency.to_table(results.rows)]
     if results.rows and layers:
@@ -148,23 +145,20 @@ def _job(program: _Program, folder: Path, effort: Effort) -> Job:
     return job_of(program.directory, description, machine, tuple(paths), effort)
 
 
-def _compare(
-    program: _Program, visits: Sequence[Visit]
-) -> tuple[list[list[parity.Comparison]], int]:
-    """Return the comparisons of all runs, and how many values of outputs are wrong."""
-    runs, wrong = [], 0
+def _compare(program: _Program, visits: Sequence[Visit]) -> Parity:
+    """Return how the values and outputs of all runs compare with the reference."""
+    runs, outputs, description = [], [], program.fields["tvm"]
     for index, sample in enumerate(program.samples):
         expected = reference.run(program.graph, sample)
         for visit in (each for each in visits if each.samples > index):
-            values = dict(values_of(program.fields["tvm"], visit.values / str(index)))
+            values = dict(values_of(description, visit.values / str(index)))
             codes = {name: x for name, x in values.items() if program.graph.values[name].q}
             trace = Trace("tvm", _level(visit), codes)
             runs.append(parity.compare(program.graph, expected, trace))
-            wrong += sum(
-                int(np.count_nonzero(values[name] != expected[name]))
-                for name in program.graph.outputs
-            )
-    return runs, wrong
+            ends = [(end["name"], values[end["name"]]) for end in description["outputs"]]
+            returned = Returned("tvm", _level(visit), ends)
+            outputs.append(compare_outputs(program.graph, expected, returned))
+    return parity.gather(program.graph, runs, outputs, {})
 
 
 def values_of(description: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -45,6 +45,12 @@ def multiplier(scale: Floats, output_scale: float) -> Floats:
     return scale / F32(output_scale)
 
 
+def rescale(acc: Accumulators, scale: Floats) -> Floats:
+    """Return the float32 values of ``acc``: one product each; ``scale`` broadcasts against it."""
+    real: Floats = acc.astype(F32) * scale
+    return real
+
+
 def requantize(acc: Accumulators, factor: Floats, zero_point: int, low: int, high: int) -> Codes:
     """Return the codes of ``acc``; ``factor`` broadcasts against it."""
     steps = round_half_even(acc.astype(F32) * factor) + F32(zero_point)

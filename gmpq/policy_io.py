@@ -65,7 +65,8 @@ def parse(text: str) -> Policy:
 
 
 def _parse(text: str) -> Policy:
-    top = members("policy", load(text), ("version", "model", "layers", "default", "provenance"))
+    keys = ("version", "model", "layers", "default", "output", "provenance")
+    top = members("policy", load(text), keys)
     require("policy", top, "version", "layers")
     version = top["version"]
     if type(version) is not int or version != VERSION:
@@ -73,6 +74,7 @@ def _parse(text: str) -> Policy:
     return Policy(
         layers=_layers(top["layers"]),
         default=_bits("default", top["default"]) if "default" in top else None,
+        output_bits=_output_bits(top["output"]) if "output" in top else None,
         model=_model(top["model"]) if "model" in top else ModelSpec(),
         provenance=_provenance(top["provenance"]) if "provenance" in top else None,
     )
@@ -102,6 +104,8 @@ def to_text(policy: Policy) -> str:
     parts.append('  "layers": {' + ("\n" + ",\n".join(layers) + "\n  " if layers else "") + "}")
     if policy.default is not None:
         parts.append(f'  "default": {_bits_text(policy.default)}')
+    if policy.output_bits is not None:
+        parts.append(f'  "output": {{"bits": {policy.output_bits}}}')
     if policy.provenance is not None:
         fields = _provenance_fields(policy.provenance)
         parts.append(f'  "provenance": {json.dumps(fields, allow_nan=False)}')
@@ -128,6 +132,15 @@ def _bits(place: str, value: Parsed) -> LayerBits:
     assert isinstance(w, int)
     assert isinstance(a, int)
     return LayerBits(w, a)
+
+
+def _output_bits(value: Parsed) -> int:
+    fields = members("output", value, ("bits",))
+    require("output", fields, "bits")
+    bits = plain("output.bits", fields["bits"])
+    check_bits("output.bits", bits)
+    assert isinstance(bits, int)
+    return bits
 
 
 def _model(value: Parsed) -> ModelSpec:

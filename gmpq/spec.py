@@ -123,7 +123,12 @@ def _check_node(node: Node, inputs: list[Value], output: Value) -> None:
 
 
 def _check_codes(node: Node, inputs: list[Value], output: Value) -> None:
-    for value in (*inputs, output):
+    real = output.q is None  # as layers may write, and what moves whole values may join
+    if real and isinstance(node, Concat | Reshape):
+        for value in inputs:
+            assert value.q is None, f"{node.name}: {value.name} is float32, like {output.name}"
+        return
+    for value in inputs if real and isinstance(node, Conv2d | Linear) else (*inputs, output):
         assert value.q is not None, f"{node.name}: {value.name} holds codes"
 
 
@@ -159,7 +164,7 @@ def _check_layer(node: Conv2d | Linear, source: Value, output: Value) -> None:
         case _:
             assert_never(node)
     _check_weight(node.name, node.weight)
-    _check_accumulator(node, _q(source), _q(output))
+    _check_accumulator(node, _q(source), output.q)
 
 
 def _check_weight(name: str, weight: QWeight) -> None:
@@ -174,7 +179,7 @@ def _check_weight(name: str, weight: QWeight) -> None:
     assert all(is_normal(float(s)) for s in weight.scale), f"{name}: weight scales are normal"
 
 
-def _check_accumulator(node: Conv2d | Linear, qx: QParams, qy: QParams) -> None:
+def _check_accumulator(node: Conv2d | Linear, qx: QParams, qy: QParams | None) -> None:
     weight = node.weight
     flat = weight.codes.reshape(len(weight.codes), -1).astype(np.int64)
     most, least = max(qx.high - qx.zero_point, 0), min(qx.low - qx.zero_point, 0)  # padding is 0
@@ -185,7 +190,7 @@ def _check_accumulator(node: Conv2d | Linear, qx: QParams, qy: QParams) -> None:
     assert fits, f"{node.name}: no input overflows the int32 accumulator"
     with np.errstate(over="ignore", under="ignore"):
         scale = numerics.accumulator_scale(qx.scale, weight.scale)
-        factors = (scale, numerics.multiplier(scale, qy.scale))
+        factors = (scale, *([] if qy is None else [numerics.multiplier(scale, qy.scale)]))
     for factor in factors:
         assert all(is_normal(float(f)) for f in factor), f"{node.name}: multipliers are normal"
 
@@ -237,7 +242,9 @@ def _check_product(node: Multiply, inputs: list[Value], output: Value) -> None:
 
 
 def _check_same(node: Node, source: Value, output: Value) -> None:
-    qx, qy = _q(source), _q(output)
+    if output.q is None:
+        return  # float32 on both sides
+    qx, qy = _q(source), output.q
     same = (qx.scale, qx.zero_point, qx.bits) == (qy.scale, qy.zero_point, qy.bits)
     assert same, f"{node.name}: {source.name} and {output.name} share their codes"
     inside = qy.low <= qx.low and qx.high <= qy.high

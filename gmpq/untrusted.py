@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +22,13 @@ from gmpq.errors import GmpqError
 
 MOST_TEXT = 16 << 20  # bytes; the policies and manifests of large networks take less than one
 MOST_ARRAYS = 64 << 30
+
+# What libraries raise over damaged content. It stands at their calls alone.
+DAMAGE = (
+    *(OSError, EOFError, SyntaxError, MemoryError, RuntimeError, AssertionError, AttributeError),
+    *(TypeError, ValueError, LookupError, ArithmeticError, ImportError),
+    *(struct.error, zlib.error, zipfile.BadZipFile, tokenize.TokenError),
+)
 
 Refusal: TypeAlias = Callable[[str], GmpqError]
 

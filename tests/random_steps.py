@@ -69,7 +69,7 @@ def random_step(draft: Draft, x: Value, *, last: bool) -> Value:
             return move(draft, x, kind)
 
 
-def conv(draft: Draft, x: Value, q: QParams, window: Window | None = None) -> Value:
+def conv(draft: Draft, x: Value, q: QParams | None, window: Window | None = None) -> Value:
     """Add a convolution: plain, grouped, depthwise, or depthwise with a multiplier."""
     channels = x.shape[1]
     window = window or draft.window(x.shape, dilated=True)
@@ -82,16 +82,17 @@ def conv(draft: Draft, x: Value, q: QParams, window: Window | None = None) -> Va
     return draft.write(node, (x.shape[0], shape[0], *size), q)
 
 
-def linear(draft: Draft, x: Value, q: QParams, features: int | None = None) -> Value:
+def linear(draft: Draft, x: Value, q: QParams | None, features: int | None = None) -> Value:
     """Add a fully connected layer."""
     features = features or draft.pick((*CHANNELS, 100))
     weight = draw_weight(draft, x, q, (features, x.shape[1]))
     return draft.write(Linear("", (x.name,), "", weight), (x.shape[0], features), q)
 
 
-def draw_weight(draft: Draft, x: Value, q: QParams, shape: Shape) -> QWeight:
+def draw_weight(draft: Draft, x: Value, q: QParams | None, shape: Shape) -> QWeight:
     """Return random codes, and scales that spread the accumulators over the codes of ``q``."""
     assert x.q is not None
+    q = q or draft.encoding()
     bits = draft.between(1, 8)
     least = numerics.weight_limits(bits)[0] - draft.pick((0, int(bits > 1)))
     codes = draft.rng.integers(least, 1 << (bits - 1), shape).astype(np.int8)

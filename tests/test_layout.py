@@ -16,7 +16,8 @@ LINKED = ("calib", "export", "backends")  # they stand at the top and are linked
 LAYERS = (
     ("gmpq", "gmpq.errors", "gmpq.numerics", "gmpq.locations", "gmpq.table", "gmpq.progress"),
     ("gmpq.untrusted", "gmpq.temporary"),
-    ("gmpq.ir", "gmpq.policy", "gmpq.policy_io", "gmpq.strict_json", "gmpq.schema", "gmpq.runtime"),
+    ("gmpq.ir", "gmpq.policy", "gmpq.policy_io", "gmpq.strict_json", "gmpq.schema"),
+    ("gmpq.manifest", "gmpq.description", "gmpq.shared_library", "gmpq.loading", "gmpq.runtime"),
     (
         "gmpq.spec",
         "gmpq.spec_types",
@@ -29,14 +30,8 @@ LAYERS = (
     ("gmpq.lower", "gmpq.training"),
     ("gmpq.calib.collect", "gmpq.calib.sweep"),  # they run the lowered network
     ("gmpq.export", "gmpq.backends"),
-    (
-        "gmpq.parity",
-        "gmpq.latency",
-        "gmpq.manifest",
-        "gmpq.staging",
-        "gmpq.serialize",
-        "gmpq.graph_fields",
-    ),
+    ("gmpq.accuracy", "gmpq.graph_fields"),
+    ("gmpq.parity", "gmpq.output_parity", "gmpq.latency", "gmpq.staging", "gmpq.serialize"),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain"),
     ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat", "gmpq.board", "gmpq.fleet"),
     ("gmpq.search",),
@@ -49,6 +44,7 @@ HOMES = {
         "gmpq.calib",
         "gmpq.qat",
         "gmpq.search",
+        "gmpq.accuracy.measure",
         "gmpq.training",
         "gmpq.backends.torch_codes",
     ),

@@ -155,6 +155,7 @@ def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
         "near": site.near,
         "copies": len(site.copies),
         "candidates": sorted(name_of(choice) for choice in choices),
+        **({} if site.output.value.q else {"writes": "float32"}),
         **({} if tuning.board is None else {"board": tuning.board}),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]

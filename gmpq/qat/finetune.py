@@ -220,7 +220,7 @@ def _start(opened: _Opened, options: TrainOptions) -> QatNetwork:
     order = np.random.default_rng(options.seed).permutation(len(opened.train))
     chosen = opened.train.take(order[: options.calibration]).inputs()
     batches = [torch.from_numpy(batch) for batch in chosen.batches(CALIBRATION_BATCH)]
-    start = Start(make_scale=scales.find(options.method))
+    start = Start(make_scale=scales.find(options.method), output_bits=opened.policy.output_bits)
     return build(opened.lowered, opened.bits, batches, start)
 
 

@@ -33,7 +33,7 @@ from gmpq.ir import (
     Upsample,
 )
 from gmpq.lower.run import compute
-from gmpq.passes.classes import classes, layer_bits
+from gmpq.passes.classes import layer_bits
 from gmpq.passes.quantize import Encoded
 from gmpq.passes.ranges import LARGEST_SCALE, SMALLEST_SCALE
 from gmpq.qat.layers import LoneNorm, QuantizedLayer
@@ -63,7 +63,7 @@ class QatNetwork(nn.Module):
         self.scales = nn.ModuleList()
         self._scale_of: dict[str, int] = {}
         self._copy_scale_of: dict[tuple[str, int], int] = {}
-        for shared in classes(plan.graph, plan.bits):
+        for shared in plan.classes:
             members = [value for group in shared.groups for value in group]
             self._scale_of |= dict.fromkeys(members, len(self.scales))
             self._add_scale(plan.encodings[members[0]], make_scale)

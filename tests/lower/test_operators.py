@@ -238,6 +238,9 @@ def test_means_over_space(function: Callable[..., object], expected: list[str]) 
             ["Upsample"],
             id="exact",
         ),
+        pytest.param(
+            lambda x: x.mean((2, 3), True).expand_as(x), ["GlobalAvgPool", "Upsample"], id="expand"
+        ),
         pytest.param(nn.Flatten(), ["Reshape"], id="flatten"),
         pytest.param(lambda x: torch.flatten(x, 1), ["Reshape"], id="flatten-functional"),
         pytest.param(lambda x: x.view(x.size(0), -1), ["Reshape"], id="view"),

@@ -23,6 +23,7 @@ from gmpq.backends.tvm.kernels import (
     move,
     multiply,
     pool,
+    reals,
     winograd,
 )
 from gmpq.backends.tvm.kernels.base import Family
@@ -50,6 +51,7 @@ KERNELS: tuple[Family, ...] = (
     pool.MAX,
     pool.AVERAGE,
     move.FAMILY,
+    reals.FAMILY,
     ends.QUANTIZE,
     ends.DEQUANTIZE,
     ends.SOFTMAX,
