@@ -139,7 +139,9 @@ def _overflow(node: Conv2d, qx: QParams, transform: Transform) -> str | None:
     return None
 
 
-def transformed(codes: NDArray[np.int8], transform: Transform) -> NDArray[np.int16] | NDArray[np.int32]:
+def transformed(
+    codes: NDArray[np.int8], transform: Transform
+) -> NDArray[np.int16] | NDArray[np.int32]:
     """Return G g G^T by position [positions, O, I] of weight codes [O, I, 3, 3]."""
     matrix = np.array(transform.weight, np.float64)  # matrix products of whole numbers are exact
     both = np.kron(matrix, matrix)
