@@ -33,7 +33,7 @@ from tests.networks import randomized
 
 SHAPE = (2, 3, 6, 5)
 SEEDS = range(40)
-LEAST_DB = 15.0  # of signal to quantization noise at 8 bits; a wrong output has about 0
+LEAST_DB = 20.0  # of signal to quantization noise at 8 bits; a wrong output has about 0
 
 Recipe: TypeAlias = Any  # a nest of dicts, lists and tuples whose leaves are Leaf
 
@@ -85,6 +85,8 @@ def _leaf(leaf: Leaf, values: list[torch.Tensor]) -> torch.Tensor:
             return torch.cat([x, values[second]], 1)
         case "sum":
             return x + x.relu()
+        case "input":
+            return values[0]
         case _:
             return x
 
@@ -92,11 +94,13 @@ def _leaf(leaf: Leaf, values: list[torch.Tensor]) -> torch.Tensor:
 def drawn_recipe(draw: random.Random, count: int, depth: int = 0) -> Recipe:
     """Return a random nest of outputs of ``count`` values; values repeat."""
     if (depth and draw.random() < 0.6) or depth == 3:
-        kinds = ("value", "value", "value", "dropout", "softmax", "flat", "joined", "sum")
+        kinds = ("value", "value", "input", "dropout", "softmax", "flat", "joined", "sum")
         return Leaf((draw.choice(kinds), draw.randrange(1, count), draw.randrange(count)))
     parts = [drawn_recipe(draw, count, depth + 1) for _ in range(draw.randrange(1, 4))]
     if draw.random() < 0.5:
         parts.append(draw.choice(parts))
+    if depth == 0:
+        parts.append(Leaf(("value", count - 1, 0)))
     keys = draw.sample(("out", "aux", "0", "layers.0", "a/b", "x-1"), len(parts))
     return draw.choice((parts, tuple(parts), dict(zip(keys, parts, strict=True))))
 
