@@ -6,7 +6,6 @@ values that stay inside of a kernel are compared by what is made of them.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gmpq import latency, manifest, parity, samples, serialize
+from gmpq import latency, manifest, parity, samples, serialize, temporary
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor, timing
 from gmpq.backends.rpc import fleet as fleets
@@ -70,9 +69,9 @@ def bench(
     """
     fields = manifest.check_files(out)
     program = _Program(out, fields, serialize.load(out / GRAPH), samples.read(out / SAMPLES))
-    with tempfile.TemporaryDirectory() as folder:
-        job = _job(program, Path(folder), effort)
-        report = fleets.run(fleet, [job] * fleet.boards, Path(folder), told)
+    with temporary.folder() as folder:
+        job = _job(program, folder, effort)
+        report = fleets.run(fleet, [job] * fleet.boards, folder, told)
         visits = tuple(visit for _, visit in report.visits)
         if not any(visit.samples for visit in visits):
             raise BoardError(_why(visits, report.missing))

@@ -13,6 +13,7 @@ from gmpq.data import Images, Preprocessing, find_images
 from gmpq.errors import CalibrationError, LoweringError, OutputError, PolicyError, WeightsError
 from gmpq.ir import IntGraph, Shape
 from gmpq.models.imports import import_factory
+from gmpq.models.modules import check_module
 from gmpq.models.random import randomize
 from gmpq.models.weights import load_weights, resolve_weights
 from gmpq.policy import Policy
@@ -98,6 +99,7 @@ def build_network(policy: Policy, sources: Sources) -> Network:
         if shape is None:
             raise PolicyError("model.input.shape is missing: --import needs it, as [N, C, H, W]")
         module = import_factory(sources.factory)
+        check_module(module)
         return Network(sources.factory.replace(":", "."), module, shape)
     if spec.arch is None:
         raise PolicyError("model.arch is missing: name a built-in network, or give --import")

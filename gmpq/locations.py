@@ -6,6 +6,7 @@ imported: naming data runs no code.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +19,11 @@ def locate(location: str, base: Path) -> Path:
     """Return the path of ``location``; a relative one starts at ``base``.
 
     Raises:
-        FileNotFoundError: the package of a ``package:`` location is not installed.
+        FileNotFoundError: the package of a ``package:`` location is not installed, or there is no
+            such user's home.
     """
     if not location.startswith(PACKAGE):
-        return base / Path(location).expanduser()
+        return base / _with_home(location)
     name, _, inside = location.removeprefix(PACKAGE).partition("/")
     return package_folder(name) / inside
 
@@ -32,7 +34,10 @@ def package_folder(name: str) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    spec = find_spec(name) if name.isidentifier() else None
+    try:
+        spec = find_spec(name) if name.isidentifier() else None
+    except ValueError:  # of the program itself, which is __main__
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(f"package {name!r} is not installed: pip install it")
     return Path(spec.submodule_search_locations[0])
@@ -42,7 +47,14 @@ def expand(path: Path) -> list[Path]:
     """Return the paths that ``path`` stands for: itself, or what its last part's * and ? match."""
     if not any(sign in path.name for sign in "*?") or path.exists():
         return [path]
-    return sorted(path.parent.glob(path.name))
+    return sorted(p for p in path.parent.glob("*") if fnmatch.fnmatchcase(p.name, path.name))
+
+
+def _with_home(location: str) -> Path:
+    try:
+        return Path(location).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(str(error)) from error
 
 
 def plain_name(text: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gmpq.errors import OutputError
-from gmpq.ir import IntGraph, Quantize, Value
+from gmpq.ir import Dequantize, IntGraph, Quantize, Value
 
 FORMAT = 2
 NAME = "manifest.json"
@@ -77,7 +77,7 @@ def read(directory: Path) -> Fields:
 def _parse(path: Path) -> Fields | None:
     try:
         manifest = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return manifest if isinstance(manifest, dict) else None
 
@@ -126,16 +126,18 @@ def versions() -> dict[str, str]:
 def interface(graph: IntGraph) -> Fields:
     """Return what a program of ``graph`` reads and writes.
 
-    Tensors are float32 outside; ``codes`` says how the program quantizes them at once.
+    Tensors are float32 outside; ``codes`` says how the program quantizes them at once, or what
+    codes they were. An output without them is float32 from its layer on.
     """
     quantized = {
         node.inputs[0]: graph.values[node.output]
         for node in graph.nodes
         if isinstance(node, Quantize)
     }
-    written = {name: graph.producer(name) for name in graph.outputs}
     sources = {
-        name: graph.values[node.inputs[0]] for name, node in written.items() if node is not None
+        node.output: graph.values[node.inputs[0]]
+        for node in graph.nodes
+        if isinstance(node, Dequantize)
     }
     return {
         "inputs": [_tensor(graph.values[name], quantized.get(name)) for name in graph.inputs],

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gmpq import latency, manifest, programs, samples, serialize
+from gmpq import conditions, latency, manifest, programs, samples, serialize
+from gmpq.accuracy import loss as losses
+from gmpq.accuracy import report
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.counts import counted, instructions
 from gmpq.backends.tvm.emulator import Emulated, processor
-from gmpq.compile import GRAPH, LATENCY, SAMPLES
+from gmpq.compile import GRAPH, LATENCY, LOSS, PARITY, SAMPLES
+from gmpq.conditions import Conditions
 from gmpq.explain import Kernel, kernels_table
 from gmpq.export.storage import WeightStorage
-from gmpq.latency import Plan, Row
+from gmpq.latency import Measured, Plan
 from gmpq.parity import Parity
 
 
@@ -27,8 +30,8 @@ def check_again(out: Path) -> Parity:
     return programs.check(_open(out, fields), samples.read(out / SAMPLES))
 
 
-def measure_again(out: Path, threads: int, plan: Plan) -> list[Row]:
-    """Return the times of the programs in ``out`` on this machine.
+def measure_again(out: Path, threads: int, plan: Plan) -> Measured:
+    """Return the times of the programs in ``out`` on this machine, if they are for it.
 
     Raises:
         OutputError: a file is missing, damaged or was changed.
@@ -68,7 +71,21 @@ def explain_output(out: Path) -> str:
     """
     fields = manifest.check_files(out)
     times = json.loads((out / LATENCY).read_text("utf-8"))
-    return kernels_table([Kernel(**kernel) for kernel in fields["kernels"]], times)
+    on = times["measured_on"]
+    above = "" if on is None else conditions.to_text(Conditions(**on)) + "\n\n"
+    kernels = [Kernel(**kernel) for kernel in fields["kernels"]]
+    return above + kernels_table(kernels, times["rows"])
+
+
+def explain_loss(out: Path) -> str:
+    """Return what each node in ``out`` costs in accuracy, as text.
+
+    Raises:
+        OutputError: a file is missing, damaged or was changed.
+    """
+    manifest.check_files(out)
+    held = json.loads((out / PARITY).read_text("utf-8"))
+    return report.to_table(losses.from_json(held.get(LOSS), str(out / PARITY)))
 
 
 def _open(out: Path, fields: dict[str, Any]) -> programs.Programs:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gmpq.errors import OutputError, PolicyError
+from gmpq.errors import JsonError, OutputError, PolicyError
 from gmpq.policy import (
     INTERPOLATIONS,
     JSON,
@@ -36,6 +36,7 @@ from gmpq.strict_json import (
     unique,
     whole,
 )
+from gmpq.untrusted import read_text
 
 
 def read(path: Path) -> Policy:
@@ -44,14 +45,7 @@ def read(path: Path) -> Policy:
     Raises:
         PolicyError: the file is missing, not JSON, or not a policy.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise PolicyError(f"{path}: no such file: give the path of a policy") from error
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"{path}: byte {error.start} is not UTF-8: save it as UTF-8") from error
-    except OSError as error:
-        raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
+    text = read_text(path, PolicyError)
     try:
         return parse(text)
     except PolicyError as error:
@@ -64,7 +58,15 @@ def parse(text: str) -> Policy:
     Raises:
         PolicyError: it is not JSON, or not a policy.
     """
-    top = members("policy", load(text), ("version", "model", "layers", "default", "provenance"))
+    try:
+        return _parse(text)
+    except JsonError as error:
+        raise PolicyError(str(error)) from error
+
+
+def _parse(text: str) -> Policy:
+    keys = ("version", "model", "layers", "default", "output", "provenance")
+    top = members("policy", load(text), keys)
     require("policy", top, "version", "layers")
     version = top["version"]
     if type(version) is not int or version != VERSION:
@@ -72,6 +74,7 @@ def parse(text: str) -> Policy:
     return Policy(
         layers=_layers(top["layers"]),
         default=_bits("default", top["default"]) if "default" in top else None,
+        output_bits=_output_bits(top["output"]) if "output" in top else None,
         model=_model(top["model"]) if "model" in top else ModelSpec(),
         provenance=_provenance(top["provenance"]) if "provenance" in top else None,
     )
@@ -101,6 +104,8 @@ def to_text(policy: Policy) -> str:
     parts.append('  "layers": {' + ("\n" + ",\n".join(layers) + "\n  " if layers else "") + "}")
     if policy.default is not None:
         parts.append(f'  "default": {_bits_text(policy.default)}')
+    if policy.output_bits is not None:
+        parts.append(f'  "output": {{"bits": {policy.output_bits}}}')
     if policy.provenance is not None:
         fields = _provenance_fields(policy.provenance)
         parts.append(f'  "provenance": {json.dumps(fields, allow_nan=False)}')
@@ -127,6 +132,15 @@ def _bits(place: str, value: Parsed) -> LayerBits:
     assert isinstance(w, int)
     assert isinstance(a, int)
     return LayerBits(w, a)
+
+
+def _output_bits(value: Parsed) -> int:
+    fields = members("output", value, ("bits",))
+    require("output", fields, "bits")
+    bits = plain("output.bits", fields["bits"])
+    check_bits("output.bits", bits)
+    assert isinstance(bits, int)
+    return bits
 
 
 def _model(value: Parsed) -> ModelSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,12 +12,20 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
-from gmpq import parity
+from gmpq import parity, temporary
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor
 from gmpq.backends.ort.latency import layer_samples
 from gmpq.backends.ort.program import exposed_codes, run_forced
-from gmpq.backends.ort.session import LEVELS, Level, Options, open_session, run
+from gmpq.backends.ort.session import (
+    LEVELS,
+    Level,
+    Options,
+    could_saturate,
+    open_session,
+    precision_setting,
+    run,
+)
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm import emulator
 from gmpq.backends.tvm import target as targets
@@ -91,8 +98,8 @@ def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
     itself, by kernels of the same families, chosen by predicted cycles.
     """
     runs, outputs = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        networks = _networks(programs, Path(folder))
+    with temporary.folder() as folder:
+        networks = _networks(programs, folder)
         for sample in samples:
             for found in _findings(programs, networks, sample):
                 runs.append(parity.compare(programs.graph, found.expected, found.trace))
@@ -116,25 +123,32 @@ def _networks(programs: Programs, folder: Path) -> dict[str, Network | Emulated]
 
 
 def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> list[Contender]:
-    """Return the programs ready to be timed on ``sample`` with ``threads`` threads."""
-    session = open_session(programs.model, Options(Level.ALL, threads))
-    found = [
+    """Return the programs ready to be timed on ``sample`` with ``threads`` threads.
+
+    There are none where the program of TVM is for another machine: times of this one would be taken
+    for that one's.
+    """
+    network = programs.tvm
+    if not isinstance(network, Network):
+        return []
+    network.set_threads(threads)
+    inputs = [sample[name] for name in programs.graph.inputs]
+    exact = could_saturate(programs.graph)
+    session = open_session(programs.model, Options(Level.ALL, threads, exact))
+    return [
         Contender(
             ORT,
             lambda: session.run(None, sample),
             lambda runs: layer_samples(programs.model, programs.graph, sample, threads, runs),
-        )
+            precision_setting(exact=exact),
+        ),
+        Contender(
+            TVM,
+            lambda: network.run(*inputs),
+            lambda runs: _step_times(network, inputs, runs),
+            f"compiled for {network.target}",
+        ),
     ]
-    if isinstance(programs.tvm, Network):
-        network = programs.tvm
-        network.set_threads(threads)
-        inputs = [sample[name] for name in programs.graph.inputs]
-        found.append(
-            Contender(
-                TVM, lambda: network.run(*inputs), lambda runs: _step_times(network, inputs, runs)
-            )
-        )
-    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,8 +189,9 @@ def _onnxruntime(
     graph = programs.graph
     for level in LEVELS:
         if level in INTEGER_LEVELS:
-            codes = exposed_codes(programs.model, graph, level, sample)
-            session = open_session(programs.content, Options(level))
+            options = Options(level, exact=could_saturate(graph))
+            codes = exposed_codes(programs.model, graph, options, sample)
+            session = open_session(programs.content, options)
             outputs = list(run(session, sample).items())
             yield _Finding(
                 _following(graph, expected, codes),

@@ -19,6 +19,9 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """Hear figures that stand beside the running bar."""
 
+    def warn(self, text: str) -> None:
+        """Receive one line on what is allowed, but hardly meant."""
+
 
 class Silent:
     """Tells nobody."""
@@ -32,6 +35,9 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Ignore the figures."""
+
+    def warn(self, text: str) -> None:
+        """Ignore the warning."""
 
 
 def _ignore(_: int) -> None:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as dump
 
-from gmpq.errors import OutputError
+from gmpq import spec, strict_json
+from gmpq.errors import JsonError, OutputError
 from gmpq.ir import (
     Add,
     AvgPool,
@@ -35,6 +36,7 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Padding,
@@ -51,6 +53,18 @@ from gmpq.ir import (
     Value,
     Window,
 )
+from gmpq.strict_json import (
+    Parsed,
+    listed,
+    members,
+    number,
+    require,
+    show,
+    string,
+    unique,
+    whole,
+)
+from gmpq.untrusted import require_file
 
 FORMAT = 1
 HEADER = "gmpq_graph"
@@ -82,24 +96,27 @@ def load(path: Path) -> IntGraph:
     """Return the graph in the file at ``path``.
 
     Raises:
-        OutputError: the file is missing, damaged, or of another version.
+        OutputError: the file is missing, damaged, of another version, or no legal graph.
     """
+    header, arrays = _read(path)
+    try:
+        graph = _graph(strict_json.load(header), arrays)
+        spec.check(graph)
+    except (JsonError, AssertionError) as error:
+        raise OutputError(
+            f"{path}: not a saved graph: {error}: compile or finetune again"
+        ) from error
+    return graph
+
+
+def _read(path: Path) -> tuple[str, Arrays]:
+    require_file(path, OutputError)
     try:
         with safe_open(path, framework="np") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER, "null"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError, ValueError) as error:
+            header = (file.metadata() or {}).get(HEADER, "null")
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
         raise OutputError(f"{path}: not a saved graph: {error}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise OutputError(f"{path}: not a saved graph of format {FORMAT}: compile again")
-    values = [_value(fields) for fields in header["values"]]
-    return Graph(
-        header["name"],
-        tuple(header["inputs"]),
-        tuple(header["outputs"]),
-        {value.name: value for value in values},
-        tuple(_node(fields, arrays) for fields in header["nodes"]),
-    )
 
 
 # --- to fields -----------------------------------------------------------------------------------
@@ -137,9 +154,9 @@ def _node_fields(node: Node, arrays: dict[str, NDArray[Any]]) -> Fields:
             fields["padding"] = node.padding
         case Upsample():
             fields["factors"] = node.factors
-        case Quantize() | Dequantize() | Requantize() | Add() | Concat() | GlobalAvgPool():
+        case Quantize() | Dequantize() | Requantize() | Add() | Multiply() | Concat():
             pass
-        case Reshape() | Softmax():
+        case GlobalAvgPool() | Reshape() | Softmax():
             pass
         case _:
             assert_never(node)
@@ -186,67 +203,144 @@ def _number(number: float) -> float | str:
 # --- from fields ---------------------------------------------------------------------------------
 
 
-def _value(fields: Fields) -> Value:
-    q = QParams(*fields["q"]) if "q" in fields else None
-    return Value(fields["name"], tuple(fields["shape"]), q)
-
-
-def _node(fields: Fields, arrays: Arrays) -> Node:
-    name, inputs, output = fields["name"], tuple(fields["inputs"]), fields["output"]
-    common = (name, inputs, output)
-    match fields["kind"]:
-        case "Conv2d":
-            weight = _weight(fields, arrays)
-            return Conv2d(*common, weight, _window(fields["window"]), fields["groups"])
-        case "Linear":
-            return Linear(*common, _weight(fields, arrays))
-        case "Lookup":
-            return Lookup(*common, arrays[f"{name}/table"], _function(fields, arrays))
-        case "MaxPool":
-            return MaxPool(*common, _window(fields["window"]))
-        case "AvgPool":
-            return AvgPool(*common, _window(fields["window"]), Padding(*fields["counted"]))
-        case "Pad":
-            return Pad(*common, Padding(*fields["padding"]))
-        case "Upsample":
-            return Upsample(*common, tuple(fields["factors"]))
-        case kind:
-            return PLAIN[kind](*common)
-
-
-PLAIN = {
-    kind.__name__: kind
-    for kind in (Quantize, Dequantize, Requantize, Add, Concat, GlobalAvgPool, Reshape, Softmax)
-}
-
-
-def _weight(fields: Fields, arrays: Arrays) -> QWeight:
-    codes, scale, bias = (arrays[f"{fields['name']}/{key}"] for key in ("codes", "scale", "bias"))
-    return QWeight(codes, scale, bias, fields["bits"])
-
-
-def _window(fields: Fields) -> Window:
-    return Window(
-        tuple(fields["kernel"]),
-        tuple(fields["stride"]),
-        Padding(*fields["padding"]),
-        tuple(fields["dilation"]),
+def _graph(header: Parsed, arrays: Arrays) -> IntGraph:
+    fields = unique("graph", header)
+    if fields.get("format") != FORMAT:
+        raise JsonError(f"format {show(fields.get('format'))} is not {FORMAT}")
+    require("graph", fields, "name", "inputs", "outputs", "values", "nodes")
+    values = [_value(value) for value in listed("values", fields["values"])]
+    if len({value.name for value in values}) < len(values):
+        raise JsonError("values: two have one name")
+    return Graph(
+        string("name", fields["name"]),
+        _names("inputs", fields["inputs"]),
+        _names("outputs", fields["outputs"]),
+        {value.name: value for value in values},
+        tuple(_node(node, arrays) for node in listed("nodes", fields["nodes"])),
     )
 
 
-def _function(fields: Fields, arrays: Arrays) -> Function:
-    function = fields["function"]
-    match function["kind"]:
+def _value(found: Parsed) -> Value:
+    fields = members("a value", found, ("name", "shape", "q"))
+    require("a value", fields, "name", "shape")
+    name = string("a value", fields["name"])
+    shape = tuple(whole(name, side) for side in listed(name, fields["shape"]))
+    return Value(name, shape, _qparams(name, fields["q"]) if "q" in fields else None)
+
+
+def _qparams(name: str, found: Parsed) -> QParams:
+    scale, *others = _some(name, found, 5)
+    return QParams(float(number(name, scale)), *(whole(name, item) for item in others))
+
+
+def _node(found: Parsed, arrays: Arrays) -> Node:
+    fields = unique("a node", found)
+    require("a node", fields, "kind", "name", "inputs", "output")
+    name, kind = string("a node", fields["name"]), string("a node", fields["kind"])
+    require(name, fields, *MORE.get(kind, ()))
+    common = (name, _names(name, fields["inputs"]), string(name, fields["output"]))
+    match kind:
+        case "Conv2d":
+            window = _window(name, fields["window"])
+            weight = _weight(name, fields["bits"], arrays)
+            return Conv2d(*common, weight, window, whole(name, fields["groups"]))
+        case "Linear":
+            return Linear(*common, _weight(name, fields["bits"], arrays))
+        case "Lookup":
+            function = _function(name, fields["function"], arrays)
+            return Lookup(*common, _array(arrays, name, "table"), function)
+        case "MaxPool":
+            return MaxPool(*common, _window(name, fields["window"]))
+        case "AvgPool":
+            window, counted = _window(name, fields["window"]), _wholes(name, fields["counted"], 4)
+            return AvgPool(*common, window, Padding(*counted))
+        case "Pad":
+            return Pad(*common, Padding(*_wholes(name, fields["padding"], 4)))
+        case "Upsample":
+            return Upsample(*common, _wholes(name, fields["factors"], 2))
+        case _ if kind in PLAIN:
+            return PLAIN[kind](*common)
+        case _:
+            raise JsonError(f"{name}: unknown kind {show(kind)}")
+
+
+MORE = {
+    "Conv2d": ("window", "groups", "bits"),
+    "Linear": ("bits",),
+    "Lookup": ("function",),
+    "MaxPool": ("window",),
+    "AvgPool": ("window", "counted"),
+    "Pad": ("padding",),
+    "Upsample": ("factors",),
+}
+PLAIN = {
+    kind.__name__: kind
+    for kind in (
+        *(Quantize, Dequantize, Requantize, Add, Multiply),
+        *(Concat, GlobalAvgPool, Reshape, Softmax),
+    )
+}
+
+
+def _weight(name: str, bits: Parsed, arrays: Arrays) -> QWeight:
+    codes, scale, bias = (_array(arrays, name, key) for key in ("codes", "scale", "bias"))
+    return QWeight(codes, scale, bias, whole(name, bits))
+
+
+def _array(arrays: Arrays, name: str, key: str) -> NDArray[Any]:
+    if f"{name}/{key}" not in arrays:
+        raise JsonError(f"{name}: its {key} are missing")
+    return arrays[f"{name}/{key}"]
+
+
+def _window(name: str, found: Parsed) -> Window:
+    fields = members(name, found, ("kernel", "stride", "padding", "dilation"))
+    require(name, fields, "kernel", "stride", "padding", "dilation")
+    return Window(
+        _wholes(name, fields["kernel"], 2),
+        _wholes(name, fields["stride"], 2),
+        Padding(*_wholes(name, fields["padding"], 4)),
+        _wholes(name, fields["dilation"], 2),
+    )
+
+
+def _function(name: str, found: Parsed, arrays: Arrays) -> Function:
+    fields = unique(name, found)
+    require(name, fields, "kind")
+    kind = string(name, fields["kind"])
+    require(name, fields, *{"Clamp": ("low", "high"), "LeakyRelu": ("slope",)}.get(kind, ()))
+    match kind:
         case "Clamp":
-            return Clamp(float(function["low"]), float(function["high"]))
+            return Clamp(_real(name, fields["low"]), _real(name, fields["high"]))
         case "LeakyRelu":
-            return LeakyRelu(function["slope"])
+            return LeakyRelu(_real(name, fields["slope"]))
         case "PRelu":
-            return PRelu(arrays[f"{fields['name']}/slopes"])
+            return PRelu(_array(arrays, name, "slopes"))
         case "Silu":
             return Silu()
         case "HardSwish":
             return HardSwish()
-        case kind:
-            assert kind == "Sigmoid", kind
+        case "Sigmoid":
             return Sigmoid()
+        case _:
+            raise JsonError(f"{name}: unknown function {show(kind)}")
+
+
+def _real(name: str, found: Parsed) -> float:
+    """Return a number, which JSON has no infinity for."""
+    return float(found) if found in ("inf", "-inf") else float(number(name, found))
+
+
+def _names(place: str, found: Parsed) -> tuple[Any, ...]:
+    return tuple(string(place, item) for item in listed(place, found))
+
+
+def _wholes(place: str, found: Parsed, count: int) -> tuple[Any, ...]:
+    return tuple(whole(place, item) for item in _some(place, found, count))
+
+
+def _some(place: str, found: Parsed, count: int) -> list[Parsed]:
+    items = listed(place, found)
+    if len(items) != count:
+        raise JsonError(f"{place}: must be {count} numbers, got {show(found)}")
+    return items

@@ -11,11 +11,9 @@ from importlib import resources
 from pathlib import Path
 
 from gmpq.backends.tvm.elf import keep_global
+from gmpq.backends.tvm.header import FUNCTIONS, PARAMS_FUNCTION
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.toolchain import archive, compile_object, link
-
-ENTRIES = ("gmpq_run", "gmpq_run_steps", "gmpq_set_threads")
-PARAMS_ENTRY = "gmpq_params"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +25,12 @@ class Parts:
     entries: tuple[str, ...]
 
 
-def compile_parts(kernels: Path, header: str, target: Target, params: bytes | None) -> Parts:
+def compile_parts(
+    kernels: Path, header: str, target: Target, prefix: str, params: bytes | None
+) -> Parts:
     """Return the kernels with their entry points, and with ``params`` inside where given.
+
+    ``header`` is what the entry points include; ``prefix`` begins their names.
 
     Raises:
         TargetError: No C compiler for the target is installed, or it cannot compile.
@@ -37,11 +39,12 @@ def compile_parts(kernels: Path, header: str, target: Target, params: bytes | No
     (folder / "gmpq_program.h").write_text(header)
     amx = ("-DGMPQ_AMX",) if "amx-int8" in target.features else ()
     entry = compile_object(_source("entry.c", folder), ("-pthread", *amx), target)
+    entries = tuple(f"{prefix}_{function}" for function in FUNCTIONS)
     if params is None:
-        return Parts(folder, (kernels, entry), ENTRIES)
+        return Parts(folder, (kernels, entry), entries)
     (folder / "params.bin").write_bytes(params)
     held = compile_object(_source("params.c", folder), (), target)
-    return Parts(folder, (kernels, entry, held), (*ENTRIES, PARAMS_ENTRY))
+    return Parts(folder, (kernels, entry, held), (*entries, f"{prefix}_{PARAMS_FUNCTION}"))
 
 
 def write_shared(parts: Parts, target: Target, library: Path) -> None:

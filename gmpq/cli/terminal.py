@@ -1,4 +1,4 @@
-"""Progress on a terminal; silent where stderr is none."""
+"""Progress on a terminal; where stderr is none, warnings alone."""
 
 from __future__ import annotations
 
@@ -33,3 +33,7 @@ class Terminal:
         """Show figures behind the bar."""
         if self._shown is not None:
             self._shown.set_postfix_str(text, refresh=False)
+
+    def warn(self, text: str) -> None:
+        """Print the warning, wherever stderr goes."""
+        print(f"warning: {text}", file=sys.stderr)  # noqa: T201 - as above

@@ -12,7 +12,7 @@ from gmpq.lower.outputs import tensors
 from gmpq.lower.run import run_float
 
 
-def float_error(module: nn.Module, graph: FloatGraph, batch: NDArray[np.float32]) -> float:
+def lowering_error(module: nn.Module, graph: FloatGraph, batch: NDArray[np.float32]) -> float:
     """Return the largest difference between the outputs of ``module`` and of ``graph``.
 
     It is relative to the largest output of the module, so that rounding alone is about 1e-6.

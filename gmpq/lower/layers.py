@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmpq.ir import FloatConv2d, FloatLinear, Padding, Window
+from gmpq.lower.affine import scale_and_shift
 from gmpq.lower.call import Call, Operand, Shuffled, as_array
 
 
@@ -70,30 +71,23 @@ def _bias(call: Call, channels: int) -> NDArray[np.float32]:
 
 
 def batch_norm(call: Call) -> Operand:
-    """Lower a batch norm to a depthwise 1x1 convolution; ``passes.fold_batch_norm`` absorbs it."""
+    """Lower a batch norm to the scale and shift that it is."""
     shape = call.input_shape()
     if len(shape) not in (2, 4):
         raise call.refuse(f"needs an input [N, F] or [N, C, H, W], got shape {shape}")
-    weight, bias = _scale_and_shift(call)
-    image = shape if len(shape) == 4 else (*shape, 1, 1)
-    source = call.reshaped(call.value("input"), image)
-    channels = shape[1]
-    normalized = call.builder.emit(
-        call.name,
-        image,
-        lambda name, output: FloatConv2d(
-            name, (source,), output, weight, bias, Window((1, 1)), channels, auxiliary=True
-        ),
-    )
-    return call.reshaped(normalized, shape)
+    return scale_and_shift(call, call.value("input"), *_scale_and_shift(call))
 
 
-def _scale_and_shift(call: Call) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _scale_and_shift(call: Call) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     mean = call.constant("running_mean").double().numpy()
     variance = call.constant("running_var").double().numpy() + call.number("eps")
     if not (variance > 0).all():
-        raise call.refuse("has a running variance below zero: the weights are broken")
+        channel = int(np.argmin(variance))
+        raise call.refuse(
+            f"divides by the root of running variance + eps = {variance[channel]:g} in channel "
+            f"{channel}: the weights are broken"
+        )
     gamma, beta = call.array("weight"), call.array("bias")
     scale = (1.0 if gamma is None else gamma.astype(np.float64)) / np.sqrt(variance)
     shift = (0.0 if beta is None else beta.astype(np.float64)) - mean * scale
-    return scale.astype(np.float32).reshape(-1, 1, 1, 1), shift.astype(np.float32)
+    return scale, shift

@@ -5,23 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 
 from gmpq.ir import Pad, Padding, Reshape, Upsample
 from gmpq.lower.call import Call, Operand, Permuted, Shuffled
 
 
 def identity(call: Call) -> Operand:
-    """Lower an operator that changes nothing in evaluation: clone, detach, dropout."""
+    """Lower an operator that changes nothing in evaluation: clone, detach, dropout, float()."""
     operand = call.arguments["input"]
     return operand if isinstance(operand, Permuted | Shuffled) else call.value("input")
-
-
-def copy_to(call: Call) -> Operand:
-    """Lower a copy to another type or layout: only float32 is left alone."""
-    if call.arguments["dtype"] not in (None, torch.float32):
-        raise call.refuse(f"to {call.arguments['dtype']}: the network must stay in torch.float32")
-    return identity(call)
 
 
 def reshape(call: Call) -> Operand:
@@ -55,10 +47,17 @@ def select(call: Call) -> Operand:
 
 
 def expand(call: Call) -> Operand:
-    """Lower an expand that changes no size."""
-    if call.shape != call.input_shape():
-        raise call.refuse(f"repeats {call.input_shape()} to {call.shape}: use nearest upsampling")
-    return identity(call)
+    """Lower an expand that changes no size, or repeats a single row or column."""
+    shape = call.input_shape()
+    if call.shape == shape:
+        return identity(call)
+    if len(shape) != 4 or len(call.shape) != 4 or call.shape[:2] != shape[:2]:
+        raise call.refuse(
+            f"repeats {shape} to {call.shape}: only a row or column of an image can be repeated"
+        )
+    source = call.value("input")
+    factors = (call.shape[2] // shape[2], call.shape[3] // shape[3])
+    return call.emit(lambda name, output: Upsample(name, (source,), output, factors))
 
 
 def permute(call: Call) -> Operand:

@@ -13,6 +13,7 @@ from gmpq.ir import FloatConv2d, FloatGraph, FloatLinear, Shape, Softmax
 from gmpq.lower.outputs import outputs_of
 from gmpq.lower.reader import read
 from gmpq.lower.trace import trace
+from gmpq.models.modules import check_module
 from gmpq.models.weights import require_finite
 from gmpq.passes.dead_code import drop_dead_code
 from gmpq.passes.fold_batch_norm import Layer, fold_norms
@@ -55,7 +56,7 @@ def lower(module: nn.Module, shape: Shape, name: str) -> FloatGraph:
         name: the graph's name.
 
     Raises:
-        LoweringError: an operator or argument has no integer meaning, or tracing fails.
+        LoweringError: an operator or argument is not supported, or tracing fails.
         WeightsError: a weight is not finite.
     """
     return lower_trainable(module, shape, name).graph
@@ -65,10 +66,11 @@ def lower_trainable(module: nn.Module, shape: Shape, name: str) -> Trainable:
     """Return what ``lower`` returns, and what its folding of batch norms has taken apart.
 
     Raises:
-        LoweringError: an operator or argument has no integer meaning, or tracing fails.
+        LoweringError: an operator or argument is not supported, or tracing fails.
         WeightsError: a weight is not finite.
     """
-    require_finite(module.state_dict(keep_vars=True))
+    check_module(module)
+    require_finite(dict((*module.named_parameters(), *module.named_buffers())))
     program = trace(module, shape)
     graph = _rewrite(read(program, shape, name), BEFORE_NORMS)
     folded = fold_norms(graph)
@@ -92,7 +94,7 @@ def _check_shapes(graph: FloatGraph) -> None:
         if len(shape) not in (2, 4):
             raise LoweringError(
                 f"{node.name}: has an output of shape {shape}: "
-                "only images [N, C, H, W] and vectors [N, F] have an integer meaning"
+                "only images [N, C, H, W] and vectors [N, F] are supported"
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from gmpq.ir import Add, Concat, FloatGraph, FloatNode
+from gmpq.ir import Add, Concat, FloatGraph, FloatNode, Multiply
 
 
 def redirect(graph: FloatGraph, instead: Mapping[str, str]) -> FloatGraph:
@@ -28,7 +28,7 @@ def redirect(graph: FloatGraph, instead: Mapping[str, str]) -> FloatGraph:
 def reading(node: FloatNode, inputs: tuple[str, ...]) -> FloatNode:
     """Return ``node`` with other ``inputs``, as many as it has."""
     match node:
-        case Add():
+        case Add() | Multiply():
             first, second = inputs
             return replace(node, inputs=(first, second))
         case Concat():

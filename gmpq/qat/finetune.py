@@ -106,8 +106,7 @@ def finetune(
         GmpqError: the user's mistake, told in one line; ``out`` is not written then.
     """
     told = progress or Silent()
-    place = out.resolve()
-    check_replaceable(place)
+    place = check_replaceable(out)
     device = _device(options)
     opened = _open(sources, data, options.training, told)
     folder = place.with_name(f"{place.name}.training")
@@ -224,7 +223,7 @@ def _start(opened: _Opened, options: TrainOptions) -> QatNetwork:
     order = np.random.default_rng(options.seed).permutation(len(opened.train))
     chosen = opened.train.take(order[: options.calibration]).inputs()
     batches = [torch.from_numpy(batch) for batch in chosen.batches(CALIBRATION_BATCH)]
-    start = Start(make_scale=scales.find(options.method))
+    start = Start(make_scale=scales.find(options.method), output_bits=opened.policy.output_bits)
     return build(opened.lowered, opened.bits, batches, start)
 
 

@@ -25,6 +25,7 @@ from gmpq.ir import (
     FloatNode,
     GlobalAvgPool,
     MaxPool,
+    Multiply,
     Pad,
     QParams,
     Reshape,
@@ -32,7 +33,7 @@ from gmpq.ir import (
     Upsample,
 )
 from gmpq.lower.run import compute
-from gmpq.passes.classes import classes, layer_bits
+from gmpq.passes.classes import layer_bits
 from gmpq.passes.quantize import Encoded
 from gmpq.passes.ranges import LARGEST_SCALE, SMALLEST_SCALE
 from gmpq.qat.layers import LoneNorm, QuantizedLayer
@@ -63,7 +64,7 @@ class QatNetwork(nn.Module):
         self.scales = nn.ModuleList()
         self._scale_of: dict[str, int] = {}
         self._copy_scale_of: dict[tuple[str, int], int] = {}
-        for shared in classes(plan.graph, plan.bits):
+        for shared in plan.classes:
             members = [value for group in shared.groups for value in group]
             self._scale_of |= dict.fromkeys(members, len(self.scales))
             self._add_scale(plan.encodings[members[0]], make_scale)
@@ -184,7 +185,9 @@ def _keeps_codes(node: FloatNode) -> bool:
     match node:
         case Concat() | MaxPool() | Pad() | Reshape() | Upsample() | Softmax():
             return True
-        case FloatConv2d() | FloatLinear() | Activation() | Add() | AvgPool() | GlobalAvgPool():
+        case FloatConv2d() | FloatLinear() | Activation() | Add() | Multiply():
+            return False
+        case AvgPool() | GlobalAvgPool():
             return False
         case _:
             assert_never(node)

@@ -15,10 +15,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gmpq.data import Images, Preprocessing, photographs, picture, preprocess, read_arrays
+from gmpq.data import Images, Preprocessing, picture, preprocess, read_arrays
 from gmpq.errors import TrainingError, closest
 from gmpq.ir import FloatGraph
 from gmpq.locations import locate
+from gmpq.photographs import find_photographs
 from gmpq.training.scores import scores_of
 
 TORCHVISION = "torchvision:"
@@ -176,7 +177,7 @@ def _folders(path: Path, how: Preprocessing, classes: tuple[str, ...] | None) ->
             raise TrainingError(
                 f"{path / name}: is no class of the training data{closest(name, known)}"
             )
-        found = photographs(path / name)
+        found = find_photographs(path / name).paths
         items.extend(found)
         labels.extend([known.index(name)] * len(found))
     if not items:
