@@ -43,7 +43,7 @@ from gmpq.passes.equalize import equalize
 from gmpq.passes.fits import check_fits
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.passes.weights import WeightObserver
-from gmpq.policy import LayerBits, bind
+from gmpq.policy import LayerBits, bind, differing_calls
 from gmpq.programs import MODEL
 from gmpq.progress import Progress, Silent
 from gmpq.samples import Inputs
@@ -159,6 +159,8 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     bits = bind(job.policy, cost.layer_names(graph))
+    for line in differing_calls(bits):
+        told.warn(line)
     if job.quantized is not None:
         check_fits(job.quantized, graph, bits)
     (source,) = graph.inputs

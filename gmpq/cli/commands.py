@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\b
 Example:
-  gmpq-compile examples/efficientnet_lite0_mixed.json --target native \\
-      --calibration photographs/ --out lite0-native
+  gmpq-compile examples/efficientnet_lite0_mixed.json --target native --out lite0-native
+  gmpq-compile policy.json --target arm64 --calibration photographs/
 """
 
 
@@ -156,7 +156,9 @@ def verify(out: Path) -> int:
     """
     from gmpq import parity
     from gmpq.output import check_again
+    from gmpq.policy_io import refuse_models
 
+    refuse_models(out, "gmpq verifies directories that it compiled")
     found = check_again(out)
     click.echo(parity.to_table(found))
     return 0 if found.equal else 1
@@ -184,7 +186,9 @@ def bench(
         return bench_on_boards(out, fleet, threads, repeat, layers=layers)
     from gmpq import latency
     from gmpq.output import measure_again
+    from gmpq.policy_io import refuse_models
 
+    refuse_models(out, "gmpq measures directories that it compiled")
     rows = measure_again(out, threads, latency.Plan(seconds=seconds))
     click.echo(latency.to_table(rows))
     if layers:
@@ -234,7 +238,10 @@ def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool
     from gmpq.staging import check_replaceable
 
     check_replaceable(out)
-    report = compile_network(open_job(sources), options, out, Terminal())
+    job, terminal = open_job(sources), Terminal()
+    for warning in job.warnings:
+        terminal.warn(warning)
+    report = compile_network(job, options, out, terminal)
     _print_report(report, out, explain)
     return 0 if report.parity.equal else 1
 
