@@ -51,7 +51,7 @@ from gmpq.passes.equalize import equalize
 from gmpq.passes.fits import check_fits
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.passes.weights import WeightObserver
-from gmpq.policy import LayerBits, bind
+from gmpq.policy import LayerBits, bind, differing_calls
 from gmpq.programs import MODEL
 from gmpq.progress import Progress, Silent
 from gmpq.samples import Inputs
@@ -134,7 +134,7 @@ def compile_network(
     with staged(out) as work:
         graph, advice = _quantize(job, plan, options, told)
         loss = _lose(job, plan, graph, told)
-        warnings = (*advice, *_loss_warnings(job, plan, loss))
+        warnings = (*job.warnings, *advice, *_loss_warnings(job, plan, loss))
         built = _write_programs(graph, plan, options, work, told)
         opened = programs.open_programs(work, graph, options.storage, plan.target, built.program)
         told.stage("comparing all programs")
@@ -187,6 +187,8 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     bits = bind(job.policy, cost.layer_names(graph))
+    for line in differing_calls(bits):
+        told.warn(line)
     if job.quantized is not None:
         check_fits(job.quantized, graph, bits, job.policy.output_bits)
     (source,) = graph.inputs

@@ -126,11 +126,15 @@ class Images:
 
 
 def find_images(
-    locations: Sequence[str], preprocessing: Preprocessing, limit: int | None = None
+    locations: Sequence[str],
+    preprocessing: Preprocessing,
+    limit: int | None = None,
+    base: Path | None = None,
 ) -> Images:
     """Return the images at ``locations``: folders, files, patterns, or ``package:NAME/PATH``.
 
-    Folders are searched for photographs recursively, in the order of their paths. The label of a
+    A relative location starts at ``base``, the working directory unless given. Folders are searched
+    for photographs recursively, in the order of their paths. The label of a
     photograph is the position of its folder among the sorted folders; in a single folder it is the
     number at the end of the name (``imagenet_07_243.jpg``), if every name has one.
 
@@ -138,7 +142,8 @@ def find_images(
         CalibrationError: a location is missing, an array unreadable, a shape wrong, a value not
             finite, or nothing was found.
     """
-    parts = [part for location in locations for part in _location(location, preprocessing)]
+    where = base or Path()
+    parts = [part for location in locations for part in _location(location, where, preprocessing)]
     items = tuple(item for part in parts for item in part.items)[:limit]
     ignored = tuple(line for part in parts for line in part.ignored)
     if not items:
@@ -189,9 +194,9 @@ def _centre(image: Image.Image, how: Preprocessing, place: str) -> Image.Image:
     return resized.crop((left, top, left + width, top + height))
 
 
-def _location(location: str, how: Preprocessing) -> list[Images]:
+def _location(location: str, base: Path, how: Preprocessing) -> list[Images]:
     try:
-        paths = expand(locate(location, Path()))
+        paths = expand(locate(location, base))
     except FileNotFoundError as error:
         raise CalibrationError(f"{location}: {error}") from error
     missing = [path for path in paths if not path.exists()]

@@ -7,11 +7,13 @@ imported: naming data runs no code.
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = "package:"
+NO_FILE = re.compile(r"package:|random(:\d+)?$")  # what no path leads to
 UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")  # in the name of a file
 
 
@@ -55,6 +57,13 @@ def _with_home(location: str) -> Path:
         return Path(location).expanduser()
     except RuntimeError as error:
         raise FileNotFoundError(str(error)) from error
+
+
+def seen_from(folder: Path, location: str, base: Path) -> str:
+    """Return ``location``, a relative path against ``base``, as one against ``folder``."""
+    if NO_FILE.match(location) or _with_home(location).is_absolute():
+        return location
+    return os.path.relpath(base / location, folder)
 
 
 def plain_name(text: str) -> str:

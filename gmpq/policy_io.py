@@ -8,13 +8,16 @@ place of a duplicate key, or a cure.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from gmpq.errors import JsonError, OutputError, PolicyError
 from gmpq.policy import (
     INTERPOLATIONS,
     JSON,
     VERSION,
+    CalibrationSpec,
     InputSpec,
     LayerBits,
     ModelSpec,
@@ -24,6 +27,7 @@ from gmpq.policy import (
 )
 from gmpq.strict_json import (
     Parsed,
+    listed,
     load,
     members,
     number,
@@ -38,6 +42,17 @@ from gmpq.strict_json import (
 )
 from gmpq.untrusted import read_text
 
+MODELS: Mapping[str, str] = MappingProxyType(
+    {
+        ".onnx": "an ONNX model",
+        ".tflite": "a LiteRT model",
+        ".pt": "a file of weights",
+        ".pth": "a file of weights",
+        ".safetensors": "a file of weights",
+    }
+)
+MOST_SIDE, MOST_RESIZE = 1 << 16, 1 << 13  # a square of the latter takes 200 MB
+
 
 def read(path: Path) -> Policy:
     """Return the policy in the file at ``path``.
@@ -45,11 +60,23 @@ def read(path: Path) -> Policy:
     Raises:
         PolicyError: the file is missing, not JSON, or not a policy.
     """
+    refuse_models(path)
     text = read_text(path, PolicyError)
     try:
         return parse(text)
     except PolicyError as error:
         raise PolicyError(f"{path}: {error}") from error
+
+
+def refuse_models(path: Path, wanted: str = "gmpq compiles policies (docs/policy.md)") -> None:
+    """Pass a path that does not look like a model; ``wanted`` tells what is read instead.
+
+    Raises:
+        PolicyError: its suffix is that of a model.
+    """
+    kind = MODELS.get(path.suffix.lower())
+    if kind is not None and not path.is_dir():
+        raise PolicyError(f"{path}: this is {kind}; {wanted}")
 
 
 def parse(text: str) -> Policy:
@@ -65,8 +92,8 @@ def parse(text: str) -> Policy:
 
 
 def _parse(text: str) -> Policy:
-    keys = ("version", "model", "layers", "default", "output", "provenance")
-    top = members("policy", load(text), keys)
+    names = ("version", "model", "calibration", "layers", "default", "output", "provenance")
+    top = members("policy", load(text), names)
     require("policy", top, "version", "layers")
     version = top["version"]
     if type(version) is not int or version != VERSION:
@@ -77,6 +104,7 @@ def _parse(text: str) -> Policy:
         output_bits=_output_bits(top["output"]) if "output" in top else None,
         model=_model(top["model"]) if "model" in top else ModelSpec(),
         provenance=_provenance(top["provenance"]) if "provenance" in top else None,
+        calibration=_calibration(top["calibration"]) if "calibration" in top else None,
     )
 
 
@@ -97,10 +125,13 @@ def write(policy: Policy, path: Path) -> None:
 
 def to_text(policy: Policy) -> str:
     """Return the JSON text of ``policy``, one layer per line."""
+    calibration = policy.calibration
     layers = [f"    {json.dumps(name)}: {_bits_text(bits)}" for name, bits in policy.layers.items()]
     parts = [f'  "version": {VERSION}']
     if policy.model != ModelSpec():
         parts.append(f'  "model": {json.dumps(_model_fields(policy.model), allow_nan=False)}')
+    if calibration is not None:
+        parts.append(f'  "calibration": {json.dumps(_calibration_fields(calibration))}')
     parts.append('  "layers": {' + ("\n" + ",\n".join(layers) + "\n  " if layers else "") + "}")
     if policy.default is not None:
         parts.append(f'  "default": {_bits_text(policy.default)}')
@@ -160,7 +191,9 @@ def _input(value: Parsed) -> InputSpec:
         shape=_shape(fields["shape"]) if "shape" in fields else None,
         mean=numbers(f"{place}.mean", fields["mean"]) if "mean" in fields else None,
         std=numbers(f"{place}.std", fields["std"]) if "std" in fields else None,
-        resize=positive(f"{place}.resize", fields["resize"]) if "resize" in fields else None,
+        resize=positive(f"{place}.resize", fields["resize"], MOST_RESIZE)
+        if "resize" in fields
+        else None,
         interpolation=_interpolation(fields["interpolation"])
         if "interpolation" in fields
         else None,
@@ -175,8 +208,25 @@ def _shape(value: Parsed) -> tuple[int, int, int, int]:
     place = "model.input.shape"
     if not isinstance(value, list) or len(value) != 4:
         raise PolicyError(f"{place}: must be [N, C, H, W], got {show(value)}")
-    n, c, h, w = (positive(place, item) for item in value)
+    n, c, h, w = (positive(place, item, MOST_SIDE) for item in value)
     return n, c, h, w
+
+
+def _calibration(value: Parsed) -> CalibrationSpec:
+    place = "calibration"
+    if isinstance(value, list):
+        return CalibrationSpec(_locations(place, value))
+    fields = members(place, value, ("images", "limit"))
+    require(place, fields, "images")
+    limit = positive(f"{place}.limit", fields["limit"]) if "limit" in fields else None
+    return CalibrationSpec(_locations(f"{place}.images", fields["images"]), limit)
+
+
+def _locations(place: str, value: Parsed) -> tuple[str, ...]:
+    found = tuple(string(place, item) for item in listed(place, value))
+    if not all(found) or not found:
+        raise PolicyError(f'{place}: names no images: list folders or arrays, as ["photographs/"]')
+    return found
 
 
 def _interpolation(value: Parsed) -> str:
@@ -233,6 +283,11 @@ def _model_fields(model: ModelSpec) -> dict[str, JSON]:
         )
     fields["quantized"] = model.quantized
     return _given(fields)
+
+
+def _calibration_fields(calibration: CalibrationSpec) -> JSON:
+    images: list[JSON] = list(calibration.images)
+    return images if calibration.limit is None else {"images": images, "limit": calibration.limit}
 
 
 def _provenance_fields(provenance: Provenance) -> dict[str, JSON]:

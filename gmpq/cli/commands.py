@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\b
 Example:
-  gmpq-compile examples/efficientnet_lite0_mixed.json --target native \\
-      --calibration photographs/ --out lite0-native
+  gmpq-compile examples/efficientnet_lite0_mixed.json --target native --out lite0-native
+  gmpq-compile policy.json --target arm64 --calibration photographs/
 """
 NOT_TIMED = "not timed: its programs are for another machine: gmpq bench --tracker, on boards"
 
@@ -162,7 +162,9 @@ def verify(out: Path) -> int:
     """
     from gmpq import parity
     from gmpq.output import check_again
+    from gmpq.policy_io import refuse_models
 
+    refuse_models(out, "gmpq verifies directories that it compiled")
     found = check_again(out)
     click.echo(parity.to_table(found))
     return 0 if found.equal else 1
@@ -190,7 +192,9 @@ def bench(
         return bench_on_boards(out, fleet, threads, repeat, layers=layers)
     from gmpq import latency
     from gmpq.output import measure_again
+    from gmpq.policy_io import refuse_models
 
+    refuse_models(out, "gmpq measures directories that it compiled")
     measured = measure_again(out, threads, latency.Plan(seconds=seconds))
     click.echo(latency.to_text(measured) if measured.rows else NOT_TIMED)
     if layers and measured.rows:
