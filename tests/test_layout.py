@@ -31,7 +31,7 @@ LAYERS = (
     ("gmpq.lower", "gmpq.training"),
     ("gmpq.calib.collect", "gmpq.calib.sweep"),  # they run the lowered network
     ("gmpq.export", "gmpq.backends"),
-    ("gmpq.accuracy", "gmpq.graph_fields"),
+    ("gmpq.accuracy", "gmpq.conditions", "gmpq.graph_fields"),
     ("gmpq.parity", "gmpq.output_parity", "gmpq.latency", "gmpq.staging", "gmpq.serialize"),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain"),
     ("gmpq.held",),

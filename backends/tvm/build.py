@@ -12,6 +12,7 @@ from tvm import transform
 from tvm.tirx import transform as tirx
 
 from gmpq import temporary
+from gmpq.backends.tvm.elf import glibc_needed
 from gmpq.backends.tvm.emit import emit
 from gmpq.backends.tvm.example import EXAMPLE, classify_program
 from gmpq.backends.tvm.header import private_header, public_header
@@ -98,7 +99,7 @@ def assemble(
     (directory / PARAMS).write_bytes(emitted.params)
     (directory / HEADER).write_text(header)
     with temporary.folder() as folder:
-        kernels = _compile(emitted.module, target, folder)
+        kernels = compile_module(emitted.module, target, folder)
         included = header + private_header(graph, prefix)
         held = emitted.params if embed else None
         parts = compile_parts(kernels, included, target, prefix, held)
@@ -108,10 +109,12 @@ def assemble(
     example = classify_program(graph, prefix) if form.static else None
     if example is not None:
         (directory / EXAMPLE).write_text(example)
-    return Build(planned, _program(graph, planned, len(emitted.params), target, prefix))
+    program = _program(graph, planned, len(emitted.params), target, prefix)
+    glibc = glibc_needed((directory / LIBRARY).read_bytes())
+    return Build(planned, {**program, "glibc": glibc})
 
 
-def _compile(module: tvm.IRModule, target: Target, folder: Path) -> Path:
+def compile_module(module: tvm.IRModule, target: Target, folder: Path) -> Path:
     """Return the object file of ``module``, whose functions are plain C functions already."""
     llvm = target.llvm()
     host = llvm.with_host(llvm)

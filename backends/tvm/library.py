@@ -15,6 +15,8 @@ from gmpq.backends.tvm.header import FUNCTIONS, PARAMS_FUNCTION
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.toolchain import archive, compile_object, link
 
+EXPORTS = "exports.map"
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -49,17 +51,18 @@ def compile_parts(
 
 def write_shared(parts: Parts, target: Target, library: Path) -> None:
     """Write ``library`` for programs that load it; raises ``TargetError``."""
-    exports = parts.folder / "exports.map"
+    exports = parts.folder / EXPORTS
     exports.write_text(f"{{ global: {'; '.join(parts.entries)}; local: *; }};")
-    script = f"-Wl,--version-script={exports}"
+    # Without a folder: a comma in it would end the linker's word.
+    script = f"-Wl,--version-script={EXPORTS}"
     flags = ("-shared", "-pthread", "-Wl,-z,defs", "-Wl,--strip-debug", script)
-    link((*flags, *map(str, parts.objects), "-lm"), target, library)
+    link((*flags, *map(str, parts.objects), "-lm"), target, library, parts.folder)
 
 
 def write_static(parts: Parts, target: Target, library: Path) -> None:
     """Write ``library`` for programs that are linked with it; raises ``TargetError``."""
     whole = parts.folder / "whole.o"
-    link(("-r", "-nostdlib", *map(str, parts.objects)), target, whole)
+    link(("-r", "-nostdlib", *map(str, parts.objects)), target, whole, parts.folder)
     member = parts.folder / f"{library.stem}.o"
     member.write_bytes(keep_global(whole.read_bytes(), parts.entries))
     archive(member, target, library)

@@ -49,7 +49,7 @@ class Target:
 
     def llvm(self) -> tvm.target.Target:
         """Return the target in TVM's words."""
-        return self._processor().llvm()
+        return self.processor().llvm()
 
     def runs_here(self) -> bool:
         """Tell whether this machine has the architecture and all instructions of the target."""
@@ -58,9 +58,10 @@ class Target:
 
     def instructions(self) -> frozenset[str]:
         """Return LLVM's names of all that the target's code may use."""
-        return self._processor().instructions() | self.features
+        return self.processor().instructions() | self.features
 
-    def _processor(self) -> Processor:
+    def processor(self) -> Processor:
+        """Return what LLVM knows of the target."""
         return Processor(self.triple, self.cpu, self.attributes)
 
 
