@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gmpq import latency, manifest, parity, samples, serialize, temporary
+from gmpq import latency, parity, samples, serialize, temporary
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor, timing
 from gmpq.backends.rpc import fleet as fleets
@@ -23,6 +23,7 @@ from gmpq.backends.rpc.visit import NOT_A_LATENCY, Visit
 from gmpq.backends.tvm import target as targets
 from gmpq.compile import GRAPH, SAMPLES
 from gmpq.errors import BoardError
+from gmpq.held import Held, check_program, held
 from gmpq.ir import IntGraph
 from gmpq.latency import NETWORK, Row
 from gmpq.output_parity import Returned, compare_outputs
@@ -53,7 +54,7 @@ class _Program:
     """What an output directory holds."""
 
     directory: Path
-    fields: Mapping[str, Any]
+    held: Held
     graph: IntGraph
     samples: Sequence[Inputs]
 
@@ -67,8 +68,9 @@ def bench(
         OutputError: a file is missing, damaged or was changed.
         BoardError: no board ran it at all.
     """
-    fields = manifest.check_files(out)
-    program = _Program(out, fields, serialize.load(out / GRAPH), samples.read(out / SAMPLES))
+    found, graph = held(out), serialize.load(out / GRAPH)
+    check_program(out, found.tvm, graph)
+    program = _Program(out, found, graph, samples.read(out / SAMPLES, graph))
     with temporary.folder() as folder:
         job = _job(program, folder, effort)
         report = fleets.run(fleet, [job] * fleet.boards, folder, told)
@@ -77,7 +79,7 @@ def bench(
             raise BoardError(_why(visits, report.missing))
         told("comparing with the reference")
         compared = _compare(program, visits)
-    rows = tuple(row for visit in visits for row in _rows(visit, fields, effort.threads))
+    rows = tuple(row for visit in visits for row in _rows(visit, found, effort.threads))
     return BoardResults(visits, rows, compared, tuple(report.missing))
 
 
@@ -134,20 +136,20 @@ def _kept(visit: Visit) -> str:
 
 
 def _job(program: _Program, folder: Path, effort: Effort) -> Job:
-    description = program.fields["tvm"]
+    description = program.held.tvm
     paths = []
     for index, sample in enumerate(program.samples):
         path = folder / f"sample{index}"
         arrays = [sample[end["name"]] for end in description["inputs"]]
         path.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
         paths.append(str(path))
-    machine = targets.find(program.fields["target"]).triple.split("-", maxsplit=1)[0]
+    machine = targets.find(program.held.target).triple.split("-", maxsplit=1)[0]
     return job_of(program.directory, description, machine, tuple(paths), effort)
 
 
 def _compare(program: _Program, visits: Sequence[Visit]) -> Parity:
     """Return how the values and outputs of all runs compare with the reference."""
-    runs, outputs, description = [], [], program.fields["tvm"]
+    runs, outputs, description = [], [], program.held.tvm
     for index, sample in enumerate(program.samples):
         expected = reference.run(program.graph, sample)
         for visit in (each for each in visits if each.samples > index):
@@ -179,13 +181,13 @@ def _level(visit: Visit) -> str:
     return f"{visit.board}, emulated" if visit.emulated else str(visit.board)
 
 
-def _rows(visit: Visit, fields: Mapping[str, Any], threads: int) -> Iterator[Row]:
-    bops = fields["bops"]
+def _rows(visit: Visit, found: Held, threads: int) -> Iterator[Row]:
+    bops = found.bops
     name = f"tvm on {_level(visit)}"
     if visit.runs_ms:
         yield Row(name, threads, NETWORK, timing(visit.runs_ms), sum(bops.values()))
     if visit.steps_ms:
-        for step, spent in zip(fields["tvm"]["steps"], np.transpose(visit.steps_ms), strict=True):
+        for step, spent in zip(found.tvm["steps"], np.transpose(visit.steps_ms), strict=True):
             yield Row(name, threads, step["node"], timing(list(spent)), bops.get(step["node"]))
 
 

@@ -101,7 +101,8 @@ class Parity:
     def first_divergence(self) -> Comparison | OutputComparison | None:
         """The first tensor that differs by more than is tolerated, else the first such output."""
         tensors = (c for level in self.levels().values() for c in _failures(level))
-        return next(chain(tensors, (each for each in self.outputs if not each.equal)), None)
+        outputs = (output for output in self.outputs if not output.equal)
+        return next(tensors, None) or next(outputs, None)
 
     @property
     def equal(self) -> bool:

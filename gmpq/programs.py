@@ -169,14 +169,17 @@ def _findings(
     graph = programs.graph
     expected = reference.run(graph, sample)
     torch = TorchCodes(graph)
-    returned = Returned("torch", "", list(torch.run(sample).items()))
-    yield _Finding(expected, Trace("torch", "", torch.tensors(sample)), returned)
+    yield _Finding(
+        expected,
+        Trace("torch", "", torch.tensors(sample)),
+        Returned("torch", "", list(torch.run(sample).items())),
+    )
     yield from _onnxruntime(programs, sample, expected)
     inputs = [sample[name] for name in graph.inputs]
     for level, network in networks.items():
         codes = {name: x for name, x in network.trace(*inputs) if graph.values[name].q}
-        whole = network is programs.tvm
-        returned = Returned(TVM, level, network.run_checked(*inputs)) if whole else None
+        shipped = network is programs.tvm
+        returned = Returned(TVM, level, network.run_checked(*inputs)) if shipped else None
         yield _Finding(expected, Trace(TVM, level, codes), returned)
 
 

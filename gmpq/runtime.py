@@ -121,12 +121,10 @@ class Network:
             TypeError: An input is no numpy array.
             ValueError: An input has another shape or type than the network's, or it is closed.
         """
-        checked, outputs, program = self._checked(inputs), self._unwritten(), self._opened()
+        checked, outputs = self._checked(inputs), self._unwritten()
+        program, workspace = self._opened(), self._poisoned()  # held here while they are used
         status = program.run(
-            program.params.pointer,
-            self._poisoned().pointer,
-            _pointers(checked),
-            _pointers(outputs),
+            program.params.pointer, workspace.pointer, _pointers(checked), _pointers(outputs)
         )
         if status != 0:
             raise RuntimeError(f"the compiled network failed with status {status}")

@@ -27,6 +27,7 @@ from gmpq.ir import (
     Node,
     Pad,
     Padding,
+    PRelu,
     QParams,
     Quantize,
     QWeight,
@@ -198,6 +199,8 @@ def _check_table(node: Lookup, source: Value, output: Value) -> None:
     _check_shape(node, output, source.shape)
     shapes = ((256,), (*source.shape[1:2], 256))
     assert node.table.shape in shapes, f"{node.name}: one table, or one per channel"
+    if isinstance(node.function, PRelu):
+        assert node.function.slopes.shape == source.shape[1:2], f"{node.name}: a slope per channel"
     q = _q(output)
     inside = q.low <= node.table.min() and node.table.max() <= q.high
     assert inside, f"{node.name}: the table stays within the output's clip"

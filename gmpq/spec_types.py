@@ -40,7 +40,7 @@ def check_types(graph: IntGraph) -> None:
 
 
 def _check(place: str, value: object, declared: Any) -> None:
-    assert _holds(place, value, declared), f"{place}: {value!r} is no {_name(declared)}"
+    assert _holds(place, value, declared), f"{place}: {_shown(value)} is no {_name(declared)}"
 
 
 def _holds(place: str, value: object, declared: Any) -> bool:
@@ -93,5 +93,11 @@ def _hints(declared: type) -> dict[str, Any]:
     return get_type_hints(declared)
 
 
+def _shown(value: object) -> str:
+    return f"array of {value.dtype}" if isinstance(value, np.ndarray) else repr(value)
+
+
 def _name(declared: Any) -> str:
+    if get_origin(declared) is np.ndarray:
+        return f"array of {get_args(get_args(declared)[1])[0].__name__}"
     return str(declared) if get_origin(declared) else declared.__name__

@@ -17,6 +17,7 @@ LAYERS = (
     ("gmpq", "gmpq.errors", "gmpq.numerics", "gmpq.locations", "gmpq.table", "gmpq.progress"),
     ("gmpq.untrusted", "gmpq.temporary"),
     ("gmpq.ir", "gmpq.policy", "gmpq.policy_io", "gmpq.strict_json", "gmpq.schema"),
+    ("gmpq.typed_json",),
     ("gmpq.manifest", "gmpq.description", "gmpq.shared_library", "gmpq.loading", "gmpq.runtime"),
     (
         "gmpq.spec",
@@ -30,9 +31,10 @@ LAYERS = (
     ("gmpq.lower", "gmpq.training"),
     ("gmpq.calib.collect", "gmpq.calib.sweep"),  # they run the lowered network
     ("gmpq.export", "gmpq.backends"),
-    ("gmpq.accuracy", "gmpq.conditions"),
+    ("gmpq.accuracy", "gmpq.conditions", "gmpq.graph_fields"),
     ("gmpq.parity", "gmpq.output_parity", "gmpq.latency", "gmpq.staging", "gmpq.serialize"),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain"),
+    ("gmpq.held",),
     ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat", "gmpq.board", "gmpq.fleet"),
     ("gmpq.search",),
     ("gmpq.cli",),

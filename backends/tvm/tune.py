@@ -6,7 +6,8 @@ drives the constants out of the caches as far as its other layers do. The median
 
 A result is kept under a key of all that the time depends on: the node's shape, its codes, the
 target, the threads, the candidates, the versions of TVM and of these kernels, and what board it was
-measured on, if any (``tune_boards``).
+measured on, if any (``tune_boards``). Whether codes or float32 are stored is not in it: that adds
+the same to every candidate.
 """
 
 from __future__ import annotations
@@ -155,7 +156,6 @@ def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
         "near": site.near,
         "copies": len(site.copies),
         "candidates": sorted(name_of(choice) for choice in choices),
-        **({} if site.output.value.q else {"writes": "float32"}),
         **({} if tuning.board is None else {"board": tuning.board}),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]

@@ -69,10 +69,10 @@ def _check_output(found: Conv2d | Linear, quantized: IntGraph, *, real: bool) ->
     held = quantized.values[found.output].q is None
     if held != real:
         kinds = {True: "float32", False: "codes"}
-        cure = '"output": {"bits": 8}' if real else 'no "output"'
+        cure = 'add "output": {"bits": 8} to the policy' if real else 'take "output" out of it'
         raise PolicyError(
             f"{PLACE}: layer '{found.name}' writes {kinds[held]}, by the policy {kinds[real]}: "
-            f"finetune again, or give the policy {cure}"
+            f"finetune again, or {cure}"
         )
 
 

@@ -38,6 +38,7 @@ from gmpq.passes.quantize import Encoded
 from gmpq.passes.ranges import LARGEST_SCALE, SMALLEST_SCALE
 from gmpq.qat.layers import LoneNorm, QuantizedLayer
 from gmpq.qat.scales import LsqScale, MakeScale, PactScale
+from gmpq.training.scores import scores_of
 
 Part: TypeAlias = QuantizedLayer | LoneNorm
 
@@ -86,8 +87,8 @@ class QatNetwork(nn.Module):
         return found
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the first output for images [N, C, H, W]; logits, if it is a softmax."""
-        first = self.plan.graph.outputs[0]
+        """Return the class scores for images [N, C, H, W]; logits, if they are a softmax."""
+        first = scores_of(self.plan.graph)
         producer = self.plan.graph.producer(first)
         if isinstance(producer, Softmax):
             first = producer.inputs[0]

@@ -13,7 +13,6 @@ from gmpq.backends.tvm.emulator import missing
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan import Choice, Verdict, plan
 from gmpq.backends.tvm.target import Target, find
-from gmpq.backends.tvm.tune import Effort, Tuning, key_of
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
 from tests.single_layers import (
     BASELINE,
@@ -110,18 +109,3 @@ def test_only_some_depthwise_kernels_need_codes(graph: IntGraph, target: Target)
     assert reals <= codes
     for family in codes - reals:
         assert refusals[family] == "writes codes, not float32"
-
-
-def test_measured_times_of_codes_are_not_those_of_float32() -> None:
-    keys: list[str] = []
-
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
-        if isinstance(site.node, Conv2d):
-            keys.append(key_of(site, [], Tuning(Effort.OFF, 1)))
-        return Verdict(choices[0])
-
-    graph = LAYERS["1x1"]
-    coded = replace(graph.values["y"], q=QParams.full(0.37, 128, 8))
-    for each in (graph, replace(graph, values={**graph.values, "y": coded})):
-        plan(each, V3, choose)
-    assert keys[0] != keys[1]
