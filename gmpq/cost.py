@@ -8,8 +8,8 @@
   INT8), and as one byte each. Scales and biases, 8 bytes per output channel, are not in them.
 - Peak activation bytes: the largest set of tensors that live at one time in execution order, as
   one-byte codes, and as codes of exactly the bits that they are stored in. Elementwise nodes work
-  in place where nothing else reads their input. The float32 input and output of the network, and
-  copies that a layer reads at fewer bits, are not in them.
+  in place where nothing else reads their input. The float32 input of the network, values that are
+  float32 on the way to its outputs, and copies that a layer reads at fewer bits, are not in them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from gmpq.ir import (
     Reshape,
 )
 from gmpq.passes.classes import classes, layer_bits
-from gmpq.passes.fuse import fuse_clamps
+from gmpq.passes.fuse import Fused, fuse_clamps
+from gmpq.passes.reals import real_values
 from gmpq.policy import LayerBits
 
 FLOAT_BITS = 32
@@ -103,17 +104,23 @@ def container_bits(bits: int) -> int:
     return 2 if bits <= 2 else 4 if bits <= 4 else 8
 
 
-def measure(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> NetworkCost:
-    """Return the cost of ``graph``; ``bits`` has all layers but the auxiliary ones."""
+def measure(
+    graph: FloatGraph, bits: Mapping[str, LayerBits], output_bits: int | None = None
+) -> NetworkCost:
+    """Return the cost of ``graph`` whose outputs are codes of ``output_bits``, or float32.
+
+    ``bits`` has all layers but the auxiliary ones.
+    """
     costs = (_layer(graph, node, bits) for node in graph.nodes)
-    fused = fuse_clamps(graph).graph
-    widths = activation_bits(fused, bits)
-    elements = {name: math.prod(value.shape) for name, value in fused.values.items()}
-    packed = {name: math.ceil(count * widths[name] / 8) for name, count in elements.items()}
+    fused = fuse_clamps(graph)
+    widths = activation_bits(fused, bits, output_bits)
+    shapes = {name: value.shape for name, value in fused.graph.values.items()}
+    elements = {name: math.prod(shape) * (name in widths) for name, shape in shapes.items()}
+    packed = {name: math.ceil(n * widths.get(name, 0) / 8) for name, n in elements.items()}
     return NetworkCost(
         layers=tuple(cost for cost in costs if cost is not None),
-        peak_bytes=_peak(fused, elements),
-        peak_packed_bytes=_peak(fused, packed),
+        peak_bytes=_peak(fused.graph, elements),
+        peak_packed_bytes=_peak(fused.graph, packed),
     )
 
 
@@ -126,11 +133,14 @@ def layer_names(graph: FloatGraph) -> tuple[str, ...]:
     )
 
 
-def activation_bits(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> dict[str, int]:
-    """Return the bits that each value of ``graph`` is stored in."""
+def activation_bits(
+    fused: Fused, bits: Mapping[str, LayerBits], output_bits: int | None = None
+) -> dict[str, int]:
+    """Return the bits of each value of ``fused`` that is stored in codes."""
+    reals = real_values(fused, output_bits)
     return {
         value: shared.bits
-        for shared in classes(graph, bits)
+        for shared in classes(fused.graph, bits, reals, output_bits)
         for group in shared.groups
         for value in group
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -110,6 +110,14 @@ class Images:
         """
         for start in range(0, len(self.items), size):
             yield np.stack([self._input(item) for item in self.items[start : start + size]])
+
+    def spread(self, count: int) -> Images:
+        """Return at most ``count`` of the images, evenly spread: folders follow their classes."""
+        total = len(self.items)
+        if count >= total:
+            return self
+        kept = np.arange(count) * total // count
+        return replace(self, items=tuple(self.items[i] for i in kept), labels=self.labels[kept])
 
     def _input(self, item: Item) -> Floats:
         if isinstance(item, Path):

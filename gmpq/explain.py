@@ -63,7 +63,8 @@ def costs_of_policy(sources: Sources) -> str:
         GmpqError: the policy cannot be read, its network cannot be lowered, or they do not fit.
     """
     policy, graph = _open(sources)
-    return cost.to_table(cost.measure(graph, bind(policy, cost.layer_names(graph))))
+    bits = bind(policy, cost.layer_names(graph))
+    return cost.to_table(cost.measure(graph, bits, policy.output_bits))
 
 
 def kernels_table(kernels: Sequence[Kernel], times: Sequence[Mapping[str, Any]] = ()) -> str:

@@ -85,10 +85,15 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Bits per layer, by module path; ``default`` holds for the layers that are not named."""
+    """Bits per layer, by module path; ``default`` holds for the layers that are not named.
+
+    ``output_bits`` are those of codes at the network's outputs; None leaves outputs of layers
+    float32.
+    """
 
     layers: Mapping[str, LayerBits]
     default: LayerBits | None = None
+    output_bits: int | None = None
     model: ModelSpec = field(default_factory=ModelSpec)
     provenance: Provenance | None = None
     calibration: CalibrationSpec | None = None

@@ -8,11 +8,10 @@ place of a duplicate key, or a cure.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from gmpq.errors import JsonError, OutputError, PolicyError
+from gmpq.locations import refuse_models
 from gmpq.policy import (
     INTERPOLATIONS,
     JSON,
@@ -42,15 +41,6 @@ from gmpq.strict_json import (
 )
 from gmpq.untrusted import read_text
 
-MODELS: Mapping[str, str] = MappingProxyType(
-    {
-        ".onnx": "an ONNX model",
-        ".tflite": "a LiteRT model",
-        ".pt": "a file of weights",
-        ".pth": "a file of weights",
-        ".safetensors": "a file of weights",
-    }
-)
 MOST_SIDE, MOST_RESIZE = 1 << 16, 1 << 13  # a square of the latter takes 200 MB
 
 
@@ -68,17 +58,6 @@ def read(path: Path) -> Policy:
         raise PolicyError(f"{path}: {error}") from error
 
 
-def refuse_models(path: Path, wanted: str = "gmpq compiles policies (docs/policy.md)") -> None:
-    """Pass a path that does not look like a model; ``wanted`` tells what is read instead.
-
-    Raises:
-        PolicyError: its suffix is that of a model.
-    """
-    kind = MODELS.get(path.suffix.lower())
-    if kind is not None and not path.is_dir():
-        raise PolicyError(f"{path}: this is {kind}; {wanted}")
-
-
 def parse(text: str) -> Policy:
     """Return the policy that ``text`` holds.
 
@@ -92,8 +71,8 @@ def parse(text: str) -> Policy:
 
 
 def _parse(text: str) -> Policy:
-    names = ("version", "model", "calibration", "layers", "default", "provenance")
-    top = members("policy", load(text), names)
+    keys = ("version", "model", "calibration", "layers", "default", "output", "provenance")
+    top = members("policy", load(text), keys)
     require("policy", top, "version", "layers")
     version = top["version"]
     if type(version) is not int or version != VERSION:
@@ -101,6 +80,7 @@ def _parse(text: str) -> Policy:
     return Policy(
         layers=_layers(top["layers"]),
         default=_bits("default", top["default"]) if "default" in top else None,
+        output_bits=_output_bits(top["output"]) if "output" in top else None,
         model=_model(top["model"]) if "model" in top else ModelSpec(),
         provenance=_provenance(top["provenance"]) if "provenance" in top else None,
         calibration=_calibration(top["calibration"]) if "calibration" in top else None,
@@ -134,6 +114,8 @@ def to_text(policy: Policy) -> str:
     parts.append('  "layers": {' + ("\n" + ",\n".join(layers) + "\n  " if layers else "") + "}")
     if policy.default is not None:
         parts.append(f'  "default": {_bits_text(policy.default)}')
+    if policy.output_bits is not None:
+        parts.append(f'  "output": {{"bits": {policy.output_bits}}}')
     if policy.provenance is not None:
         fields = _provenance_fields(policy.provenance)
         parts.append(f'  "provenance": {json.dumps(fields, allow_nan=False)}')
@@ -160,6 +142,15 @@ def _bits(place: str, value: Parsed) -> LayerBits:
     assert isinstance(w, int)
     assert isinstance(a, int)
     return LayerBits(w, a)
+
+
+def _output_bits(value: Parsed) -> int:
+    fields = members("output", value, ("bits",))
+    require("output", fields, "bits")
+    bits = plain("output.bits", fields["bits"])
+    check_bits("output.bits", bits)
+    assert isinstance(bits, int)
+    return bits
 
 
 def _model(value: Parsed) -> ModelSpec:

@@ -29,6 +29,7 @@ from gmpq.ir import (
     HardSwish,
     LeakyRelu,
     MaxPool,
+    Multiply,
     Pad,
     Padding,
     PRelu,
@@ -113,6 +114,9 @@ class FloatDraft:
     def add(self, name: str, a: str, b: str) -> str:
         return self.write(Add(name, (a, b), ""), self.shape_of(a))
 
+    def multiply(self, name: str, a: str, b: str) -> str:
+        return self.write(Multiply(name, (a, b), ""), self.shape_of(a))
+
     def concat(self, name: str, *parts: str) -> str:
         batch, _, *rest = self.shape_of(parts[0])
         channels = sum(self.shape_of(part)[1] for part in parts)
@@ -181,7 +185,7 @@ class FloatDraft:
         if self.rng.random() < 0.3:
             return self.layer(name, x, self.pick((3, 4, 8)), self.pick((1, 2)))
         steps: tuple[Callable[[str, str], str], ...] = (
-            *(self.residual, self.residual, self.branches, self.branches),
+            *(self.residual, self.residual, self.branches, self.branches, self.gate),
             *(self.max_pool, self.avg_pool, self.pad, self.upsample),
             lambda name, x: self.act(name, x, self.function(channels)),
         )
@@ -190,6 +194,11 @@ class FloatDraft:
     def residual(self, name: str, x: str) -> str:
         y = self.add(name, self.layer(f"{name}.branch", x, self.shape_of(x)[1]), x)
         return self.act(f"{name}.act", y, RELU) if self.rng.random() < 0.5 else y
+
+    def gate(self, name: str, x: str) -> str:
+        """Return ``x`` gated by its means, as by squeeze and excitation."""
+        pooled = self.layer(f"{name}.gate", self.mean(f"{name}.mean", x), self.shape_of(x)[1])
+        return self.multiply(name, x, self.act(f"{name}.sigmoid", pooled, Sigmoid()))
 
     def branches(self, name: str, x: str) -> str:
         parts = [self.layer(f"{name}.{i}", x, self.pick((2, 3))) for i in range(2)]

@@ -32,6 +32,10 @@ def layers(bits: str) -> str:
     return f'{{"version": 1, "layers": {{"layer1.0.conv1": {bits}}}}}'
 
 
+def output(value: str) -> str:
+    return f'{{"version": 1, "layers": {{}}, "output": {value}}}'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -144,6 +148,11 @@ def layers(bits: str) -> str:
             "provenance.details.x",
             id="details",
         ),
+        pytest.param(output("8"), "output: must be an object, got 8", id="output-number"),
+        pytest.param(output("{}"), 'key "bits" is missing', id="output-empty"),
+        pytest.param(output('{"bits": 0}'), "output.bits: bits out of range", id="output-0"),
+        pytest.param(output('{"bits": true}'), "output.bits: bits must be", id="output-true"),
+        pytest.param(output('{"bit": 8}'), "did you mean bits", id="output-key"),
     ],
 )
 def test_wrong_text_is_refused_in_one_line(text: str, message: str) -> None:
@@ -200,6 +209,7 @@ POLICIES = st.builds(
     Policy,
     layers=st.dictionaries(st.text(), BITS, max_size=4),
     default=st.none() | BITS,
+    output_bits=st.none() | st.integers(1, 8),
     model=st.builds(
         ModelSpec,
         arch=MAYBE_TEXT,
@@ -290,6 +300,9 @@ DOCUMENTS = st.fixed_dictionaries(
         ),
         "provenance": st.sampled_from(
             ({}, {"seed": 1.5}, {"seed": True}, {"details": []}, {"constraint": {"bops": 1}}, [])
+        ),
+        "output": st.sampled_from(
+            ({"bits": 8}, {"bits": 1}, {"bits": 0}, {"bits": 9}, {"bits": True}, {}, {"bit": 8}, 8)
         ),
         "extra": st.none(),
     },

@@ -39,7 +39,8 @@ def counted(
         plugin = folder / "counter.so"
         source = resources.files("gmpq.backends.tvm").joinpath("counter.c")
         compile_plugin(Path(str(source)), native(), plugin)
-        flags = ("-plugin", f"{plugin},out={folder / 'blocks'}")
+        paths = (str(path).replace(",", ",,") for path in (plugin, folder / "blocks"))  # for qemu
+        flags = ("-plugin", ",out=".join(paths))
         found = []
         for last in steps:
             network.execute(folder, inputs, steps=last, flags=flags)

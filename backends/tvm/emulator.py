@@ -28,6 +28,7 @@ from gmpq import temporary
 from gmpq.backends.tvm.processor import ARM, ARM32
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.toolchain import compile_program
+from gmpq.description import PREFIX
 from gmpq.errors import TargetError
 from gmpq.runtime import codes_of
 
@@ -35,6 +36,7 @@ Tensor: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float32]
 
 LIBRARIES = Path("/usr")  # holds a folder per triple
+WHOLE = -1  # all steps in one call of gmpq_run
 NEWEST = "max"  # qemu's name of a processor that has all that qemu knows
 
 
@@ -118,7 +120,16 @@ class Emulated:
             TargetError: it cannot be emulated here, or the program ends badly.
         """
         with temporary.folder() as folder:
-            return self.execute(folder, inputs)
+            return self.execute(folder, inputs, steps=WHOLE)
+
+    def run_checked(self, *inputs: Floats) -> list[tuple[str, Floats]]:
+        """Return the outputs by name as ``gmpq_run`` leaves them in memory of ``UNWRITTEN``.
+
+        Raises:
+            TargetError: it cannot be emulated here, or the program ends badly.
+        """
+        names = (end["name"] for end in self.program["outputs"])
+        return list(zip(names, self.run(*inputs), strict=True))
 
     def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
         """Yield every value by name: codes as uint8, outputs as float32; raises ``TargetError``."""
@@ -142,6 +153,8 @@ class Emulated:
         flags: Sequence[str] = (),
     ) -> tuple[Floats, ...]:
         """Return the outputs after the first ``steps``, or all, leaving files in ``folder``.
+
+        Steps run one by one, but for ``WHOLE``.
 
         The workspace after each step goes to the file ``trace``; ``flags`` are for the emulator.
 
@@ -168,7 +181,8 @@ class Emulated:
         """Return what ``runner.c`` is told."""
         sizes = [4 * int(np.prod(end["shape"])) for end in self.program["outputs"]]
         return [
-            *(str(self.directory / "model.so"), str(self.directory / "params.bin")),
+            *(str(self.directory / "model.so"), self.program.get("prefix", PREFIX)),
+            str(self.directory / "params.bin"),
             *(str(self.program["workspace_bytes"]), str(steps), trace),
             *(str(folder / f"in{number}") for number in range(inputs)),
             *("--", *(f"{folder}/out{number}:{size}" for number, size in enumerate(sizes))),

@@ -30,7 +30,6 @@ from gmpq.backends.tvm.tune import (
     key_of,
     medians,
     others_bytes,
-    remember,
     worth_measuring,
     write_trial,
 )
@@ -113,7 +112,7 @@ def _measure(
             layer = layers[index]
             samples = zip(*visit.steps_ms, strict=True)
             found[layer.key] = medians(layer.choices, samples)
-            remember(tuning.cache, layer.key, found[layer.key])
+            tuning.remember(layer.key, found[layer.key])
 
     with temporary.folder() as folder:
         trials = [_trial(layer, tuning, folder, told) for layer in layers]

@@ -16,12 +16,12 @@ from gmpq.cli.board import (
     profile,
     repeat_option,
 )
-from gmpq.cli.cache import user_cache
+from gmpq.cli.cache import tuning_cache
 from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
 from gmpq.cli.types import PATH
-from gmpq.locations import plain_name
+from gmpq.locations import plain_name, refuse_models
 
 if TYPE_CHECKING:
     from gmpq.backends.rpc.fleet import Fleet
@@ -33,6 +33,7 @@ Example:
   gmpq-compile examples/efficientnet_lite0_mixed.json --target native --out lite0-native
   gmpq-compile policy.json --target arm64 --calibration photographs/
 """
+NOT_TIMED = "not timed: its programs are for another machine: gmpq bench --tracker, on boards"
 
 
 class Group(click.Group):
@@ -92,6 +93,9 @@ def group() -> None:
 )
 @fleet_options
 @click.option("--embed-params", is_flag=True, help="Put the parameters into model.so and model.a.")
+@click.option(
+    "--name", default="gmpq", show_default=True, help="What C functions begin with: lite0_run."
+)
 @click.option("--no-bench", is_flag=True, help="Do not measure latency.")
 @click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
 def compile_command(
@@ -107,14 +111,15 @@ def compile_command(
     tune: str,
     fleet: Fleet | None,
     embed_params: bool,
+    name: str,
     no_bench: bool,
     explain: bool,
 ) -> int:
     """Compile POLICY into a directory of verified, measured programs.
 
     The directory holds model.onnx, the ahead-of-time program (model.so, model.a, params.bin,
-    model.h), parity.json, latency.json and manifest.json. It appears when all is done, or not at
-    all.
+    model.h, classify.c), parity.json, latency.json and manifest.json. It appears when all is done,
+    or not at all.
     """
     from gmpq.backends.tvm.tune import Effort
     from gmpq.compile import CompileOptions
@@ -130,9 +135,10 @@ def compile_command(
         threads=threads,
         bench=not no_bench,
         tune=Effort(tune),
-        tuned=user_cache() / "kernels.json",
+        tuned=tuning_cache(),
         fleet=_tuning_on(fleet, tune),
         embed_params=embed_params,
+        name=name,
     )
     default = Path(f"{sources.policy.stem}-{plain_name(target)}")
     return _compile(sources, options, out or default, explain)
@@ -156,7 +162,6 @@ def verify(out: Path) -> int:
     """
     from gmpq import parity
     from gmpq.output import check_again
-    from gmpq.policy_io import refuse_models
 
     refuse_models(out, "gmpq verifies directories that it compiled")
     found = check_again(out)
@@ -186,36 +191,38 @@ def bench(
         return bench_on_boards(out, fleet, threads, repeat, layers=layers)
     from gmpq import latency
     from gmpq.output import measure_again
-    from gmpq.policy_io import refuse_models
 
     refuse_models(out, "gmpq measures directories that it compiled")
-    rows = measure_again(out, threads, latency.Plan(seconds=seconds))
-    click.echo(latency.to_table(rows))
-    if layers:
-        click.echo("\n" + latency.to_layer_table(rows))
+    measured = measure_again(out, threads, latency.Plan(seconds=seconds))
+    click.echo(latency.to_text(measured) if measured.rows else NOT_TIMED)
+    if layers and measured.rows:
+        click.echo("\n" + latency.to_layer_table(measured.rows))
     print_instructions(out)
     return 0
 
 
 @group.command(
     epilog="\b\nExamples:\n  gmpq explain examples/resnet18_w4a4.json --costs\n"
-    "  gmpq explain resnet18-native"
+    "  gmpq explain resnet18-native\n  gmpq explain resnet18-native --loss"
 )
 @click.argument("path", type=PATH)
 @click.option("--costs", is_flag=True, help="Print MACs, BOPs and bytes of every layer.")
+@click.option("--loss", is_flag=True, help="Print what every node of a directory costs in dB.")
 @click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
 @click.option("--plot", type=PATH, help="Draw the bits of a policy: .png, .svg or .pdf.")
-def explain(path: Path, costs: bool, factory: str | None, plot: Path | None) -> None:
+def explain(path: Path, costs: bool, loss: bool, factory: str | None, plot: Path | None) -> None:
     """Tell what is known about PATH: a policy, or an output directory.
 
     Of a policy: the layers of its network with their bits. Of a directory: the kernel of every
-    layer, its time, and why other kernels were refused.
+    layer, its time, and why other kernels were refused; or what every node costs in accuracy.
     """
     if path.is_dir():
-        from gmpq.output import explain_output
+        from gmpq.output import explain_loss, explain_output
 
-        click.echo(explain_output(path))
+        click.echo(explain_loss(path) if loss else explain_output(path))
         return
+    if loss:
+        raise click.UsageError(f"--loss is of a compiled directory, {path} is none: compile it")
     from gmpq.explain import bits_of_policy, costs_of_policy, layers_of_policy
     from gmpq.job import Sources
 
@@ -238,24 +245,23 @@ def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool
     from gmpq.staging import check_replaceable
 
     check_replaceable(out)
-    job, terminal = open_job(sources), Terminal()
-    for warning in job.warnings:
-        terminal.warn(warning)
-    report = compile_network(job, options, out, terminal)
-    _print_report(report, out, explain)
+    report = compile_network(open_job(sources), options, out, Terminal())
+    _print_report(report, out, bench=options.bench, explain=explain)
     return 0 if report.parity.equal else 1
 
 
-def _print_report(report: Report, out: Path, explain: bool) -> None:
+def _print_report(report: Report, out: Path, *, bench: bool, explain: bool) -> None:
     from gmpq import cost, latency, parity, table
+    from gmpq.accuracy.report import summary
     from gmpq.explain import kernels_table
 
     if explain:
-        kernels = kernels_table(report.kernels, latency.to_json(report.latency))
+        kernels = kernels_table(report.kernels, latency.to_json(report.latency)["rows"])
         click.echo(f"{cost.to_table(report.costs)}\n\n{kernels}\n")
     click.echo(parity.to_table(report.parity) + "\n")
-    if report.latency:
-        click.echo(latency.to_table(report.latency) + "\n")
+    click.echo(summary(report.loss) + "\n")
+    if bench:
+        click.echo((latency.to_text(report.latency) if report.latency.rows else NOT_TIMED) + "\n")
     for fallback in report.fusion.fallbacks:
         click.echo(f"onnxruntime: {fallback}")
     files = ", ".join(

@@ -15,6 +15,7 @@ from gmpq.ir import (
     Silu,
     Softmax,
 )
+from gmpq.lower import joins
 from gmpq.lower.call import Call, Operand, as_array
 
 
@@ -80,13 +81,13 @@ def sigmoid(call: Call) -> Operand:
 
 
 def multiply(call: Call) -> Operand:
-    """Lower ``x * sigmoid(x)`` to SiLU; no other product of two values is supported."""
+    """Lower ``x * sigmoid(x)`` to SiLU, and any other product of two tensors to Multiply."""
     first, second = call.value("input"), call.value("other")
     for source, gate in ((first, second), (second, first)):
         match call.builder.producer(gate):
             case Activation(inputs=(argument,), function=Sigmoid()) if argument == source:
                 return _emit(call, source, Silu())
-    raise call.refuse("of two values is not supported, except x * sigmoid(x)")
+    return joins.multiply(call)
 
 
 def softmax(call: Call) -> Operand:

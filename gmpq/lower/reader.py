@@ -14,26 +14,29 @@ from torch.fx import Node
 from gmpq.errors import LoweringError
 from gmpq.ir import FloatGraph, Graph, Shape, Value
 from gmpq.lower.call import Argument, Builder, Call, Operand, Permuted, Shuffled, refusal
+from gmpq.lower.outputs import Output, outputs_of
 from gmpq.lower.table import CURES, DOCUMENT, OPERATORS, RULES
 
 INPUT = "input"
 
 
 def read(program: ExportedProgram, shape: Shape, name: str) -> FloatGraph:
-    """Return the graph of a traced program, before any pass.
+    """Return the graph of a traced program, before any pass; its outputs may be one value.
 
     Raises:
         LoweringError: a call that an output depends on is not supported.
     """
     reader = _Reader(program, _parameters(program))
     reader.bind_inputs(shape)
-    outputs = _outputs(program)
-    needed = _ancestors(outputs)
+    outputs = outputs_of(program)
+    needed = _ancestors(output.node for output in outputs)
     for node in program.graph.nodes:
         if node in needed and node.op == "call_function":
             reader.visit(node)
-    names = tuple(reader.output(node) for node in outputs)
-    return Graph(name, (INPUT,), names, reader.builder.values, tuple(reader.builder.nodes))
+    written = tuple(reader.output(output) for output in outputs)
+    if set(written) <= {INPUT}:
+        raise _not_computed(outputs[0])
+    return Graph(name, (INPUT,), written, reader.builder.values, tuple(reader.builder.nodes))
 
 
 @dataclass(slots=True)
@@ -65,20 +68,18 @@ class _Reader:
         else:
             self.operands[node] = self._lower(node)
 
-    def output(self, node: Node) -> str:
-        """Return the value that an output of the network names."""
-        match self.operands.get(node):
-            case str(value) if value != INPUT:
+    def output(self, output: Output) -> str:
+        """Return the value that the network returns as ``output``."""
+        match self.operands.get(output.node):
+            case str(value):
                 return value
             case Permuted() | Shuffled():
                 raise LoweringError(
-                    f"forward: output {node.name} returns its axes in another order: "
+                    f"forward: output {output.place} returns its axes in another order: "
                     "return the tensor as its layer computes it"
                 )
             case _:
-                raise LoweringError(
-                    f"forward: output {node.name} is not computed by a layer from the input"
-                )
+                raise _not_computed(output)
 
     def _compute(self, node: Node) -> object:
         assert callable(node.target)
@@ -150,13 +151,10 @@ def _parameters(program: ExportedProgram) -> dict[str, str]:
     }
 
 
-def _outputs(program: ExportedProgram) -> list[Node]:
-    nodes = {node.name: node for node in program.graph.nodes}
-    outputs = program.graph_signature.user_outputs
-    for output in outputs:
-        if output not in nodes:
-            raise LoweringError(f"forward: returns {output}: every output must be a tensor")
-    return [nodes[str(output)] for output in outputs]
+def _not_computed(output: Output) -> LoweringError:
+    return LoweringError(
+        f"forward: output {output.place} is not computed by a layer from the input"
+    )
 
 
 def _ancestors(nodes: Iterable[Node]) -> set[Node]:

@@ -24,6 +24,7 @@ from gmpq.ir import (
     HardSwish,
     LeakyRelu,
     MaxPool,
+    Multiply,
     Pad,
     Padding,
     PRelu,
@@ -58,6 +59,21 @@ def run_float(
                 del alive[name]
 
 
+def rerun(
+    graph: FloatGraph, values: Mapping[str, torch.Tensor], changed: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return what becomes of ``values``, all that ``graph`` has, where some are ``changed``.
+
+    Only values that depend on a changed one are in the result, with those themselves.
+    """
+    found = dict(changed)
+    for node in graph.nodes:
+        if node.output not in changed and any(name in found for name in node.inputs):
+            inputs = [found.get(name, values[name]) for name in node.inputs]
+            found[node.output] = compute(node, inputs, graph.values[node.output].shape)
+    return found
+
+
 def compute(node: FloatNode, inputs: list[torch.Tensor], shape: Shape) -> torch.Tensor:
     """Return the output of one node; ``shape`` is the graph's shape of it."""
     x = inputs[0]
@@ -70,6 +86,8 @@ def compute(node: FloatNode, inputs: list[torch.Tensor], shape: Shape) -> torch.
             return apply(node.function, x)
         case Add():
             return x + inputs[1]
+        case Multiply():
+            return x * inputs[1]
         case Concat():
             return torch.cat(inputs, 1)
         case MaxPool(window=window):

@@ -46,6 +46,7 @@ from gmpq.training.data import (
     split,
 )
 from gmpq.training.processes import rank, world_size
+from gmpq.training.scores import scores_of
 
 POLICY, WEIGHTS, GRAPH = "policy.json", "weights.safetensors", "graph.safetensors"
 CALIBRATION_BATCH = 32
@@ -127,11 +128,11 @@ def finetune(
 
 
 def integer_accuracy(graph: IntGraph, images: Images, batch: int = 64) -> float:
-    """Return the share of ``images`` whose largest output of ``graph`` is the label."""
-    program, (source,) = TorchCodes(graph), graph.inputs
+    """Return the share of ``images`` whose largest class score of ``graph`` is the label."""
+    program, (source,), scores = TorchCodes(graph), graph.inputs, scores_of(graph)
     right, start = 0, 0
     for inputs in images.batches(batch):
-        found = program.run({source: inputs})[graph.outputs[0]].argmax(1)
+        found = program.run({source: inputs})[scores].argmax(1)
         right += int((found == images.labels[start : start + len(found)]).sum())
         start += len(found)
     return right / len(images.items)
@@ -145,6 +146,8 @@ def _open(
     told.stage(f"reading {network.name}")
     lowered = lower_trainable(network.module, network.shape, network.name)
     outputs = classes_of(lowered.graph)
+    if len(lowered.graph.outputs) > 1:
+        told.stage(f"training by output '{scores_of(lowered.graph)}'")
     bits = bind(policy, cost.layer_names(lowered.graph))
     owners = find_owners(network.module, lowered)
     how = Preprocessing.of(network.shape, policy.model.input)
@@ -222,7 +225,7 @@ def _start(opened: _Opened, options: TrainOptions) -> QatNetwork:
     order = np.random.default_rng(options.seed).permutation(len(opened.train))
     chosen = opened.train.take(order[: options.calibration]).inputs()
     batches = [torch.from_numpy(batch) for batch in chosen.batches(CALIBRATION_BATCH)]
-    start = Start(make_scale=scales.find(options.method))
+    start = Start(make_scale=scales.find(options.method), output_bits=opened.policy.output_bits)
     return build(opened.lowered, opened.bits, batches, start)
 
 

@@ -21,7 +21,7 @@ from gmpq.calib.observers import Range
 from gmpq.calib.statistics import Statistics
 from gmpq.errors import CalibrationError, LoweringError
 from gmpq.ir import FloatConv2d, FloatGraph, FloatLinear, QParams, Softmax
-from gmpq.lower.run import compute, run_float
+from gmpq.lower.run import compute, rerun, run_float
 from gmpq.numerics import Floats
 from gmpq.passes.ptq import QuantizeOptions
 from gmpq.passes.ranges import encode
@@ -54,7 +54,6 @@ class SensitivityOptions:
 class _Layer:
     """A searched layer, ready to be quantized at each number of bits."""
 
-    position: int  # in the graph's nodes
     node: Weighted
     scales: tuple[Floats, ...]  # by weight bits, [O]
     encodings: tuple[QParams, ...]  # by input bits
@@ -132,11 +131,8 @@ class _Compared:
         return self._with(node, fake_quantize(self.values[node.inputs[0]], q))
 
     def _with(self, node: Weighted, x: torch.Tensor) -> float:
-        found = {node.output: compute(node, [x], self.graph.values[node.output].shape)}
-        for later in self.graph.nodes[self.layer.position + 1 :]:
-            if any(name in found for name in later.inputs):
-                inputs = [found.get(name, self.values[name]) for name in later.inputs]
-                found[later.output] = compute(later, inputs, self.graph.values[later.output].shape)
+        own = compute(node, [x], self.graph.values[node.output].shape)
+        found = rerun(self.graph, self.values, {node.output: own})
         return sum(
             _diverge(self.graph, name, self.values[name], found[name], self.divergence)
             for name in self.graph.outputs
@@ -159,17 +155,17 @@ def _prepare(
     def range_of(value: str, bits: int) -> Range:
         return options.observer.range(statistics[value], bits)
 
-    nodes = {node.name: (index, node) for index, node in enumerate(graph.nodes)}
+    nodes = {node.name: node for node in graph.nodes}
     found = []
     for layer in space.searched:
-        position, node = nodes[layer.name]
+        node = nodes[layer.name]
         assert isinstance(node, FloatConv2d | FloatLinear), f"{layer.name} has no weight"
         rows = node.weight.reshape(len(node.weight), -1)
         scales = [channel_scales(rows, b, options.weight_observer) for b in space.weight_bits]
         # a row of zeros has no scale, and any scale holds it
         positive = tuple(np.where(scale > 0, scale, np.float32(1)) for scale in scales)
         encodings = tuple(encode(node.inputs[0], bits, range_of) for bits in space.input_bits)
-        found.append(_Layer(position, node, positive, encodings))
+        found.append(_Layer(node, positive, encodings))
     return found
 
 

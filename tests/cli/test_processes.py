@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import native
 from tests.cli.conftest import Desk
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ def start(
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return subprocess.Popen(
-        [sys.executable, "-m", "gmpq.cli", *arguments],
+        [*native.command(), *arguments],
         cwd=desk.folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | settings,
         stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from gmpq import serialize
 from gmpq.qat import fit
 from tests.qat.conftest import Desk, separable
 
@@ -67,6 +68,16 @@ def test_the_other_options_train_too(desk: Desk, more: tuple[str, ...]) -> None:
     assert found.code == 0, found.err
     losses = [row["loss"] for row in rows(desk.folder / "tuned" / "log.jsonl")]
     assert losses[1] < losses[0]
+
+
+def test_a_network_of_named_outputs_is_trained_by_its_scores(desk: Desk) -> None:
+    network = "tests.qat.nets:Structured"
+    found = desk.finetune("--distill", "0.5", **{"import": network})
+    assert found.code == 0, found.err
+    losses = [row["loss"] for row in rows(desk.folder / "tuned" / "log.jsonl")]
+    assert losses[1] < losses[0]
+    graph = serialize.load(desk.folder / "tuned" / "graph.safetensors")
+    assert graph.outputs == ("features.0", "scores")
 
 
 def test_training_ends_when_accuracy_does_not_rise(desk: Desk) -> None:

@@ -1,0 +1,131 @@
+"""Which observer of activations loses least, by bits: what the default ``auto`` is chosen by.
+
+    python benchmarks/observers.py [--networks efficientnet_lite0,...] [--swap]
+
+Each network is calibrated on photographs of scikit-image and compared with its float form on crops
+of foolbox's ImageNet photographs; ``--swap`` exchanges both sets. EfficientNet-Lite0 has its
+ImageNet weights, others realistic random ones. Weights have the same bits, but for ``w8aN``; the
+first and the last layer have 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gmpq import cost, models, policy_io, table
+from gmpq.accuracy.metrics import Energy, largest
+from gmpq.backends.torch_codes import TorchCodes
+from gmpq.calib.collect import collect
+from gmpq.calib.observers import OBSERVERS, Observer
+from gmpq.calib.statistics import Statistics
+from gmpq.data import Preprocessing, find_images, open_photograph, preprocess
+from gmpq.ir import FloatGraph, Shape
+from gmpq.job import Sources, open_network
+from gmpq.lower import lower
+from gmpq.lower.run import run_float
+from gmpq.passes.ptq import QuantizeOptions, quantize_network
+from gmpq.policy import InputSpec, LayerBits, ModelSpec, Policy
+
+LITE0 = Path(__file__).parents[1] / "examples" / "efficientnet_lite0_w8a8.json"
+NETWORKS = "efficientnet_lite0,mobilenet_v2,resnet18,squeezenet1_1"
+BITS = (LayerBits(8, 8), LayerBits(8, 6), LayerBits(8, 4), LayerBits(6, 6), LayerBits(4, 4))
+SKIMAGE = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "coins.png", "grass.png")
+SKIMAGE += ("gravel.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png")
+SKIMAGE += ("motorcycle_right.png", "retina.jpg", "rocket.jpg")
+PHOTOGRAPHS = tuple(f"package:skimage/data/{name}" for name in SKIMAGE)
+IMAGENET = ("package:foolbox/data/imagenet_*.jpg",)
+LARGER = (224, 256, 320)  # pixels of the shorter side that crops are cut from
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, what calibration saw of it, and what its float form answers."""
+
+    graph: FloatGraph
+    statistics: Mapping[str, Statistics]
+    images: Floats
+    expected: Floats
+
+
+@click.command()
+@click.option("--networks", default=NETWORKS, show_default=True)
+@click.option("--swap", is_flag=True, help="Calibrate on foolbox's photographs.")
+def main(networks: str, swap: bool) -> None:
+    """Print a table per network."""
+    seen, held = (IMAGENET, PHOTOGRAPHS) if swap else (PHOTOGRAPHS, IMAGENET)
+    for name in networks.split(","):
+        subject = prepare(name, seen, held)
+        rows = [row(subject, bits) for bits in BITS]
+        header = ("bits", *(f"{observer.name} dB, agree" for observer in OBSERVERS))
+        click.echo(f"{name}: {len(subject.images)} crops\n{table.render(header, rows)}\n")
+
+
+def prepare(name: str, seen: tuple[str, ...], held: tuple[str, ...]) -> Subject:
+    """Return the network ``name``, calibrated on ``seen`` and asked about crops of ``held``."""
+    policy = policy_io.read(LITE0) if name == "efficientnet_lite0" else random_policy(name)
+    network = open_network(policy, Sources(LITE0))
+    graph = lower(network.module, network.shape, network.name)
+    how = Preprocessing.of(network.shape, policy.model.input)
+    images = np.stack(list(crops(held, how)))
+    statistics = collect(graph, map(torch.from_numpy, find_images(seen, how).batches(8)))
+    return Subject(graph, statistics, images, answers(graph, images))
+
+
+def random_policy(name: str) -> Policy:
+    """Return a policy of the built-in network ``name`` with random weights."""
+    shape: Shape = (1, *models.find(name).shape)
+    spec = InputSpec(shape, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize=256)
+    return Policy({}, LayerBits(8, 8), ModelSpec(name, "random", spec))
+
+
+def crops(locations: tuple[str, ...], how: Preprocessing) -> Iterator[Floats]:
+    """Yield each photograph at three sizes, as it is and mirrored."""
+    for item in find_images(locations, how).items:
+        assert isinstance(item, Path)
+        photograph = open_photograph(item)
+        for resize in LARGER:
+            pixels = preprocess(photograph, replace(how, resize=resize))
+            yield from (pixels, np.ascontiguousarray(pixels[:, :, ::-1]))
+
+
+def answers(graph: FloatGraph, images: Floats) -> Floats:
+    """Return the first output of ``graph`` for ``images``."""
+    (source,), result = graph.inputs, graph.outputs[0]
+    found = [
+        dict(run_float(graph, {source: part}))[result].numpy()
+        for part in torch.from_numpy(images).split(8)
+    ]
+    return np.concatenate(found)
+
+
+def row(subject: Subject, bits: LayerBits) -> tuple[str, ...]:
+    """Return what every observer loses at ``bits``."""
+    cells = [cell(subject, bits, observer) for observer in OBSERVERS]
+    return (f"w{bits.w}a{bits.a}", *cells)
+
+
+def cell(subject: Subject, bits: LayerBits, observer: Observer) -> str:
+    """Return SQNR and agreement of the largest class."""
+    names = cost.layer_names(subject.graph)
+    ends = (names[0], names[-1])
+    chosen = {name: LayerBits(8, 8) if name in ends else bits for name in names}
+    options = QuantizeOptions(observer)
+    graph = quantize_network(subject.graph, chosen, subject.statistics, options)
+    program, (source,) = TorchCodes(graph), graph.inputs
+    parts = np.array_split(subject.images, max(1, len(subject.images) // 8))
+    found = np.concatenate([program.run({source: p})[graph.outputs[0]] for p in parts])
+    same = float((largest(found) == largest(subject.expected)).mean())
+    return f"{Energy.of(subject.expected, found).sqnr_db:.2f}, {same:.1%}"
+
+
+if __name__ == "__main__":
+    main()

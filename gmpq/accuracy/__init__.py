@@ -1,0 +1,1 @@
+"""How far the integer network is from the float one."""
