@@ -134,7 +134,8 @@ def compile_network(
     with staged(out) as work:
         graph, advice = _quantize(job, plan, options, told)
         loss = _lose(job, plan, graph, told)
-        warnings = (*job.warnings, *advice, *_loss_warnings(job, plan, loss))
+        inputs = (*job.warnings, *differing_calls(plan.bits))
+        warnings = (*inputs, *advice, *_loss_warnings(job, plan, loss))
         built = _write_programs(graph, plan, options, work, told)
         opened = programs.open_programs(work, graph, options.storage, plan.target, built.program)
         told.stage("comparing all programs")
@@ -187,8 +188,6 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     bits = bind(job.policy, cost.layer_names(graph))
-    for line in differing_calls(bits):
-        told.warn(line)
     if job.quantized is not None:
         check_fits(job.quantized, graph, bits, job.policy.output_bits)
     (source,) = graph.inputs

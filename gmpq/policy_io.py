@@ -8,11 +8,10 @@ place of a duplicate key, or a cure.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from gmpq.errors import JsonError, OutputError, PolicyError
+from gmpq.locations import refuse_models
 from gmpq.policy import (
     INTERPOLATIONS,
     JSON,
@@ -42,15 +41,6 @@ from gmpq.strict_json import (
 )
 from gmpq.untrusted import read_text
 
-MODELS: Mapping[str, str] = MappingProxyType(
-    {
-        ".onnx": "an ONNX model",
-        ".tflite": "a LiteRT model",
-        ".pt": "a file of weights",
-        ".pth": "a file of weights",
-        ".safetensors": "a file of weights",
-    }
-)
 MOST_SIDE, MOST_RESIZE = 1 << 16, 1 << 13  # a square of the latter takes 200 MB
 
 
@@ -68,17 +58,6 @@ def read(path: Path) -> Policy:
         raise PolicyError(f"{path}: {error}") from error
 
 
-def refuse_models(path: Path, wanted: str = "gmpq compiles policies (docs/policy.md)") -> None:
-    """Pass a path that does not look like a model; ``wanted`` tells what is read instead.
-
-    Raises:
-        PolicyError: its suffix is that of a model.
-    """
-    kind = MODELS.get(path.suffix.lower())
-    if kind is not None and not path.is_dir():
-        raise PolicyError(f"{path}: this is {kind}; {wanted}")
-
-
 def parse(text: str) -> Policy:
     """Return the policy that ``text`` holds.
 
@@ -92,8 +71,8 @@ def parse(text: str) -> Policy:
 
 
 def _parse(text: str) -> Policy:
-    names = ("version", "model", "calibration", "layers", "default", "output", "provenance")
-    top = members("policy", load(text), names)
+    keys = ("version", "model", "calibration", "layers", "default", "output", "provenance")
+    top = members("policy", load(text), keys)
     require("policy", top, "version", "layers")
     version = top["version"]
     if type(version) is not int or version != VERSION:

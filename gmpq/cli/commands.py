@@ -21,7 +21,7 @@ from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
 from gmpq.cli.types import PATH
-from gmpq.locations import plain_name
+from gmpq.locations import plain_name, refuse_models
 
 if TYPE_CHECKING:
     from gmpq.backends.rpc.fleet import Fleet
@@ -162,7 +162,6 @@ def verify(out: Path) -> int:
     """
     from gmpq import parity
     from gmpq.output import check_again
-    from gmpq.policy_io import refuse_models
 
     refuse_models(out, "gmpq verifies directories that it compiled")
     found = check_again(out)
@@ -192,7 +191,6 @@ def bench(
         return bench_on_boards(out, fleet, threads, repeat, layers=layers)
     from gmpq import latency
     from gmpq.output import measure_again
-    from gmpq.policy_io import refuse_models
 
     refuse_models(out, "gmpq measures directories that it compiled")
     measured = measure_again(out, threads, latency.Plan(seconds=seconds))

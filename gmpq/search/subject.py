@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from gmpq import policy_io
 from gmpq.errors import CalibrationError
-from gmpq.locations import seen_from
+from gmpq.locations import refuse_models, seen_from
 from gmpq.policy import CalibrationSpec, ModelSpec, Policy
-from gmpq.policy_io import refuse_models
 
 if TYPE_CHECKING:
     from gmpq.data import Images, Preprocessing
