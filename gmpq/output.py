@@ -26,7 +26,7 @@ def check_again(out: Path) -> Parity:
         OutputError: a file is missing, damaged or was changed.
     """
     fields = manifest.check_files(out)
-    return programs.check(_open(out, fields), samples.read(out / SAMPLES))
+    return programs.check(open_output(out, fields), samples.read(out / SAMPLES))
 
 
 def measure_again(out: Path, threads: int, plan: Plan) -> list[Row]:
@@ -36,7 +36,7 @@ def measure_again(out: Path, threads: int, plan: Plan) -> list[Row]:
         OutputError: a file is missing, damaged or was changed.
     """
     fields = manifest.check_files(out)
-    opened = _open(out, fields)
+    opened = open_output(out, fields)
     found = programs.contenders(opened, samples.read(out / SAMPLES)[0], threads)
     return latency.measure(found, threads, fields["bops"], plan)
 
@@ -50,7 +50,7 @@ def instructions_of(out: Path) -> str | None:
         OutputError: a file is missing, damaged or was changed.
         TargetError: the emulator cannot count.
     """
-    opened = _open(out, manifest.check_files(out))
+    opened = open_output(out, manifest.check_files(out))
     if not isinstance(opened.tvm, Emulated):
         return None
     sample = samples.read(out / SAMPLES)[0]
@@ -84,7 +84,8 @@ def explain_loss(out: Path) -> str:
     return report.to_table(losses.from_json(held.get(LOSS), str(out / PARITY)))
 
 
-def _open(out: Path, fields: dict[str, Any]) -> programs.Programs:
+def open_output(out: Path, fields: dict[str, Any]) -> programs.Programs:
+    """Return the programs in ``out``, whose manifest has ``fields``; raises ``OutputError``."""
     graph = serialize.load(out / GRAPH)
     target = targets.find(fields["target"])
     storage = WeightStorage(fields["options"]["storage"])
