@@ -68,7 +68,7 @@ class CompileOptions:
     """What the user may choose."""
 
     target: str = "native"
-    observer: str = "mse"
+    observer: str = "auto"
     weight_observer: str = "mse"
     equalize: bool = False
     bias_correct: bool = True
@@ -226,8 +226,8 @@ def _lose(job: Job, plan: _Plan, graph: IntGraph, told: Progress) -> Loss:
 
 def _loss_warnings(job: Job, plan: _Plan, loss: Loss) -> tuple[str, ...]:
     if job.quantized is not None:  # what is trained at its bits owes nothing to its float weights
-        return range_warnings(loss)
-    return (*range_warnings(loss), *distance_warnings(loss, plan.bits))
+        return range_warnings(loss.clipped)
+    return (*range_warnings(loss.clipped), *distance_warnings(loss, plan.bits))
 
 
 def _write_programs(

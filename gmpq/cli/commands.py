@@ -17,6 +17,7 @@ from gmpq.cli.board import (
     repeat_option,
 )
 from gmpq.cli.cache import tuning_cache
+from gmpq.cli.evaluate import evaluate
 from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
@@ -59,7 +60,7 @@ def group() -> None:
 )
 @click.option("--out", type=PATH, help="Directory to write.  [default: POLICY-TARGET]")
 @sources_options
-@click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
+@click.option("--observer", default="auto", show_default=True, help="How ranges are chosen.")
 @click.option(
     "--weight-observer", default="mse", show_default=True, help="How weight scales are chosen."
 )
@@ -234,7 +235,7 @@ def explain(path: Path, costs: bool, loss: bool, factory: str | None, plot: Path
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
 
 
-for command in (search, finetune, profile, board):
+for command in (evaluate, search, finetune, profile, board):
     group.add_command(command)
 
 
