@@ -81,12 +81,16 @@ def _check_range(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
             "(divide mean and std by 255)"
         )
     with np.errstate(all="ignore"):
-        ends = (np.float32([[0], [1]]) - np.float32(mean)) / np.float32(std)
-    if not np.isfinite(ends).all():
-        channel = int(np.argmin(np.isfinite(ends).all(0)))
+        black, white = (
+            (np.float32(end) - np.array(mean, np.float32)) / np.array(std, np.float32)
+            for end in (0, 1)
+        )
+    finite = np.isfinite(black) & np.isfinite(white)
+    if not finite.all():
+        channel = int(np.argmin(finite))
         raise CalibrationError(
             f"model.input: mean {mean[channel]:g} and std {std[channel]:g} make pixels that are "
-            "not finite in float32: give a larger std"
+            "not finite in float32: give those of the training"
         )
 
 
