@@ -28,12 +28,22 @@ import tvm
 from gmpq.backends.tvm.build import assemble
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.memory import Life, place
-from gmpq.backends.tvm.plan import Choice, Chooser, Plan, Step, Verdict, predicted, size_bytes
+from gmpq.backends.tvm.plan import (
+    Choice,
+    Chooser,
+    Plan,
+    Step,
+    Verdict,
+    name_of,
+    predicted,
+    size_bytes,
+)
 from gmpq.ir import Conv2d, Graph, IntGraph, Linear
 from gmpq.runtime import Network
 
 KERNELS_VERSION = 9  # raise it when a kernel's speed changes
 ROUNDS = 15
+SHORTEST_MS = 1e-5  # as times are rounded
 
 
 class Effort(Enum):
@@ -111,16 +121,13 @@ def worth_measuring(site: Site, choices: Sequence[Choice]) -> bool:
     return len(choices) > 1 and isinstance(site.node, Conv2d | Linear)
 
 
-def name_of(choice: Choice) -> str:
-    """Return the name of a choice in tables and caches."""
-    family, candidate = choice
-    return f"{family.name} {candidate.configuration}".rstrip()
-
-
 def fastest(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> Verdict:
     """Return the choice with the smallest measured time."""
     known = [choice for choice in choices if name_of(choice) in measured_ms]
-    return Verdict(min(known, key=lambda choice: measured_ms[name_of(choice)]), measured_ms)
+    best = min(known, key=lambda choice: measured_ms[name_of(choice)])
+    rate = best[1].cycles / max(measured_ms[name_of(best)], SHORTEST_MS)
+    cycles = {name_of(choice): rate * measured_ms[name_of(choice)] for choice in known}
+    return Verdict(best, measured_ms, cycles)
 
 
 def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:

@@ -20,7 +20,7 @@ from gmpq.cli.cache import user_cache
 from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
-from gmpq.cli.types import PATH
+from gmpq.cli.types import PATH, Ratio
 from gmpq.locations import plain_name
 
 if TYPE_CHECKING:
@@ -91,6 +91,12 @@ def group() -> None:
     help="Measure kernels per layer: none, the most promising, all; results are remembered.",
 )
 @fleet_options
+@click.option(
+    "--max-params-ratio",
+    type=Ratio(),
+    help="Bytes that TVM's program may hold per weight, where kernels trade size for speed; or "
+    "none.  [default: 1.5 on ARM, none on x86]",
+)
 @click.option("--embed-params", is_flag=True, help="Put the parameters into model.so and model.a.")
 @click.option("--no-bench", is_flag=True, help="Do not measure latency.")
 @click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
@@ -106,6 +112,7 @@ def compile_command(
     weight_storage: str,
     tune: str,
     fleet: Fleet | None,
+    max_params_ratio: float | None,
     embed_params: bool,
     no_bench: bool,
     explain: bool,
@@ -133,6 +140,7 @@ def compile_command(
         tuned=user_cache() / "kernels.json",
         fleet=_tuning_on(fleet, tune),
         embed_params=embed_params,
+        max_params_ratio=max_params_ratio,
     )
     default = Path(f"{sources.policy.stem}-{plain_name(target)}")
     return _compile(sources, options, out or default, explain)
