@@ -51,7 +51,7 @@ from gmpq.passes.equalize import equalize
 from gmpq.passes.fits import check_fits
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.passes.weights import WeightObserver
-from gmpq.policy import LayerBits, bind
+from gmpq.policy import LayerBits, bind, differing_calls
 from gmpq.programs import MODEL
 from gmpq.progress import Progress, Silent
 from gmpq.samples import Inputs
@@ -68,7 +68,7 @@ class CompileOptions:
     """What the user may choose."""
 
     target: str = "native"
-    observer: str = "mse"
+    observer: str = "auto"
     weight_observer: str = "mse"
     equalize: bool = False
     bias_correct: bool = True
@@ -134,7 +134,8 @@ def compile_network(
     with staged(out) as work:
         graph, advice = _quantize(job, plan, options, told)
         loss = _lose(job, plan, graph, told)
-        warnings = (*advice, *_loss_warnings(job, plan, loss))
+        inputs = (*job.warnings, *differing_calls(plan.bits))
+        warnings = (*inputs, *advice, *_loss_warnings(job, plan, loss))
         built = _write_programs(graph, plan, options, work, told)
         opened = programs.open_programs(work, graph, options.storage, plan.target, built.program)
         told.stage("comparing all programs")
@@ -225,8 +226,8 @@ def _lose(job: Job, plan: _Plan, graph: IntGraph, told: Progress) -> Loss:
 
 def _loss_warnings(job: Job, plan: _Plan, loss: Loss) -> tuple[str, ...]:
     if job.quantized is not None:  # what is trained at its bits owes nothing to its float weights
-        return range_warnings(loss)
-    return (*range_warnings(loss), *distance_warnings(loss, plan.bits))
+        return range_warnings(loss.clipped)
+    return (*range_warnings(loss.clipped), *distance_warnings(loss, plan.bits))
 
 
 def _write_programs(

@@ -81,12 +81,16 @@ def _check_range(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
             "(divide mean and std by 255)"
         )
     with np.errstate(all="ignore"):
-        ends = (np.float32([[0], [1]]) - np.float32(mean)) / np.float32(std)
-    if not np.isfinite(ends).all():
-        channel = int(np.argmin(np.isfinite(ends).all(0)))
+        black, white = (
+            (np.float32(end) - np.array(mean, np.float32)) / np.array(std, np.float32)
+            for end in (0, 1)
+        )
+    finite = np.isfinite(black) & np.isfinite(white)
+    if not finite.all():
+        channel = int(np.argmin(finite))
         raise CalibrationError(
             f"model.input: mean {mean[channel]:g} and std {std[channel]:g} make pixels that are "
-            "not finite in float32: give a larger std"
+            "not finite in float32: give those of the training"
         )
 
 
@@ -126,11 +130,15 @@ class Images:
 
 
 def find_images(
-    locations: Sequence[str], preprocessing: Preprocessing, limit: int | None = None
+    locations: Sequence[str],
+    preprocessing: Preprocessing,
+    limit: int | None = None,
+    base: Path | None = None,
 ) -> Images:
     """Return the images at ``locations``: folders, files, patterns, or ``package:NAME/PATH``.
 
-    Folders are searched for photographs recursively, in the order of their paths. The label of a
+    A relative location starts at ``base``, the working directory unless given. Folders are searched
+    for photographs recursively, in the order of their paths. The label of a
     photograph is the position of its folder among the sorted folders; in a single folder it is the
     number at the end of the name (``imagenet_07_243.jpg``), if every name has one.
 
@@ -138,7 +146,8 @@ def find_images(
         CalibrationError: a location is missing, an array unreadable, a shape wrong, a value not
             finite, or nothing was found.
     """
-    parts = [part for location in locations for part in _location(location, preprocessing)]
+    where = base or Path()
+    parts = [part for location in locations for part in _location(location, where, preprocessing)]
     items = tuple(item for part in parts for item in part.items)[:limit]
     ignored = tuple(line for part in parts for line in part.ignored)
     if not items:
@@ -189,9 +198,9 @@ def _centre(image: Image.Image, how: Preprocessing, place: str) -> Image.Image:
     return resized.crop((left, top, left + width, top + height))
 
 
-def _location(location: str, how: Preprocessing) -> list[Images]:
+def _location(location: str, base: Path, how: Preprocessing) -> list[Images]:
     try:
-        paths = expand(locate(location, Path()))
+        paths = expand(locate(location, base))
     except FileNotFoundError as error:
         raise CalibrationError(f"{location}: {error}") from error
     missing = [path for path in paths if not path.exists()]

@@ -7,11 +7,26 @@ imported: naming data runs no code.
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
+
+from gmpq.errors import PolicyError
 
 PACKAGE = "package:"
+NO_FILE = re.compile(r"package:|random(:\d+)?$")  # what no path leads to
+MODELS: Mapping[str, str] = MappingProxyType(
+    {
+        ".onnx": "an ONNX model",
+        ".tflite": "a LiteRT model",
+        ".pt": "a file of weights",
+        ".pth": "a file of weights",
+        ".safetensors": "a file of weights",
+    }
+)
 UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")  # in the name of a file
 
 
@@ -55,6 +70,24 @@ def _with_home(location: str) -> Path:
         return Path(location).expanduser()
     except RuntimeError as error:
         raise FileNotFoundError(str(error)) from error
+
+
+def seen_from(folder: Path, location: str, base: Path) -> str:
+    """Return ``location``, a relative path against ``base``, as one against ``folder``."""
+    if NO_FILE.match(location) or _with_home(location).is_absolute():
+        return location
+    return os.path.relpath(base / location, folder)
+
+
+def refuse_models(path: Path, wanted: str = "gmpq compiles policies (docs/policy.md)") -> None:
+    """Pass a path that does not look like a model; ``wanted`` tells what is read instead.
+
+    Raises:
+        PolicyError: its suffix is that of a model.
+    """
+    kind = MODELS.get(path.suffix.lower())
+    if kind is not None and not path.is_dir():
+        raise PolicyError(f"{path}: this is {kind}; {wanted}")
 
 
 def plain_name(text: str) -> str:

@@ -26,6 +26,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000"
 GRAY = ("1", "L", "LA")
 GRAY_16 = ("I;16", "I;16B", "I;16L", "I;16N")
 WHITE_16 = ("PNG", "PPM")  # formats whose 32-bit pixels are of 16 bits
+MOST_KINDS = 5  # of other files, in a message
 MOST_FOLDERS = 1 << 16  # links make a tree without end of a few folders
 
 
@@ -49,7 +50,9 @@ def find_photographs(path: Path) -> Found:
         return Found((path,))
     files = [Path(file) for file in _files(path)]
     photographs = sorted(file for file in files if _is_photograph(file))
-    others = Counter(file.suffix.lower() or "none" for file in files if not _is_photograph(file))
+    others = Counter(
+        file.suffix.lower() or "without suffix" for file in files if not _is_photograph(file)
+    )
     return Found(tuple(photographs), _ignored(path, others))
 
 
@@ -117,5 +120,6 @@ def _is_photograph(path: Path) -> bool:
 def _ignored(path: Path, others: Counter[str]) -> str:
     if not others:
         return ""
-    kinds = ", ".join(f"{suffix} {count}" for suffix, count in sorted(others.items())[:5])
-    return f"{path}: {others.total()} files are no photographs and were left out ({kinds})"
+    kinds = ", ".join(f"{suffix} {count}" for suffix, count in sorted(others.items())[:MOST_KINDS])
+    more = f" and {len(others) - MOST_KINDS} other kinds" if len(others) > MOST_KINDS else ""
+    return f"{path}: left out what is no photograph: {kinds}{more}"

@@ -19,6 +19,10 @@ from gmpq.backends.tvm.target import Target
 from gmpq.ir import Conv2d, IntGraph, Linear, Node, Value
 
 FLOAT_BYTES = 4
+# Of every thread beside the kernels' buffers: registers that they spill, at most 4 KiB, and the
+# first call of a function in libm or libc: the dynamic linker, which binds it then, saves all
+# registers meanwhile, 11 KiB with those of AMX.
+CALLS_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,13 +174,13 @@ def moved_bytes(planned: Plan, step: Step) -> int:
 
 
 def stack_bytes(step: Step) -> int:
-    """Return the bytes that a step keeps on the stack of every thread."""
+    """Return the bytes of the buffers that a step keeps on the stack of every thread."""
     return max(scratch_bytes(call.function) for call in step.calls)
 
 
 def most_stack_bytes(planned: Plan) -> int:
-    """Return the bytes that a run keeps on the stack of every thread."""
-    return max((stack_bytes(step) for step in planned.steps), default=0)
+    """Return the bytes that a run takes of the stack of every thread."""
+    return CALLS_BYTES + max((stack_bytes(step) for step in planned.steps), default=0)
 
 
 def size_bytes(tensor: Tensor) -> int:

@@ -17,11 +17,12 @@ from gmpq.cli.board import (
     repeat_option,
 )
 from gmpq.cli.cache import tuning_cache
+from gmpq.cli.evaluate import evaluate
 from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
 from gmpq.cli.types import PATH
-from gmpq.locations import plain_name
+from gmpq.locations import plain_name, refuse_models
 
 if TYPE_CHECKING:
     from gmpq.backends.rpc.fleet import Fleet
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\b
 Example:
-  gmpq-compile examples/efficientnet_lite0_mixed.json --target native \\
-      --calibration photographs/ --out lite0-native
+  gmpq-compile examples/efficientnet_lite0_mixed.json --target native --out lite0-native
+  gmpq-compile policy.json --target arm64 --calibration photographs/
 """
 NOT_TIMED = "not timed: its programs are for another machine: gmpq bench --tracker, on boards"
 
@@ -59,7 +60,7 @@ def group() -> None:
 )
 @click.option("--out", type=PATH, help="Directory to write.  [default: POLICY-TARGET]")
 @sources_options
-@click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
+@click.option("--observer", default="auto", show_default=True, help="How ranges are chosen.")
 @click.option(
     "--weight-observer", default="mse", show_default=True, help="How weight scales are chosen."
 )
@@ -163,6 +164,7 @@ def verify(out: Path) -> int:
     from gmpq import parity
     from gmpq.output import check_again
 
+    refuse_models(out, "gmpq verifies directories that it compiled")
     found = check_again(out)
     click.echo(parity.to_table(found))
     return 0 if found.equal else 1
@@ -191,6 +193,7 @@ def bench(
     from gmpq import latency
     from gmpq.output import measure_again
 
+    refuse_models(out, "gmpq measures directories that it compiled")
     measured = measure_again(out, threads, latency.Plan(seconds=seconds))
     click.echo(latency.to_text(measured) if measured.rows else NOT_TIMED)
     if layers and measured.rows:
@@ -232,7 +235,7 @@ def explain(path: Path, costs: bool, loss: bool, factory: str | None, plot: Path
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
 
 
-for command in (search, finetune, profile, board):
+for command in (evaluate, search, finetune, profile, board):
     group.add_command(command)
 
 

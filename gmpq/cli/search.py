@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 def search() -> None:
     """Choose the bits of every layer, and write them as a policy.
 
-    NETWORK is a policy file, of which only "model" counts, or the name of a built-in network.
+    NETWORK is a policy file, of which only "model" and "calibration" count, or the name of a
+    built-in network.
     """
 
 
@@ -60,7 +61,7 @@ search.add_command(uniform_command)
     show_default=True,
     help="How outputs are compared: as class probabilities, or by squared error.",
 )
-@click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
+@click.option("--observer", default="auto", show_default=True, help="How ranges are chosen.")
 @click.option(
     "--weight-observer",
     type=click.Choice(["mse", "minmax"]),

@@ -18,33 +18,49 @@ Channels: TypeAlias = NDArray[np.float64]  # [C]
 
 
 def add(call: Call) -> Operand:
-    """Lower ``input + alpha * other``."""
+    """Lower ``input + alpha * other``.
+
+    Two values have one shape; a constant has one number per channel. A constant is absorbed as a
+    batch norm is.
+    """
     return _combine(call, 1.0, call.number("alpha"))
 
 
 def subtract(call: Call) -> Operand:
-    """Lower ``input - alpha * other``."""
+    """Lower ``input - alpha * other``.
+
+    As for a sum.
+    """
     return _combine(call, 1.0, -call.number("alpha"))
 
 
 def subtract_from(call: Call) -> Operand:
-    """Lower ``other - alpha * input``, as ``1 - x`` arrives."""
+    """Lower ``other - alpha * input``, as ``1 - x`` arrives.
+
+    As for a sum.
+    """
     return _combine(call, -call.number("alpha"), 1.0)
 
 
 def multiply(call: Call) -> Operand:
-    """Lower a product with a constant; ``activations`` knows those of two values."""
-    match _constant(call, "input"), _constant(call, "other"):
-        case None, None:
-            return activations.multiply(call)
-        case None, factor:
-            return _moved(call, _same_shape(call, "input"), factor, 0.0)
-        case factor, _:
-            return _moved(call, _same_shape(call, "other"), factor, 0.0)
+    """Lower a product; ``activations`` knows those of two values.
+
+    A constant has one number per channel and is absorbed as a batch norm is. Two values have one
+    shape, or one of them is [N, C, 1, 1].
+    """
+    left, right = _constant(call, "input"), _constant(call, "other")
+    if right is not None:
+        return _moved(call, _same_shape(call, "input"), right, 0.0)
+    if left is not None:
+        return _moved(call, _same_shape(call, "other"), left, 0.0)
+    return activations.multiply(call)
 
 
 def divide(call: Call) -> Operand:
-    """Lower a division by a constant."""
+    """Lower a division by a constant.
+
+    The constant has one number per channel, none of them 0.
+    """
     divisor = _constant(call, "other")
     if divisor is None:
         raise call.refuse("divides by a value: only a constant can divide")
@@ -54,7 +70,10 @@ def divide(call: Call) -> Operand:
 
 
 def negate(call: Call) -> Operand:
-    """Lower ``-x``."""
+    """Lower ``-x``.
+
+    As for a product with a constant.
+    """
     return _moved(call, call.value("input"), -1.0, 0.0)
 
 
@@ -100,15 +119,16 @@ def _float32(numbers: Channels | float, channels: int) -> NDArray[np.float32]:
 
 def _combine(call: Call, first: float, second: float) -> Operand:
     """Lower ``first * input + second * other``."""
-    match _constant(call, "input"), _constant(call, "other"):
-        case None, None:
-            left = _moved(call, call.value("input"), first, 0.0)
-            right = _moved(call, call.value("other"), second, 0.0)
-            return joins.add(replace(call, arguments={"input": left, "other": right}))
-        case None, shift:
-            return _moved(call, _same_shape(call, "input"), first, second * shift)
-        case shift, _:
-            return _moved(call, _same_shape(call, "other"), second, first * shift)
+    left, right = _constant(call, "input"), _constant(call, "other")
+    if right is not None:
+        return _moved(call, _same_shape(call, "input"), first, second * right)
+    if left is not None:
+        return _moved(call, _same_shape(call, "other"), second, first * left)
+    summands = {
+        "input": _moved(call, call.value("input"), first, 0.0),
+        "other": _moved(call, call.value("other"), second, 0.0),
+    }
+    return joins.add(replace(call, arguments=summands))
 
 
 def _same_shape(call: Call, name: str) -> str:

@@ -43,7 +43,10 @@ def _pixel(call: Call, value: str) -> str:
 
 
 def concat(call: Call) -> Operand:
-    """Lower a concatenation along the channels."""
+    """Lower a concatenation along the channels.
+
+    Along dim=1, of values only.
+    """
     tensors = call.arguments["tensors"]
     assert isinstance(tensors, list)
     sources = tuple(call.as_value(tensor) for tensor in tensors)

@@ -11,13 +11,19 @@ from gmpq.lower.call import Call, Operand, Shuffled, as_array
 
 
 def conv2d(call: Call) -> Operand:
-    """Lower a convolution with the same padding on both sides."""
+    """Lower a convolution with the same padding on both sides.
+
+    Its input is [N, C, H, W]; weight and bias are parameters, or computed from parameters alone.
+    """
     rows, columns = call.pair("padding")
     return _convolve(call, Padding(rows, columns, rows, columns))
 
 
 def conv2d_named_padding(call: Call) -> Operand:
-    """Lower a convolution with ``padding="same"`` or ``"valid"``."""
+    """Lower a convolution with ``padding="same"`` or ``"valid"``.
+
+    As for any convolution.
+    """
     if call.arguments["padding"] == "valid":
         return _convolve(call, Padding())
     kernel = call.constant("weight").shape[2:]
@@ -46,7 +52,10 @@ def _convolve(call: Call, padding: Padding) -> str:
 
 
 def linear(call: Call) -> Operand:
-    """Lower a fully connected layer; its columns take the order that the input is read in."""
+    """Lower a fully connected layer; its columns take the order that the input is read in.
+
+    Its input is [N, F]; weight and bias are parameters, or computed from parameters alone.
+    """
     weight = as_array(call.constant("weight"))
     operand = call.arguments["input"]
     if isinstance(operand, Shuffled):
@@ -71,7 +80,12 @@ def _bias(call: Call, channels: int) -> NDArray[np.float32]:
 
 
 def batch_norm(call: Call) -> Operand:
-    """Lower a batch norm to the scale and shift that it is."""
+    """Lower a batch norm to the scale and shift that it is.
+
+    In evaluation, with running statistics, of [N, F] or [N, C, H, W]; running variance + eps is
+    above 0. The layer before it absorbs it, or else a depthwise 1x1 convolution of 8 bits computes
+    it.
+    """
     shape = call.input_shape()
     if len(shape) not in (2, 4):
         raise call.refuse(f"needs an input [N, F] or [N, C, H, W], got shape {shape}")

@@ -19,7 +19,10 @@ def max_pool2d(call: Call) -> Operand:
 
 
 def avg_pool2d(call: Call) -> Operand:
-    """Lower average pooling; a window over the whole image is a global one."""
+    """Lower average pooling; a window over the whole image is a global one.
+
+    Without divisor_override.
+    """
     if call.arguments["divisor_override"] is not None:
         divisor = call.arguments["divisor_override"]
         raise call.refuse(f"has divisor_override={divisor}: leave it out")
@@ -36,7 +39,10 @@ def avg_pool2d(call: Call) -> Operand:
 
 
 def adaptive_avg_pool2d(call: Call) -> Operand:
-    """Lower adaptive average pooling to sizes that divide the image."""
+    """Lower adaptive average pooling to sizes that divide the image.
+
+    Rows and columns of the output divide those of the input.
+    """
     _, _, height, width = call.image()
     source, (rows, columns) = call.value("input"), call.pair("output_size")
     if (rows, columns) == (height, width):
@@ -54,7 +60,10 @@ def adaptive_avg_pool2d(call: Call) -> Operand:
 
 
 def mean(call: Call) -> Operand:
-    """Lower a mean over all axes behind the channels."""
+    """Lower a mean over all axes behind the channels.
+
+    Over all of space, with keepdim or without.
+    """
     shape = call.input_shape()
     axes = sorted(axis % len(shape) for axis in call.integers("dim"))
     if len(shape) < 3 or axes != list(range(2, len(shape))):

@@ -15,7 +15,7 @@ aten = torch.ops.aten
 
 Rule: TypeAlias = Callable[[Call], Operand]
 
-RULES: Mapping[torch._ops.OpOverload, Rule] = MappingProxyType(
+RULES: Mapping[object, Rule] = MappingProxyType(
     {
         aten.conv2d.default: layers.conv2d,
         aten.conv2d.padding: layers.conv2d_named_padding,
@@ -68,7 +68,7 @@ RULES: Mapping[torch._ops.OpOverload, Rule] = MappingProxyType(
 )
 
 DOCUMENT = "docs/operators.md"
-OPERATORS = frozenset(overload._schema.name.removeprefix("aten::") for overload in RULES)
+OPERATORS = frozenset(str(overload).split(".")[1] for overload in RULES)  # of any overload
 
 CURES: Mapping[str, str] = MappingProxyType(
     {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from gmpq.errors import LoweringError
 
@@ -22,7 +22,7 @@ def check_module(module: nn.Module) -> None:
             f"{module.original_name}: is TorchScript: give the nn.Module that it was made from"
         )
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if isinstance(tensor, UninitializedTensorMixin):
+        if is_lazy(tensor):
             raise LoweringError(
                 f"{name}: a lazy layer does not know its shape: "
                 "run the network once on an input before it is returned"

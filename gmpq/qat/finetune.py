@@ -78,6 +78,7 @@ class _Opened:
     """What is known before training."""
 
     policy: Policy
+    folder: Path  # of the policy
     network: Network
     lowered: Trainable
     owners: Owners
@@ -119,7 +120,7 @@ def finetune(
     accuracy = integer_accuracy(graph, opened.val)
     if rank() == 0:
         with staged(out) as work:
-            _write(opened, network, graph, work)
+            _write(opened, network, graph, work, place)
             shutil.copy(folder / LOG, work / LOG)
             manifest.write(work, {"options": asdict(options.training)}, manifest.TRAINED)
         shutil.rmtree(folder, ignore_errors=True)
@@ -153,7 +154,8 @@ def _open(
     train, val = _read(data, how, options)
     check_trainable(train, outputs)
     check_labels(val, outputs)
-    return _Opened(policy, network, lowered, owners, bits, train, val.inputs())
+    folder = sources.policy.parent
+    return _Opened(policy, folder, network, lowered, owners, bits, train, val.inputs())
 
 
 def _read(
@@ -227,9 +229,13 @@ def _start(opened: _Opened, options: TrainOptions) -> QatNetwork:
     return build(opened.lowered, opened.bits, batches, start)
 
 
-def _write(opened: _Opened, network: QatNetwork, graph: IntGraph, work: Path) -> None:
+def _write(opened: _Opened, network: QatNetwork, graph: IntGraph, work: Path, place: Path) -> None:
+    """Write to ``work`` what will be at ``place``."""
     state = write_back(opened.network.module.cpu(), network, opened.owners)
     model = replace(opened.policy.model, weights=WEIGHTS, quantized=GRAPH)
-    policy_io.write(replace(opened.policy, model=model), work / POLICY)
+    named = opened.policy.calibration
+    calibration = None if named is None else named.seen_from(place, opened.folder)
+    policy = replace(opened.policy, model=model, calibration=calibration)
+    policy_io.write(policy, work / POLICY)
     (work / WEIGHTS).write_bytes(save(state))
     serialize.save(graph, work / GRAPH)
