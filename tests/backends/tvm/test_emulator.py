@@ -15,6 +15,7 @@ from gmpq.backends.tvm.emulator import Emulated, missing, processor
 from gmpq.backends.tvm.target import Target, find
 from gmpq.errors import TargetError
 from gmpq.ir import IntGraph
+from gmpq.runtime import UNWRITTEN
 from tests.single_layers import V3, random_convolution, random_linear
 from tests.strategies import random_graph
 
@@ -83,6 +84,19 @@ def test_an_instruction_that_the_processor_lacks(
     image = np.zeros(graph.values["image"].shape, np.float32)
     with pytest.raises(TargetError, match="arm64-dotprod on cortex-a72: SIGILL"):
         network.run(image)
+
+
+@emulated
+def test_what_is_not_written_is_seen(tmp_path: Path) -> None:
+    target = find("arm64")
+    graph = random_convolution(np.random.default_rng(0), (8, 8))
+    network = Emulated(tmp_path, build(graph, target, tmp_path).program, target)
+    image = np.zeros(graph.values["image"].shape, np.float32)
+    (nothing,) = network.execute(tmp_path, (image,), steps=0)
+    assert (nothing.view(np.uint32) == UNWRITTEN).all()
+    ((name, found),) = network.run_checked(image)
+    assert name == graph.outputs[0]
+    np.testing.assert_array_equal(found, reference.run(graph, {"image": image})[name])
 
 
 @emulated
