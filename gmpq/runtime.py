@@ -203,7 +203,9 @@ def load(directory: str | Path, *, check: bool = True) -> Network:
     folder = Path(directory)
     fields = manifest.read(folder)
     digests = _digests(fields.get("files"), folder / manifest.NAME) if check else None
-    return Network(folder, fields.get("tvm", {}), digests, fields.get("preprocessing"))
+    preprocessing = fields.get("preprocessing")
+    known = preprocessing if isinstance(preprocessing, dict) else None
+    return Network(folder, fields.get("tvm", {}), digests, known)
 
 
 def _digests(files: Any, place: Path) -> dict[str, str]:
