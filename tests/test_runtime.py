@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -256,7 +257,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no-params": (lambda f: (f / "params.bin").unlink(), "params.bin: missing: compile again"),
     "params-folder": (
         lambda f: ((f / "params.bin").unlink(), (f / "params.bin").mkdir()),
-        "params.bin: cannot be read: Is a directory",
+        "params.bin: missing: compile again",
+    ),
+    "pipe": (
+        lambda f: ((f / "model.so").unlink(), os.mkfifo(f / "model.so")),
+        "model.so: missing: compile again",
     ),
     "one-byte": (lambda f: (f / "params.bin").write_bytes(b"1"), "params.bin: has 1 bytes instead"),
     "params": (lambda f: changed(f / "params.bin"), "params.bin: changed since it was compiled"),
