@@ -26,6 +26,7 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Padding,
@@ -65,14 +66,16 @@ def compute(graph: IntGraph, node: Node, inputs: list[Tensor]) -> Tensor:
             return requantize(inputs[0], _q(sources[0]), target)
         case Conv2d():
             acc = convolve(inputs[0], _q(sources[0]).zero_point, node)
-            return _rescale(acc, node.weight, _q(sources[0]), _q(target))
+            return _finish(acc, node.weight, _q(sources[0]), target.q)
         case Linear():
             acc = multiply(inputs[0], _q(sources[0]).zero_point, node.weight)
-            return _rescale(acc, node.weight, _q(sources[0]), _q(target))
+            return _finish(acc, node.weight, _q(sources[0]), target.q)
         case Lookup():
             return look_up(inputs[0], node.table)
         case Add():
             return add(inputs[0], inputs[1], _q(sources[0]), _q(sources[1]), _q(target))
+        case Multiply():
+            return product(inputs[0], inputs[1], _q(sources[0]), _q(sources[1]), _q(target))
         case Concat():
             return np.concatenate(inputs, axis=1)
         case MaxPool():
@@ -132,6 +135,13 @@ def add(a: Tensor, b: Tensor, qa: QParams, qb: QParams, qy: QParams) -> Tensor:
     """Return the sum of codes that share one scale: integer addition with saturation."""
     total = a.astype(np.int32) - qa.zero_point + b - qb.zero_point + qy.zero_point
     return np.clip(total, qy.low, qy.high).astype(np.uint8)
+
+
+def product(a: Tensor, b: Tensor, qa: QParams, qb: QParams, qy: QParams) -> Tensor:
+    """Return the requantized product of codes that broadcast: below 2**16, so exact."""
+    acc = (a.astype(np.int32) - qa.zero_point) * (b.astype(np.int32) - qb.zero_point)
+    factor = numerics.multiplier(numerics.product_scale(qa.scale, qb.scale), qy.scale)
+    return numerics.requantize(acc, factor, qy.zero_point, qy.low, qy.high)
 
 
 def look_up(x: Tensor, table: NDArray[np.uint8]) -> Tensor:
@@ -199,9 +209,12 @@ def softmax(x: Tensor) -> Tensor:
     return probabilities
 
 
-def _rescale(acc: numerics.Accumulators, weight: QWeight, qx: QParams, qy: QParams) -> Tensor:
-    factor = numerics.multiplier(numerics.accumulator_scale(qx.scale, weight.scale), qy.scale)
-    factor = factor.reshape(1, -1, *[1] * (acc.ndim - 2))
+def _finish(acc: numerics.Accumulators, weight: QWeight, qx: QParams, qy: QParams | None) -> Tensor:
+    scale = numerics.accumulator_scale(qx.scale, weight.scale)
+    scale = scale.reshape(1, -1, *[1] * (acc.ndim - 2))
+    if qy is None:
+        return numerics.rescale(acc, scale)
+    factor = numerics.multiplier(scale, qy.scale)
     return numerics.requantize(acc, factor, qy.zero_point, qy.low, qy.high)
 
 

@@ -27,6 +27,7 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Padding,
@@ -80,14 +81,16 @@ def compute(graph: IntGraph, node: Node, inputs: list[torch.Tensor]) -> torch.Te
             case Requantize():
                 return _quantize(_dequantize(inputs[0], _q(sources[0])), _q(target))
             case Conv2d() | Linear():
-                factor = _factors(node.weight, _q(sources[0]), _q(target), inputs[0].ndim)
-                return _requantize(accumulate(graph, node, inputs[0]), factor, _q(target))
+                acc = accumulate(graph, node, inputs[0])
+                return _finish(acc, _scales(node.weight, _q(sources[0]), acc.ndim), target.q)
             case AvgPool() | GlobalAvgPool():
                 return _average(node, inputs[0], _q(sources[0]), _q(target))
             case Lookup():
                 return _look_up(inputs[0], torch.from_numpy(node.table))
             case Add():
                 return _add(inputs, [_q(source) for source in sources], _q(target))
+            case Multiply():
+                return _multiply(inputs, [_q(source) for source in sources], _q(target))
             case Softmax():
                 return F.softmax(inputs[0], dim=1)
             case Concat() | MaxPool() | Pad() | Reshape() | Upsample():
@@ -155,6 +158,12 @@ def _add(inputs: list[torch.Tensor], sources: list[QParams], target: QParams) ->
     return (centred[0] + centred[1] + target.zero_point).clamp(target.low, target.high)
 
 
+def _multiply(inputs: list[torch.Tensor], sources: list[QParams], target: QParams) -> torch.Tensor:
+    centred = [x - q.zero_point for x, q in zip(inputs, sources, strict=True)]
+    scale = _f32(sources[0].scale) * _f32(sources[1].scale)
+    return _requantize(centred[0] * centred[1], scale / _f32(target.scale), target)
+
+
 def _look_up(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     codes = x.to(torch.int64)
     if table.ndim == 1:
@@ -191,9 +200,15 @@ def _enlarge(x: torch.Tensor, padding: Padding, fill: float) -> torch.Tensor:
     return F.pad(x, sides, value=fill) if any(sides) else x
 
 
-def _factors(weight: QWeight, qx: QParams, qy: QParams, axes: int) -> torch.Tensor:
+def _scales(weight: QWeight, qx: QParams, axes: int) -> torch.Tensor:
     scale = torch.from_numpy(weight.scale) * _f32(qx.scale)
-    return (scale / _f32(qy.scale)).reshape(1, -1, *[1] * (axes - 2))
+    return scale.reshape(1, -1, *[1] * (axes - 2))
+
+
+def _finish(acc: torch.Tensor, scale: torch.Tensor, q: QParams | None) -> torch.Tensor:
+    if q is None:
+        return acc.to(torch.float32) * scale
+    return _requantize(acc, scale / _f32(q.scale), q)
 
 
 def _requantize(acc: torch.Tensor, factor: torch.Tensor, q: QParams) -> torch.Tensor:
@@ -201,7 +216,8 @@ def _requantize(acc: torch.Tensor, factor: torch.Tensor, q: QParams) -> torch.Te
 
 
 def _quantize(real: torch.Tensor, q: QParams) -> torch.Tensor:
-    return _clip(torch.round(real / _f32(q.scale)), q)
+    steps = torch.round(real / _f32(q.scale))
+    return _clip(steps.masked_fill(steps.isnan(), -torch.inf), q)  # NaN is the lowest code
 
 
 def _clip(steps: torch.Tensor, q: QParams) -> torch.Tensor:

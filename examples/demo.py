@@ -33,14 +33,6 @@ from gmpq.lower import lower
 
 HERE = Path(__file__).parent
 POLICIES = ("efficientnet_lite0_mixed", "efficientnet_lite0_w8a8")
-PHOTOGRAPHS = tuple(
-    f"package:skimage/data/{name}"
-    for name in (
-        *("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "coins.png", "grass.png"),
-        *("gravel.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png"),
-        *("motorcycle_right.png", "retina.jpg", "rocket.jpg"),
-    )
-)
 LABELLED = ("package:foolbox/data/imagenet_*.jpg",)
 
 Run = Callable[[NDArray[np.float32]], Tensor]
@@ -66,7 +58,7 @@ def main(out: Path, threads: int, seconds: float) -> int:
     torch.set_num_threads(threads)
     entrants: list[Entrant] = []
     for name in POLICIES:
-        job = open_job(Sources(HERE / f"{name}.json", calibration=PHOTOGRAPHS))
+        job = open_job(Sources(HERE / f"{name}.json"))
         place = out / f"{name}-native"
         report = compile_network(job, _options(threads), place, Terminal())
         click.echo(f"{place}\n{parity.to_table(report.parity)}\n")

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from gmpq.export.storage import INT8_OPSET, WeightStorage, element_type, opset_of, pack
+from gmpq.export.storage import (
+    INT8_OPSET,
+    WeightStorage,
+    element_type,
+    opset_of,
+    pack,
+    unsigned_type,
+)
 from gmpq.ir import Padding, QParams, Shape, Value
 
 Attribute: TypeAlias = int | float | str | Sequence[int]
@@ -69,18 +76,23 @@ class Draft:
             self.add("DequantizeLinear", (value, *self.encoding(value)), real)
         return real
 
-    def quantized(self, real: str, value: str) -> None:
-        """Write float32 ``real`` as the codes ``value``, without a clip."""
-        self.add("QuantizeLinear", (real, *self.encoding(value)), value)
+    def quantized(self, real: str, value: str, scale: str | None = None) -> None:
+        """Write float32 ``real`` as the codes ``value``, without a clip.
 
-    def clipped(self, real: str, value: str) -> None:
-        """Write float32 ``real`` as the codes ``value``, clipped on the codes.
+        ``scale`` names that of ``real``, if it is not in real numbers.
+        """
+        own, zero = self.encoding(value)
+        self.add("QuantizeLinear", (real, scale or own, zero), value)
+
+    def clipped(self, real: str, value: str, scale: str | None = None) -> None:
+        """Write float32 ``real`` as ``quantized`` does, clipped on the codes.
 
         onnxruntime keeps its integer kernels with a clip of codes, and leaves them with a clip of
         floats.
         """
-        q = self.q(value)
-        wide = self.add("QuantizeLinear", (real, *self.encoding(value)), f"{value}:wide")
+        q, wide = self.q(value), f"{value}:wide"
+        own, zero = self.encoding(value)
+        self.add("QuantizeLinear", (real, scale or own, zero), wide)
         low = self.constant(f"{value}:low", np.array(q.low, np.uint8))
         self.add(
             "Clip", (wide, low, self.constant(f"{value}:high", np.array(q.high, np.uint8))), value
@@ -116,6 +128,18 @@ class Draft:
             f"{name}:weight-real",
             attributes={"axis": 0},
         )
+
+    def unsigned_weight(self, name: str, codes: NDArray[np.int8], bits: int) -> tuple[str, str]:
+        """Return the names of the uint8 weight of layer ``name`` and of its zero point."""
+        element, zero = unsigned_type(bits, self.storage)
+        self.opset = max(self.opset, opset_of(element))
+        stored = f"{name}:weight"
+        raised = (codes.astype(np.int16) + zero).astype(np.uint8)
+        self.initializers[stored] = pack(stored, raised, element)
+        if element != TensorProto.UINT8:
+            to_uint8 = {"to": TensorProto.UINT8}
+            stored = self.add("Cast", (stored,), f"{name}:uint8", attributes=to_uint8)
+        return stored, self.constant(f"{name}:weight-zero", np.array(zero, np.uint8))
 
     def q(self, value: str) -> QParams:
         """Return the parameters of a value of codes."""

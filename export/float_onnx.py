@@ -25,6 +25,7 @@ from gmpq.ir import (
     HardSwish,
     LeakyRelu,
     MaxPool,
+    Multiply,
     Pad,
     Padding,
     PRelu,
@@ -69,6 +70,8 @@ def _emit(draft: Draft, node: FloatNode) -> None:
             _activation(draft, node)
         case Add():
             draft.add("Add", node.inputs, node.output)
+        case Multiply():
+            draft.add("Mul", node.inputs, node.output)
         case Concat():
             draft.add("Concat", node.inputs, node.output, {"axis": 1})
         case MaxPool():

@@ -10,12 +10,26 @@ from onnx import ModelProto
 
 from gmpq.backends.ort.optimized import optimize, original_name
 from gmpq.backends.ort.session import Level
-from gmpq.ir import Dequantize, IntGraph, Lookup, Node, Quantize, Requantize, Softmax
+from gmpq.ir import (
+    Concat,
+    Dequantize,
+    IntGraph,
+    Lookup,
+    Multiply,
+    Node,
+    Quantize,
+    Requantize,
+    Reshape,
+    Softmax,
+    Value,
+)
 
 Json: TypeAlias = dict[str, object]
 
 INTEGER = frozenset(
     {
+        "ConvInteger",
+        "MatMulInteger",
         "QLinearConv",
         "QGemm",
         "QLinearAdd",
@@ -70,12 +84,18 @@ def report(model: ModelProto, graph: IntGraph, level: Level = Level.ALL) -> Fusi
     fallbacks = [
         Fallback(node.name, in_float[node.name])
         for node in graph.nodes
-        if node.name in in_float and _has_integer_kernel(node)
+        if node.name in in_float and _has_integer_kernel(node, graph.values[node.output])
     ]
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return FusionReport(tuple(ordered), tuple(fallbacks))
 
 
-def _has_integer_kernel(node: Node) -> bool:
-    """Tell whether float32 is a loss: not where codes are made or read, nor in a table."""
-    return not isinstance(node, Quantize | Dequantize | Requantize | Softmax | Lookup)
+def _has_integer_kernel(node: Node, output: Value) -> bool:
+    """Tell whether float32 is a loss.
+
+    It is none where codes are made or read, in a table, or where float32 values move. The integer
+    kernel of a product of two tensors rounds otherwise.
+    """
+    if isinstance(node, Concat | Reshape):
+        return output.q is not None
+    return not isinstance(node, Quantize | Dequantize | Requantize | Softmax | Lookup | Multiply)

@@ -23,6 +23,7 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Padding,
@@ -49,8 +50,10 @@ def emit(draft: Draft, node: Node) -> None:
             draft.add("DequantizeLinear", (codes, *draft.encoding(codes)), node.output, main=True)
         case Requantize():
             draft.clipped(draft.dequantized(node.inputs[0]), node.output)
+        case Conv2d() | Linear() if draft.values[node.output].q is None:
+            _real_layer(draft, node)
         case Conv2d():
-            _layer(draft, node, "Conv", {**_slide(node.window), "group": node.groups})
+            _layer(draft, node, "Conv", _sliding(node))
         case Linear():
             _layer(draft, node, "Gemm", {"transB": 1})
         case Lookup():
@@ -59,6 +62,10 @@ def emit(draft: Draft, node: Node) -> None:
             _avg_pool(draft, node)
         case Add():
             _quantize(draft, _wrap(draft, node, "Add", {}), node.output)
+        case Multiply():
+            _multiply(draft, node)
+        case Concat() if draft.values[node.output].q is None:
+            draft.add("Concat", node.inputs, node.output, {"axis": 1}, main=True)
         case Concat():
             draft.quantized(_wrap(draft, node, "Concat", {"axis": 1}), node.output)
         case MaxPool():
@@ -83,13 +90,13 @@ def _wrap(draft: Draft, node: Node, operator: str, attributes: Mapping[str, Attr
     return draft.add(operator, reals, f"{node.output}:exact", attributes, main=True)
 
 
-def _quantize(draft: Draft, real: str, value: str) -> None:
+def _quantize(draft: Draft, real: str, value: str, scale: str | None = None) -> None:
     """Write ``real`` as codes; a full range needs no clip, since QuantizeLinear saturates."""
     q = draft.q(value)
     if (q.low, q.high) == FULL:
-        draft.quantized(real, value)
+        draft.quantized(real, value, scale)
     else:
-        draft.clipped(real, value)
+        draft.clipped(real, value, scale)
 
 
 def _layer(
@@ -105,6 +112,31 @@ def _layer(
     _quantize(draft, real, node.output)
 
 
+def _real_layer(draft: Draft, node: Conv2d | Linear) -> None:
+    """Add a layer that writes float32: int32 sums, and one product.
+
+    A Conv between DequantizeLinear and a float output would run in float. Weights are uint8: every
+    onnxruntime convolves those, and its kernels for them add without saturation.
+    """
+    weight, (source,), axes = node.weight, node.inputs, [1] * (node.weight.codes.ndim - 2)
+    codes, zero = weight.codes, draft.encoding(source)[1]
+    match node:
+        case Conv2d():
+            operator, attributes = "ConvInteger", _sliding(node)
+        case Linear():
+            operator, attributes, codes = "MatMulInteger", {}, codes.T
+        case _:
+            assert_never(node)
+    stored, middle = draft.unsigned_weight(node.name, codes, weight.bits)
+    sums = (source, stored, zero, middle)
+    acc = draft.add(operator, sums, f"{node.output}:sums", attributes, main=True)
+    bias = draft.constant(f"{node.name}:bias", weight.bias.reshape(1, -1, *axes))
+    acc = draft.add("Add", (acc, bias), f"{node.output}:biased")
+    real = draft.add("Cast", (acc,), f"{node.output}:steps", {"to": TensorProto.FLOAT})
+    scale = numerics.accumulator_scale(draft.q(source).scale, weight.scale).reshape(1, -1, *axes)
+    draft.add("Mul", (real, draft.constant(f"{node.name}:bias-scale", scale)), node.output)
+
+
 def _bias(draft: Draft, node: Conv2d | Linear) -> str:
     scale = numerics.accumulator_scale(draft.q(node.inputs[0]).scale, node.weight.scale)
     inputs = (
@@ -113,6 +145,28 @@ def _bias(draft: Draft, node: Conv2d | Linear) -> str:
         draft.constant(f"{node.name}:bias-zero", np.zeros(len(scale), np.int32)),
     )
     return draft.add("DequantizeLinear", inputs, f"{node.name}:bias-real", attributes={"axis": 0})
+
+
+def _multiply(draft: Draft, node: Multiply) -> None:
+    """Add the product of centred codes, whole numbers in float32, times one factor.
+
+    Dequantized codes, which QLinearMul fuses with, would be rounded before they are multiplied.
+    """
+    unit = draft.constant(f"{node.name}:unit", np.array(1, np.float32))
+    centred = [
+        draft.add("DequantizeLinear", (x, unit, draft.encoding(x)[1]), f"{node.output}:{side}")
+        for x, side in zip(node.inputs, ("first", "second"), strict=True)
+    ]
+    product = draft.add("Mul", centred, f"{node.output}:product", main=True)
+    scale = numerics.product_scale(*(draft.q(x).scale for x in node.inputs))
+    factor = numerics.multiplier(scale, draft.q(node.output).scale)
+    scaled = (product, draft.constant(f"{node.name}:factor", factor))
+    steps = draft.add("Mul", scaled, f"{node.output}:steps")
+    _quantize(draft, steps, node.output, unit)
+
+
+def _sliding(node: Conv2d) -> dict[str, Attribute]:
+    return {**_slide(node.window), "group": node.groups}
 
 
 def _slide(window: Window) -> dict[str, Attribute]:
@@ -194,8 +248,11 @@ def _pad(draft: Draft, node: Pad) -> None:
 
 
 def _reshape(draft: Draft, node: Reshape) -> None:
+    shape, q = draft.values[node.output].shape, draft.values[node.output].q
+    if q is None:
+        draft.reshape(node.inputs[0], node.output, shape, main=True)
+        return
     real = draft.dequantized(node.inputs[0])
-    shape = draft.values[node.output].shape
     draft.quantized(draft.reshape(real, f"{node.output}:exact", shape, main=True), node.output)
 
 

@@ -8,6 +8,8 @@ that keep onnxruntime in integer kernels, each measured:
   back to float, and a Gemm fuses into wrong results;
 - a Requantize always clips its codes: without, QuantizeLinear, DequantizeLinear, QuantizeLinear
   in a row are merged into one that computes something else;
+- a layer that writes float32 is ConvInteger or MatMulInteger, an Add of the bias, a Cast and a Mul:
+  integer and exact at every optimization level, on every processor;
 - a Lookup is GatherElements over the table: exact at every optimization level, and faster than any
   float function but the two that onnxruntime has as tables itself.
 """

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from gmpq.accuracy.report import distance_warnings, range_warnings
 from gmpq.backends.rpc.fleet import Fleet
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.build import Form, build
+from gmpq.backends.tvm.header import check_prefix
 from gmpq.backends.tvm.plan import Step
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tune import Effort, Tuning, tuned
@@ -31,6 +33,7 @@ from gmpq.backends.tvm.tune_boards import likeness, tuned_on
 from gmpq.calib import observers
 from gmpq.calib.sweep import sweep
 from gmpq.cost import NetworkCost
+from gmpq.description import PREFIX
 from gmpq.errors import CalibrationError, LoweringError, closest
 from gmpq.explain import Kernel
 from gmpq.export.fusion import FusionReport
@@ -40,7 +43,7 @@ from gmpq.export.onnx import to_onnx
 from gmpq.export.storage import WeightStorage
 from gmpq.ir import FloatGraph, IntGraph
 from gmpq.job import Job
-from gmpq.latency import Row
+from gmpq.latency import Measured
 from gmpq.lower import lower
 from gmpq.lower.fidelity import lowering_error
 from gmpq.parity import Parity
@@ -48,7 +51,7 @@ from gmpq.passes.equalize import equalize
 from gmpq.passes.fits import check_fits
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.passes.weights import WeightObserver
-from gmpq.policy import LayerBits, bind
+from gmpq.policy import LayerBits, bind, differing_calls
 from gmpq.programs import MODEL
 from gmpq.progress import Progress, Silent
 from gmpq.samples import Inputs
@@ -78,6 +81,7 @@ class CompileOptions:
     tuned: Path | None = None  # where measured times are remembered
     fleet: Fleet | None = None  # of boards to measure kernels on, instead of this machine
     embed_params: bool = False  # the libraries of TVM's program hold its parameters
+    name: str = PREFIX  # that begins the names of C functions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +93,7 @@ class Report:
     fusion: FusionReport
     kernels: tuple[Kernel, ...]
     parity: Parity
-    latency: tuple[Row, ...]
+    latency: Measured
     loss: Loss
     warnings: tuple[str, ...]  # one line each
 
@@ -130,16 +134,17 @@ def compile_network(
     with staged(out) as work:
         graph, advice = _quantize(job, plan, options, told)
         loss = _lose(job, plan, graph, told)
-        warnings = (*advice, *_loss_warnings(job, plan, loss))
+        inputs = (*job.warnings, *differing_calls(plan.bits))
+        warnings = (*inputs, *advice, *_loss_warnings(job, plan, loss))
         built = _write_programs(graph, plan, options, work, told)
         opened = programs.open_programs(work, graph, options.storage, plan.target, built.program)
         told.stage("comparing all programs")
         found = programs.check(opened, plan.samples)
-        rows = _measure(opened, plan, options, told) if options.bench else []
+        measured = _measure(opened, plan, options, told) if options.bench else Measured()
         _write_json(work / PARITY, parity.to_json(found) | {LOSS: losses.to_json(loss)})
-        _write_json(work / LATENCY, latency.to_json(rows))
+        _write_json(work / LATENCY, latency.to_json(measured))
         policy_io.write(job.policy, work / POLICY)
-        fields = _fields(job, plan, options, graph, built)
+        fields = _fields(job, plan, options, graph, built, measured)
         manifest.write(work, fields | {"warnings": list(warnings)})
     for warning in warnings:
         told.warn(warning)
@@ -149,7 +154,7 @@ def compile_network(
         fusion=built.fusion,
         kernels=built.kernels,
         parity=found,
-        latency=tuple(rows),
+        latency=measured,
         loss=loss,
         warnings=warnings,
     )
@@ -170,19 +175,21 @@ def find_weight_observer(name: str) -> WeightObserver:
 
 
 def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
+    check_prefix(options.name)
     target = targets.find(options.target)
     board = None if options.fleet is None else likeness(options.fleet, target, told.stage)
     quantization = QuantizeOptions(
         observers.find(options.observer),
         find_weight_observer(options.weight_observer),
         options.bias_correct,
+        job.policy.output_bits,
     )
     network = job.network
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     bits = bind(job.policy, cost.layer_names(graph))
     if job.quantized is not None:
-        check_fits(job.quantized, graph, bits)
+        check_fits(job.quantized, graph, bits, job.policy.output_bits)
     (source,) = graph.inputs
     inputs = samples.take(job.images, source, network.shape, options.samples)
     error = lowering_error(network.module, graph, inputs[0][source])
@@ -191,7 +198,7 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
             f"{network.name}: the lowered network differs from the module by {error:.1e} of its "
             "largest output: the module's outputs depend on more than its input"
         )
-    costs = cost.measure(graph, bits)
+    costs = cost.measure(graph, bits, job.policy.output_bits)
     rewritten = equalize(graph) if options.equalize else graph
     return _Plan(target, board, quantization, rewritten, bits, costs, inputs, error)
 
@@ -233,7 +240,7 @@ def _write_programs(
     (work / MODEL).write_bytes(to_bytes(model))
     told.stage(f"compiling for {plan.target.name}")
     choose = tuned(_tuning(graph, plan, options, told), lambda layer: told.stage(f"tuning {layer}"))
-    form = Form(static=True, embed_params=options.embed_params)
+    form = Form(static=True, embed_params=options.embed_params, prefix=options.name)
     built = build(graph, plan.target, work, choose, form=form)
     kernels = tuple(_kernel(step) for step in built.plan.steps)
     return _Built(fusion_report(model, graph), kernels, built.program)
@@ -241,7 +248,8 @@ def _write_programs(
 
 def _tuning(graph: IntGraph, plan: _Plan, options: CompileOptions, told: Progress) -> Tuning:
     """Return how kernels are chosen, after measuring them on boards, if any."""
-    tuning = Tuning(options.tune, options.threads, options.tuned, plan.board)
+    warn = cache(told.warn)  # each warning once, not with every layer
+    tuning = Tuning(options.tune, options.threads, options.tuned, plan.board, warn=warn)
     if options.fleet is None:
         return tuning
     return tuned_on(options.fleet, graph, plan.target, tuning, told.stage)
@@ -254,19 +262,25 @@ def _kernel(step: Step) -> Kernel:
 
 def _measure(
     opened: programs.Programs, plan: _Plan, options: CompileOptions, told: Progress
-) -> list[Row]:
+) -> Measured:
     told.stage("measuring")
     found = programs.contenders(opened, plan.samples[0], options.threads)
     return latency.measure(found, options.threads, _bops(plan.costs), latency.Plan())
 
 
 def _fields(
-    job: Job, plan: _Plan, options: CompileOptions, graph: IntGraph, built: _Built
+    job: Job,
+    plan: _Plan,
+    options: CompileOptions,
+    graph: IntGraph,
+    built: _Built,
+    measured: Measured,
 ) -> dict[str, Any]:
     return {
         "network": graph.name,
         "target": plan.target.name,
         "tuned_on": plan.board,
+        "measured_on": latency.to_json(measured)["measured_on"],
         **manifest.interface(graph),
         "preprocessing": asdict(job.images.preprocessing),
         "options": _options(options),

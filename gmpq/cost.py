@@ -2,20 +2,20 @@
 
 - MACs of a layer: output elements x input channels per group x kernel area.
 - BOPs of a layer: MACs x w x a.
-- Published BOPs: papers charge all MACs of the network at the mean w x a of the searched layers,
-  that is all but the first and the last, weighted by their MACs. Compare with tables only so.
+- Published BOPs: papers charge all MACs of the network at the mean w x a of all layers but the
+  first and the last, weighted by their MACs. Compare with tables only so (``published_shares``).
 - Weight bytes: codes as the packed file holds them (1 and 2 bits in INT2, 3 and 4 in INT4, more in
   INT8), and as one byte each. Scales and biases, 8 bytes per output channel, are not in them.
 - Peak activation bytes: the largest set of tensors that live at one time in execution order, as
   one-byte codes, and as codes of exactly the bits that they are stored in. Elementwise nodes work
-  in place where nothing else reads their input. The float32 input and output of the network, and
-  copies that a layer reads at fewer bits, are not in them.
+  in place where nothing else reads their input. The float32 input of the network, values that are
+  float32 on the way to its outputs, and copies that a layer reads at fewer bits, are not in them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gmpq import table
@@ -28,7 +28,8 @@ from gmpq.ir import (
     Reshape,
 )
 from gmpq.passes.classes import classes, layer_bits
-from gmpq.passes.fuse import fuse_clamps
+from gmpq.passes.fuse import Fused, fuse_clamps
+from gmpq.passes.reals import real_values
 from gmpq.policy import LayerBits
 
 FLOAT_BITS = 32
@@ -81,11 +82,11 @@ class NetworkCost:
 
     @property
     def published_bops(self) -> float:
-        """All MACs at the mean ``w * a`` of the searched layers."""
+        """All MACs at the mean ``w * a`` of the layers between the first and the last."""
         named = [layer for layer in self.layers if not layer.auxiliary]
-        searched = named[1:-1] or named
-        macs = sum(layer.macs for layer in searched)
-        return self.macs * sum(layer.bops for layer in searched) / macs if macs else 0.0
+        shares = published_shares([layer.macs for layer in named], self.macs)
+        products = (layer.bits.w * layer.bits.a for layer in named)
+        return sum(share * product for share, product in zip(shares, products, strict=True))
 
     @property
     def packed_bytes(self) -> int:
@@ -98,22 +99,41 @@ class NetworkCost:
         return sum(layer.weights for layer in self.layers)
 
 
+def published_shares(macs: Sequence[int], all_macs: int) -> list[float]:
+    """Return what ``w * a`` of each layer is multiplied by in the published BOPs; 0 of the ends.
+
+    Args:
+        macs: of the layers that a policy names, in execution order; of two there are only ends,
+            and both count.
+        all_macs: of the network, auxiliary layers too.
+    """
+    between = range(1, len(macs) - 1) if len(macs) > 2 else range(len(macs))
+    counted = sum(macs[i] for i in between)
+    return [all_macs * count / counted if i in between else 0.0 for i, count in enumerate(macs)]
+
+
 def container_bits(bits: int) -> int:
     """Return the bits of the ONNX integer type that holds weight codes of ``bits``."""
     return 2 if bits <= 2 else 4 if bits <= 4 else 8
 
 
-def measure(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> NetworkCost:
-    """Return the cost of ``graph``; ``bits`` has all layers but the auxiliary ones."""
+def measure(
+    graph: FloatGraph, bits: Mapping[str, LayerBits], output_bits: int | None = None
+) -> NetworkCost:
+    """Return the cost of ``graph`` whose outputs are codes of ``output_bits``, or float32.
+
+    ``bits`` has all layers but the auxiliary ones.
+    """
     costs = (_layer(graph, node, bits) for node in graph.nodes)
-    fused = fuse_clamps(graph).graph
-    widths = activation_bits(fused, bits)
-    elements = {name: math.prod(value.shape) for name, value in fused.values.items()}
-    packed = {name: math.ceil(count * widths[name] / 8) for name, count in elements.items()}
+    fused = fuse_clamps(graph)
+    widths = activation_bits(fused, bits, output_bits)
+    shapes = {name: value.shape for name, value in fused.graph.values.items()}
+    elements = {name: math.prod(shape) * (name in widths) for name, shape in shapes.items()}
+    packed = {name: math.ceil(n * widths.get(name, 0) / 8) for name, n in elements.items()}
     return NetworkCost(
         layers=tuple(cost for cost in costs if cost is not None),
-        peak_bytes=_peak(fused, elements),
-        peak_packed_bytes=_peak(fused, packed),
+        peak_bytes=_peak(fused.graph, elements),
+        peak_packed_bytes=_peak(fused.graph, packed),
     )
 
 
@@ -126,11 +146,14 @@ def layer_names(graph: FloatGraph) -> tuple[str, ...]:
     )
 
 
-def activation_bits(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> dict[str, int]:
-    """Return the bits that each value of ``graph`` is stored in."""
+def activation_bits(
+    fused: Fused, bits: Mapping[str, LayerBits], output_bits: int | None = None
+) -> dict[str, int]:
+    """Return the bits of each value of ``fused`` that is stored in codes."""
+    reals = real_values(fused, output_bits)
     return {
         value: shared.bits
-        for shared in classes(graph, bits)
+        for shared in classes(fused.graph, bits, reals, output_bits)
         for group in shared.groups
         for value in group
     }

@@ -9,7 +9,6 @@ photographs; float [N, C, H, W] are network inputs and are taken as they are.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gmpq.arrays import IMAGES_KEY, LABELS_KEY, as_float32, read_fields
+from gmpq.arrays import SUFFIXES as ARRAYS
 from gmpq.errors import CalibrationError
 from gmpq.ir import Shape
 from gmpq.locations import expand, locate
+from gmpq.photographs import find_photographs, open_photograph
 from gmpq.policy import InputSpec
 
 Floats = NDArray[np.float32]
 
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png")
-ARRAYS = (".npy", ".npz")
-IMAGES_KEY, LABELS_KEY = "images", "labels"
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 LABELLED = re.compile(r"_(\d{1,5})$")  # longer numbers count the images of a data set
+MOST_PIXELS = 1 << 27  # of a resized photograph, half a gigabyte
 CENTRE_SHARE = 0.875  # of the shorter side that the centre keeps unless told: 224 of 256
 
 
@@ -49,25 +49,49 @@ class Preprocessing:
         """Return the preprocessing of ``spec`` for inputs of ``shape`` [N, C, H, W].
 
         Raises:
-            CalibrationError: mean and std do not have one number per channel, or the resized
-                photograph is smaller than the input.
+            CalibrationError: mean and std do not have one usable number per channel, or the
+                resized photograph is smaller than the input.
         """
         spec = spec or InputSpec()
         _, channels, height, width = shape
-        for key, numbers in (("mean", spec.mean), ("std", spec.std)):
-            if numbers is not None and len(numbers) != channels:
-                raise CalibrationError(
-                    f"model.input.{key}: {len(numbers)} numbers for {channels} channels"
-                )
+        mean = spec.mean or (0.0,) * channels
+        std = spec.std or (1.0,) * channels
+        _check_numbers("mean", mean, channels)
+        _check_numbers("std", std, channels)
+        _check_range(mean, std)
         if spec.resize is not None and spec.resize < max(height, width):
             raise CalibrationError(
                 f"model.input.resize: {spec.resize} pixels are less than the input's "
                 f"{height}x{width}"
             )
-        mean = spec.mean or (0.0,) * channels
-        std = spec.std or (1.0,) * channels
         interpolation = spec.interpolation or "bilinear"
         return cls((channels, height, width), mean, std, spec.resize, interpolation)
+
+
+def _check_numbers(key: str, numbers: tuple[float, ...], channels: int) -> None:
+    if len(numbers) != channels:
+        raise CalibrationError(f"model.input.{key}: {len(numbers)} numbers for {channels} channels")
+
+
+def _check_range(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Pass numbers under which black and white stay finite in float32, and white can be 1."""
+    if max(mean) > 1:
+        raise CalibrationError(
+            f"model.input.mean: {max(mean):g} is above 1, which is white: give means of 0..1 "
+            "(divide mean and std by 255)"
+        )
+    with np.errstate(all="ignore"):
+        black, white = (
+            (np.float32(end) - np.array(mean, np.float32)) / np.array(std, np.float32)
+            for end in (0, 1)
+        )
+    finite = np.isfinite(black) & np.isfinite(white)
+    if not finite.all():
+        channel = int(np.argmin(finite))
+        raise CalibrationError(
+            f"model.input: mean {mean[channel]:g} and std {std[channel]:g} make pixels that are "
+            "not finite in float32: give those of the training"
+        )
 
 
 Item: TypeAlias = Path | Floats  # a photograph, or an input [C, H, W]
@@ -80,6 +104,7 @@ class Images:
     items: tuple[Item, ...]
     labels: NDArray[np.int64]  # [N]
     preprocessing: Preprocessing
+    ignored: tuple[str, ...] = ()  # one line for each folder that holds other files too
 
     def batches(self, size: int) -> Iterator[Floats]:
         """Yield the inputs in order, [size, C, H, W] at a time; the last batch may be smaller.
@@ -99,19 +124,21 @@ class Images:
         return replace(self, items=tuple(self.items[i] for i in kept), labels=self.labels[kept])
 
     def _input(self, item: Item) -> Floats:
-        return (
-            preprocess(open_photograph(item), self.preprocessing)
-            if isinstance(item, Path)
-            else item
-        )
+        if isinstance(item, Path):
+            return preprocess(open_photograph(item), self.preprocessing, str(item))
+        return item
 
 
 def find_images(
-    locations: Sequence[str], preprocessing: Preprocessing, limit: int | None = None
+    locations: Sequence[str],
+    preprocessing: Preprocessing,
+    limit: int | None = None,
+    base: Path | None = None,
 ) -> Images:
     """Return the images at ``locations``: folders, files, patterns, or ``package:NAME/PATH``.
 
-    Folders are searched for photographs recursively, in the order of their paths. The label of a
+    A relative location starts at ``base``, the working directory unless given. Folders are searched
+    for photographs recursively, in the order of their paths. The label of a
     photograph is the position of its folder among the sorted folders; in a single folder it is the
     number at the end of the name (``imagenet_07_243.jpg``), if every name has one.
 
@@ -119,23 +146,30 @@ def find_images(
         CalibrationError: a location is missing, an array unreadable, a shape wrong, a value not
             finite, or nothing was found.
     """
-    parts = [part for location in locations for part in _location(location, preprocessing)]
+    where = base or Path()
+    parts = [part for location in locations for part in _location(location, where, preprocessing)]
     items = tuple(item for part in parts for item in part.items)[:limit]
+    ignored = tuple(line for part in parts for line in part.ignored)
     if not items:
         raise CalibrationError(
             f"{', '.join(locations) or 'no location'}: holds no images: give a folder of "
-            "photographs (.jpg, .png) or an array (.npy, .npz)"
+            "photographs (.jpg, .png, .webp, ...) or an array (.npy, .npz)"
+            + "".join(f"; {line}" for line in ignored)
         )
     labels = np.concatenate([part.labels for part in parts])[:limit]
-    return Images(items, labels, preprocessing)
+    return Images(items, labels, preprocessing, ignored)
 
 
-def preprocess(image: Image.Image, how: Preprocessing) -> Floats:
-    """Return the network input [C, H, W] of a photograph."""
+def preprocess(image: Image.Image, how: Preprocessing, place: str = "photograph") -> Floats:
+    """Return the network input [C, H, W] of a photograph, which ``place`` names.
+
+    Raises:
+        CalibrationError: it is so long and thin that resizing would fill the memory.
+    """
     channels, height, width = how.shape
     centre = image.convert("L" if channels == 1 else "RGB")
     if how.resize is not None or centre.size != (width, height):
-        centre = _centre(centre, how)
+        centre = _centre(centre, how, place)
     pixels = np.asarray(centre, np.float32).reshape(height, width, channels) / np.float32(255)
     scaled = (pixels - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
@@ -150,73 +184,52 @@ def labels_of(paths: Sequence[Path]) -> NDArray[np.int64]:
     return np.array([int(number[1]) if number else -1 for number in numbers], np.int64)
 
 
-def _centre(image: Image.Image, how: Preprocessing) -> Image.Image:
+def _centre(image: Image.Image, how: Preprocessing, place: str) -> Image.Image:
     _, height, width = how.shape
     shorter = how.resize or round(max(height, width) / CENTRE_SHARE)
     columns, rows = (shorter * side // min(image.size) for side in image.size)
+    if columns * rows > MOST_PIXELS:
+        raise CalibrationError(
+            f"{place}: {image.width}x{image.height} pixels would be resized to {columns}x{rows}, "
+            f"at most {MOST_PIXELS} are: cut it to the part that matters"
+        )
     resized = image.resize((columns, rows), RESAMPLING[how.interpolation])
     left, top = round((columns - width) / 2), round((rows - height) / 2)
     return resized.crop((left, top, left + width, top + height))
 
 
-def _location(location: str, how: Preprocessing) -> list[Images]:
+def _location(location: str, base: Path, how: Preprocessing) -> list[Images]:
     try:
-        paths = expand(locate(location, Path()))
+        paths = expand(locate(location, base))
     except FileNotFoundError as error:
         raise CalibrationError(f"{location}: {error}") from error
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise CalibrationError(f"{missing[0]}: no such file or folder")
     arrays = [path for path in paths if path.suffix.lower() in ARRAYS]
-    photos = [photo for path in paths if path not in arrays for photo in photographs(path)]
-    found = [_arrays(path, how) for path in arrays]
-    return [*found, _listed(photos, how)] if photos else found
+    folders = [find_photographs(path) for path in paths if path not in arrays]
+    photographs = [photograph for found in folders for photograph in found.paths]
+    ignored = tuple(found.ignored for found in folders if found.ignored)
+    return [*(_arrays(path, how) for path in arrays), _listed(photographs, how, ignored)]
 
 
-def photographs(path: Path) -> list[Path]:
-    """Return the photographs in a folder, in the order of their paths, or the file itself."""
-    if not path.is_dir():
-        return [path]
-    return sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in PHOTOGRAPHS and not file.name.startswith(".")
-    )
-
-
-def _listed(paths: Sequence[Path], how: Preprocessing) -> Images:
-    if how.shape[0] not in (1, 3):
+def _listed(paths: Sequence[Path], how: Preprocessing, ignored: tuple[str, ...]) -> Images:
+    if paths and how.shape[0] not in (1, 3):
         raise CalibrationError(
             f"{paths[0]}: a photograph has 1 or 3 channels, the network reads {how.shape[0]}: "
             "give arrays"
         )
-    return Images(tuple(paths), labels_of(paths), how)
-
-
-def open_photograph(path: Path) -> Image.Image:
-    """Return the photograph in a file.
-
-    Raises:
-        CalibrationError: it cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise CalibrationError(f"{path}: not a readable image: {error}") from error
+    return Images(tuple(paths), labels_of(paths), how, ignored)
 
 
 def read_arrays(path: Path, how: Preprocessing) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the images of an array file as they are, and their labels [N]; -1 where there is none.
+    """Return the images of an array file, uint8 or float32, and their labels [N]; -1 for none.
 
     Raises:
-        CalibrationError: the file is unreadable, a shape or type wrong, or a value not finite.
+        CalibrationError: the file is unreadable, a shape or type wrong, or a value not finite in
+            float32.
     """
-    try:
-        fields = _load(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CalibrationError(f"{path}: not a readable array: {error}") from error
+    fields = read_fields(path)
     images = _images_of(path, fields)
     _check_images(path, images, how)
     labels = fields.get(LABELS_KEY, np.full(len(images), -1))
@@ -225,21 +238,16 @@ def read_arrays(path: Path, how: Preprocessing) -> tuple[NDArray[Any], NDArray[n
             f"{path}: {LABELS_KEY} are {labels.dtype} [{_sides(labels.shape)}], "
             f"whole numbers [{len(images)}] are needed"
         )
-    return images, labels.astype(np.int64)
+    found = images if images.dtype == np.uint8 else as_float32(path, images)
+    return found, labels.astype(np.int64)
 
 
 def _arrays(path: Path, how: Preprocessing) -> Images:
     images, labels = read_arrays(path, how)
     if images.dtype == np.uint8:
-        inputs = np.stack([preprocess(picture(pixels), how) for pixels in images])
-        return Images(tuple(inputs), labels, how)
-    return Images(tuple(images.astype(np.float32)), labels, how)
-
-
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    with path.open("rb") as file:  # numpy leaves it open when the archive is torn
-        loaded = np.load(file, allow_pickle=False)
-        return {IMAGES_KEY: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        place = str(path)
+        images = np.stack([preprocess(picture(pixels), how, place) for pixels in images])
+    return Images(tuple(images), labels, how)
 
 
 def _images_of(path: Path, fields: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -264,8 +272,6 @@ def _check_images(path: Path, images: NDArray[Any], how: Preprocessing) -> None:
         )
     if not images.size:
         raise CalibrationError(f"{path}: holds no images")
-    if not pictures and not np.isfinite(images).all():
-        raise CalibrationError(f"{path}: holds NaN or infinity: clean the data")
 
 
 def picture(pixels: NDArray[np.uint8]) -> Image.Image:

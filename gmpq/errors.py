@@ -1,9 +1,10 @@
 """What a user can do wrong, as one tree of exceptions.
 
     GmpqError
+    ├── JsonError        a JSON text: syntax, depth, types; readers of files make it their own
     ├── PolicyError      the policy file: syntax, keys, bits, layers
     ├── WeightsError     the weights file: missing, truncated, wrong shapes, code inside
-    ├── LoweringError    the network: an operator or a shape that has no integer meaning
+    ├── LoweringError    the network: an operator or a shape that is not supported
     ├── CalibrationError the calibration data: empty, wrong shape, not finite
     ├── TrainingError    training: the labelled data, a checkpoint, a loss that is no number
     ├── TargetError      the target: unknown, or unable to run here
@@ -25,6 +26,10 @@ class GmpqError(Exception):
     """A user's mistake, told in one line."""
 
 
+class JsonError(GmpqError):
+    """A JSON text cannot be read, or a value in it is of another type."""
+
+
 class PolicyError(GmpqError):
     """The policy cannot be read, or does not fit the network."""
 
@@ -34,7 +39,7 @@ class WeightsError(GmpqError):
 
 
 class LoweringError(GmpqError):
-    """The network holds something that has no integer meaning."""
+    """The network holds something that is not supported."""
 
 
 class CalibrationError(GmpqError):

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gmpq import manifest, parity, policy_io, table
+from gmpq import parity, policy_io, table
 from gmpq.accuracy.answers import Outputs, Tally, same, tally
 from gmpq.accuracy.metrics import clipped_share, has_classes
 from gmpq.accuracy.report import range_warnings
@@ -22,6 +22,7 @@ from gmpq.backends.tvm.emulator import Emulated
 from gmpq.compile import POLICY
 from gmpq.data import Images, Preprocessing, find_images
 from gmpq.errors import CalibrationError, LoweringError, WeightsError
+from gmpq.held import held
 from gmpq.ir import FloatGraph, IntGraph, Quantize, Softmax
 from gmpq.job import Sources, open_network
 from gmpq.lower import lower
@@ -75,7 +76,7 @@ def evaluate(request: Request, told: Progress) -> Evaluation:
     Raises:
         GmpqError: the directory, the float network or the images cannot be used.
     """
-    opened = open_output(request.out, manifest.check_files(request.out))
+    opened = open_output(request.out, held(request.out))
     graph, how = _float_network(request)
     _check_fits(graph, opened.graph, request.out)
     images = find_images(request.data, how)

@@ -11,7 +11,7 @@ from gmpq.errors import PolicyError
 from gmpq.ir import FloatGraph
 from gmpq.job import Sources, build_network
 from gmpq.lower import lower
-from gmpq.policy import LayerBits, Policy, bind
+from gmpq.policy import LayerBits, Policy, bind, bits_of, differing_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,17 @@ def layers_of_policy(sources: Sources) -> str:
         GmpqError: the policy cannot be read, or its network cannot be lowered.
     """
     policy, graph = _open(sources)
-    bits = {name: policy.layers.get(name) or policy.default for name in cost.layer_names(graph)}
+    bits = {name: bits_of(policy, name) for name in cost.layer_names(graph)}
     rows = [
         (name, "-" if found is None else str(found.w), "-" if found is None else str(found.a))
         for name, found in bits.items()
     ]
     text = table.render(("layer", "w", "a"), rows)
     try:
-        bind(policy, bits)
+        differing = differing_calls(bind(policy, bits))
     except PolicyError as error:
         return f"{text}\n\nthe policy does not fit: {error}"
-    return text
+    return "\n".join((text, *(f"\n{line}" for line in differing)))
 
 
 def bits_of_policy(sources: Sources) -> dict[str, LayerBits]:
@@ -63,7 +63,8 @@ def costs_of_policy(sources: Sources) -> str:
         GmpqError: the policy cannot be read, its network cannot be lowered, or they do not fit.
     """
     policy, graph = _open(sources)
-    return cost.to_table(cost.measure(graph, bind(policy, cost.layer_names(graph))))
+    bits = bind(policy, cost.layer_names(graph))
+    return cost.to_table(cost.measure(graph, bits, policy.output_bits))
 
 
 def kernels_table(kernels: Sequence[Kernel], times: Sequence[Mapping[str, Any]] = ()) -> str:

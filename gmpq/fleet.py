@@ -6,7 +6,6 @@ values that stay inside of a kernel are compared by what is made of them.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gmpq import latency, manifest, parity, samples, serialize
+from gmpq import latency, parity, samples, serialize, temporary
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor, timing
 from gmpq.backends.rpc import fleet as fleets
@@ -24,8 +23,10 @@ from gmpq.backends.rpc.visit import NOT_A_LATENCY, Visit
 from gmpq.backends.tvm import target as targets
 from gmpq.compile import GRAPH, SAMPLES
 from gmpq.errors import BoardError
+from gmpq.held import Held, check_program, held
 from gmpq.ir import IntGraph
 from gmpq.latency import NETWORK, Row
+from gmpq.output_parity import Returned, compare_outputs
 from gmpq.parity import Parity, Trace
 from gmpq.runtime import codes_of
 from gmpq.samples import Inputs
@@ -40,13 +41,12 @@ class BoardResults:
     visits: tuple[Visit, ...]
     rows: tuple[Row, ...]
     parity: Parity
-    wrong_outputs: int
     missing: tuple[str, ...]
 
     @property
     def equal(self) -> bool:
         """Whether all boards compute what the reference does."""
-        return self.parity.equal and self.wrong_outputs == 0
+        return self.parity.equal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ class _Program:
     """What an output directory holds."""
 
     directory: Path
-    fields: Mapping[str, Any]
+    held: Held
     graph: IntGraph
     samples: Sequence[Inputs]
 
@@ -68,19 +68,19 @@ def bench(
         OutputError: a file is missing, damaged or was changed.
         BoardError: no board ran it at all.
     """
-    fields = manifest.check_files(out)
-    program = _Program(out, fields, serialize.load(out / GRAPH), samples.read(out / SAMPLES))
-    with tempfile.TemporaryDirectory() as folder:
-        job = _job(program, Path(folder), effort)
-        report = fleets.run(fleet, [job] * fleet.boards, Path(folder), told)
+    found, graph = held(out), serialize.load(out / GRAPH)
+    check_program(out, found.tvm, graph)
+    program = _Program(out, found, graph, samples.read(out / SAMPLES, graph))
+    with temporary.folder() as folder:
+        job = _job(program, folder, effort)
+        report = fleets.run(fleet, [job] * fleet.boards, folder, told)
         visits = tuple(visit for _, visit in report.visits)
         if not any(visit.samples for visit in visits):
             raise BoardError(_why(visits, report.missing))
         told("comparing with the reference")
-        runs, wrong = _compare(program, visits)
-    rows = tuple(row for visit in visits for row in _rows(visit, fields, effort.threads))
-    compared = parity.gather(program.graph, runs, {})
-    return BoardResults(visits, rows, compared, wrong, tuple(report.missing))
+        compared = _compare(program, visits)
+    rows = tuple(row for visit in visits for row in _rows(visit, found, effort.threads))
+    return BoardResults(visits, rows, compared, tuple(report.missing))
 
 
 def to_text(results: BoardResults, *, layers: bool) -> str:
@@ -88,8 +88,6 @@ def to_text(results: BoardResults, *, layers: bool) -> str:
     lines = [board_line(visit) for visit in results.visits]
     lines += [f"not measured: {reason}" for reason in results.missing]
     lines += ["", parity.to_table(results.parity)]
-    if results.wrong_outputs:
-        lines.append(f"{results.wrong_outputs} values of the outputs differ from the reference")
     if results.rows:
         lines += ["", latency.to_table(results.rows)]
     if results.rows and layers:
@@ -138,34 +136,31 @@ def _kept(visit: Visit) -> str:
 
 
 def _job(program: _Program, folder: Path, effort: Effort) -> Job:
-    description = program.fields["tvm"]
+    description = program.held.tvm
     paths = []
     for index, sample in enumerate(program.samples):
         path = folder / f"sample{index}"
         arrays = [sample[end["name"]] for end in description["inputs"]]
         path.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
         paths.append(str(path))
-    machine = targets.find(program.fields["target"]).triple.split("-", maxsplit=1)[0]
+    machine = targets.find(program.held.target).triple.split("-", maxsplit=1)[0]
     return job_of(program.directory, description, machine, tuple(paths), effort)
 
 
-def _compare(
-    program: _Program, visits: Sequence[Visit]
-) -> tuple[list[list[parity.Comparison]], int]:
-    """Return the comparisons of all runs, and how many values of outputs are wrong."""
-    runs, wrong = [], 0
+def _compare(program: _Program, visits: Sequence[Visit]) -> Parity:
+    """Return how the values and outputs of all runs compare with the reference."""
+    runs, outputs, description = [], [], program.held.tvm
     for index, sample in enumerate(program.samples):
         expected = reference.run(program.graph, sample)
         for visit in (each for each in visits if each.samples > index):
-            values = dict(values_of(program.fields["tvm"], visit.values / str(index)))
+            values = dict(values_of(description, visit.values / str(index)))
             codes = {name: x for name, x in values.items() if program.graph.values[name].q}
             trace = Trace("tvm", _level(visit), codes)
             runs.append(parity.compare(program.graph, expected, trace))
-            wrong += sum(
-                int(np.count_nonzero(values[name] != expected[name]))
-                for name in program.graph.outputs
-            )
-    return runs, wrong
+            ends = [(end["name"], values[end["name"]]) for end in description["outputs"]]
+            returned = Returned("tvm", _level(visit), ends)
+            outputs.append(compare_outputs(program.graph, expected, returned))
+    return parity.gather(program.graph, runs, outputs, {})
 
 
 def values_of(description: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -186,13 +181,13 @@ def _level(visit: Visit) -> str:
     return f"{visit.board}, emulated" if visit.emulated else str(visit.board)
 
 
-def _rows(visit: Visit, fields: Mapping[str, Any], threads: int) -> Iterator[Row]:
-    bops = fields["bops"]
+def _rows(visit: Visit, found: Held, threads: int) -> Iterator[Row]:
+    bops = found.bops
     name = f"tvm on {_level(visit)}"
     if visit.runs_ms:
         yield Row(name, threads, NETWORK, timing(visit.runs_ms), sum(bops.values()))
     if visit.steps_ms:
-        for step, spent in zip(fields["tvm"]["steps"], np.transpose(visit.steps_ms), strict=True):
+        for step, spent in zip(found.tvm["steps"], np.transpose(visit.steps_ms), strict=True):
             yield Row(name, threads, step["node"], timing(list(spent)), bops.get(step["node"]))
 
 

@@ -6,8 +6,10 @@ two kinds of graph that share everything which moves data without weights:
 - ``FloatGraph``: ``FloatConv2d``, ``FloatLinear``, ``Activation`` and the shared nodes; every value
   is float32. It is what lowering returns and what calibration runs.
 - ``IntGraph``: ``Quantize``, ``Conv2d``, ``Linear``, ``Lookup``, ``Requantize``, ``Dequantize`` and
-  the shared nodes; every value between ``Quantize`` and ``Dequantize`` is a tensor of codes with
-  ``QParams``. ``gmpq.backends.reference`` defines what it computes.
+  the shared nodes; every value between ``Quantize`` and the outputs is a tensor of codes with
+  ``QParams``. Before an output, values are float32: what a ``Dequantize`` or a last layer writes,
+  and what ``Concat``, ``Reshape`` and ``Softmax`` make of it. ``gmpq.backends.reference`` defines
+  what it computes.
 
 The unions are closed, so all nodes stand in this one file, long as it is.
 
@@ -151,8 +153,17 @@ class Add:
 
 
 @dataclass(frozen=True, slots=True)
+class Multiply:
+    """Product of two tensors of one shape, or of [N, C, H, W] and [N, C, 1, 1] in either order."""
+
+    name: str
+    inputs: tuple[str, str]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
 class Concat:
-    """Tensors side by side along the channels; as codes, all share scale and zero point."""
+    """Tensors side by side along the channels: float32, or codes of one scale and zero point."""
 
     name: str
     inputs: tuple[str, ...]
@@ -232,7 +243,7 @@ class Softmax:
 
 
 Shared: TypeAlias = (
-    Add | Concat | MaxPool | AvgPool | GlobalAvgPool | Pad | Reshape | Upsample | Softmax
+    Add | Multiply | Concat | MaxPool | AvgPool | GlobalAvgPool | Pad | Reshape | Upsample | Softmax
 )
 
 
@@ -314,7 +325,10 @@ class Dequantize:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conv2d:
-    """Convolution of codes into int32, requantized and clipped to the output's codes."""
+    """Convolution of codes into int32, requantized and clipped to the output's codes.
+
+    An output without codes is ``float32(accumulator) * scale``, at a network's output.
+    """
 
     name: str
     inputs: tuple[str]
@@ -326,7 +340,7 @@ class Conv2d:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
-    """Fully connected layer of codes [N, I] into int32, requantized and clipped."""
+    """Fully connected layer of codes [N, I] into int32, which become an output as of ``Conv2d``."""
 
     name: str
     inputs: tuple[str]

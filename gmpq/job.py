@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,16 @@ from gmpq.data import Images, Preprocessing, find_images
 from gmpq.errors import CalibrationError, LoweringError, OutputError, PolicyError, WeightsError
 from gmpq.ir import IntGraph, Shape
 from gmpq.models.imports import import_factory
+from gmpq.models.modules import check_module
 from gmpq.models.random import randomize
+from gmpq.models.weight_files import Held
 from gmpq.models.weights import load_weights, resolve_weights
 from gmpq.policy import Policy
 
 if TYPE_CHECKING:
     from torch import nn
 
+MOST_ELEMENTS = 1 << 28  # of one input, a gigabyte
 RANDOM = re.compile(r"random(?::(\d+))?$")
 
 
@@ -41,6 +45,7 @@ class Network:
     name: str
     module: nn.Module
     shape: Shape  # of its input, [N, C, H, W]
+    warnings: tuple[str, ...] = ()  # one line each, on its weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +56,7 @@ class Job:
     network: Network
     images: Images
     quantized: IntGraph | None = None  # trained; None is calibrated on the images
+    warnings: tuple[str, ...] = ()  # one line each, on what was left out
 
 
 def open_job(sources: Sources) -> Job:
@@ -65,11 +71,26 @@ def open_job(sources: Sources) -> Job:
     policy = policy_io.read(sources.policy)
     network = open_network(policy, sources)
     preprocessing = Preprocessing.of(network.shape, policy.model.input)
-    if not sources.calibration:
-        raise CalibrationError("no calibration images: give --calibration FOLDER (or an array)")
     quantized = _open_quantized(policy, sources)
-    images = find_images(sources.calibration, preprocessing, sources.images)
-    return Job(policy, network, images, quantized)
+    images = calibration_images(policy, sources, preprocessing)
+    return Job(policy, network, images, quantized, (*network.warnings, *images.ignored))
+
+
+def calibration_images(policy: Policy, sources: Sources, how: Preprocessing) -> Images:
+    """Return the images that ``sources`` name, or else ``policy``.
+
+    Raises:
+        CalibrationError: neither names any, or they cannot be used.
+    """
+    if sources.calibration:
+        return find_images(sources.calibration, how, sources.images)
+    named = policy.calibration
+    if named is None:
+        raise CalibrationError(
+            "no calibration images: give --calibration FOLDER (or an array), or name them in the "
+            'policy, as "calibration": ["photographs/"]'
+        )
+    return find_images(named.images, how, sources.images or named.limit, sources.policy.parent)
 
 
 def open_network(policy: Policy, sources: Sources) -> Network:
@@ -81,8 +102,7 @@ def open_network(policy: Policy, sources: Sources) -> Network:
         LoweringError: the user's own network cannot be made.
     """
     network = build_network(policy, sources)
-    _give_weights(network, policy, sources)
-    return network
+    return replace(network, warnings=_give_weights(network, policy, sources))
 
 
 def build_network(policy: Policy, sources: Sources) -> Network:
@@ -97,12 +117,23 @@ def build_network(policy: Policy, sources: Sources) -> Network:
     if sources.factory is not None:
         if shape is None:
             raise PolicyError("model.input.shape is missing: --import needs it, as [N, C, H, W]")
+        _check_size(shape)
         module = import_factory(sources.factory)
+        check_module(module)
         return Network(sources.factory.replace(":", "."), module, shape)
     if spec.arch is None:
         raise PolicyError("model.arch is missing: name a built-in network, or give --import")
     arch = models.find(spec.arch)
+    _check_size(shape or (1, *arch.shape))
     return Network(arch.name, arch.build(), shape or (1, *arch.shape))
+
+
+def _check_size(shape: Shape) -> None:
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise PolicyError(
+            f"model.input.shape: {list(shape)} has {math.prod(shape)} numbers, at most "
+            f"{MOST_ELEMENTS} can be one input: give a smaller shape"
+        )
 
 
 def _open_quantized(policy: Policy, sources: Sources) -> IntGraph | None:
@@ -115,18 +146,19 @@ def _open_quantized(policy: Policy, sources: Sources) -> IntGraph | None:
         raise PolicyError(f"model.quantized: {named} cannot be read: {error}") from error
 
 
-def _give_weights(network: Network, policy: Policy, sources: Sources) -> None:
+def _give_weights(network: Network, policy: Policy, sources: Sources) -> tuple[str, ...]:
+    """Give ``network`` its weights and return warnings on their file."""
     named, base = sources.weights, Path()
     if named is None:
         named, base = policy.model.weights, sources.policy.parent
     if named is None:
         if sources.factory is not None:
-            return  # the factory gave them
+            return ()  # the factory gave them
         raise WeightsError("no weights: name them in the policy's model.weights, or give --weights")
     seed = RANDOM.match(named)
     if seed is None:
-        load_weights(network.module, resolve_weights(named, base))
-        return
+        path = resolve_weights(named, base)
+        return _ambiguous(path, load_weights(network.module, path))
     _, channels, height, width = network.shape
     size = (channels, min(height, 64), min(width, 64))  # statistics need no more
     try:
@@ -135,3 +167,10 @@ def _give_weights(network: Network, policy: Policy, sources: Sources) -> None:
         raise LoweringError(
             f"{network.name}: does not run on inputs of shape {list(network.shape)}: {error}"
         ) from error
+    return ()
+
+
+def _ambiguous(path: Path, held: Held) -> tuple[str, ...]:
+    if not held.others:
+        return ()
+    return (f"{path}: weights are taken from {'.'.join(held.keys)}, not {', '.join(held.others)}",)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gmpq import table
+from gmpq import conditions, table
 from gmpq.backends.base import Timing, timing
+from gmpq.conditions import Conditions
 
 NETWORK = ""  # the layer of a row that is about the whole network
 BLOCKS = 3  # layers are timed in blocks of runs, a block of each program in turn
@@ -35,6 +36,7 @@ class Contender:
     backend: str
     run: Callable[[], object]
     layers: Callable[[int], Mapping[str, Sequence[float]]]  # runs: milliseconds of each, by layer
+    settings: str  # what else decides how fast it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,18 @@ class Row:
     bops: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Times, and what they were measured on; without times that is None."""
+
+    rows: tuple[Row, ...] = ()
+    on: Conditions | None = None
+
+
 def measure(
     contenders: Sequence[Contender], threads: int, bops: Mapping[str, int], plan: Plan
-) -> list[Row]:
-    """Return the times of all ``contenders``: of the network, then of each layer.
+) -> Measured:
+    """Return the times of all ``contenders``, if any: of the network, then of each layer.
 
     Args:
         contenders: programs that already run on ``threads`` threads.
@@ -59,6 +69,9 @@ def measure(
         bops: BOPs by layer; their sum is the network's.
         plan: how often to run.
     """
+    if not contenders:
+        return Measured()
+    on = conditions.of(threads, {c.backend: c.settings for c in contenders})
     networks = interleave({c.backend: c.run for c in contenders}, plan)
     total = sum(bops.values())
     rows = [Row(name, threads, NETWORK, timing(spent), total) for name, spent in networks.items()]
@@ -68,7 +81,7 @@ def measure(
             Row(contender.backend, threads, layer, timing(spent), bops.get(layer))
             for layer, spent in layers.items()
         ]
-    return rows
+    return Measured(tuple(rows), on)
 
 
 def interleave(runs: Mapping[str, Callable[[], object]], plan: Plan) -> dict[str, list[float]]:
@@ -87,18 +100,18 @@ def interleave(runs: Mapping[str, Callable[[], object]], plan: Plan) -> dict[str
     return spent
 
 
-def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the rows of ``latency.json``; those of whole networks have an empty layer."""
-    return [
-        {
-            "backend": row.backend,
-            "threads": row.threads,
-            "layer": row.layer,
-            **asdict(row.timing),
-            "bops": row.bops,
-        }
-        for row in rows
-    ]
+def to_json(measured: Measured) -> dict[str, Any]:
+    """Return ``latency.json``; rows of whole networks have an empty layer."""
+    return {
+        "measured_on": None if measured.on is None else asdict(measured.on),
+        "rows": [_to_json(row) for row in measured.rows],
+    }
+
+
+def to_text(measured: Measured) -> str:
+    """Return the times of whole networks as text, below what they were measured on."""
+    table_ = to_table(measured.rows)
+    return table_ if measured.on is None else f"{conditions.to_text(measured.on)}\n{table_}"
 
 
 def to_table(rows: Sequence[Row]) -> str:
@@ -125,6 +138,16 @@ def to_layer_table(rows: Sequence[Row]) -> str:
         for layer, count in bops.items()
     ]
     return table.render(("layer", "BOPs", *(f"{backend} ms" for backend in backends)), cells)
+
+
+def _to_json(row: Row) -> dict[str, Any]:
+    return {
+        "backend": row.backend,
+        "threads": row.threads,
+        "layer": row.layer,
+        **asdict(row.timing),
+        "bops": row.bops,
+    }
 
 
 def _layers(contenders: Sequence[Contender], runs: int, plan: Plan) -> list[dict[str, list[float]]]:

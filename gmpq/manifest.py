@@ -15,8 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from gmpq.errors import OutputError
-from gmpq.ir import IntGraph, Quantize, Value
+from gmpq.errors import GmpqError, OutputError
+from gmpq.ir import Dequantize, IntGraph, Quantize, Value
+from gmpq.strict_json import load, plain, unique
+from gmpq.untrusted import read_text
 
 FORMAT = 2
 NAME = "manifest.json"
@@ -57,12 +59,14 @@ def read(directory: Path) -> Fields:
         OutputError: there is none, or it is not one that this gmpq reads.
     """
     path = directory / NAME
-    manifest = _parse(path)
-    kind = None if manifest is None else manifest.get("kind")
-    if manifest is None:
+    try:
+        manifest = _parse(path)
+    except GmpqError as error:
         raise OutputError(
-            f"{directory}: not an output of gmpq: {NAME} is missing or damaged: compile again"
-        )
+            f"{directory}: not an output of gmpq: {NAME} is missing or damaged ({error}): "
+            "compile again"
+        ) from error
+    kind = manifest.get("kind")
     if kind == TRAINED:
         raise OutputError(
             f"{directory}: is trained, not compiled: gmpq-compile {directory}/policy.json"
@@ -70,16 +74,30 @@ def read(directory: Path) -> Fields:
     if kind != COMPILED:
         raise OutputError(f"{directory}: not an output of gmpq: {NAME} is of another kind")
     if manifest.get("format") != FORMAT:
-        raise OutputError(f"{path}: format {manifest.get('format')} is not {FORMAT}: compile again")
+        raise OutputError(
+            f"{path}: format {manifest.get('format')!r:.40} is not {FORMAT}: compile again"
+        )
     return manifest
 
 
-def _parse(path: Path) -> Fields | None:
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return manifest if isinstance(manifest, dict) else None
+def _parse(path: Path) -> Fields:
+    """Return the object in ``path``; raises ``GmpqError`` if there is none."""
+    text = read_text(path, OutputError)
+    fields = unique("file", load(text))
+    return {key: plain(key, value) for key, value in fields.items()}
+
+
+def _files(manifest: Fields) -> dict[str, str]:
+    """Return the digests of the files by name; raises ``OutputError`` if they are not there."""
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        raise OutputError(f"files must be an object, not {files!r:.40}")
+    for name, file in files.items():
+        if not isinstance(file, dict) or not isinstance(file.get("sha256"), str):
+            raise OutputError(f"file {name!r:.80} has no digest")
+        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise OutputError(f"file {name!r:.80} lies outside of the directory")
+    return {name: file["sha256"] for name, file in files.items()}
 
 
 def check_files(directory: Path) -> Fields:
@@ -89,21 +107,27 @@ def check_files(directory: Path) -> Fields:
         OutputError: a file is missing or was changed.
     """
     manifest = read(directory)
-    for name, file in manifest["files"].items():
+    try:
+        digests = _files(manifest)
+    except OutputError as error:
+        raise OutputError(f"{directory / NAME}: damaged: {error}: compile again") from error
+    for name, expected in digests.items():
         path = directory / name
         if not path.is_file():
             raise OutputError(f"{path}: missing: compile again")
-        if digest(path) != file["sha256"]:
+        if digest(path) != expected:
             raise OutputError(f"{path}: changed since it was compiled: compile again")
     return manifest
 
 
 def owned(directory: Path) -> frozenset[str]:
     """Return the names at the top of ``directory`` that gmpq wrote, in whatever format; or none."""
-    manifest = _parse(directory / NAME)
-    if manifest is None or manifest.get("kind") not in (COMPILED, TRAINED, BOARD):
+    try:
+        manifest = _parse(directory / NAME)
+        names = [Path(name).parts[0] for name in _files(manifest)]
+    except GmpqError:
         return frozenset()
-    return frozenset({NAME, *(Path(name).parts[0] for name in manifest["files"])})
+    return frozenset({NAME, *names} if manifest.get("kind") in (COMPILED, TRAINED, BOARD) else ())
 
 
 def digest(path: Path) -> str:
@@ -126,16 +150,18 @@ def versions() -> dict[str, str]:
 def interface(graph: IntGraph) -> Fields:
     """Return what a program of ``graph`` reads and writes.
 
-    Tensors are float32 outside; ``codes`` says how the program quantizes them at once.
+    Tensors are float32 outside; ``codes`` says how the program quantizes them at once, or what
+    codes they were. An output without them is float32 from its layer on.
     """
     quantized = {
         node.inputs[0]: graph.values[node.output]
         for node in graph.nodes
         if isinstance(node, Quantize)
     }
-    written = {name: graph.producer(name) for name in graph.outputs}
     sources = {
-        name: graph.values[node.inputs[0]] for name, node in written.items() if node is not None
+        node.output: graph.values[node.inputs[0]]
+        for node in graph.nodes
+        if isinstance(node, Dequantize)
     }
     return {
         "inputs": [_tensor(graph.values[name], quantized.get(name)) for name in graph.inputs],

@@ -35,9 +35,20 @@ def accumulator_scale(input_scale: float, weight_scale: Floats) -> Floats:
     return F32(input_scale) * weight_scale
 
 
+def product_scale(first_scale: float, second_scale: float) -> Floats:
+    """Return the float32 scale of a product of two codes, ``s_a * s_b``; shape []."""
+    return np.asarray(F32(first_scale) * F32(second_scale))
+
+
 def multiplier(scale: Floats, output_scale: float) -> Floats:
-    """Return the float32 factor from accumulators of ``scale`` [O] to steps of ``output_scale``."""
+    """Return the float32 factor from whole numbers of ``scale`` to steps of ``output_scale``."""
     return scale / F32(output_scale)
+
+
+def rescale(acc: Accumulators, scale: Floats) -> Floats:
+    """Return the float32 values of ``acc``: one product each; ``scale`` broadcasts against it."""
+    real: Floats = acc.astype(F32) * scale
+    return real
 
 
 def requantize(acc: Accumulators, factor: Floats, zero_point: int, low: int, high: int) -> Codes:
@@ -47,9 +58,13 @@ def requantize(acc: Accumulators, factor: Floats, zero_point: int, low: int, hig
 
 
 def quantize(real: Floats, scale: float, zero_point: int, low: int, high: int) -> Codes:
-    """Return the codes of float32 values: ONNX QuantizeLinear, then a clip to ``low..high``."""
-    steps = round_half_even(real / F32(scale)) + F32(zero_point)
-    return np.clip(steps, low, high).astype(np.uint8)
+    """Return the codes of float32 values: ONNX QuantizeLinear, then a clip to ``low..high``.
+
+    NaN becomes ``low``, as in onnxruntime; infinities saturate.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # huge values, and NaN that signals
+        steps = round_half_even(real / F32(scale)) + F32(zero_point)
+    return np.fmin(np.fmax(steps, low), high).astype(np.uint8)
 
 
 def dequantize(codes: Codes, scale: float, zero_point: int) -> Floats:

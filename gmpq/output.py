@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from gmpq import latency, manifest, programs, samples, serialize
-from gmpq.accuracy import loss as losses
+from gmpq import conditions, latency, manifest, programs, samples, serialize, typed_json
 from gmpq.accuracy import report
+from gmpq.accuracy.loss import Loss
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.counts import counted, instructions
 from gmpq.backends.tvm.emulator import Emulated, processor
-from gmpq.compile import GRAPH, LATENCY, LOSS, PARITY, SAMPLES
-from gmpq.explain import Kernel, kernels_table
+from gmpq.compile import GRAPH, LATENCY, PARITY, SAMPLES
+from gmpq.conditions import Conditions
+from gmpq.errors import OutputError
+from gmpq.explain import kernels_table
 from gmpq.export.storage import WeightStorage
-from gmpq.latency import Plan, Row
+from gmpq.held import Held, check_program, held
+from gmpq.latency import Measured, Plan
 from gmpq.parity import Parity
+
+
+@dataclass(frozen=True, slots=True)
+class _Time:
+    layer: str
+    backend: str
+    median_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Latency:
+    measured_on: Conditions | None
+    rows: tuple[_Time, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parity:
+    loss: Loss
 
 
 def check_again(out: Path) -> Parity:
@@ -25,20 +45,21 @@ def check_again(out: Path) -> Parity:
     Raises:
         OutputError: a file is missing, damaged or was changed.
     """
-    fields = manifest.check_files(out)
-    return programs.check(open_output(out, fields), samples.read(out / SAMPLES))
+    opened = open_output(out, held(out))
+    return programs.check(opened, samples.read(out / SAMPLES, opened.graph))
 
 
-def measure_again(out: Path, threads: int, plan: Plan) -> list[Row]:
-    """Return the times of the programs in ``out`` on this machine.
+def measure_again(out: Path, threads: int, plan: Plan) -> Measured:
+    """Return the times of the programs in ``out`` on this machine, if they are for it.
 
     Raises:
         OutputError: a file is missing, damaged or was changed.
     """
-    fields = manifest.check_files(out)
-    opened = open_output(out, fields)
-    found = programs.contenders(opened, samples.read(out / SAMPLES)[0], threads)
-    return latency.measure(found, threads, fields["bops"], plan)
+    found = held(out)
+    opened = open_output(out, found)
+    sample = samples.read(out / SAMPLES, opened.graph)[0]
+    contenders = programs.contenders(opened, sample, threads)
+    return latency.measure(contenders, threads, found.bops, plan)
 
 
 def instructions_of(out: Path) -> str | None:
@@ -50,10 +71,10 @@ def instructions_of(out: Path) -> str | None:
         OutputError: a file is missing, damaged or was changed.
         TargetError: the emulator cannot count.
     """
-    opened = open_output(out, manifest.check_files(out))
+    opened = open_output(out, held(out))
     if not isinstance(opened.tvm, Emulated):
         return None
-    sample = samples.read(out / SAMPLES)[0]
+    sample = samples.read(out / SAMPLES, opened.graph)[0]
     blocks = counted(opened.tvm, *(sample[name] for name in opened.graph.inputs))
     target = opened.tvm.processor
     return (
@@ -68,9 +89,11 @@ def explain_output(out: Path) -> str:
     Raises:
         OutputError: a file is missing, damaged or was changed.
     """
-    fields = manifest.check_files(out)
-    times = json.loads((out / LATENCY).read_text("utf-8"))
-    return kernels_table([Kernel(**kernel) for kernel in fields["kernels"]], times)
+    kernels = held(out).kernels
+    times = typed_json.read(out / LATENCY, _Latency, OutputError)
+    on = times.measured_on
+    above = "" if on is None else conditions.to_text(on) + "\n\n"
+    return above + kernels_table(kernels, [asdict(row) for row in times.rows])
 
 
 def explain_loss(out: Path) -> str:
@@ -80,13 +103,15 @@ def explain_loss(out: Path) -> str:
         OutputError: a file is missing, damaged or was changed.
     """
     manifest.check_files(out)
-    held = json.loads((out / PARITY).read_text("utf-8"))
-    return report.to_table(losses.from_json(held.get(LOSS), str(out / PARITY)))
+    return report.to_table(typed_json.read(out / PARITY, _Parity, OutputError).loss)
 
 
-def open_output(out: Path, fields: dict[str, Any]) -> programs.Programs:
-    """Return the programs in ``out``, whose manifest has ``fields``; raises ``OutputError``."""
+def open_output(out: Path, found: Held) -> programs.Programs:
+    """Return the programs in ``out``, whose manifest holds ``found``; raises ``OutputError``."""
     graph = serialize.load(out / GRAPH)
-    target = targets.find(fields["target"])
-    storage = WeightStorage(fields["options"]["storage"])
-    return programs.open_programs(out, graph, storage, target, fields["tvm"])
+    check_program(out, found.tvm, graph)
+    try:
+        storage = WeightStorage(found.options.storage)
+    except ValueError as error:
+        raise OutputError(f"{out / manifest.NAME}: damaged: {error}: compile again") from error
+    return programs.open_programs(out, graph, storage, targets.find(found.target), found.tvm)

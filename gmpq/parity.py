@@ -7,7 +7,9 @@ onnxruntime and each of at most one step:
 - where onnxruntime runs float kernels (levels "disabled" and "basic"), one value in 10,000 of the
   whole network. There each node reads the reference's codes, so no difference travels on.
 
-Tensors that depend on an average pooling are compared in the same way at the other levels.
+At the other levels each node after an average pooling is expected to compute what the reference
+makes of the codes that onnxruntime itself gave the node. Final outputs are compared by
+``gmpq.output_parity``.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ import numpy as np
 from gmpq import table
 from gmpq.backends.base import Tensor
 from gmpq.ir import AvgPool, IntGraph
+from gmpq.output_parity import OutputComparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +76,33 @@ class Comparison:
             self.tolerance,
         )
 
+    def __str__(self) -> str:
+        """Return in words what differs."""
+        return (
+            f"tensor {self.tensor} in {f'{self.backend} {self.level}'.strip()}: {self.different} "
+            f"of {self.compared} values differ, by at most {self.max_abs}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Parity:
     """All comparisons in execution order of ``tensors``, which are all tensors of codes.
 
-    ``absent`` says why a backend did not run.
+    ``outputs`` are those of the programs' outputs, by position; ``absent`` says why a backend did
+    not run.
     """
 
     tensors: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
+    outputs: tuple[OutputComparison, ...]
     absent: Mapping[str, str]
 
     @property
-    def first_divergence(self) -> Comparison | None:
-        """The first tensor that differs by more than is tolerated."""
-        return next((c for level in self.levels().values() for c in _failures(level)), None)
+    def first_divergence(self) -> Comparison | OutputComparison | None:
+        """The first tensor that differs by more than is tolerated, else the first such output."""
+        tensors = (c for level in self.levels().values() for c in _failures(level))
+        outputs = (output for output in self.outputs if not output.equal)
+        return next(tensors, None) or next(outputs, None)
 
     @property
     def equal(self) -> bool:
@@ -139,15 +154,21 @@ def compare(graph: IntGraph, expected: Mapping[str, Tensor], trace: Trace) -> li
 
 
 def gather(
-    graph: IntGraph, runs: Iterable[Sequence[Comparison]], absent: Mapping[str, str]
+    graph: IntGraph,
+    runs: Iterable[Sequence[Comparison]],
+    outputs: Iterable[Sequence[OutputComparison]],
+    absent: Mapping[str, str],
 ) -> Parity:
     """Return the parity of the programs of ``graph`` over the comparisons of several inputs."""
     joined: dict[tuple[str, str, str], Comparison] = {}
-    for run in runs:
-        for found in run:
-            key = (found.backend, found.level, found.tensor)
-            joined[key] = joined[key].joined(found) if key in joined else found
-    return Parity(codes_of(graph), tuple(joined.values()), absent)
+    for found in chain.from_iterable(runs):
+        key = (found.backend, found.level, found.tensor)
+        joined[key] = joined[key].joined(found) if key in joined else found
+    returned: dict[tuple[str, str, int], OutputComparison] = {}
+    for output in chain.from_iterable(outputs):
+        place = (output.backend, output.level, output.position)
+        returned[place] = returned[place].joined(output) if place in returned else output
+    return Parity(codes_of(graph), tuple(joined.values()), tuple(returned.values()), absent)
 
 
 def depends_on_average(graph: IntGraph) -> frozenset[str]:
@@ -164,38 +185,39 @@ def to_json(parity: Parity) -> dict[str, Any]:
     first = parity.first_divergence
     return {
         "verdict": "equal" if parity.equal else "different",
-        "first_divergence": None if first is None else _fields(first),
+        "first_divergence": None if first is None else asdict(first),
         "not_run": dict(parity.absent),
         "inside_kernels": parity.inside_kernels(),
-        "tensors": [_fields(comparison) for comparison in parity.comparisons],
+        "tensors": [asdict(comparison) for comparison in parity.comparisons],
+        "outputs": [asdict(output) for output in parity.outputs],
     }
 
 
 def to_table(parity: Parity) -> str:
     """Return a line per backend and level as text, and the first divergence if there is one."""
-    header = ("backend", "level", "tensors", "values", "different", "max", "verdict")
-    rows = [
-        (
-            backend,
-            level,
-            f"{len(found)} of {len(parity.tensors)}",
-            table.count(sum(c.compared for c in found)),
-            table.count(sum(c.different for c in found)),
-            str(max(c.max_abs for c in found)),
-            "DIFFERENT" if any(_failures(found)) else _tolerated(found),
-        )
-        for (backend, level), found in parity.levels().items()
-    ]
+    header = ("backend", "level", "tensors", "values", "different", "max", "outputs", "verdict")
+    rows = [_row(parity, *place, found) for place, found in parity.levels().items()]
     lines = [table.render(header, rows)]
     lines += [f"not run: {backend}: {reason}" for backend, reason in parity.absent.items()]
     first = parity.first_divergence
     if first is not None:
-        place = f"{first.backend} {first.level}".strip()
-        lines.append(
-            f"first divergence: tensor {first.tensor} in {place}: {first.different} of "
-            f"{first.compared} values differ, by at most {first.max_abs}"
-        )
+        lines.append(f"first divergence: {first}")
     return "\n".join(lines)
+
+
+def _row(parity: Parity, backend: str, level: str, found: Sequence[Comparison]) -> tuple[str, ...]:
+    outputs = [each for each in parity.outputs if (each.backend, each.level) == (backend, level)]
+    equal = all(each.equal for each in outputs) and not any(_failures(found))
+    return (
+        backend,
+        level,
+        f"{len(found)} of {len(parity.tensors)}",
+        table.count(sum(c.compared for c in found)),
+        table.count(sum(c.different for c in found)),
+        str(max(c.max_abs for c in found)),
+        f"{sum(each.equal for each in outputs)} of {len(outputs)}" if outputs else "",
+        _tolerated(found) if equal else "DIFFERENT",
+    )
 
 
 def _sources(graph: IntGraph, output: str) -> tuple[str, ...]:
@@ -228,7 +250,3 @@ def _failures(level: Sequence[Comparison]) -> Iterator[Comparison]:
 
 def _tolerated(level: Sequence[Comparison]) -> str:
     return "within 1 step" if any(comparison.different for comparison in level) else "equal"
-
-
-def _fields(comparison: Comparison) -> dict[str, Any]:
-    return {**asdict(comparison), "tolerance": asdict(comparison.tolerance)}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeAlias
 
 from gmpq.errors import PolicyError, closest
+from gmpq.locations import seen_from
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 VERSION = 1
+LATER_CALL = re.compile(r":\d+$")
 MOST_BITS = 8
 
 
@@ -56,6 +60,19 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationSpec:
+    """Where the images are that ranges are calibrated on; the command line may name others."""
+
+    images: tuple[str, ...]  # locations, relative ones against the policy's folder
+    limit: int | None = None  # use at most so many
+
+    def seen_from(self, folder: Path, base: Path) -> CalibrationSpec:
+        """Return the same images, named from ``folder`` instead of ``base``."""
+        images = tuple(seen_from(folder, location, base) for location in self.images)
+        return replace(self, images=images)
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where the bits come from; ``details`` is whatever else the method wants to keep."""
 
@@ -68,12 +85,18 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Bits per layer, by module path; ``default`` holds for the layers that are not named."""
+    """Bits per layer, by module path; ``default`` holds for the layers that are not named.
+
+    ``output_bits`` are those of codes at the network's outputs; None leaves outputs of layers
+    float32.
+    """
 
     layers: Mapping[str, LayerBits]
     default: LayerBits | None = None
+    output_bits: int | None = None
     model: ModelSpec = field(default_factory=ModelSpec)
     provenance: Provenance | None = None
+    calibration: CalibrationSpec | None = None
 
 
 def check_bits(key: str, bits: JSON) -> None:
@@ -95,6 +118,9 @@ def check_bits(key: str, bits: JSON) -> None:
 def bind(policy: Policy, layer_names: Iterable[str]) -> dict[str, LayerBits]:
     """Return the bits of every layer of a network, in the network's order.
 
+    An entry of a module that is called several times holds for all its calls; ``name:2`` names the
+    second one, and goes before it.
+
     Raises:
         PolicyError: the policy names a layer that the network does not have, or the network has a
             layer that the policy does not cover.
@@ -106,18 +132,39 @@ def bind(policy: Policy, layer_names: Iterable[str]) -> dict[str, LayerBits]:
             f'layer "{unknown[0]}"{_others(unknown)} is not in the network'
             f"{closest(unknown[0], names)}: `gmpq explain` lists the network's layers"
         )
-    uncovered = [name for name in names if name not in policy.layers]
-    if uncovered and policy.default is None:
+    bits = {name: bits_of(policy, name) for name in names}
+    uncovered = [name for name, found in bits.items() if found is None]
+    if uncovered:
         raise PolicyError(
             f'layer "{uncovered[0]}"{_others(uncovered)} of the network is not in the policy'
             f'{closest(uncovered[0], policy.layers)}: add it to "layers", or give a "default"'
         )
-    return {name: policy.layers.get(name) or _default(policy) for name in names}
+    return {name: found for name, found in bits.items() if found is not None}
 
 
-def _default(policy: Policy) -> LayerBits:
-    assert policy.default is not None, "uncovered layers were refused"
-    return policy.default
+def bits_of(policy: Policy, layer: str) -> LayerBits | None:
+    """Return the bits of a layer: its own, else its module's, else the default; None without."""
+    return policy.layers.get(layer) or policy.layers.get(module_of(layer)) or policy.default
+
+
+def module_of(layer: str) -> str:
+    """Return the module's path of a layer, which ``:2`` follows in its second call."""
+    return LATER_CALL.sub("", layer)
+
+
+def differing_calls(bits: Mapping[str, LayerBits]) -> list[str]:
+    """Return a line for each call of a module whose bits are not those of its first call."""
+    return [
+        f'layer "{layer}" computes with the weight of "{module_of(layer)}" at '
+        f"{_name(found)} instead of {_name(bits[module_of(layer)])}: "
+        f'name "{module_of(layer)}" alone to give both the same bits'
+        for layer, found in bits.items()
+        if found != bits.get(module_of(layer), found)
+    ]
+
+
+def _name(bits: LayerBits) -> str:
+    return f"w{bits.w}a{bits.a}"
 
 
 def _others(names: list[str]) -> str:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gmpq.errors import OutputError, PolicyError
+from gmpq.errors import JsonError, OutputError, PolicyError
+from gmpq.locations import refuse_models
 from gmpq.policy import (
     INTERPOLATIONS,
     JSON,
     VERSION,
+    CalibrationSpec,
     InputSpec,
     LayerBits,
     ModelSpec,
@@ -24,6 +26,7 @@ from gmpq.policy import (
 )
 from gmpq.strict_json import (
     Parsed,
+    listed,
     load,
     members,
     number,
@@ -36,6 +39,9 @@ from gmpq.strict_json import (
     unique,
     whole,
 )
+from gmpq.untrusted import read_text
+
+MOST_SIDE, MOST_RESIZE = 1 << 16, 1 << 13  # a square of the latter takes 200 MB
 
 
 def read(path: Path) -> Policy:
@@ -44,14 +50,8 @@ def read(path: Path) -> Policy:
     Raises:
         PolicyError: the file is missing, not JSON, or not a policy.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise PolicyError(f"{path}: no such file: give the path of a policy") from error
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"{path}: byte {error.start} is not UTF-8: save it as UTF-8") from error
-    except OSError as error:
-        raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
+    refuse_models(path)
+    text = read_text(path, PolicyError)
     try:
         return parse(text)
     except PolicyError as error:
@@ -64,7 +64,15 @@ def parse(text: str) -> Policy:
     Raises:
         PolicyError: it is not JSON, or not a policy.
     """
-    top = members("policy", load(text), ("version", "model", "layers", "default", "provenance"))
+    try:
+        return _parse(text)
+    except JsonError as error:
+        raise PolicyError(str(error)) from error
+
+
+def _parse(text: str) -> Policy:
+    keys = ("version", "model", "calibration", "layers", "default", "output", "provenance")
+    top = members("policy", load(text), keys)
     require("policy", top, "version", "layers")
     version = top["version"]
     if type(version) is not int or version != VERSION:
@@ -72,8 +80,10 @@ def parse(text: str) -> Policy:
     return Policy(
         layers=_layers(top["layers"]),
         default=_bits("default", top["default"]) if "default" in top else None,
+        output_bits=_output_bits(top["output"]) if "output" in top else None,
         model=_model(top["model"]) if "model" in top else ModelSpec(),
         provenance=_provenance(top["provenance"]) if "provenance" in top else None,
+        calibration=_calibration(top["calibration"]) if "calibration" in top else None,
     )
 
 
@@ -94,13 +104,18 @@ def write(policy: Policy, path: Path) -> None:
 
 def to_text(policy: Policy) -> str:
     """Return the JSON text of ``policy``, one layer per line."""
+    calibration = policy.calibration
     layers = [f"    {json.dumps(name)}: {_bits_text(bits)}" for name, bits in policy.layers.items()]
     parts = [f'  "version": {VERSION}']
     if policy.model != ModelSpec():
         parts.append(f'  "model": {json.dumps(_model_fields(policy.model), allow_nan=False)}')
+    if calibration is not None:
+        parts.append(f'  "calibration": {json.dumps(_calibration_fields(calibration))}')
     parts.append('  "layers": {' + ("\n" + ",\n".join(layers) + "\n  " if layers else "") + "}")
     if policy.default is not None:
         parts.append(f'  "default": {_bits_text(policy.default)}')
+    if policy.output_bits is not None:
+        parts.append(f'  "output": {{"bits": {policy.output_bits}}}')
     if policy.provenance is not None:
         fields = _provenance_fields(policy.provenance)
         parts.append(f'  "provenance": {json.dumps(fields, allow_nan=False)}')
@@ -129,6 +144,15 @@ def _bits(place: str, value: Parsed) -> LayerBits:
     return LayerBits(w, a)
 
 
+def _output_bits(value: Parsed) -> int:
+    fields = members("output", value, ("bits",))
+    require("output", fields, "bits")
+    bits = plain("output.bits", fields["bits"])
+    check_bits("output.bits", bits)
+    assert isinstance(bits, int)
+    return bits
+
+
 def _model(value: Parsed) -> ModelSpec:
     fields = members("model", value, ("arch", "weights", "input", "quantized"))
     return ModelSpec(
@@ -146,7 +170,9 @@ def _input(value: Parsed) -> InputSpec:
         shape=_shape(fields["shape"]) if "shape" in fields else None,
         mean=numbers(f"{place}.mean", fields["mean"]) if "mean" in fields else None,
         std=numbers(f"{place}.std", fields["std"]) if "std" in fields else None,
-        resize=positive(f"{place}.resize", fields["resize"]) if "resize" in fields else None,
+        resize=positive(f"{place}.resize", fields["resize"], MOST_RESIZE)
+        if "resize" in fields
+        else None,
         interpolation=_interpolation(fields["interpolation"])
         if "interpolation" in fields
         else None,
@@ -161,8 +187,25 @@ def _shape(value: Parsed) -> tuple[int, int, int, int]:
     place = "model.input.shape"
     if not isinstance(value, list) or len(value) != 4:
         raise PolicyError(f"{place}: must be [N, C, H, W], got {show(value)}")
-    n, c, h, w = (positive(place, item) for item in value)
+    n, c, h, w = (positive(place, item, MOST_SIDE) for item in value)
     return n, c, h, w
+
+
+def _calibration(value: Parsed) -> CalibrationSpec:
+    place = "calibration"
+    if isinstance(value, list):
+        return CalibrationSpec(_locations(place, value))
+    fields = members(place, value, ("images", "limit"))
+    require(place, fields, "images")
+    limit = positive(f"{place}.limit", fields["limit"]) if "limit" in fields else None
+    return CalibrationSpec(_locations(f"{place}.images", fields["images"]), limit)
+
+
+def _locations(place: str, value: Parsed) -> tuple[str, ...]:
+    found = tuple(string(place, item) for item in listed(place, value))
+    if not all(found) or not found:
+        raise PolicyError(f'{place}: names no images: list folders or arrays, as ["photographs/"]')
+    return found
 
 
 def _interpolation(value: Parsed) -> str:
@@ -219,6 +262,11 @@ def _model_fields(model: ModelSpec) -> dict[str, JSON]:
         )
     fields["quantized"] = model.quantized
     return _given(fields)
+
+
+def _calibration_fields(calibration: CalibrationSpec) -> JSON:
+    images: list[JSON] = list(calibration.images)
+    return images if calibration.limit is None else {"images": images, "limit": calibration.limit}
 
 
 def _provenance_fields(provenance: Provenance) -> dict[str, JSON]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,12 +12,20 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
-from gmpq import parity
+from gmpq import parity, temporary
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor
 from gmpq.backends.ort.latency import layer_samples
-from gmpq.backends.ort.program import OrtProgram, run_forced
-from gmpq.backends.ort.session import LEVELS, Level, Options, open_session
+from gmpq.backends.ort.program import exposed_codes, run_forced
+from gmpq.backends.ort.session import (
+    LEVELS,
+    Level,
+    Options,
+    could_saturate,
+    open_session,
+    precision_setting,
+    run,
+)
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm import emulator
 from gmpq.backends.tvm import target as targets
@@ -30,7 +37,8 @@ from gmpq.errors import OutputError
 from gmpq.export.storage import WeightStorage
 from gmpq.ir import IntGraph
 from gmpq.latency import Contender
-from gmpq.parity import EXACT, FLOAT_KERNELS, Parity, Trace
+from gmpq.output_parity import Returned, compare_outputs
+from gmpq.parity import FLOAT_KERNELS, Parity, Trace
 from gmpq.runtime import Network
 
 MODEL = "model.onnx"
@@ -45,6 +53,7 @@ class Programs:
 
     graph: IntGraph
     model: ModelProto
+    content: bytes  # of the file that holds the model
     storage: WeightStorage
     tvm: Network | Emulated | None
     absent: Mapping[str, str]
@@ -70,15 +79,16 @@ def open_programs(
         OutputError: ``model.onnx`` cannot be read.
     """
     try:
-        model = onnx.load(directory / MODEL)
+        content = (directory / MODEL).read_bytes()
+        model = onnx.load_from_string(content)
     except (OSError, ValueError, DecodeError) as error:
         raise OutputError(f"{directory / MODEL}: cannot be read: compile again") from error
     if target.runs_here():
-        return Programs(graph, model, storage, Network(directory, program), {})
+        return Programs(graph, model, content, storage, Network(directory, program), {})
     if (reason := emulator.missing(target)) is None:
-        return Programs(graph, model, storage, Emulated(directory, program, target), {})
+        return Programs(graph, model, content, storage, Emulated(directory, program, target), {})
     absent = f"programs for {target.name} do not run on this machine: {reason}"
-    return Programs(graph, model, storage, None, {TVM: absent})
+    return Programs(graph, model, content, storage, None, {TVM: absent})
 
 
 def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
@@ -87,16 +97,15 @@ def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
     Where the program of TVM keeps values inside kernels, a second one shows them: every node for
     itself, by kernels of the same families, chosen by predicted cycles.
     """
-    runs = []
-    with tempfile.TemporaryDirectory() as folder:
-        networks = _networks(programs, Path(folder))
+    runs, outputs = [], []
+    with temporary.folder() as folder:
+        networks = _networks(programs, folder)
         for sample in samples:
-            expected = reference.run(programs.graph, sample)
-            runs += [
-                parity.compare(programs.graph, expected, trace)
-                for trace in _traces(programs, networks, sample, expected)
-            ]
-    return parity.gather(programs.graph, runs, programs.absent)
+            for found in _findings(programs, networks, sample):
+                runs.append(parity.compare(programs.graph, found.expected, found.trace))
+                if found.returned is not None:
+                    outputs.append(compare_outputs(programs.graph, found.expected, found.returned))
+    return parity.gather(programs.graph, runs, outputs, programs.absent)
 
 
 def _networks(programs: Programs, folder: Path) -> dict[str, Network | Emulated]:
@@ -114,57 +123,100 @@ def _networks(programs: Programs, folder: Path) -> dict[str, Network | Emulated]
 
 
 def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> list[Contender]:
-    """Return the programs ready to be timed on ``sample`` with ``threads`` threads."""
-    session = open_session(programs.model, Options(Level.ALL, threads))
-    found = [
+    """Return the programs ready to be timed on ``sample`` with ``threads`` threads.
+
+    There are none where the program of TVM is for another machine: times of this one would be taken
+    for that one's.
+    """
+    network = programs.tvm
+    if not isinstance(network, Network):
+        return []
+    network.set_threads(threads)
+    inputs = [sample[name] for name in programs.graph.inputs]
+    exact = could_saturate(programs.graph)
+    session = open_session(programs.model, Options(Level.ALL, threads, exact))
+    return [
         Contender(
             ORT,
             lambda: session.run(None, sample),
             lambda runs: layer_samples(programs.model, programs.graph, sample, threads, runs),
-        )
+            precision_setting(exact=exact),
+        ),
+        Contender(
+            TVM,
+            lambda: network.run(*inputs),
+            lambda runs: _step_times(network, inputs, runs),
+            f"compiled for {network.target}",
+        ),
     ]
-    if isinstance(programs.tvm, Network):
-        network = programs.tvm
-        network.set_threads(threads)
-        inputs = [sample[name] for name in programs.graph.inputs]
-        found.append(
-            Contender(
-                TVM, lambda: network.run(*inputs), lambda runs: _step_times(network, inputs, runs)
-            )
-        )
-    return found
 
 
-def _traces(
-    programs: Programs,
-    networks: Mapping[str, Network | Emulated],
-    sample: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
-) -> Iterator[Trace]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Finding:
+    """What one program made of a sample, and every value as it should be.
+
+    ``returned`` is what the shipped file returned in one whole run.
+    """
+
+    expected: Mapping[str, Tensor]
+    trace: Trace
+    returned: Returned | None = None
+
+
+def _findings(
+    programs: Programs, networks: Mapping[str, Network | Emulated], sample: Mapping[str, Tensor]
+) -> Iterator[_Finding]:
     graph = programs.graph
-    yield Trace("torch", "", TorchCodes(graph).tensors(sample))
+    expected = reference.run(graph, sample)
+    torch = TorchCodes(graph)
+    yield _Finding(
+        expected,
+        Trace("torch", "", torch.tensors(sample)),
+        Returned("torch", "", list(torch.run(sample).items())),
+    )
     yield from _onnxruntime(programs, sample, expected)
     inputs = [sample[name] for name in graph.inputs]
     for level, network in networks.items():
         codes = {name: x for name, x in network.trace(*inputs) if graph.values[name].q}
-        yield Trace(TVM, level, codes)
+        shipped = network is programs.tvm
+        returned = Returned(TVM, level, network.run_checked(*inputs)) if shipped else None
+        yield _Finding(expected, Trace(TVM, level, codes), returned)
 
 
 def _onnxruntime(
     programs: Programs, sample: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-) -> Iterator[Trace]:
+) -> Iterator[_Finding]:
     graph = programs.graph
-    inexact = parity.depends_on_average(graph)
     for level in LEVELS:
-        integer = level in INTEGER_LEVELS
-        codes: dict[str, Tensor] = {}
-        if inexact or not integer:
-            codes |= run_forced(graph, expected, level, programs.storage)
-        if integer:
-            program = OrtProgram.from_model(programs.model, graph, Options(level))
-            shipped = program.tensors(sample)
-            codes |= {name: x for name, x in shipped.items() if name not in inexact}
-        yield Trace(ORT, level.value, codes, EXACT if integer else FLOAT_KERNELS)
+        if level in INTEGER_LEVELS:
+            options = Options(level, exact=could_saturate(graph))
+            codes = exposed_codes(programs.model, graph, options, sample)
+            session = open_session(programs.content, options)
+            outputs = list(run(session, sample).items())
+            yield _Finding(
+                _following(graph, expected, codes),
+                Trace(ORT, level.value, codes),
+                Returned(ORT, level.value, outputs),
+            )
+        else:
+            codes = run_forced(graph, expected, level, programs.storage)
+            yield _Finding(expected, Trace(ORT, level.value, codes, FLOAT_KERNELS))
+
+
+def _following(
+    graph: IntGraph, expected: Mapping[str, Tensor], codes: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return ``expected``, with what depends on an average computed from onnxruntime's ``codes``.
+
+    A mean that it rounds its own way would lead to other differences else.
+    """
+    values = dict(expected)
+    inexact = parity.depends_on_average(graph)
+    for node in graph.nodes:
+        if node.output in inexact:
+            inputs = [codes.get(name, values[name]) for name in node.inputs]
+            values[node.output] = reference.compute(graph, node, inputs)
+    return values
 
 
 def _step_times(network: Network, inputs: list[Tensor], runs: int) -> dict[str, list[float]]:

@@ -12,7 +12,8 @@ from safetensors.numpy import load, save
 from gmpq.backends.base import Tensor
 from gmpq.data import Images
 from gmpq.errors import OutputError
-from gmpq.ir import Shape
+from gmpq.ir import IntGraph, Shape
+from gmpq.untrusted import read_bytes
 
 Inputs = dict[str, Tensor]  # float32 by name, for one run
 
@@ -34,15 +35,19 @@ def write(samples: Sequence[Inputs], path: Path) -> None:
     path.write_bytes(save(stacked))
 
 
-def read(path: Path) -> list[Inputs]:
-    """Return the samples in the file at ``path``.
+def read(path: Path, graph: IntGraph) -> list[Inputs]:
+    """Return the samples for ``graph`` in the file at ``path``, at least one.
 
     Raises:
-        OutputError: the file is missing or damaged.
+        OutputError: the file is missing, damaged, or holds something else.
     """
     try:
-        stacked = load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path}: not saved samples: {error}") from error
-    count = min(len(array) for array in stacked.values())
-    return [{name: array[index] for name, array in stacked.items()} for index in range(count)]
+        stacked = load(read_bytes(path, OutputError))
+    except (SafetensorError, TypeError, AttributeError, ValueError) as error:
+        raise OutputError(f"{path}: not saved samples: {error}: compile again") from error
+    count = min((len(array) for array in stacked.values() if array.ndim), default=0)
+    runs = [{name: array[index] for name, array in stacked.items()} for index in range(count)]
+    wanted = {name: (np.dtype(np.float32), graph.values[name].shape) for name in graph.inputs}
+    if not runs or {name: (x.dtype, x.shape) for name, x in runs[0].items()} != wanted:
+        raise OutputError(f"{path}: its samples are not for {graph.name}: compile again")
+    return runs

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, assert_never
 
@@ -18,7 +17,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as dump
 
-from gmpq.errors import OutputError
+from gmpq import spec, strict_json
+from gmpq.errors import JsonError, OutputError
+from gmpq.graph_fields import Arrays, read_graph
 from gmpq.ir import (
     Add,
     AvgPool,
@@ -26,20 +27,17 @@ from gmpq.ir import (
     Concat,
     Conv2d,
     Dequantize,
-    Function,
     GlobalAvgPool,
-    Graph,
     HardSwish,
     IntGraph,
     LeakyRelu,
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
-    Padding,
     PRelu,
-    QParams,
     Quantize,
     QWeight,
     Requantize,
@@ -51,11 +49,11 @@ from gmpq.ir import (
     Value,
     Window,
 )
+from gmpq.untrusted import require_file
 
 FORMAT = 1
 HEADER = "gmpq_graph"
 
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 Fields: TypeAlias = dict[str, Any]  # what JSON holds
 
 
@@ -82,24 +80,27 @@ def load(path: Path) -> IntGraph:
     """Return the graph in the file at ``path``.
 
     Raises:
-        OutputError: the file is missing, damaged, or of another version.
+        OutputError: the file is missing, damaged, of another version, or no legal graph.
     """
+    header, arrays = _read(path)
+    try:
+        graph = read_graph(FORMAT, strict_json.load(header), arrays)
+        spec.check(graph)
+    except (JsonError, AssertionError) as error:
+        raise OutputError(
+            f"{path}: not a saved graph: {error}: compile or finetune again"
+        ) from error
+    return graph
+
+
+def _read(path: Path) -> tuple[str, Arrays]:
+    require_file(path, OutputError)
     try:
         with safe_open(path, framework="np") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER, "null"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError, ValueError) as error:
+            header = (file.metadata() or {}).get(HEADER, "null")
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
         raise OutputError(f"{path}: not a saved graph: {error}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise OutputError(f"{path}: not a saved graph of format {FORMAT}: compile again")
-    values = [_value(fields) for fields in header["values"]]
-    return Graph(
-        header["name"],
-        tuple(header["inputs"]),
-        tuple(header["outputs"]),
-        {value.name: value for value in values},
-        tuple(_node(fields, arrays) for fields in header["nodes"]),
-    )
 
 
 # --- to fields -----------------------------------------------------------------------------------
@@ -137,9 +138,9 @@ def _node_fields(node: Node, arrays: dict[str, NDArray[Any]]) -> Fields:
             fields["padding"] = node.padding
         case Upsample():
             fields["factors"] = node.factors
-        case Quantize() | Dequantize() | Requantize() | Add() | Concat() | GlobalAvgPool():
+        case Quantize() | Dequantize() | Requantize() | Add() | Multiply() | Concat():
             pass
-        case Reshape() | Softmax():
+        case GlobalAvgPool() | Reshape() | Softmax():
             pass
         case _:
             assert_never(node)
@@ -181,72 +182,3 @@ def _function_fields(node: Lookup, arrays: dict[str, NDArray[Any]]) -> Fields:
 
 def _number(number: float) -> float | str:
     return number if math.isfinite(number) else str(number)  # JSON has no infinity
-
-
-# --- from fields ---------------------------------------------------------------------------------
-
-
-def _value(fields: Fields) -> Value:
-    q = QParams(*fields["q"]) if "q" in fields else None
-    return Value(fields["name"], tuple(fields["shape"]), q)
-
-
-def _node(fields: Fields, arrays: Arrays) -> Node:
-    name, inputs, output = fields["name"], tuple(fields["inputs"]), fields["output"]
-    common = (name, inputs, output)
-    match fields["kind"]:
-        case "Conv2d":
-            weight = _weight(fields, arrays)
-            return Conv2d(*common, weight, _window(fields["window"]), fields["groups"])
-        case "Linear":
-            return Linear(*common, _weight(fields, arrays))
-        case "Lookup":
-            return Lookup(*common, arrays[f"{name}/table"], _function(fields, arrays))
-        case "MaxPool":
-            return MaxPool(*common, _window(fields["window"]))
-        case "AvgPool":
-            return AvgPool(*common, _window(fields["window"]), Padding(*fields["counted"]))
-        case "Pad":
-            return Pad(*common, Padding(*fields["padding"]))
-        case "Upsample":
-            return Upsample(*common, tuple(fields["factors"]))
-        case kind:
-            return PLAIN[kind](*common)
-
-
-PLAIN = {
-    kind.__name__: kind
-    for kind in (Quantize, Dequantize, Requantize, Add, Concat, GlobalAvgPool, Reshape, Softmax)
-}
-
-
-def _weight(fields: Fields, arrays: Arrays) -> QWeight:
-    codes, scale, bias = (arrays[f"{fields['name']}/{key}"] for key in ("codes", "scale", "bias"))
-    return QWeight(codes, scale, bias, fields["bits"])
-
-
-def _window(fields: Fields) -> Window:
-    return Window(
-        tuple(fields["kernel"]),
-        tuple(fields["stride"]),
-        Padding(*fields["padding"]),
-        tuple(fields["dilation"]),
-    )
-
-
-def _function(fields: Fields, arrays: Arrays) -> Function:
-    function = fields["function"]
-    match function["kind"]:
-        case "Clamp":
-            return Clamp(float(function["low"]), float(function["high"]))
-        case "LeakyRelu":
-            return LeakyRelu(function["slope"])
-        case "PRelu":
-            return PRelu(arrays[f"{fields['name']}/slopes"])
-        case "Silu":
-            return Silu()
-        case "HardSwish":
-            return HardSwish()
-        case kind:
-            assert kind == "Sigmoid", kind
-            return Sigmoid()

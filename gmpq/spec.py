@@ -23,9 +23,11 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Padding,
+    PRelu,
     QParams,
     Quantize,
     QWeight,
@@ -35,11 +37,9 @@ from gmpq.ir import (
     Softmax,
     Upsample,
     Value,
-    Window,
 )
-
-INT32 = np.iinfo(np.int32)
-TINY = float(np.finfo(np.float32).tiny)  # below it CPUs that flush denormals would differ
+from gmpq.spec_types import INT32, check_types
+from gmpq.spec_windows import MOST_ELEMENTS, check_mean, check_seen, image, is_normal, slide
 
 
 def check(graph: IntGraph) -> None:
@@ -48,6 +48,7 @@ def check(graph: IntGraph) -> None:
     Raises:
         AssertionError: with the name of the node or value and the rule that it breaks.
     """
+    check_types(graph)
     _check_names(graph)
     for value in graph.values.values():
         _check_value(value)
@@ -68,6 +69,8 @@ def _check_names(graph: IntGraph) -> None:
     assert known == set(graph.values), "every value is an input or the output of one node"
     assert graph.outputs, "a network has an output"
     assert known.issuperset(graph.outputs), "every output is a value"
+    assert len(set(graph.outputs)) == len(graph.outputs), "every output is a value of its own"
+    assert set(graph.inputs).isdisjoint(graph.outputs), "an output is written, an input is not"
     for name in (*graph.inputs, *graph.outputs):
         assert graph.values[name].q is None, f"{name}: the outside of a network is float32"
     for key, value in graph.values.items():
@@ -78,19 +81,16 @@ def _check_value(value: Value) -> None:
     assert value.name, "every value has a name"
     assert value.shape, f"{value.name}: every value has a batch axis"
     assert min(value.shape) > 0, f"{value.name}: no axis is empty"
+    assert prod(value.shape) <= MOST_ELEMENTS, f"{value.name}: elements are counted in int32"
     if value.q is not None:
         _check_encoding(value.name, value.q)
 
 
 def _check_encoding(name: str, q: QParams) -> None:
     assert 1 <= q.bits <= 8, f"{name}: codes live in a uint8 container"
-    assert _is_normal(q.scale), f"{name}: the scale {q.scale} is a normal float32 above 0"
+    assert is_normal(q.scale), f"{name}: the scale {q.scale} is a normal float32 above 0"
     assert 0 <= q.low <= q.high <= q.maximum, f"{name}: the clip lies within the container"
     assert 0 <= q.zero_point <= q.maximum, f"{name}: real 0 is a code, since padding writes it"
-
-
-def _is_normal(scale: float) -> bool:
-    return numerics.as_float32(scale) == scale and TINY <= scale < float("inf")
 
 
 def _check_node(node: Node, inputs: list[Value], output: Value) -> None:
@@ -109,6 +109,9 @@ def _check_node(node: Node, inputs: list[Value], output: Value) -> None:
         case Add() | Concat():
             _check_codes(node, inputs, output)
             _check_join(node, inputs, output)
+        case Multiply():
+            _check_codes(node, inputs, output)
+            _check_product(node, inputs, output)
         case MaxPool() | AvgPool() | GlobalAvgPool():
             _check_codes(node, inputs, output)
             _check_pool(node, inputs[0], output)
@@ -120,7 +123,12 @@ def _check_node(node: Node, inputs: list[Value], output: Value) -> None:
 
 
 def _check_codes(node: Node, inputs: list[Value], output: Value) -> None:
-    for value in (*inputs, output):
+    real = output.q is None  # as layers may write, and what moves whole values may join
+    if real and isinstance(node, Concat | Reshape):
+        for value in inputs:
+            assert value.q is None, f"{node.name}: {value.name} is float32, like {output.name}"
+        return
+    for value in inputs if real and isinstance(node, Conv2d | Linear) else (*inputs, output):
         assert value.q is not None, f"{node.name}: {value.name} holds codes"
 
 
@@ -142,12 +150,12 @@ def _check_layer(node: Conv2d | Linear, source: Value, output: Value) -> None:
     codes = node.weight.codes
     match node:
         case Conv2d():
-            batch, channels, height, width = source.shape
+            batch, channels, height, width = image(node, source)
             assert codes.ndim == 4, f"{node.name}: the weight is [O, I / groups, kH, kW]"
             assert channels == codes.shape[1] * node.groups, f"{node.name}: input channels"
             assert codes.shape[0] % node.groups == 0, f"{node.name}: groups share the outputs"
             assert codes.shape[2:] == node.window.kernel, f"{node.name}: kernel of the weight"
-            size = _slide(node, node.window, height, width)
+            size = slide(node, node.window, height, width)
             _check_shape(node, output, (batch, codes.shape[0], *size))
         case Linear():
             assert codes.ndim == 2, f"{node.name}: the weight is [O, I]"
@@ -156,12 +164,10 @@ def _check_layer(node: Conv2d | Linear, source: Value, output: Value) -> None:
         case _:
             assert_never(node)
     _check_weight(node.name, node.weight)
-    _check_accumulator(node, _q(source), _q(output))
+    _check_accumulator(node, _q(source), output.q)
 
 
 def _check_weight(name: str, weight: QWeight) -> None:
-    types = [array.dtype.name for array in (weight.codes, weight.scale, weight.bias)]
-    assert types == ["int8", "float32", "int32"], f"{name}: types of the weight"
     channels = weight.codes.shape[:1]
     assert weight.scale.shape == weight.bias.shape == channels, f"{name}: one scale per channel"
     assert 1 <= weight.bits <= 8, f"{name}: weight codes live in an int8 container"
@@ -170,10 +176,10 @@ def _check_weight(name: str, weight: QWeight) -> None:
     assert inside, f"{name}: weight codes fit {weight.bits} bits"
     if weight.bits == 1:
         assert weight.codes.all(), f"{name}: 1-bit weights are -1 or +1, so that one bit holds them"
-    assert all(_is_normal(float(s)) for s in weight.scale), f"{name}: weight scales are normal"
+    assert all(is_normal(float(s)) for s in weight.scale), f"{name}: weight scales are normal"
 
 
-def _check_accumulator(node: Conv2d | Linear, qx: QParams, qy: QParams) -> None:
+def _check_accumulator(node: Conv2d | Linear, qx: QParams, qy: QParams | None) -> None:
     weight = node.weight
     flat = weight.codes.reshape(len(weight.codes), -1).astype(np.int64)
     most, least = max(qx.high - qx.zero_point, 0), min(qx.low - qx.zero_point, 0)  # padding is 0
@@ -182,16 +188,19 @@ def _check_accumulator(node: Conv2d | Linear, qx: QParams, qy: QParams) -> None:
     smallest = positive * least + negative * most + weight.bias
     fits = largest.max() <= INT32.max and smallest.min() >= INT32.min
     assert fits, f"{node.name}: no input overflows the int32 accumulator"
-    scale = numerics.accumulator_scale(qx.scale, weight.scale)
-    for factor in (scale, numerics.multiplier(scale, qy.scale)):
-        assert all(_is_normal(float(f)) for f in factor), f"{node.name}: multipliers are normal"
+    with np.errstate(over="ignore", under="ignore"):
+        scale = numerics.accumulator_scale(qx.scale, weight.scale)
+        factors = (scale, *([] if qy is None else [numerics.multiplier(scale, qy.scale)]))
+    for factor in factors:
+        assert all(is_normal(float(f)) for f in factor), f"{node.name}: multipliers are normal"
 
 
 def _check_table(node: Lookup, source: Value, output: Value) -> None:
     _check_shape(node, output, source.shape)
     shapes = ((256,), (*source.shape[1:2], 256))
     assert node.table.shape in shapes, f"{node.name}: one table, or one per channel"
-    assert node.table.dtype == np.uint8, f"{node.name}: a table of codes"
+    if isinstance(node.function, PRelu):
+        assert node.function.slopes.shape == source.shape[1:2], f"{node.name}: a slope per channel"
     q = _q(output)
     inside = q.low <= node.table.min() and node.table.max() <= q.high
     assert inside, f"{node.name}: the table stays within the output's clip"
@@ -210,6 +219,7 @@ def _check_join(node: Add | Concat, inputs: list[Value], output: Value) -> None:
                 assert q.scale == _q(output).scale, f"{node.name}: one scale, so adding is exact"
                 assert q.bits == 8, f"{node.name}: the residual stream has 8 bits"
         case Concat():
+            assert min(map(len, shapes)) > 1, f"{node.name}: every input has channels"
             channels = sum(shape[1] for shape in shapes)
             _check_shape(node, output, (shapes[0][0], channels, *shapes[0][2:]))
             rests = {(shape[0], *shape[2:]) for shape in shapes}
@@ -220,8 +230,21 @@ def _check_join(node: Add | Concat, inputs: list[Value], output: Value) -> None:
             assert_never(node)
 
 
+def _check_product(node: Multiply, inputs: list[Value], output: Value) -> None:
+    a, b = inputs
+    shapes = sorted((a.shape, b.shape))
+    gated = len(a.shape) == 4 and shapes[0] == (*output.shape[:2], 1, 1)
+    assert gated or a.shape == b.shape, f"{node.name}: equal shapes, or [N, C, 1, 1] as a gate"
+    _check_shape(node, output, shapes[1])
+    scale = numerics.product_scale(_q(a).scale, _q(b).scale)
+    for factor in (scale, numerics.multiplier(scale, _q(output).scale)):
+        assert is_normal(float(factor)), f"{node.name}: multipliers are normal"
+
+
 def _check_same(node: Node, source: Value, output: Value) -> None:
-    qx, qy = _q(source), _q(output)
+    if output.q is None:
+        return  # float32 on both sides
+    qx, qy = _q(source), output.q
     same = (qx.scale, qx.zero_point, qx.bits) == (qy.scale, qy.zero_point, qy.bits)
     assert same, f"{node.name}: {source.name} and {output.name} share their codes"
     inside = qy.low <= qx.low and qx.high <= qy.high
@@ -229,11 +252,12 @@ def _check_same(node: Node, source: Value, output: Value) -> None:
 
 
 def _check_pool(node: MaxPool | AvgPool | GlobalAvgPool, source: Value, output: Value) -> None:
-    batch, channels, height, width = source.shape
+    batch, channels, height, width = image(node, source)
     if isinstance(node, GlobalAvgPool):
         _check_shape(node, output, (batch, channels, 1, 1))
+        check_mean(node, (height, width), source.q, output.q)
         return
-    size, counted = _slide(node, node.window, height, width), Padding()
+    size, counted = slide(node, node.window, height, width), Padding()
     _check_shape(node, output, (batch, channels, *size))
     match node:
         case MaxPool():
@@ -243,32 +267,10 @@ def _check_pool(node: MaxPool | AvgPool | GlobalAvgPool, source: Value, output: 
             within = all(0 <= c <= p for c, p in zip(counted, node.window.padding, strict=True))
             assert within, f"{node.name}: counted padding is padding"
             assert node.window.dilation == (1, 1), f"{node.name}: means are of neighbours"
+            check_mean(node, node.window.kernel, source.q, output.q)
         case _:
             assert_never(node)
-    _check_seen(node, node.window, (height, width), counted)
-
-
-def _slide(node: Node, window: Window, height: int, width: int) -> tuple[int, int]:
-    steps = (*window.kernel, *window.stride, *window.dilation)
-    assert min(steps) > 0, f"{node.name}: kernel, stride and dilation are positive"
-    assert min(window.padding) >= 0, f"{node.name}: padding is not negative"
-    size = window.output_size(height, width)
-    assert min(size) > 0, f"{node.name}: the window fits into the padded image"
-    return size
-
-
-def _check_seen(node: Node, window: Window, size: tuple[int, int], counted: Padding) -> None:
-    top, left, bottom, right = window.padding
-    margins = (
-        (top, bottom, counted.top, counted.bottom),
-        (left, right, counted.left, counted.right),
-    )
-    for axis, (before, after, c_before, c_after) in enumerate(margins):
-        step, pace, taps = window.dilation[axis], window.stride[axis], window.kernel[axis]
-        starts = np.arange(0, before + size[axis] + after - window.reach[axis] + 1, pace)
-        positions = starts[:, None] + step * np.arange(taps) - before
-        seen = (positions >= -c_before) & (positions < size[axis] + c_after)
-        assert seen.any(axis=1).all(), f"{node.name}: no window lies in the padding alone"
+    check_seen(node, node.window, (height, width), counted)
 
 
 def _check_move(node: Pad | Reshape | Upsample, source: Value, output: Value) -> None:
@@ -278,7 +280,7 @@ def _check_move(node: Pad | Reshape | Upsample, source: Value, output: Value) ->
             assert source.shape[0] == output.shape[0], f"{node.name}: the batch stays"
             assert prod(source.shape) == prod(output.shape), f"{node.name}: the elements stay"
         case Pad():
-            batch, channels, height, width = source.shape
+            batch, channels, height, width = image(node, source)
             top, left, bottom, right = node.padding
             assert min(node.padding) >= 0, f"{node.name}: padding is not negative"
             _check_shape(
@@ -287,7 +289,7 @@ def _check_move(node: Pad | Reshape | Upsample, source: Value, output: Value) ->
             q = _q(output)
             assert q.low <= q.zero_point <= q.high, f"{node.name}: the zeros are codes that occur"
         case Upsample():
-            batch, channels, height, width = source.shape
+            batch, channels, height, width = image(node, source)
             rows, columns = node.factors
             assert min(node.factors) > 0, f"{node.name}: factors are positive"
             _check_shape(node, output, (batch, channels, height * rows, width * columns))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gmpq import manifest
+from gmpq import manifest, temporary
 from gmpq.errors import OutputError
 
 
@@ -17,50 +15,70 @@ def staged(out: Path) -> Iterator[Path]:
     """Yield an empty directory that becomes ``out`` when the block ends without an exception.
 
     It lies beside ``out``, so that one rename puts it into place; an earlier output of gmpq there
-    is replaced. When the block fails, or is interrupted, nothing is left behind.
+    is replaced. When the block fails, or is interrupted, nothing is left behind; what a killed
+    process left is removed by the next one.
 
     Raises:
         OutputError: ``out`` cannot be written, or holds something that gmpq did not write.
     """
-    place = out.resolve()
+    place = check_replaceable(out)
     missing: list[Path] = []
     try:
-        check_replaceable(place)
         missing = [parent for parent in place.parents if not parent.exists()]
         place.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        _recover(place)
+        with temporary.folder(place.parent, place.name) as work:
+            yield work
+            work.chmod(0o755)  # until now nobody else may read it
+            check_replaceable(place)
+            _replace(place, work)
     except OSError as error:
-        _remove_empty(missing)
-        raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
-    try:
-        yield work
-        work.chmod(0o755)  # mkdtemp lets nobody else read it
-        check_replaceable(place)
-        _replace(place, work)
-    except OSError as error:
+        if not _concerns(error, place):
+            raise
         raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
         if not place.exists():
             _remove_empty(missing)
 
 
-def check_replaceable(place: Path) -> None:
-    """Pass a path that is free, an empty directory, or a directory that gmpq alone wrote.
+def check_replaceable(out: Path) -> Path:
+    """Return where ``out`` leads: a free path, an empty directory, or one that gmpq alone wrote.
 
     Raises:
-        OutputError: something else is there.
+        OutputError: something else is there, or it cannot be seen.
     """
-    if not place.exists():
-        return
+    try:
+        place = out.resolve()
+        if place.exists():
+            _check_owned(place)
+    except RuntimeError as error:  # of Python before 3.13
+        raise OutputError(f"{out}: is a circle of links: choose another --out") from error
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
+    return place
+
+
+def _check_owned(place: Path) -> None:
     if not place.is_dir():
         raise OutputError(f"{place}: is not a directory: choose another --out")
-    found = sorted(path.name for path in place.iterdir())
-    others = [name for name in found if name not in manifest.owned(place)]
+    owned = manifest.owned(place)
+    others = sorted(path.name for path in place.iterdir() if path.name not in owned)
     if others:
         raise OutputError(
             f"{place}: already holds {others[0]}, which gmpq did not write: choose another --out"
         )
+
+
+def _concerns(error: OSError, place: Path) -> bool:
+    """Tell whether an error is about the output, and not about some other file that was needed."""
+    if error.filename is None:  # a full disk
+        return True
+    path = Path(str(error.filename))
+    return path in (place, *place.parents) or str(path).startswith(_hidden(place))
+
+
+def _hidden(place: Path) -> str:
+    return str(place.with_name(f".{place.name}.{temporary.MARK}"))
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
@@ -73,13 +91,17 @@ def _replace(place: Path, work: Path) -> None:
     if not place.exists():
         work.rename(place)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-    try:
+    with temporary.folder(place.parent, place.name) as aside:
         place.rename(aside / place.name)
         try:
             work.rename(place)
         except BaseException:
             (aside / place.name).rename(place)
             raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _recover(place: Path) -> None:
+    """Put an earlier output back that a process was killed over while it replaced it."""
+    for left in temporary.abandoned(place.parent, f".{place.name}.{temporary.MARK}"):
+        if not place.exists() and (left / place.name / manifest.NAME).is_file():
+            (left / place.name).rename(place)

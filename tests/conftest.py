@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from gmpq.errors import TargetError
+from tests import native
 from tests.boards import server as server
 from tests.boards import start_board as start_board
 from tests.boards import tracker as tracker
@@ -22,6 +25,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write what the tests find into tests/golden"
     )
+    parser.addoption(
+        "--native", metavar="TARGET", help="what native is, of all targets that run on this machine"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for tests that import onnxruntime themselves
+    name = config.getoption("--native")
+    if name is None:
+        return
+    try:
+        native.narrow(name)
+    except (TargetError, ValueError) as error:
+        raise pytest.UsageError(f"--native: {error}") from error
 
 
 @pytest.fixture

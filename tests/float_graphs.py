@@ -29,6 +29,7 @@ from gmpq.ir import (
     HardSwish,
     LeakyRelu,
     MaxPool,
+    Multiply,
     Pad,
     Padding,
     PRelu,
@@ -113,6 +114,9 @@ class FloatDraft:
     def add(self, name: str, a: str, b: str) -> str:
         return self.write(Add(name, (a, b), ""), self.shape_of(a))
 
+    def multiply(self, name: str, a: str, b: str) -> str:
+        return self.write(Multiply(name, (a, b), ""), self.shape_of(a))
+
     def concat(self, name: str, *parts: str) -> str:
         batch, _, *rest = self.shape_of(parts[0])
         channels = sum(self.shape_of(part)[1] for part in parts)
@@ -181,7 +185,7 @@ class FloatDraft:
         if self.rng.random() < 0.3:
             return self.layer(name, x, self.pick((3, 4, 8)), self.pick((1, 2)))
         steps: tuple[Callable[[str, str], str], ...] = (
-            *(self.residual, self.residual, self.branches, self.branches),
+            *(self.residual, self.residual, self.branches, self.branches, self.gate),
             *(self.max_pool, self.avg_pool, self.pad, self.upsample),
             lambda name, x: self.act(name, x, self.function(channels)),
         )
@@ -191,13 +195,18 @@ class FloatDraft:
         y = self.add(name, self.layer(f"{name}.branch", x, self.shape_of(x)[1]), x)
         return self.act(f"{name}.act", y, RELU) if self.rng.random() < 0.5 else y
 
+    def gate(self, name: str, x: str) -> str:
+        """Return ``x`` gated by its means, as by squeeze and excitation."""
+        pooled = self.layer(f"{name}.gate", self.mean(f"{name}.mean", x), self.shape_of(x)[1])
+        return self.multiply(name, x, self.act(f"{name}.sigmoid", pooled, Sigmoid()))
+
     def branches(self, name: str, x: str) -> str:
         parts = [self.layer(f"{name}.{i}", x, self.pick((2, 3))) for i in range(2)]
         return self.concat(name, *parts, *([x] if self.rng.random() < 0.5 else []))
 
 
 def random_float_graph(seed: int, steps: int) -> FloatGraph:
-    """Return a classifier of random steps; some have a second output or a softmax."""
+    """Return a classifier of random steps; some have more outputs, joined ones, or a softmax."""
     draft = FloatDraft(seed=seed)
     x, images = "input", ["input"]
     for step in range(steps):
@@ -209,6 +218,12 @@ def random_float_graph(seed: int, steps: int) -> FloatGraph:
         outputs = [draft.softmax("softmax", outputs[0])]
     if draft.rng.random() < 0.2:
         outputs.append(draft.pick(images[1:]))
+    if draft.rng.random() < 0.3:
+        parts = (
+            draft.conv("boxes", x, 3),
+            draft.act("scores", draft.conv("logits", x, 2), Sigmoid()),
+        )
+        outputs.append(draft.flatten("joined.flat", draft.concat("joined", *parts)))
     return draft.graph(*outputs)
 
 

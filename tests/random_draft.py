@@ -46,22 +46,21 @@ class Draft:
         return value
 
     def finish(self, value: Value, name: str) -> IntGraph:
-        """Dequantize ``value``, sometimes with a second output and a softmax."""
-        outputs = [self.dequantize(value)]
+        """Return the graph with the float32 ``value`` as output, sometimes after a softmax.
+
+        Sometimes there is a second output, of any codes.
+        """
+        outputs = [value.name]
         if not self.exact and self.chance(0.2):
-            softmax = self.value(value.shape, None)
-            self.nodes.append(Softmax(softmax.name, (outputs[0],), softmax.name))
-            outputs = [softmax.name]
+            outputs = [self.write(Softmax("", (value.name,), ""), value.shape, None).name]
         if self.chance(0.2):
             other = self.pick([v for v in self.values.values() if v.q is not None])
-            outputs.append(self.dequantize(other))
+            outputs.append(self.dequantize(other).name)
         return Graph(name, ("x",), tuple(outputs), dict(self.values), tuple(self.nodes))
 
-    def dequantize(self, value: Value) -> str:
-        """Add a Dequantize and return its output's name."""
-        output = self.value(value.shape, None)
-        self.nodes.append(Dequantize(output.name, (value.name,), output.name))
-        return output.name
+    def dequantize(self, value: Value) -> Value:
+        """Add a Dequantize and return its output."""
+        return self.write(Dequantize("", (value.name,), ""), value.shape, None)
 
     def window(self, shape: Shape, *, dilated: bool) -> Window:
         """Return a window, uneven padding included, that fits an image of ``shape``."""

@@ -21,6 +21,7 @@ from gmpq.ir import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Pad,
     Padding,
     PRelu,
@@ -38,8 +39,8 @@ from gmpq.ir import (
 from tests.random_draft import CHANNELS, Draft
 
 IMAGE_STEPS = ("conv", "conv", "conv", "max", "avg", "pad", "upsample", "add", "concat", "fold")
-ANY_STEPS = ("lookup", "requantize", "add")
-VECTOR_STEPS = ("linear", "linear", "lookup", "requantize", "add")
+ANY_STEPS = ("lookup", "requantize", "add", "multiply")
+VECTOR_STEPS = ("linear", "linear", "lookup", "requantize", "add", "multiply")
 
 
 def random_step(draft: Draft, x: Value, *, last: bool) -> Value:
@@ -60,13 +61,15 @@ def random_step(draft: Draft, x: Value, *, last: bool) -> Value:
             return draft.write(Requantize("", (x.name,), ""), x.shape, draft.encoding())
         case "add":
             return residual(draft, x)
+        case "multiply":
+            return multiply(draft, x)
         case "concat":
             return concat(draft, x)
         case _:
             return move(draft, x, kind)
 
 
-def conv(draft: Draft, x: Value, q: QParams, window: Window | None = None) -> Value:
+def conv(draft: Draft, x: Value, q: QParams | None, window: Window | None = None) -> Value:
     """Add a convolution: plain, grouped, depthwise, or depthwise with a multiplier."""
     channels = x.shape[1]
     window = window or draft.window(x.shape, dilated=True)
@@ -79,16 +82,17 @@ def conv(draft: Draft, x: Value, q: QParams, window: Window | None = None) -> Va
     return draft.write(node, (x.shape[0], shape[0], *size), q)
 
 
-def linear(draft: Draft, x: Value, q: QParams, features: int | None = None) -> Value:
+def linear(draft: Draft, x: Value, q: QParams | None, features: int | None = None) -> Value:
     """Add a fully connected layer."""
     features = features or draft.pick((*CHANNELS, 100))
     weight = draw_weight(draft, x, q, (features, x.shape[1]))
     return draft.write(Linear("", (x.name,), "", weight), (x.shape[0], features), q)
 
 
-def draw_weight(draft: Draft, x: Value, q: QParams, shape: Shape) -> QWeight:
+def draw_weight(draft: Draft, x: Value, q: QParams | None, shape: Shape) -> QWeight:
     """Return random codes, and scales that spread the accumulators over the codes of ``q``."""
     assert x.q is not None
+    q = q or draft.encoding()
     bits = draft.between(1, 8)
     least = numerics.weight_limits(bits)[0] - draft.pick((0, int(bits > 1)))
     codes = draft.rng.integers(least, 1 << (bits - 1), shape).astype(np.int8)
@@ -112,6 +116,21 @@ def residual(draft: Draft, x: Value) -> Value:
     branch = _same_shape(draft, x, replace(draft.encoding(bits=8), scale=q.scale))
     inputs = (stream.name, branch.name) if draft.chance(0.5) else (branch.name, stream.name)
     return draft.write(Add("", inputs, ""), x.shape, replace(draft.encoding(bits=8), scale=q.scale))
+
+
+def multiply(draft: Draft, x: Value) -> Value:
+    """Multiply ``x`` by itself, by another tensor of its shape, or by gates, in either order."""
+    other = draft.pick((x, _same_shape(draft, x, draft.encoding())))
+    if len(x.shape) == 4 and draft.chance(0.6):
+        pool = GlobalAvgPool("", (draft.pick((x, other)).name,), "")
+        other = lookup(draft, draft.write(pool, (*x.shape[:2], 1, 1), draft.encoding()))
+    assert x.q is not None
+    assert other.q is not None
+    reach = x.q.scale * other.q.scale * x.q.maximum * other.q.maximum
+    q = draft.encoding()
+    scale = float(np.float32(reach * draft.rng.uniform(0.1, 1.2) / q.maximum))
+    inputs = (x.name, other.name) if draft.chance(0.5) else (other.name, x.name)
+    return draft.write(Multiply("", inputs, ""), x.shape, replace(q, scale=scale))
 
 
 def _same_shape(draft: Draft, x: Value, q: QParams) -> Value:

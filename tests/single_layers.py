@@ -90,6 +90,13 @@ def network_of(node: Conv2d, q: QParams, size: tuple[int, int], batch: int) -> I
     return Graph("g", ("image",), ("real",), {v.name: v for v in values}, nodes)
 
 
+def writing_float32(graph: IntGraph) -> IntGraph:
+    """Return a graph of a single layer ``y`` without the codes of its output."""
+    values = {"image": graph.values["image"], "x": graph.values["x"]}
+    values["y"] = replace(graph.values["y"], q=None)
+    return replace(graph, outputs=("y",), values=values, nodes=graph.nodes[:2])
+
+
 def layer_of_many_bits(
     rng: np.random.Generator, kind: int, inputs: int, outputs: int, spread: float
 ) -> tuple[Conv2d, QParams]:

@@ -13,6 +13,7 @@ from gmpq import spec
 from gmpq.backends.reference import Tensor
 from gmpq.ir import IntGraph, Value
 from tests.random_draft import Draft
+from tests.random_ends import random_end
 from tests.random_steps import random_step
 
 
@@ -35,7 +36,7 @@ def random_graph(seed: int, steps: int | None = None, *, exact: bool = False) ->
     value = draft.start()
     for step in range(count):
         value = random_step(draft, value, last=step == count - 1)
-    graph = draft.finish(value, f"random{seed}")
+    graph = draft.finish(random_end(draft, value), f"random{seed}")
     spec.check(graph)
     return graph
 

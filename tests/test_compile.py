@@ -47,12 +47,12 @@ def test_the_directory_holds_what_it_promises(compiled: tuple[Path, Report]) -> 
     out, report = compiled
     fields = manifest.check_files(out)
     expected = {"graph.safetensors", "latency.json", "model.a", "model.h", "model.onnx", "model.so"}
-    expected |= {"params.bin", "parity.json", "policy.json", "samples.safetensors"}
+    expected |= {"classify.c", "params.bin", "parity.json", "policy.json", "samples.safetensors"}
     assert set(fields["files"]) == expected
     assert fields["layers"]["body"] == {"w": 2, "a": 3}
     assert fields["inputs"][0]["shape"] == list(SHAPE)
     assert fields["inputs"][0]["codes"]["bits"] == 8
-    assert fields["outputs"][0]["codes"]["type"] == "uint8"
+    assert "codes" not in fields["outputs"][0]
     assert fields["tools"]["numpy"] == np.__version__
     assert report.parity.equal
     assert {c.backend for c in report.parity.comparisons} == {"torch", "onnxruntime", "tvm"}

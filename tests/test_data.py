@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,8 @@ FINE = np.zeros((2, *SHAPE[1:]), np.float32)
         pytest.param(np.zeros((2, 3, 8, 8), np.int32), "int32", id="integers"),
         pytest.param(np.zeros((0, 3, 8, 8), np.float32), "holds no images", id="empty"),
         pytest.param(np.full((1, 3, 8, 8), np.nan, np.float32), "NaN or infinity", id="nan"),
+        pytest.param(np.full((1, 3, 8, 8), -1e300), "x.npy: holds 1e+300, beyond", id="overflow"),
+        pytest.param(np.full((1, 3, 8, 8), np.inf), "NaN or infinity", id="infinity"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path: Path, images: NDArray[Any], message: str) -> None:
@@ -130,10 +133,13 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
     (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff torn")
     np.savez(tmp_path / "two.npz", a=FINE, b=FINE)
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("images", "no array")
     np.savez(tmp_path / "labels.npz", images=FINE, labels=np.zeros(3, np.int64))
     for name, message in (
         ("pickle.npy", "not a readable array"),
         ("torn.npz", "not a readable array"),
+        ("text.npz", "not a readable array: images is no .npy"),
         ("two.npz", 'holds a, b: name one array "images"'),
         ("labels.npz", r"labels are int64 \[3\], whole numbers \[2\]"),
         ("missing", "no such file or folder"),
@@ -151,6 +157,22 @@ def test_nothing_found_is_refused(tmp_path: Path) -> None:
         find_images([str(tmp_path / "x*")], HOW)
 
 
+def test_relative_locations_start_at_the_base(tmp_path: Path) -> None:
+    photograph(tmp_path / "some" / "x.png")
+    assert len(find_images(["some"], HOW, base=tmp_path).items) == 1
+    assert len(find_images(["some/*.png"], HOW, base=tmp_path).items) == 1
+    assert len(find_images([str(tmp_path / "some")], HOW, base=Path("/nowhere")).items) == 1
+
+
+@pytest.mark.parametrize(
+    "location", ["package:__main__/x", "~no_such_user/x", "**x", "a\0b", "x" * 300], ids=repr
+)
+def test_strange_locations(tmp_path: Path, location: str) -> None:
+    with pytest.raises((CalibrationError, OSError)) as caught:
+        find_images([location], HOW, base=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_photographs_need_one_or_three_channels(tmp_path: Path) -> None:
     photograph(tmp_path / "x.png")
     with pytest.raises(CalibrationError, match="the network reads 4"):
@@ -162,6 +184,12 @@ def test_photographs_need_one_or_three_channels(tmp_path: Path) -> None:
     [
         pytest.param(InputSpec(mean=(0.5,)), "mean: 1 numbers for 3 channels", id="mean"),
         pytest.param(InputSpec(std=(0.5,) * 4), "std: 4 numbers for 3 channels", id="std"),
+        pytest.param(InputSpec(mean=(0.4, 123.675, 0.4)), "123.675 is above 1, which", id="255"),
+        pytest.param(
+            InputSpec(mean=(-1e300,) * 3), "mean -1e\\+300 and std 1 make", id="mean-large"
+        ),
+        pytest.param(InputSpec(std=(1, 1e-60, 1)), "mean 0 and std 1e-60 make", id="std-zero"),
+        pytest.param(InputSpec(std=(1e-40,) * 3), "not finite in float32", id="std-subnormal"),
         pytest.param(InputSpec(resize=7), "7 pixels are less than the input's 8x8", id="resize"),
     ],
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from gmpq.backends.base import Timing
+from gmpq.conditions import Conditions
 from gmpq.latency import (
     NETWORK,
     Contender,
+    Measured,
     Plan,
     Row,
     interleave,
@@ -13,6 +15,7 @@ from gmpq.latency import (
     to_json,
     to_layer_table,
     to_table,
+    to_text,
 )
 
 PLAN = Plan(seconds=0.0, least=4, most=4, warm_up=2)
@@ -39,11 +42,20 @@ def test_layers_are_measured_beside_the_network() -> None:
         asked.append(runs)
         return {"conv": [9.0, 9.0] + [1.0] * (runs - 2), "add": [2.0] * runs}
 
-    rows = measure([Contender("ort", lambda: None, layers)], 2, {"conv": 5, "fc": 6}, PLAN)
+    contender = Contender("ort", lambda: None, layers, "precise")
+    measured = measure([contender], 2, {"conv": 5, "fc": 6}, PLAN)
+    rows = measured.rows
     assert [(row.layer, row.bops) for row in rows] == [(NETWORK, 11), ("conv", 5), ("add", None)]
     assert rows[1].timing.median_ms == 1.0  # without the runs that warm up
     assert len(asked) == 3
     assert {row.threads for row in rows} == {2}
+    assert measured.on is not None
+    assert (measured.on.threads, measured.on.settings) == (2, {"ort": "precise"})
+
+
+def test_without_programs_there_are_no_times() -> None:
+    assert measure([], 1, {"conv": 5}, PLAN) == Measured()
+    assert to_json(Measured()) == {"measured_on": None, "rows": []}
 
 
 def test_rows_are_written_with_all_their_keys() -> None:
@@ -52,7 +64,25 @@ def test_rows_are_written_with_all_their_keys() -> None:
         Row("onnxruntime", 1, NETWORK, Timing(1.0, 0.5, 2.0, 10), 7),
         Row("tvm", 1, "conv", Timing(0.5, 0.4, 0.6, 10), 7),
     ]
-    assert to_json(rows)[2] == {
+    on = Conditions(
+        "Some CPU", 4, ("avx2",), "Linux 6", "2026-11-30", 1, {"gmpq": "0.1"}, {"tvm": "for it"}
+    )
+    written = to_json(Measured(tuple(rows), on))
+    assert written["measured_on"] == {
+        "processor": "Some CPU",
+        "cores": 4,
+        "features": ("avx2",),
+        "system": "Linux 6",
+        "date": "2026-11-30",
+        "threads": 1,
+        "versions": {"gmpq": "0.1"},
+        "settings": {"tvm": "for it"},
+    }
+    assert to_text(Measured(tuple(rows), on)) == (
+        "on Some CPU, 4 cores (avx2), Linux 6\n"
+        f"2026-11-30, 1 thread, gmpq 0.1; tvm: for it\n{to_table(rows)}"
+    )
+    assert written["rows"][2] == {
         "backend": "tvm",
         "threads": 1,
         "layer": "conv",

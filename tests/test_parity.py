@@ -63,7 +63,7 @@ def changed(**steps: int) -> dict[str, Tensor]:
 
 
 def judged(trace: Trace, absent: Mapping[str, str] | None = None) -> Parity:
-    return parity.gather(GRAPH, [parity.compare(GRAPH, EXPECTED, trace)], absent or {})
+    return parity.gather(GRAPH, [parity.compare(GRAPH, EXPECTED, trace)], [], absent or {})
 
 
 def test_equal_codes_are_equal() -> None:
@@ -118,7 +118,7 @@ def test_several_inputs_are_counted_together() -> None:
         parity.compare(GRAPH, EXPECTED, Trace("tvm", "", codes))
         for codes in (changed(), changed(max=3), changed(max=1))
     ]
-    found = parity.gather(GRAPH, runs, {})
+    found = parity.gather(GRAPH, runs, [], {})
     (worst,) = [c for c in found.comparisons if c.tensor == "max"]
     assert (worst.compared, worst.different, worst.max_abs) == (96, 2, 3)
 

@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmpq.errors import OutputError, PolicyError
-from gmpq.policy import InputSpec, LayerBits, ModelSpec, Policy, Provenance, bind
+from gmpq.policy import (
+    CalibrationSpec,
+    InputSpec,
+    LayerBits,
+    ModelSpec,
+    Policy,
+    Provenance,
+    bind,
+    differing_calls,
+)
 from gmpq.policy_io import parse, read, to_text, write
 
 SCHEMA = json.loads((resources.files("gmpq.schema") / "policy-v1.json").read_text("utf-8"))
@@ -23,13 +32,17 @@ def layers(bits: str) -> str:
     return f'{{"version": 1, "layers": {{"layer1.0.conv1": {bits}}}}}'
 
 
+def output(value: str) -> str:
+    return f'{{"version": 1, "layers": {{}}, "output": {value}}}'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         pytest.param("", "line 1 column 1: not JSON", id="empty"),
         pytest.param('{"version": 1,\n  "layers": {]}', "line 2 column 14: not JSON", id="broken"),
-        pytest.param("[" * 100_000, "nested too deeply", id="deep"),
-        pytest.param(f'{{"version": {"9" * 5000}}}', "not a policy", id="huge-number"),
+        pytest.param("[" * 100_000, "nested more than 64 levels", id="deep"),
+        pytest.param(f'{{"version": {"9" * 5000}}}', "a number of 5000 digits", id="huge-number"),
         pytest.param('{"version": NaN}', "NaN is not JSON", id="nan"),
         pytest.param("3", "policy: must be an object, got 3", id="not-an-object"),
         pytest.param('{"layers": {}}', 'key "version" is missing', id="no-version"),
@@ -86,6 +99,31 @@ def layers(bits: str) -> str:
             id="shape-zero",
         ),
         pytest.param(
+            '{"version": 1, "layers": {}, "model": {"input": {"shape": [1, 3, 8, 99999]}}}',
+            "model.input.shape: must be at most 65536, got 99999",
+            id="shape-large",
+        ),
+        pytest.param(
+            '{"version": 1, "layers": {}, "model": {"input": {"resize": 2000000000}}}',
+            "model.input.resize: must be at most 8192, got 2000000000",
+            id="resize-large",
+        ),
+        pytest.param(
+            '{"version": 1, "layers": {}, "calibration": "photographs/"}',
+            'calibration: must be an object, got "photographs/"',
+            id="calibration-text",
+        ),
+        pytest.param(
+            '{"version": 1, "layers": {}, "calibration": []}',
+            'calibration: names no images: list folders or arrays, as ["photographs/"]',
+            id="calibration-empty",
+        ),
+        pytest.param(
+            '{"version": 1, "layers": {}, "calibration": {"images": ["a"], "limit": 0}}',
+            "calibration.limit: must be at least 1, got 0",
+            id="calibration-limit",
+        ),
+        pytest.param(
             '{"version": 1, "layers": {}, "model": {"input": {"std": [0]}}}',
             "model.input.std: must be positive, got 0",
             id="std",
@@ -110,6 +148,11 @@ def layers(bits: str) -> str:
             "provenance.details.x",
             id="details",
         ),
+        pytest.param(output("8"), "output: must be an object, got 8", id="output-number"),
+        pytest.param(output("{}"), 'key "bits" is missing', id="output-empty"),
+        pytest.param(output('{"bits": 0}'), "output.bits: bits out of range", id="output-0"),
+        pytest.param(output('{"bits": true}'), "output.bits: bits must be", id="output-true"),
+        pytest.param(output('{"bit": 8}'), "did you mean bits", id="output-key"),
     ],
 )
 def test_wrong_text_is_refused_in_one_line(text: str, message: str) -> None:
@@ -123,7 +166,7 @@ def test_the_errors_name_the_file(tmp_path: Path) -> None:
     missing = tmp_path / "missing.json"
     with pytest.raises(PolicyError, match=r"missing\.json: no such file"):
         read(missing)
-    with pytest.raises(PolicyError, match="cannot be read"):
+    with pytest.raises(PolicyError, match="is a directory: give a regular file"):
         read(tmp_path)
     latin = tmp_path / "latin.json"
     latin.write_bytes(b'{"version": 1, "layers": {"\xe9": 1}}')
@@ -166,12 +209,19 @@ POLICIES = st.builds(
     Policy,
     layers=st.dictionaries(st.text(), BITS, max_size=4),
     default=st.none() | BITS,
+    output_bits=st.none() | st.integers(1, 8),
     model=st.builds(
         ModelSpec,
         arch=MAYBE_TEXT,
         weights=MAYBE_TEXT,
         input=st.none() | INPUTS,
         quantized=MAYBE_TEXT,
+    ),
+    calibration=st.none()
+    | st.builds(
+        CalibrationSpec,
+        images=st.lists(st.text(min_size=1), min_size=1, max_size=3).map(tuple),
+        limit=st.none() | POSITIVE,
     ),
     provenance=st.none()
     | st.builds(
@@ -229,12 +279,30 @@ DOCUMENTS = st.fixed_dictionaries(
                 {"input": {"std": [0]}},
                 {"input": {"resize": 256, "interpolation": "bicubic"}},
                 {"input": {"resize": 0}},
+                {"input": {"resize": 8193}},
+                {"input": {"shape": [1, 3, 8, 65537]}},
                 {"input": {"interpolation": "cubic"}},
                 3,
             )
         ),
+        "calibration": st.sampled_from(
+            (
+                ["a", "package:b/*.png"],
+                {"images": ["a"], "limit": 3},
+                {"images": ["a"]},
+                {"images": []},
+                {"limit": 3},
+                {"images": ["a"], "limit": 0},
+                [""],
+                [3],
+                "a",
+            )
+        ),
         "provenance": st.sampled_from(
             ({}, {"seed": 1.5}, {"seed": True}, {"details": []}, {"constraint": {"bops": 1}}, [])
+        ),
+        "output": st.sampled_from(
+            ({"bits": 8}, {"bits": 1}, {"bits": 0}, {"bits": 9}, {"bits": True}, {}, {"bit": 8}, 8)
         ),
         "extra": st.none(),
     },
@@ -277,3 +345,35 @@ def test_a_layer_that_the_policy_lacks_is_refused() -> None:
     policy = Policy(layers={name: LayerBits(4, 4) for name in NAMES[:3]})
     with pytest.raises(PolicyError, match='"fc" of the network is not in the policy'):
         bind(policy, NAMES)
+
+
+def test_an_entry_holds_for_all_calls_of_its_module() -> None:
+    policy = Policy(layers={"r": LayerBits(2, 2)}, default=LayerBits(8, 8))
+    assert bind(policy, ("c", "r", "r:2", "r:3")) == {
+        "c": LayerBits(8, 8),
+        "r": LayerBits(2, 2),
+        "r:2": LayerBits(2, 2),
+        "r:3": LayerBits(2, 2),
+    }
+    assert "r:2" in bind(Policy(layers=policy.layers), ("r", "r:2"))  # without a default
+
+
+def test_a_later_call_may_have_bits_of_its_own() -> None:
+    policy = Policy(layers={"r": LayerBits(2, 2), "r:2": LayerBits(4, 2)})
+    bits = bind(policy, ("r", "r:2", "r:3"))
+    assert (bits["r:2"], bits["r:3"]) == (LayerBits(4, 2), LayerBits(2, 2))
+    (line,) = differing_calls(bits)
+    assert line.startswith('layer "r:2" computes with the weight of "r" at w4a2 instead of w2a2')
+
+
+def test_a_later_call_alone_leaves_the_first_to_the_default() -> None:
+    bits = bind(Policy({"r:2": LayerBits(2, 2)}, LayerBits(8, 8)), ("r", "r:2"))
+    assert bits == {"r": LayerBits(8, 8), "r:2": LayerBits(2, 2)}
+    assert len(differing_calls(bits)) == 1
+
+
+def test_locations_seen_from_another_folder(tmp_path: Path) -> None:
+    spec = CalibrationSpec(("photographs/*.png", "package:skimage/data", "/x/y.npy"), 3)
+    moved = spec.seen_from(tmp_path / "out", tmp_path)
+    assert moved.images == ("../photographs/*.png", "package:skimage/data", "/x/y.npy")
+    assert moved.limit == 3

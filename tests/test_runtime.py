@@ -1,31 +1,349 @@
-"""The memory of a compiled network in this process."""
+"""A compiled network in Python: several threads, several loads, what files and inputs must be."""
 
 from __future__ import annotations
 
-import mmap
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from gmpq import manifest, runtime, shared_library
+from gmpq.backends import reference
+from gmpq.backends.tvm.build import Form, build
+from gmpq.backends.tvm.target import find
+from gmpq.errors import OutputError
+from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
+from gmpq.runtime import Floats, Network
+from tests.single_layers import network_of, random_weight
+
+CALLERS, RUNS = 8, 40
+MAPS = Path("/proc/self/maps")
+linux = pytest.mark.skipif(not MAPS.exists(), reason="needs /proc")
+
+
+def layer(seed: int) -> IntGraph:
+    """Return a convolution that takes long enough for calls to meet."""
+    weight = random_weight(np.random.default_rng(seed), (64, 64, 3, 3), 4)
+    conv = Conv2d("conv", ("x",), "y", weight, Window((3, 3), padding=Padding(1, 1, 1, 1)))
+    return network_of(conv, QParams.full(0.5, 3, 4), (28, 28), 1)
+
+
+def write(graph: IntGraph, folder: Path, form: Form | None = None) -> None:
+    """Write what ``load`` reads."""
+    built = build(graph, find("native"), folder, form=form or Form())
+    fields = {"tvm": built.program, "preprocessing": {"mean": [0.5], "resize": None}}
+    manifest.write(folder, fields)
+
+
+def image_of(graph: IntGraph, seed: int) -> Floats:
+    shape = graph.values["image"].shape
+    return np.random.default_rng(seed).uniform(-2, 8, shape).astype(np.float32)
+
+
+def expected_of(graph: IntGraph, image: Floats) -> Floats:
+    return reference.run(graph, {"image": image})["real"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("network")
+    write(layer(0), folder)
+    return folder
+
+
+@pytest.fixture
+def damaged(written: Path, tmp_path: Path) -> Path:
+    """Return a copy for a test to damage."""
+    return Path(shutil.copytree(written, tmp_path / "network"))
+
+
+@pytest.fixture
+def network(written: Path) -> Iterator[Network]:
+    with runtime.load(written) as loaded:
+        yield loaded
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("loads", [1, 4])
+def test_callers_at_once_get_their_own_results(written: Path, loads: int, threads: int) -> None:
+    graph = layer(0)
+    images = [image_of(graph, seed) for seed in range(CALLERS)]
+    expected = [expected_of(graph, image) for image in images]
+    networks = [runtime.load(written) for _ in range(loads)]
+    for network in networks:
+        network.set_threads(threads)
+
+    def wrong(caller: int) -> int:
+        called = networks[caller % loads]
+        places = [(caller + turn) % CALLERS for turn in range(RUNS)]
+        return sum(not np.array_equal(called.run(images[i]), expected[i]) for i in places)
+
+    with ThreadPoolExecutor(CALLERS) as callers:
+        assert sum(callers.map(wrong, range(CALLERS))) == 0
+
+
+def test_a_trace_and_runs_do_not_disturb_each_other(network: Network) -> None:
+    graph = layer(0)
+    first, second = image_of(graph, 0), image_of(graph, 1)
+    found = {}
+    for name, value in network.trace(first):
+        found[name] = value
+        np.testing.assert_array_equal(network.run(second), expected_of(graph, second))
+    expected = reference.run(graph, {"image": first})
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_a_network_compiled_again_is_the_new_one(tmp_path: Path) -> None:
+    networks = []
+    for seed in range(3):
+        graph = layer(seed)
+        write(graph, tmp_path)
+        networks.append(runtime.load(tmp_path))
+        image = image_of(graph, seed)
+        np.testing.assert_array_equal(networks[-1].run(image), expected_of(graph, image))
+    graph = layer(0)  # the first one still is what it was
+    image = image_of(graph, 9)
+    np.testing.assert_array_equal(networks[0].run(image), expected_of(graph, image))
+
+
+def no_memory_files(_name: str) -> int:
+    raise OSError("not implemented")
+
+
+@pytest.mark.parametrize("in_memory", [True, False], ids=["memfd", "temporary-file"])
+@linux
+def test_closing_unloads_the_library_and_ends_its_threads(
+    in_memory: bool, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not in_memory:
+        monkeypatch.setattr(shared_library.os, "memfd_create", no_memory_files)
+    before, threads = loaded_libraries(), len(list(Path("/proc/self/task").iterdir()))
+    with runtime.load(written) as network:
+        network.set_threads(3)
+        graph, image = layer(0), image_of(layer(0), 0)
+        np.testing.assert_array_equal(network.run(image), expected_of(graph, image))
+        assert len(loaded_libraries() - before) == 1
+        assert len(list(Path("/proc/self/task").iterdir())) == threads + 2
+    assert loaded_libraries() == before
+    assert len(list(Path("/proc/self/task").iterdir())) == threads
+    with pytest.raises(ValueError, match="closed: load it again"):
+        network.run(image)
+    network.close()  # again does nothing
+
+
+def loaded_libraries() -> set[str]:
+    """Return the inodes of libraries in this process that have no file any more."""
+    lines = (line.split() for line in MAPS.read_text().splitlines())
+    return {words[4] for words in lines if words[-1] == "(deleted)"}
+
+
+@linux
+def test_many_loads_leave_no_descriptor(written: Path) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = descriptors()
+    for _ in range(5):
+        runtime.load(written)  # nothing refers to it any more
+    assert descriptors() == before
+
+
+def test_a_thread_pool_of_callers_survives_the_end_of_the_process(written: Path) -> None:
+    """Threads of the library and callers of Python may still be there when a process ends."""
+    script = f"""
+import threading, numpy as np
 from gmpq import runtime
-
-CACHE_LINE = 64
-SIZES = (0, 1, 4097, runtime.HUGE_PAGE, 5 * runtime.HUGE_PAGE // 2)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_memory_is_aligned_and_zero(size: int) -> None:
-    memory = runtime.zeros(size)
-    assert memory.shape == (size,)
-    assert memory.ctypes.data % CACHE_LINE == 0
-    assert not memory.any()
-    memory[:] = 255  # all of it is there
-
-
-class _WithoutHugePages(mmap.mmap):
-    def madvise(self, *_arguments: int) -> None:
-        raise OSError
+network = runtime.load({str(written)!r})
+network.set_threads(2)
+image = np.zeros(network.inputs[0].shape, np.float32)
+def run():
+    while True:
+        network.run(image)
+for _ in range(3):
+    threading.Thread(target=run, daemon=True).start()
+network.run(image)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_a_kernel_without_huge_pages_gives_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mmap, "mmap", _WithoutHugePages)
-    assert not runtime.zeros(runtime.HUGE_PAGE).any()
+def test_what_a_network_tells(network: Network) -> None:
+    assert [(end.name, end.shape, end.dtype) for end in (*network.inputs, *network.outputs)] == [
+        ("image", (1, 64, 28, 28), "float32"),
+        ("real", (1, 64, 28, 28), "float32"),
+    ]
+    assert network.preprocessing == {"mean": [0.5], "resize": None}
+    assert [step.node for step in network.steps] == ["quantize", "conv", "dequantize"]
+    assert network.target == "native"
+
+
+SHAPE = (1, 64, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "told"),
+    [
+        pytest.param([[1.0]], TypeError, "list: pass np.asarray(x, np.float32)", id="list"),
+        pytest.param(torch.zeros(SHAPE), TypeError, "Tensor: pass x.numpy(force=True)", id="torch"),
+        pytest.param(None, TypeError, "NoneType: pass np.asarray", id="none"),
+        pytest.param(np.zeros(SHAPE), ValueError, "float64: pass x.astype(np.float32)", id="f64"),
+        pytest.param(np.zeros(SHAPE, np.uint8), ValueError, "got uint8: pass", id="uint8"),
+        pytest.param(np.zeros(SHAPE, ">f4"), ValueError, "got >f4: pass", id="big-endian"),
+        pytest.param(np.zeros(SHAPE, object), ValueError, "got object: pass", id="object"),
+        pytest.param(
+            np.zeros(SHAPE[1:], np.float32), ValueError, "[64, 28, 28]: pass x[None]", id="no-batch"
+        ),
+        pytest.param(np.zeros((1, 28, 28, 64), np.float32), ValueError, "28, 28, 64]", id="nhwc"),
+    ],
+)
+def test_wrong_inputs_are_told(
+    given: Any, error: type[Exception], told: str, network: Network
+) -> None:
+    with pytest.raises(error) as caught:
+        network.run(given)
+    message = str(caught.value)
+    assert message.startswith("input 'image' must be a numpy array, float32 [1, 64, 28, 28], got ")
+    assert told in message
+
+
+def test_the_number_of_inputs_is_told(network: Network) -> None:
+    with pytest.raises(ValueError, match="expected 1 inputs, got 0"):
+        network.run()
+    for threads in (0, 257):
+        with pytest.raises(ValueError, match="choose 1 to 256"):
+            network.set_threads(threads)
+
+
+def test_inputs_lie_anywhere(network: Network) -> None:
+    graph, image = layer(0), image_of(layer(0), 3)
+    expected = expected_of(graph, image)
+    odd = np.empty(image.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(SHAPE)
+    odd[:] = image
+    mirrored = image[..., ::-1].copy()[..., ::-1]
+    channels_last = image.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+    for given in (odd, mirrored, channels_last):
+        np.testing.assert_array_equal(network.run(given), expected)
+
+
+def edited(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "manifest.json"
+    fields = json.loads(path.read_text("utf-8"))
+    change(fields)
+    path.write_text(json.dumps(fields), "utf-8")
+
+
+def cut(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def changed(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no-directory": (shutil.rmtree, "not an output of gmpq"),
+    "no-library": (lambda f: (f / "model.so").unlink(), "model.so: missing: compile again"),
+    "no-params": (lambda f: (f / "params.bin").unlink(), "params.bin: missing: compile again"),
+    "params-folder": (
+        lambda f: ((f / "params.bin").unlink(), (f / "params.bin").mkdir()),
+        "params.bin: cannot be read: Is a directory",
+    ),
+    "one-byte": (lambda f: (f / "params.bin").write_bytes(b"1"), "params.bin: has 1 bytes instead"),
+    "params": (lambda f: changed(f / "params.bin"), "params.bin: changed since it was compiled"),
+    "library": (lambda f: changed(f / "model.so"), "model.so: changed since it was compiled"),
+    "short": (lambda f: cut(f / "model.so", 5000), "model.so: changed since it was compiled"),
+    "empty": (lambda f: cut(f / "model.so", 0), "model.so: is no shared library"),
+    "null": (lambda f: (f / "manifest.json").write_text("null"), "manifest.json is missing or"),
+    "list": (lambda f: (f / "manifest.json").write_text("[]"), "manifest.json is missing or"),
+    "latin": (lambda f: (f / "manifest.json").write_bytes(b'"\xe9"'), "missing or damaged"),
+    "deep": (lambda f: (f / "manifest.json").write_text("[" * 10**5), "missing or damaged"),
+    "no-program": (lambda f: edited(f, lambda m: m.pop("tvm")), "'workspace_bytes' is missing"),
+    "no-files": (lambda f: edited(f, lambda m: m.pop("files")), "it has no digest of model.so"),
+    "program-list": (lambda f: edited(f, lambda m: m.update(tvm=[])), "tvm must be an object"),
+    "negative": (
+        lambda f: edited(f, lambda m: m["tvm"].update(workspace_bytes=-1)),
+        "'workspace_bytes' must hold whole numbers of at least 0, not -1",
+    ),
+    "small-workspace": (
+        lambda f: edited(f, lambda m: m["tvm"].update(workspace_bytes=64)),
+        "'x' lies outside of the workspace",
+    ),
+    "prefix": (lambda f: edited(f, lambda m: m["tvm"].update(prefix="no")), "cannot be loaded"),
+}
+
+
+@pytest.mark.parametrize(("damage", "told"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_directory_is_told(
+    damage: Callable[[Path], object], told: str, damaged: Path
+) -> None:
+    damage(damaged)
+    with pytest.raises(OutputError) as caught:
+        runtime.load(damaged)
+    assert told in str(caught.value)
+    assert str(caught.value).startswith(str(damaged))
+    assert "\n" not in str(caught.value)
+
+
+def test_digests_may_be_skipped(damaged: Path) -> None:
+    changed(damaged / "params.bin")
+    runtime.load(damaged, check=False)
+
+
+@pytest.mark.parametrize(
+    ("machine", "told"), [(183, "is for aarch64, this is"), (40, "is for arm, this is")]
+)
+def test_another_architecture_is_named(
+    machine: int, told: str, damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + b"\x3e\0"
+    executable = damaged / "executable"
+    executable.write_bytes(header)
+    monkeypatch.setattr(shared_library, "EXECUTABLE", executable)
+    content = bytearray((damaged / "model.so").read_bytes())
+    content[18] = machine
+    (damaged / "model.so").write_bytes(content)
+    with pytest.raises(OutputError, match=f"{told} x86-64: compile with --target native"):
+        runtime.load(damaged)
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpuinfo", "told"),
+    [
+        (62, "model name : x\nflags\t: fpu avx2\n", "needs amx-int8, avx512vnni, which this"),
+        (62, "flags\t: avx2 avx512_vnni amx_int8\n", None),
+        (183, "Features\t: fp asimd\n", "needs dotprod, which this processor lacks"),
+        (183, "flags\t: avx2\n", None),
+        (62, "", None),
+    ],
+)
+def test_instructions_that_a_processor_lacks_are_named(
+    machine: int, cpuinfo: str, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + bytes((machine, 0))
+    (tmp_path / "executable").write_bytes(header)
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(shared_library, "EXECUTABLE", tmp_path / "executable")
+    monkeypatch.setattr(shared_library, "CPUINFO", tmp_path / "cpuinfo")
+    features = ("avx512vnni", "amx-int8") if machine == 62 else ("neon", "dotprod")
+    if told is None:
+        shared_library.check_runs_here(tmp_path, header, features)
+    else:
+        with pytest.raises(OutputError, match=told):
+            shared_library.check_runs_here(tmp_path, header, features)
+
+
+def test_a_network_with_names_of_its_own(tmp_path: Path) -> None:
+    graph = layer(5)
+    write(graph, tmp_path, Form(prefix="lite0"))
+    image = image_of(graph, 5)
+    np.testing.assert_array_equal(runtime.load(tmp_path).run(image), expected_of(graph, image))

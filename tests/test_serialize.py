@@ -37,7 +37,7 @@ def test_nothing_is_lost(graph: IntGraph) -> None:
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "graph.safetensors"
-    with pytest.raises(OutputError, match="not a saved graph"):
+    with pytest.raises(OutputError, match="no such file"):
         serialize.load(path)
     serialize.save(random_graph(0), path)
     path.write_bytes(path.read_bytes()[:-1])
@@ -50,5 +50,5 @@ def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(serialize, "FORMAT", 0)
     serialize.save(random_graph(0), path)
     monkeypatch.undo()
-    with pytest.raises(OutputError, match="compile again"):
+    with pytest.raises(OutputError, match="format 0 is not 1: compile or finetune again"):
         serialize.load(path)

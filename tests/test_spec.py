@@ -13,6 +13,7 @@ from gmpq import spec
 from gmpq.backends import reference
 from gmpq.ir import (
     Add,
+    Concat,
     Conv2d,
     Dequantize,
     Graph,
@@ -103,6 +104,44 @@ def _coded_output(graph: IntGraph) -> IntGraph:
     return replace(graph, outputs=("add",))
 
 
+def _real(name: str) -> Callable[[IntGraph], IntGraph]:
+    def edit(graph: IntGraph) -> IntGraph:
+        changed = replace(graph.values[name], q=None)
+        return replace(graph, values={**graph.values, name: changed})
+
+    return edit
+
+
+def _joined(*parts: str, real: bool = True) -> Callable[[IntGraph], IntGraph]:
+    """Return an edit that ends a graph in a Concat of ``parts`` of one shape."""
+
+    def edit(graph: IntGraph) -> IntGraph:
+        first = graph.values[parts[0]]
+        batch, channels, *space = first.shape
+        q = None if real else first.q
+        joined = Value("joined", (batch, channels * len(parts), *space), q)
+        return replace(
+            graph,
+            outputs=("joined",),
+            values={**graph.values, "joined": joined},
+            nodes=(*graph.nodes, Concat("joined", parts, "joined")),
+        )
+
+    return edit
+
+
+def _last_layer(graph: IntGraph) -> IntGraph:
+    """Return ``graph`` cut behind its convolution, which writes float32."""
+    values = {name: graph.values[name] for name in (*graph.inputs, "q")}
+    values["conv"] = replace(graph.values["conv"], q=None)
+    return replace(graph, outputs=("conv",), values=values, nodes=graph.nodes[:2])
+
+
+def test_a_last_layer_and_what_joins_it_may_be_float32() -> None:
+    spec.check(_last_layer(_graph()))
+    spec.check(_joined("conv", "conv")(_last_layer(_graph())))
+
+
 def test_a_small_graph_is_legal() -> None:
     spec.check(_graph())
 
@@ -113,6 +152,9 @@ def test_a_small_graph_is_legal() -> None:
         pytest.param(_swapped, "execution order", id="order"),
         pytest.param(_same_names, "unique", id="names"),
         pytest.param(_coded_output, "outside", id="output-of-codes"),
+        pytest.param(_real("add"), "holds codes", id="float32-sum"),
+        pytest.param(_real("conv"), "holds codes", id="float32-read-as-codes"),
+        pytest.param(_joined("conv", "y"), "is float32, like", id="codes-joined-to-float32"),
         pytest.param(_with_value("conv", scale=0.125), "one scale", id="add-scales"),
         pytest.param(_with_value("conv", bits=4, high=15, zero_point=0), "8 bits", id="add-bits"),
         pytest.param(_with_value("q", scale=0.1000001), "normal float32", id="scale-not-float32"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gmpq import manifest
+from gmpq import manifest, temporary
 from gmpq.errors import OutputError
 from gmpq.staging import staged
 
@@ -44,6 +44,51 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="out: cannot be written: No space left on device"):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_are_not_blamed_on_the_output(tmp_path: Path) -> None:
+    def fail() -> None:
+        with staged(tmp_path / "out"):
+            (tmp_path / "cache" / "kernels.json").write_text("{}", "utf-8")
+
+    with pytest.raises(FileNotFoundError, match=r"cache/kernels\.json"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.symlink_to(tmp_path / "other")
+    (tmp_path / "other").symlink_to(out)
+    for place in (out, out / "inside"):
+        with pytest.raises(OutputError, match=r"out.*: is a circle of links: choose"):
+            fill(place)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_link_to_an_output_is_followed(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "out")
+    fill(link)
+    assert link.is_symlink()
+    assert (tmp_path / "out" / "model.onnx").exists()
+
+
+def test_an_output_survives_a_kill_while_it_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fill(out, "1")
+    aside = tmp_path / f".out.{temporary.MARK}abcdefgh"
+    aside.mkdir()
+    out.rename(aside / "out")
+
+    def fail() -> None:
+        with staged(out):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert (out / "model.onnx").read_text("utf-8") == "1"
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_an_earlier_output_is_replaced(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from importlib import resources
 from pathlib import Path
 
+from gmpq import temporary
 from gmpq.backends.board import libraries
 from gmpq.errors import BoardError
 
@@ -58,15 +58,13 @@ def cached(triple: str, wheels: Path | None, cache: Path) -> Path:
     if place.exists():
         return place
     cache.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".board-", dir=cache))
-    try:
+    with temporary.folder(cache, "board") as work:
         build(triple, wheels, work)
-        work.rename(place)
-    except OSError:
-        if not place.exists():  # another process was not faster
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        try:
+            work.rename(place)
+        except OSError:
+            if not place.exists():  # another process was not faster
+                raise
     return place
 
 

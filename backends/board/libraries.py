@@ -12,11 +12,11 @@ import hashlib
 import importlib.util
 import subprocess
 import sys
-import tempfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
+from gmpq import temporary
 from gmpq.errors import BoardError
 
 LIBRARIES = (  # distribution, package, library
@@ -52,13 +52,13 @@ def fetch(machine: str, folder: Path) -> None:
     Raises:
         BoardError: pip cannot fetch them.
     """
-    with tempfile.TemporaryDirectory() as wheels:
+    with temporary.folder() as wheels:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
                 *("--only-binary=:all:", "--platform", f"manylinux_{OLDEST_GLIBC}_{machine}"),
                 *("--python-version", f"{sys.version_info.major}.{sys.version_info.minor}"),
-                *("--dest", wheels, *versions()),
+                *("--dest", str(wheels), *versions()),
             ],
             capture_output=True,
             text=True,
@@ -70,7 +70,7 @@ def fetch(machine: str, folder: Path) -> None:
                 f"pip cannot fetch {' and '.join(versions())} for {machine} ({reason}): "
                 "fetch the wheels elsewhere and give --wheels FOLDER"
             )
-        unpack(Path(wheels), machine, folder)
+        unpack(wheels, machine, folder)
 
 
 def unpack(wheels: Path, machine: str, folder: Path) -> None:

@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from gmpq.backends.base import Tensor
 from gmpq.backends.ort.optimized import owners
-from gmpq.backends.ort.session import Options, open_session, run
+from gmpq.backends.ort.session import Options, could_saturate, open_session, run
 from gmpq.ir import IntGraph
 
 KERNEL = "_kernel_time"
@@ -34,7 +34,10 @@ def layer_samples(
     with TemporaryDirectory(prefix="gmpq-") as directory:
         place = Path(directory)
         options = Options(
-            threads=threads, optimized=place / "optimized.onnx", profile=place / "profile"
+            threads=threads,
+            exact=could_saturate(graph),
+            optimized=place / "optimized.onnx",
+            profile=place / "profile",
         )
         session = open_session(model, options)
         for _ in range(runs):

@@ -1,33 +1,39 @@
-"""Sessions of onnxruntime: options in one place, its errors as ours."""
+"""Sessions of onnxruntime: options in one place, its errors as ours, its telemetry off.
+
+onnxruntime's wheels since 1.31 write an identifier and a database into the user's cache as soon as
+they are imported; only a variable of the environment keeps them from it. So nothing of gmpq imports
+onnxruntime but ``load_onnxruntime``, when the first session is opened.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
-import onnxruntime
+import numpy as np
 from onnx import ModelProto
-from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from gmpq.backends.base import Tensor
+from gmpq.backends.host import host
 from gmpq.errors import TargetError
 from gmpq.export.onnx import serialize
+from gmpq.ir import Conv2d, IntGraph, Linear
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 ERRORS = (
-    native.EPFail,
-    native.Fail,
-    native.InvalidArgument,
-    native.InvalidGraph,
-    native.InvalidProtobuf,
-    native.NoSuchFile,
-    native.NotImplemented,
-    native.RuntimeException,
-    ValueError,  # of its Python layer: a missing input
+    *("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile"),
+    *("NotImplemented", "RuntimeException"),
 )
+PRECISION = "session.x64quantprecision"
+INT16_MAX = 32767
 SILENT = 4  # fatal errors only: what fails is raised, in one line
 
 
@@ -50,26 +56,56 @@ LEVELS = tuple(Level)
 class Options:
     """How to open a session; ``optimized`` is where to write the rewritten graph.
 
-    On x86 processors without VNNI onnxruntime's default kernels add pairs of products of eight bits
-    in int16 with saturation; ``exact`` asks for its slower ones, which do not.
+    ``exact`` asks for slower kernels, which never saturate: see ``could_saturate``.
     """
 
     level: Level = Level.ALL
     threads: int = 1
-    exact: bool = True
+    exact: bool = False
     optimized: Path | None = None
     profile: Path | None = None  # prefix of the file that the profiler writes
 
 
-def open_session(model: ModelProto, options: Options | None = None) -> onnxruntime.InferenceSession:
-    """Return a session of ``model`` on the CPU.
+def load_onnxruntime() -> Any:
+    """Return the module ``onnxruntime``, whose telemetry is off."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    module = import_module("onnxruntime")
+    module.disable_telemetry_events()  # where the caller had imported it before
+    return module
+
+
+def could_saturate(graph: IntGraph) -> bool:
+    """Tell whether onnxruntime's default kernels could compute ``graph`` wrongly on this machine.
+
+    On x86 processors without VNNI they add pairs of u8 x s8 products in int16 with saturation; a
+    layer whose bits add up to at most 15 never gets there.
+    """
+    return host().saturates() and any(
+        2 * _largest_code(graph, node) * int(np.abs(node.weight.codes.astype(int)).max())
+        > INT16_MAX
+        for node in graph.nodes
+        if isinstance(node, Conv2d | Linear)
+    )
+
+
+def precision_setting(*, exact: bool) -> str:
+    """Return the setting of a session as a table tells it: ``session.x64quantprecision=0``."""
+    return f"{PRECISION}={int(exact)}"
+
+
+def open_session(
+    model: ModelProto | bytes, options: Options | None = None
+) -> onnxruntime.InferenceSession:
+    """Return a session of ``model``, or of a file's content, on the CPU.
 
     Raises:
         TargetError: if this onnxruntime cannot load the model.
     """
+    runtime, chosen = load_onnxruntime(), options or Options()
     with told("load the model", "install a newer one, or store the weights as int8"):
-        return onnxruntime.InferenceSession(
-            serialize(model), _session_options(options or Options()), ["CPUExecutionProvider"]
+        content = model if isinstance(model, bytes) else serialize(model)
+        return runtime.InferenceSession(
+            content, _session_options(runtime, chosen), ["CPUExecutionProvider"]
         )
 
 
@@ -87,24 +123,38 @@ def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> 
 @contextmanager
 def told(task: str, cure: str) -> Iterator[None]:
     """Raise onnxruntime's errors as a TargetError that says what it could not do."""
+    errors = _errors()
     try:
         yield
-    except ERRORS as error:
+    except errors as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        version = onnxruntime.__version__
+        version = load_onnxruntime().__version__
         raise TargetError(f"onnxruntime {version} cannot {task}: {reason}: {cure}") from error
 
 
-def _session_options(options: Options) -> onnxruntime.SessionOptions:
-    native_options = onnxruntime.SessionOptions()
-    native_options.graph_optimization_level = _native(options.level)
+def _errors() -> tuple[type[Exception], ...]:
+    """Return what onnxruntime raises; a ValueError is its Python layer's, for a missing input."""
+    load_onnxruntime()
+    native = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    return (*(getattr(native, name) for name in ERRORS), ValueError)
+
+
+def _largest_code(graph: IntGraph, layer: Conv2d | Linear) -> int:
+    source = graph.values[layer.inputs[0]].q
+    assert source is not None, f"{layer.name}: layers read codes"
+    return source.high
+
+
+def _session_options(runtime: Any, options: Options) -> onnxruntime.SessionOptions:
+    native_options = runtime.SessionOptions()
+    native_options.graph_optimization_level = _native(runtime, options.level)
     native_options.intra_op_num_threads = options.threads
     native_options.inter_op_num_threads = 1
     native_options.log_severity_level = SILENT
     # Between two runs its threads must not spin: they would slow whatever is measured next.
     native_options.add_session_config_entry("session.force_spinning_stop", "1")
     if options.exact:
-        native_options.add_session_config_entry("session.x64quantprecision", "1")
+        native_options.add_session_config_entry(PRECISION, "1")
     if options.optimized is not None:
         native_options.optimized_model_filepath = str(options.optimized)
     if options.profile is not None:
@@ -113,8 +163,8 @@ def _session_options(options: Options) -> onnxruntime.SessionOptions:
     return native_options
 
 
-def _native(level: Level) -> onnxruntime.GraphOptimizationLevel:
-    levels = onnxruntime.GraphOptimizationLevel
+def _native(runtime: Any, level: Level) -> onnxruntime.GraphOptimizationLevel:
+    levels = runtime.GraphOptimizationLevel
     match level:
         case Level.DISABLED:
             return levels.ORT_DISABLE_ALL

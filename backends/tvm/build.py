@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,10 @@ import tvm
 from tvm import transform
 from tvm.tirx import transform as tirx
 
+from gmpq import temporary
+from gmpq.backends.tvm.elf import glibc_needed
 from gmpq.backends.tvm.emit import emit
+from gmpq.backends.tvm.example import EXAMPLE, classify_program
 from gmpq.backends.tvm.header import private_header, public_header
 from gmpq.backends.tvm.kernels.base import Tensor
 from gmpq.backends.tvm.library import compile_parts, write_shared, write_static
@@ -27,6 +29,7 @@ from gmpq.backends.tvm.plan import (
     plan,
 )
 from gmpq.backends.tvm.target import Target
+from gmpq.description import PREFIX
 from gmpq.ir import IntGraph
 
 LIBRARY, ARCHIVE, PARAMS, HEADER = "model.so", "model.a", "params.bin", "model.h"
@@ -57,8 +60,9 @@ class Build:
 class Form:
     """What is written beside the shared library, and what it holds."""
 
-    static: bool = False  # model.a too
+    static: bool = False  # model.a too, and for a classifier a program in C
     embed_params: bool = False  # the libraries hold the parameters, as params.bin does
+    prefix: str = PREFIX  # of the names in C
 
 
 LOADED = Form()  # enough to run it here
@@ -90,33 +94,44 @@ def assemble(
         TargetError: The target's C compiler is missing or cannot link.
     """
     emitted = emit(graph, planned)
-    embedded = emitted.params if form.embed_params else None
-    header = public_header(graph, planned, len(emitted.params), embedded=form.embed_params)
+    prefix, embed = form.prefix, form.embed_params
+    header = public_header(graph, planned, len(emitted.params), embedded=embed, prefix=prefix)
     (directory / PARAMS).write_bytes(emitted.params)
     (directory / HEADER).write_text(header)
-    with tempfile.TemporaryDirectory() as scratch:
-        kernels = _compile(emitted.module, target, Path(scratch))
-        parts = compile_parts(kernels, header + private_header(graph), target, embedded)
+    with temporary.folder() as folder:
+        kernels = compile_module(emitted.module, target, folder)
+        included = header + private_header(graph, prefix)
+        held = emitted.params if embed else None
+        parts = compile_parts(kernels, included, target, prefix, held)
         write_shared(parts, target, directory / LIBRARY)
         if form.static:
             write_static(parts, target, directory / ARCHIVE)
-    return Build(planned, _program(graph, planned, len(emitted.params), target))
+    example = classify_program(graph, prefix) if form.static else None
+    if example is not None:
+        (directory / EXAMPLE).write_text(example)
+    program = _program(graph, planned, len(emitted.params), target, prefix)
+    glibc = glibc_needed((directory / LIBRARY).read_bytes())
+    return Build(planned, {**program, "glibc": glibc})
 
 
-def _compile(module: tvm.IRModule, target: Target, scratch: Path) -> Path:
+def compile_module(module: tvm.IRModule, target: Target, folder: Path) -> Path:
     """Return the object file of ``module``, whose functions are plain C functions already."""
     llvm = target.llvm()
     host = llvm.with_host(llvm)
     lowered = transform.Sequential([tirx.BindTarget(host), *LOWERING])(module)
-    path = scratch / "model.o"
+    path = folder / "model.o"
     tvm.get_global_func("target.build.llvm")(lowered, llvm).write_to_file(str(path))
     return path
 
 
-def _program(graph: IntGraph, planned: Plan, params_bytes: int, target: Target) -> dict[str, Any]:
+def _program(
+    graph: IntGraph, planned: Plan, params_bytes: int, target: Target, prefix: str
+) -> dict[str, Any]:
     """Return what the runtime must know, as JSON values."""
     return {
         "target": target.name,
+        "features": sorted(target.features),
+        "prefix": prefix,
         "params_bytes": params_bytes,
         "workspace_bytes": planned.memory.size_bytes + SLACK,
         "live_bytes": planned.memory.live_bytes,

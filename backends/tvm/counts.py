@@ -6,12 +6,12 @@ taken away.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from gmpq import temporary
 from gmpq.backends.tvm.emulator import Emulated, Floats
 from gmpq.backends.tvm.target import native
 from gmpq.backends.tvm.toolchain import compile_plugin
@@ -35,12 +35,12 @@ def counted(
     Raises:
         TargetError: it cannot be emulated here, or the program ends badly.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary.folder() as folder:
         plugin = folder / "counter.so"
         source = resources.files("gmpq.backends.tvm").joinpath("counter.c")
         compile_plugin(Path(str(source)), native(), plugin)
-        flags = ("-plugin", f"{plugin},out={folder / 'blocks'}")
+        paths = (str(path).replace(",", ",,") for path in (plugin, folder / "blocks"))  # for qemu
+        flags = ("-plugin", ",out=".join(paths))
         found = []
         for last in steps:
             network.execute(folder, inputs, steps=last, flags=flags)

@@ -1,13 +1,15 @@
-"""Making symbols of a relocatable ELF object local, as ``objcopy --keep-global-symbol`` does.
+"""What is read from ELF files and changed in them, for any machine and without its tools.
 
 A static library keeps every global symbol of its objects, so two networks in one program would
-clash. The C compilers that link for other machines bring no objcopy; this is the part that it takes
-(System V ABI, chapter 4, "Symbol Table" and "Relocation"; little-endian machines only).
+clash: symbols are made local, as ``objcopy --keep-global-symbol`` does, which C compilers that link
+for other machines do not bring (System V ABI, chapter 4, "Symbol Table" and "Relocation";
+little-endian machines only). What a shared library needs of the C library is read from it (Linux
+Standard Base, "Symbol Version Requirements").
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 Table: TypeAlias = NDArray[Any]
 
 SYMBOLS, RELOCATIONS, GROUP, MORE_INDICES = 2, (4, 9), 17, 18  # types of sections
+NEEDED_VERSIONS = 0x6FFFFFFE  # another one
+GLIBC = "GLIBC_"
 LOCAL, UNDEFINED = 0, 0  # a symbol's binding; its section
 
 
@@ -39,6 +43,11 @@ def _fields(spec: str) -> np.dtype[Any]:
 
 _SYMBOL32 = _fields("name:u4 value:u4 size:u4 info:u1 other:u1 section:u2")
 _SYMBOL64 = _fields("name:u4 info:u1 other:u1 section:u2 value:u8 size:u8")
+
+
+# One of each library, whose versions are a list; places count from the row itself.
+_NEEDED = _fields("version:u2 count:u2 file:u4 first:u4 next:u4")
+_VERSION = _fields("hash:u4 flags:u2 other:u2 name:u4 next:u4")
 
 
 def _form(word: str, symbol: np.dtype[Any], shift: int) -> _Form:
@@ -99,6 +108,32 @@ def global_symbols(data: bytes) -> tuple[frozenset[str], frozenset[str]]:
         frozenset(names[outside & defined].tolist()),
         frozenset(names[outside & ~defined].tolist()),
     )
+
+
+def glibc_needed(data: bytes) -> str | None:
+    """Return the oldest glibc that can load a shared library, "2.17", or None without symbols."""
+    memory = bytearray(data)
+    sections = _sections(memory, FORMS[memory[4]])
+    versions = [
+        tuple(int(part) for part in name.removeprefix(GLIBC).split("."))
+        for section in sections[sections["type"] == NEEDED_VERSIONS]
+        for name in _needed_names(memory, section, sections[section["link"]])
+        if name.startswith(GLIBC)
+    ]
+    return ".".join(map(str, max(versions))) if versions else None
+
+
+def _needed_names(memory: bytearray, section: Any, strings: Any) -> Iterator[str]:
+    """Yield the names of all versions that a section asks for, "GLIBC_2.17"."""
+    place = int(section["offset"])
+    for _ in range(int(section["info"])):
+        (needed,) = np.frombuffer(memory, _NEEDED, 1, place)
+        version_place = place + int(needed["first"])
+        for _ in range(int(needed["count"])):
+            (version,) = np.frombuffer(memory, _VERSION, 1, version_place)
+            yield str(_names(memory, strings, version["name"][None])[0])
+            version_place += int(version["next"])
+        place += int(needed["next"])
 
 
 def _sections(memory: bytearray, form: _Form) -> Table:

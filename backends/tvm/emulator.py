@@ -14,7 +14,6 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,9 +24,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from gmpq import temporary
 from gmpq.backends.tvm.processor import ARM, ARM32
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.toolchain import compile_program
+from gmpq.description import PREFIX
 from gmpq.errors import TargetError
 from gmpq.runtime import codes_of
 
@@ -35,6 +36,7 @@ Tensor: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float32]
 
 LIBRARIES = Path("/usr")  # holds a folder per triple
+WHOLE = -1  # all steps in one call of gmpq_run
 NEWEST = "max"  # qemu's name of a processor that has all that qemu knows
 
 
@@ -117,14 +119,23 @@ class Emulated:
         Raises:
             TargetError: it cannot be emulated here, or the program ends badly.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            return self.execute(Path(folder), inputs)
+        with temporary.folder() as folder:
+            return self.execute(folder, inputs, steps=WHOLE)
+
+    def run_checked(self, *inputs: Floats) -> list[tuple[str, Floats]]:
+        """Return the outputs by name as ``gmpq_run`` leaves them in memory of ``UNWRITTEN``.
+
+        Raises:
+            TargetError: it cannot be emulated here, or the program ends badly.
+        """
+        names = (end["name"] for end in self.program["outputs"])
+        return list(zip(names, self.run(*inputs), strict=True))
 
     def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
         """Yield every value by name: codes as uint8, outputs as float32; raises ``TargetError``."""
-        with tempfile.TemporaryDirectory() as folder:
-            kept = Path(folder) / "trace"
-            outputs = self.execute(Path(folder), inputs, trace=str(kept))
+        with temporary.folder() as folder:
+            kept = folder / "trace"
+            outputs = self.execute(folder, inputs, trace=str(kept))
             yield from zip((end["name"] for end in self.program["outputs"]), outputs, strict=True)
             size = self.program["workspace_bytes"]
             for number, step in enumerate(self.program["steps"]):
@@ -142,6 +153,8 @@ class Emulated:
         flags: Sequence[str] = (),
     ) -> tuple[Floats, ...]:
         """Return the outputs after the first ``steps``, or all, leaving files in ``folder``.
+
+        Steps run one by one, but for ``WHOLE``.
 
         The workspace after each step goes to the file ``trace``; ``flags`` are for the emulator.
 
@@ -168,7 +181,8 @@ class Emulated:
         """Return what ``runner.c`` is told."""
         sizes = [4 * int(np.prod(end["shape"])) for end in self.program["outputs"]]
         return [
-            *(str(self.directory / "model.so"), str(self.directory / "params.bin")),
+            *(str(self.directory / "model.so"), self.program.get("prefix", PREFIX)),
+            str(self.directory / "params.bin"),
             *(str(self.program["workspace_bytes"]), str(steps), trace),
             *(str(folder / f"in{number}") for number in range(inputs)),
             *("--", *(f"{folder}/out{number}:{size}" for number, size in enumerate(sizes))),
@@ -179,8 +193,8 @@ class Emulated:
 def _runner(target: Target) -> bytes:
     """Return the program ``runner.c`` for ``target``."""
     source = resources.files("gmpq.backends.tvm").joinpath("runner.c")
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "runner"
+    with temporary.folder() as folder:
+        program = folder / "runner"
         compile_program(Path(str(source)), target, program)
         return program.read_bytes()
 

@@ -7,6 +7,9 @@
  * A task whose worker has not come by the time the caller is done with its own, the caller takes: on
  * a busy machine a network is never slower than on one thread by much. Nothing is allocated while a
  * network runs.
+ *
+ * Several threads may run the network at once. The workers serve one loop at a time; a caller that
+ * finds them busy runs its loop alone. A forked child has none until it sets the number of threads.
  */
 #include "gmpq_program.h"
 
@@ -17,7 +20,7 @@
 #include <unistd.h>
 
 enum { MOST_THREADS = 256, SPINS = 20000 };
-enum { STACK_BYTES = GMPQ_STACK_BYTES + (64 << 10) }; /* musl's threads have 128 KiB, kernels more */
+enum { STACK_BYTES = SIZE(STACK_BYTES) + (64 << 10) }; /* musl's threads have 128 KiB, kernels more */
 
 typedef struct {
   void *sync;
@@ -36,17 +39,22 @@ void __aeabi_unwind_cpp_pr1(void) {}
 
 static struct {
   pthread_t workers[MOST_THREADS];
+  pthread_mutex_t busy; /* held while the workers run a loop, or their number changes */
   pthread_mutex_t mutex;
   pthread_cond_t wake;
-  int threads; /* including the caller's */
-  int stop;
+  atomic_int threads; /* including the caller's */
+  int forks;          /* whether forked children start anew */
+  atomic_int stop;
   Task task;
   void *data;
   atomic_uint launch;                /* number of the newest launch */
   atomic_uint waiting[MOST_THREADS]; /* the launch whose task i nobody has taken yet, or 0 */
   atomic_int finished;               /* tasks of the newest launch */
   atomic_int failed;
-} pool = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .threads = 1};
+} pool = {.busy = PTHREAD_MUTEX_INITIALIZER,
+          .mutex = PTHREAD_MUTEX_INITIALIZER,
+          .wake = PTHREAD_COND_INITIALIZER,
+          .threads = 1};
 
 static void relax(void) {
 #if defined(__x86_64__)
@@ -107,23 +115,34 @@ static unsigned next_number(void) {
   return number ? number : 1; /* 0 marks tasks that are taken */
 }
 
-static int parallel(Task task, void *data, int tasks) {
-  (void)tasks; /* kernels divide their loop by the group's num_task */
-  Group group = {NULL, pool.threads};
-  if (pool.threads == 1) return task(0, &group, data);
+/* Runs a loop on the workers and the calling thread, which holds `busy`. */
+static int share(Task task, void *data) {
+  int threads = pool.threads;
+  Group group = {NULL, threads};
   unsigned launch = next_number();
   pool.task = task;
   pool.data = data;
   atomic_store(&pool.finished, 0);
-  for (int i = 1; i < pool.threads; i++)
+  for (int i = 1; i < threads; i++)
     atomic_store_explicit(&pool.waiting[i], launch, memory_order_release);
   announce(launch);
   int failed = task(0, &group, data);
-  for (int i = 1; i < pool.threads; i++) take(i, launch);
-  int others = pool.threads - 1;
-  for (int i = 0; atomic_load_explicit(&pool.finished, memory_order_acquire) < others; i++)
+  for (int i = 1; i < threads; i++) take(i, launch);
+  for (int i = 0; atomic_load_explicit(&pool.finished, memory_order_acquire) < threads - 1; i++)
     i < SPINS ? relax() : (void)sched_yield();
   return failed | atomic_exchange(&pool.failed, 0);
+}
+
+static int parallel(Task task, void *data, int tasks) {
+  (void)tasks; /* kernels divide their loop by the group's num_task */
+  int threads = atomic_load_explicit(&pool.threads, memory_order_relaxed);
+  if (threads > 1 && !pthread_mutex_trylock(&pool.busy)) {
+    int failed = share(task, data);
+    pthread_mutex_unlock(&pool.busy);
+    return failed;
+  }
+  Group alone = {NULL, 1};
+  return task(0, &alone, data);
 }
 
 static void join_workers(void) {
@@ -147,19 +166,36 @@ static int start_worker(int id) {
   return failed;
 }
 
-int gmpq_set_threads(int threads) {
-  if (threads < 1 || threads > MOST_THREADS) return -1;
+/* A child has the thread that forked alone: no workers, and nobody who unlocks what they held. */
+static void start_anew(void) {
+  pool.busy = pool.mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+  pool.wake = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+  pool.stop = 0;
+  pool.threads = 1;
+}
+
+/* Changes the number of threads for the caller, who holds `busy`. */
+static int resize(int threads) {
   if (threads == pool.threads) return 0;
   join_workers();
+  if (!pool.forks && pthread_atfork(NULL, NULL, start_anew)) return -1;
+  pool.forks = 1;
   for (int i = 1; i < threads; i++) {
     if (start_worker(i)) {
-      pool.threads = i;
       join_workers();
       return -1;
     }
     pool.threads = i + 1;
   }
   return 0;
+}
+
+int ENTRY(set_threads)(int threads) {
+  if (threads < 1 || threads > MOST_THREADS) return -1;
+  pthread_mutex_lock(&pool.busy);
+  int failed = resize(threads);
+  pthread_mutex_unlock(&pool.busy);
+  return failed;
 }
 
 #ifdef GMPQ_AMX
@@ -178,15 +214,20 @@ __attribute__((constructor)) static void prepare(void) {
   not_allowed = allow();
 }
 
-__attribute__((destructor)) static void finish(void) { join_workers(); }
-
-int gmpq_run_steps(const void *params, void *workspace, const float *const *inputs,
-                   float *const *outputs, int first, int last) {
-  if (not_allowed) return not_allowed;
-  return GMPQ_CALL_STEPS(params, workspace, inputs, outputs, first, last);
+/* The library is unloaded, or the process ends: then perhaps while another thread runs a loop. */
+__attribute__((destructor)) static void finish(void) {
+  if (pthread_mutex_trylock(&pool.busy)) return;
+  join_workers();
+  pthread_mutex_unlock(&pool.busy);
 }
 
-int gmpq_run(const void *params, void *workspace, const float *const *inputs,
-             float *const *outputs) {
-  return gmpq_run_steps(params, workspace, inputs, outputs, 0, GMPQ_STEPS);
+int ENTRY(run_steps)(const void *params, void *workspace, const float *const *inputs,
+                     float *const *outputs, int first, int last) {
+  if (not_allowed) return not_allowed;
+  return CALL_STEPS(params, workspace, inputs, outputs, first, last);
+}
+
+int ENTRY(run)(const void *params, void *workspace, const float *const *inputs,
+               float *const *outputs) {
+  return ENTRY(run_steps)(params, workspace, inputs, outputs, 0, SIZE(STEPS));
 }

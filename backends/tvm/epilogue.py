@@ -5,7 +5,8 @@
     y    = clip(code - z_code + r - z_r + z_y, low_y, high_y)      all of one scale
 
 so that a convolution followed by an addition writes the sum alone. What is stored are these codes,
-requantized copies of them, or both. Where ``packing`` is proven and the target has its
+requantized copies of them, or both. At a network's output there may be no codes, and
+``float32(acc) * factor`` is stored as it is. Where ``packing`` is proven and the target has its
 instructions, four vectors become codes together, whichever pixels they are of.
 """
 
@@ -39,7 +40,7 @@ Parameter: TypeAlias = tuple[str, str]  # name and element type of a pointer
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a kernel stores: a layer's codes, or a copy of them."""
+    """What a kernel stores: a layer's codes, a copy of them, or a layer's float32 values."""
 
     layout: Layout
     copy: Copy | None = None
@@ -50,14 +51,20 @@ class Finish:
     """What to do with the accumulators of a layer."""
 
     outputs: tuple[Output, ...]
-    q: QParams  # of the layer's own codes
+    q: QParams | None  # of the layer's own codes; None where it has one output, of float32
     residual: Residual | None = None
     packed_lanes: int | None = None  # of a vector, where four become codes together
 
     def parameters(self, x: Parameter, constants: Sequence[Parameter]) -> tuple[Parameter, ...]:
         """Return the C parameters of a kernel."""
         terms = [("residual", "uint8")] if self.residual else []
-        return (x, *terms, *constants, *((f"y{i}", "uint8") for i in range(len(self.outputs))))
+        results = [(f"y{i}", self.dtype) for i in range(len(self.outputs))]
+        return (x, *terms, *constants, *results)
+
+    @property
+    def dtype(self) -> str:
+        """Type of what is stored."""
+        return "float32" if self.q is None else "uint8"
 
     def split(self, pointers: Sequence[Expr]) -> tuple[Sequence[Expr], Ends]:
         """Return the constants among the pointers after x, and the rest."""
@@ -79,7 +86,7 @@ class Ends:
         if finish.residual is not None:
             residual = view(self.terms[0], "uint8", finish.residual.layout.size_bytes)
         outputs = [
-            view(pointer, "uint8", output.layout.size_bytes)
+            view(pointer, finish.dtype, output.layout.size)
             for pointer, output in zip(self.outputs, finish.outputs, strict=True)
         ]
         return Bound(finish, view(factor, "float32", channels), residual, outputs)
@@ -96,12 +103,15 @@ class Bound:
 
     def put(self, sums: Sequence[PixelSums], channel: Expr, lanes: int) -> None:
         """Finish and store the accumulators of pixels whose channels begin at ``channel``."""
+        q = self.finish.q
         together = TOGETHER if lanes == self.finish.packed_lanes else 1
         for group in groups_of(sums, channel, lanes, together):
-            (codes,) = held([self._codes(group)])
+            steps = self._steps(group)
+            (codes,) = held([steps[0] if q is None else _codes(steps, group, q)])
             if self.finish.residual is not None:
+                assert q is not None, "sums are of codes"
                 term = self._term(group, self.finish.residual.layout)
-                (codes,) = held([self.finish.residual.sum(codes, self.finish.q, term, group.size)])
+                (codes,) = held([self.finish.residual.sum(codes, q, term, group.size)])
             for output, memory in zip(self.finish.outputs, self.outputs, strict=True):
                 found = codes
                 if output.copy is not None:
@@ -109,19 +119,15 @@ class Bound:
                 for run in group.runs:
                     _store(memory, group.place(output.layout, run), found, group, run)
 
-    def _codes(self, group: Group) -> Expr:
-        """Return the layer's own codes."""
-        lanes, q = group.lanes, self.finish.q
-        steps = held(
+    def _steps(self, group: Group) -> list[Expr]:
+        """Return the rescaled accumulators of each vector."""
+        lanes = group.lanes
+        return held(
             [
                 cast("float32", lanes, acc) * load(self.factor, channel, lanes)
                 for acc, channel in group.vectors
             ]
         )
-        if group.together == 1:
-            return to_codes(steps[0], q, lanes)
-        four = [steps[i % len(steps)] for i in range(TOGETHER)]
-        return in_order(packed(four, q, lanes), lanes)
 
     def _term(self, group: Group, layout: Layout) -> Expr:
         """Return the residual's codes, over again for the missing vectors of a group."""
@@ -133,6 +139,14 @@ class Bound:
         if len(parts) * again == 1:
             return parts[0]
         return T.Shuffle(parts * again, list(range(group.size)))
+
+
+def _codes(steps: list[Expr], group: Group, q: QParams) -> Expr:
+    """Return a layer's own codes."""
+    if group.together == 1:
+        return to_codes(steps[0], q, group.lanes)
+    four = [steps[i % len(steps)] for i in range(TOGETHER)]
+    return in_order(packed(four, q, group.lanes), group.lanes)
 
 
 def _store(memory: Buffer, place: Expr, codes: Expr, group: Group, run: Run) -> None:

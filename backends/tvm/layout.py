@@ -19,7 +19,7 @@ FOLD = 2  # rows and columns that ``folds`` sees as one pixel
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Sizes of a value in memory, in codes."""
+    """Sizes of a value in memory, in elements."""
 
     batch: int
     channels: int  # that mean something
@@ -44,9 +44,14 @@ class Layout:
         return self.halo.top * self.row + self.halo.left * self.stored
 
     @property
-    def size_bytes(self) -> int:
-        """Bytes of all images."""
+    def size(self) -> int:
+        """Elements of all images."""
         return self.batch * self.image
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all images of codes."""
+        return self.size
 
 
 def layouts(graph: IntGraph) -> dict[str, Layout]:
@@ -63,11 +68,16 @@ def spatial(shape: Shape) -> tuple[int, int, int, int]:
     return batch, channels, height, width
 
 
+def channels_last(shape: Shape, multiple: int = VECTOR) -> Layout:
+    """Return the layout of a shape without a halo, its channels padded to a ``multiple``."""
+    batch, channels, height, width = spatial(shape)
+    return Layout(batch, channels, height, width, _round_up(channels, multiple))
+
+
 def _layout(graph: IntGraph, value: Value) -> Layout:
-    batch, channels, height, width = spatial(value.shape)
-    stored = _round_up(channels, GROUP if _only_convolved(graph, value.name) else VECTOR)
-    plain = Layout(batch, channels, height, width, stored)
-    return replace(plain, halo=_halo(graph, value.name, height, width))
+    multiple = GROUP if _only_convolved(graph, value.name) else VECTOR
+    plain = channels_last(value.shape, multiple)
+    return replace(plain, halo=_halo(graph, value.name, plain.height, plain.width))
 
 
 def _only_convolved(graph: IntGraph, name: str) -> bool:

@@ -11,11 +11,11 @@ from importlib import resources
 from pathlib import Path
 
 from gmpq.backends.tvm.elf import keep_global
+from gmpq.backends.tvm.header import FUNCTIONS, PARAMS_FUNCTION
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.toolchain import archive, compile_object, link
 
-ENTRIES = ("gmpq_run", "gmpq_run_steps", "gmpq_set_threads")
-PARAMS_ENTRY = "gmpq_params"
+EXPORTS = "exports.map"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,12 @@ class Parts:
     entries: tuple[str, ...]
 
 
-def compile_parts(kernels: Path, header: str, target: Target, params: bytes | None) -> Parts:
+def compile_parts(
+    kernels: Path, header: str, target: Target, prefix: str, params: bytes | None
+) -> Parts:
     """Return the kernels with their entry points, and with ``params`` inside where given.
+
+    ``header`` is what the entry points include; ``prefix`` begins their names.
 
     Raises:
         TargetError: No C compiler for the target is installed, or it cannot compile.
@@ -37,26 +41,28 @@ def compile_parts(kernels: Path, header: str, target: Target, params: bytes | No
     (folder / "gmpq_program.h").write_text(header)
     amx = ("-DGMPQ_AMX",) if "amx-int8" in target.features else ()
     entry = compile_object(_source("entry.c", folder), ("-pthread", *amx), target)
+    entries = tuple(f"{prefix}_{function}" for function in FUNCTIONS)
     if params is None:
-        return Parts(folder, (kernels, entry), ENTRIES)
+        return Parts(folder, (kernels, entry), entries)
     (folder / "params.bin").write_bytes(params)
     held = compile_object(_source("params.c", folder), (), target)
-    return Parts(folder, (kernels, entry, held), (*ENTRIES, PARAMS_ENTRY))
+    return Parts(folder, (kernels, entry, held), (*entries, f"{prefix}_{PARAMS_FUNCTION}"))
 
 
 def write_shared(parts: Parts, target: Target, library: Path) -> None:
     """Write ``library`` for programs that load it; raises ``TargetError``."""
-    exports = parts.folder / "exports.map"
+    exports = parts.folder / EXPORTS
     exports.write_text(f"{{ global: {'; '.join(parts.entries)}; local: *; }};")
-    script = f"-Wl,--version-script={exports}"
+    # Without a folder: a comma in it would end the linker's word.
+    script = f"-Wl,--version-script={EXPORTS}"
     flags = ("-shared", "-pthread", "-Wl,-z,defs", "-Wl,--strip-debug", script)
-    link((*flags, *map(str, parts.objects), "-lm"), target, library)
+    link((*flags, *map(str, parts.objects), "-lm"), target, library, parts.folder)
 
 
 def write_static(parts: Parts, target: Target, library: Path) -> None:
     """Write ``library`` for programs that are linked with it; raises ``TargetError``."""
     whole = parts.folder / "whole.o"
-    link(("-r", "-nostdlib", *map(str, parts.objects)), target, whole)
+    link(("-r", "-nostdlib", *map(str, parts.objects)), target, whole, parts.folder)
     member = parts.folder / f"{library.stem}.o"
     member.write_bytes(keep_global(whole.read_bytes(), parts.entries))
     archive(member, target, library)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import TypeAlias
 
 from gmpq.backends.tvm.fuse import Fusion, fusions
 from gmpq.backends.tvm.kernels.base import Addition, Call, Candidate, Family, Site, Tensor, Work
 from gmpq.backends.tvm.kernels.ends import halo_call
+from gmpq.backends.tvm.kernels.reals import in_order_call, sums_of
 from gmpq.backends.tvm.kernels.table import KERNELS
 from gmpq.backends.tvm.layout import layouts
 from gmpq.backends.tvm.memory import Life, MemoryPlan, place
 from gmpq.backends.tvm.script import scratch_bytes
 from gmpq.backends.tvm.target import Target
-from gmpq.ir import Conv2d, IntGraph, Linear, Node
+from gmpq.ir import Conv2d, IntGraph, Linear, Node, Value
 
 FLOAT_BYTES = 4
+# Of every thread beside the kernels' buffers: registers that they spill, at most 4 KiB, and the
+# first call of a function in libm or libc: the dynamic linker, which binds it then, saves all
+# registers meanwhile, 11 KiB with those of AMX.
+CALLS_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +78,7 @@ def plan(graph: IntGraph, target: Target, choose: Chooser = cheapest, *, fuse: b
     """
     placed = layouts(graph)
     tensors = {name: Tensor(value, placed.get(name)) for name, value in graph.values.items()}
+    tensors |= {found.value.name: found for found in map(sums_of, _real_outputs(graph))}
     fused = fusions(graph) if fuse else {}
     taken = {node.name for fusion in fused.values() for node in fusion.nodes}
     weights = weights_bytes(graph)
@@ -89,6 +96,13 @@ def weights_bytes(graph: IntGraph) -> int:
     return sum(layer.weight.codes.size for layer in layers)
 
 
+def _real_outputs(graph: IntGraph) -> list[Value]:
+    """Return the float32 values that layers write."""
+    layers = [node for node in graph.nodes if isinstance(node, Conv2d | Linear)]
+    written = [graph.values[node.output] for node in layers]
+    return [value for value in written if value.q is None]
+
+
 def _site(
     node: Node,
     tensors: Mapping[str, Tensor],
@@ -96,8 +110,10 @@ def _site(
     target: Target,
     weights: int,
 ) -> Site:
-    inputs = tuple(tensors[name] for name in node.inputs)
-    site = Site(node, inputs, tensors[node.output], target, weights_bytes=weights)
+    inputs, output = tuple(tensors[name] for name in node.inputs), tensors[node.output]
+    if isinstance(node, Conv2d | Linear) and output.value.q is None:
+        output = tensors[sums_of(output.value).value.name]
+    site = Site(node, inputs, output, target, weights_bytes=weights)
     if fusion is None:
         return site
     addition = None
@@ -120,12 +136,15 @@ def _step(site: Site, choose: Chooser) -> Step:
     verdict = choose(site, choices)
     family, chosen = verdict.choice
     halos = [halo_call(tensor) for tensor in site.stored if tensor.layout is not None]
+    outputs, last = tuple(tensor.value.name for tensor in site.stored), list[Call]()
+    if isinstance(site.node, Conv2d | Linear) and site.output.value.q is None:
+        outputs, last = (site.node.output,), [in_order_call(site)]
     return Step(
         site.node.name,
-        tuple(tensor.value.name for tensor in site.stored),
+        outputs,
         family.name,
         chosen.configuration,
-        (*(halo for halo in halos if halo), chosen.build()),
+        (*(halo for halo in halos if halo), chosen.build(), *last),
         {name: reason for name, reason in refusals.items() if reason is not None},
         verdict.measured_ms,
         chosen.cycles,
@@ -141,7 +160,8 @@ def _lives(
     return {
         name: Life(size_bytes(tensors[name]), i, last.get(name, i))
         for i, step in enumerate(steps)
-        for name in step.outputs
+        for call in step.calls
+        for name in call.outputs
         if name not in graph.outputs
     }
 
@@ -154,20 +174,16 @@ def moved_bytes(planned: Plan, step: Step) -> int:
 
 
 def stack_bytes(step: Step) -> int:
-    """Return the bytes that a step keeps on the stack of every thread."""
+    """Return the bytes of the buffers that a step keeps on the stack of every thread."""
     return max(scratch_bytes(call.function) for call in step.calls)
 
 
 def most_stack_bytes(planned: Plan) -> int:
-    """Return the bytes that a run keeps on the stack of every thread."""
-    return max((stack_bytes(step) for step in planned.steps), default=0)
+    """Return the bytes that a run takes of the stack of every thread."""
+    return CALLS_BYTES + max((stack_bytes(step) for step in planned.steps), default=0)
 
 
 def size_bytes(tensor: Tensor) -> int:
     """Return the bytes that a tensor takes in memory."""
-    if tensor.layout is not None:
-        return tensor.layout.size_bytes
-    elements = 1
-    for extent in tensor.value.shape:
-        elements *= extent
-    return elements * FLOAT_BYTES
+    elements = prod(tensor.value.shape) if tensor.layout is None else tensor.layout.size
+    return elements * (FLOAT_BYTES if tensor.value.q is None else 1)

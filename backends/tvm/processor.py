@@ -20,6 +20,30 @@ TRIPLES = (X86, ARM, ARM32)
 FULL_ARM32 = "arm-unknown-linux-gnueabihf"
 # What every program of arm-linux-gnueabihf may use: floats are passed in these registers.
 HARD_FLOAT = frozenset(("aclass", "vfp3d16"))
+# LLVM ends the process where it cannot select code for a program of arm-linux-gnueabihf: Armv8-M's.
+ENDING = frozenset(("lob", "mve", "mve.fp", "noarm"))
+# LLVM lists how to tune for a processor among its features; these bind nothing on x86.
+TUNING = (
+    *("slow-", "fast-", "faster-", "false-deps-", "prefer-", "no-bypass-", "use-", "tuning-"),
+    *("idiv", "lea-", "pad-", "allow-light-", "branch", "macrofusion", "sbb-dep-", "vzeroupper"),
+)
+# Instructions that code has only where it asks for them by name, which no kernel does; kernels of
+# operating systems often hide them.
+BY_NAME = frozenset(
+    (
+        *("clzero", "enqcmd", "hreset", "invpcid", "kl", "mwaitx", "pconfig", "pku", "prefetchi"),
+        *("ptwrite", "rdpru", "shstk", "uintr", "waitpkg", "wbnoinvd", "widekl"),
+    )
+)
+# On ARM LLVM's names of processors and of tuning are too many: what compilers make use of.
+OF_ARM = frozenset(
+    (
+        *("fp-armv8", "neon", "dotprod", "i8mm", "bf16", "fullfp16", "fp16fml", "complxnum"),
+        *("crc", "aes", "sha2", "sha3", "sm4", "lse", "lse2", "rdm", "jsconv", "rcpc", "rcpc-immo"),
+        *("fptoint", "flagm", "altnzcv", "sve", "sve2", "sme", "sme2", "mops", "cssc", "pauth"),
+        *("vfp3", "vfp4", "d32", "fp16", "hwdiv", "hwdiv-arm", "acquire-release"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +52,7 @@ class Processor:
 
     triple: str
     cpu: str
-    attributes: tuple[str, ...] = ()  # LLVM features beyond those of the cpu, "+dotprod"
+    attributes: tuple[str, ...] = ()  # features beyond those of the cpu, "+dotprod", or less, "-x"
 
     def llvm(self) -> tvm.target.Target:
         """Return the processor in TVM's words."""
@@ -42,7 +66,13 @@ class Processor:
     def features(self) -> frozenset[str]:
         """Return LLVM's names of what the processor has, tuning included."""
         found = {str(feature) for feature in codegen.llvm_get_cpu_features(self.llvm())}
-        return frozenset(found | {attribute[1:] for attribute in self.attributes})
+        return frozenset(found | {name[1:] for name in self.attributes if name[0] == "+"})
+
+    def instructions(self) -> frozenset[str]:
+        """Return LLVM's names of the instruction sets that code for the processor may use."""
+        if self.triple != X86:
+            return OF_ARM & self.features()
+        return frozenset(f for f in self.features() - BY_NAME if not f.startswith(TUNING))
 
 
 def parse(text: str) -> Processor:
@@ -61,8 +91,12 @@ def parse(text: str) -> Processor:
             raise TargetError(f"target {text!r}: {attribute!r} is no feature: write +FEATURE")
         _check(text, "feature", attribute[1:], known)
     found = Processor(triple, cpu, tuple(attributes))
+    if triple == X86 and "64bit" not in found.features():
+        raise TargetError(f"target {text!r}: {cpu} runs no code of 64 bits: choose a newer one")
     if triple == ARM32 and not found.features() >= HARD_FLOAT:
         raise TargetError(f"target {text!r}: {cpu} is no Armv7-A processor with VFPv3 or newer")
+    if triple == ARM32 and (wrong := sorted(ENDING & found.features())):
+        raise TargetError(f"target {text!r}: no Armv7-A processor has {wrong[0]!r}: leave it out")
     return found
 
 

@@ -1,8 +1,10 @@
 /* Runs a compiled network from files: for processors that are emulated, and as an example in C.
  *
- *   runner model.so params.bin WORKSPACE_BYTES STEPS TRACE INPUT... -- OUTPUT:BYTES...
+ *   runner model.so PREFIX params.bin WORKSPACE_BYTES STEPS TRACE INPUT... -- OUTPUT:BYTES...
  *
- * Inputs are raw float32. After every step the workspace is appended to TRACE, unless that is "-".
+ * PREFIX begins the names of the network's functions. Inputs are raw float32. After every step the
+ * workspace is appended to TRACE, unless that is "-". STEPS of -1 is one call that runs all of them.
+ * What the network writes to holds NaN before it.
  */
 #include <dlfcn.h>
 #include <stdint.h>
@@ -11,6 +13,7 @@
 #include <string.h>
 
 enum { ALIGNMENT = 64, MOST = 16 };
+typedef int (*Run)(const void *, void *, const float *const *, float *const *);
 typedef int (*RunSteps)(const void *, void *, const float *const *, float *const *, int, int);
 
 static void *allocate(size_t bytes) {
@@ -19,7 +22,7 @@ static void *allocate(size_t bytes) {
     fprintf(stderr, "no memory for %zu bytes\n", bytes);
     exit(2);
   }
-  return memset(memory, 0, bytes);
+  return memset(memory, 0xFF, bytes);
 }
 
 static FILE *open_file(const char *path, const char *mode) {
@@ -53,28 +56,35 @@ static void write_file(const char *path, const void *memory, size_t bytes) {
   }
 }
 
+static void *function(void *library, const char *prefix, const char *name) {
+  char symbol[256];
+  snprintf(symbol, sizeof symbol, "%s_%s", prefix, name);
+  return dlsym(library, symbol);
+}
+
 static int usage(void) {
-  fprintf(stderr, "usage: runner model.so params.bin WORKSPACE_BYTES STEPS TRACE INPUT... -- "
-                  "OUTPUT:BYTES..., at most %d of each\n", MOST);
+  fprintf(stderr, "usage: runner model.so PREFIX params.bin WORKSPACE_BYTES STEPS TRACE "
+                  "INPUT... -- OUTPUT:BYTES..., at most %d of each\n", MOST);
   return 2;
 }
 
 int main(int count, char **words) {
-  if (count < 7) return usage();
+  if (count < 8) return usage();
   void *library = dlopen(words[1], RTLD_NOW);
-  RunSteps run = library ? (RunSteps)(uintptr_t)dlsym(library, "gmpq_run_steps") : NULL;
-  if (run == NULL) {
+  RunSteps run = library ? (RunSteps)(uintptr_t)function(library, words[2], "run_steps") : NULL;
+  Run run_whole = library ? (Run)(uintptr_t)function(library, words[2], "run") : NULL;
+  if (run == NULL || run_whole == NULL) {
     fprintf(stderr, "%s\n", dlerror());
     return 2;
   }
-  const void *params = read_file(words[2]);
-  size_t bytes = strtoull(words[3], NULL, 10);
+  const void *params = read_file(words[3]);
+  size_t bytes = strtoull(words[4], NULL, 10);
   void *workspace = allocate(bytes);
   const float *inputs[MOST];
   float *outputs[MOST];
   char *paths[MOST];
   size_t sizes[MOST];
-  int steps = atoi(words[4]), word = 6, made = 0;
+  int steps = atoi(words[5]), word = 7, made = 0;
   for (int i = 0; word < count && strcmp(words[word], "--"); i++) {
     if (i == MOST) return usage();
     inputs[i] = read_file(words[word++]);
@@ -87,7 +97,12 @@ int main(int count, char **words) {
     sizes[made] = strtoull(colon + 1, NULL, 10);
     outputs[made] = allocate(sizes[made]);
   }
-  FILE *trace = strcmp(words[5], "-") ? open_file(words[5], "wb") : NULL;
+  FILE *trace = strcmp(words[6], "-") ? open_file(words[6], "wb") : NULL;
+  int failed = steps < 0 ? run_whole(params, workspace, inputs, outputs) : 0;
+  if (failed) {
+    fprintf(stderr, "the network failed with status %d\n", failed);
+    return 1;
+  }
   for (int i = 0; i < steps; i++) {
     int status = run(params, workspace, inputs, outputs, i, i + 1);
     if (status) {

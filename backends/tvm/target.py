@@ -5,13 +5,13 @@ Beside these rows, ``TRIPLE,CPU[,+FEATURE...]`` names any processor that LLVM kn
 
 from __future__ import annotations
 
-import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tvm
 from tvm.target import codegen
 
+from gmpq.backends.host import Host, host
 from gmpq.backends.tvm.processor import ARM, ARM32, X86, Processor, parse
 from gmpq.errors import TargetError, closest
 
@@ -49,12 +49,20 @@ class Target:
 
     def llvm(self) -> tvm.target.Target:
         """Return the target in TVM's words."""
-        return Processor(self.triple, self.cpu, self.attributes).llvm()
+        return self.processor().llvm()
 
     def runs_here(self) -> bool:
-        """Tell whether this machine has the architecture and all features of the target."""
-        same = self.triple.split("-", maxsplit=1)[0] == platform.machine()
-        return same and self.features <= native().features
+        """Tell whether this machine has the architecture and all instructions of the target."""
+        here = native()
+        return self.triple == here.triple and self.instructions() <= here.instructions()
+
+    def instructions(self) -> frozenset[str]:
+        """Return LLVM's names of all that the target's code may use."""
+        return self.processor().instructions() | self.features
+
+    def processor(self) -> Processor:
+        """Return what LLVM knows of the target."""
+        return Processor(self.triple, self.cpu, self.attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +118,35 @@ def find(name: str) -> Target:
 
 def native() -> Target:
     """Return the target of this machine, with AMX where the processor has it."""
-    machine = platform.machine()
-    wide = machine == "aarch64" or "avx512vl" in _cpu_flags()
+    return replace(this_machine(host()), name="native")
+
+
+def this_machine(here: Host) -> Target:
+    """Return the target of ``here``."""
+    triple, cpu = f"{here.machine}-linux-gnu", codegen.llvm_get_system_cpu()
+    wide = here.machine == "aarch64" or "avx512vl" in here.flags
     row = _Row(
         "native",
-        f"{machine}-linux-gnu",
-        codegen.llvm_get_system_cpu(),
+        triple,
+        cpu,
         "cc",
         32 if wide else 16,
         _cache_bytes("index0", 32 << 10),
         _cache_bytes("index2", 1 << 20),
         _cache_bytes("index3", 32 << 20) // SHARERS,
         # LLVM names a processor by its model number, which virtual machines misreport.
-        ("+amx-tile", "+amx-int8") if {"amx_tile", "amx_int8"} <= _cpu_flags() else (),
+        corrections(Processor(triple, cpu), here),
     )
     return _target(row)
+
+
+def corrections(named: Processor, here: Host) -> tuple[str, ...]:
+    """Return what the machine has beyond, "+x", and below, "-x", the processor that LLVM names."""
+    if named.triple != X86 or not here.flags:
+        return ()
+    lost = sorted(name for name in named.instructions() if not here.has(name))
+    tiles = ("+amx-tile", "+amx-int8") if {"amx_tile", "amx_int8"} <= here.flags else ()
+    return (*tiles, *(f"-{name}" for name in lost))
 
 
 def _spelled(name: str) -> Target:
@@ -151,15 +173,6 @@ def _target(row: _Row) -> Target:
         row.cache_bytes,
         row.shared_bytes,
     )
-
-
-def _cpu_flags() -> frozenset[str]:
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return frozenset()
-    lines = cpuinfo.read_text().splitlines()
-    flags = next((line for line in lines if line.startswith("flags")), "flags:")
-    return frozenset(flags.split(":", maxsplit=1)[1].split())
 
 
 def _cache_bytes(index: str, usual: int) -> int:

@@ -1,7 +1,9 @@
 """Compiling C and linking, for this machine or another.
 
-The C compiler of the target does it; where that is not installed, the compiler of the ``ziglang``
-package, which links for every target (``pip install gmpq[cross]``).
+Libraries that are shipped are linked by the compiler of the ``ziglang`` package where it is
+installed (``pip install gmpq[cross]``): it links for every target, and against an old C library, so
+that old systems can load what a new one compiles. Otherwise, and for programs that run here, the C
+compiler of the target does it, against the C library that this system has for it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 from gmpq.backends.tvm.target import Target
 from gmpq.errors import TargetError
 
-OLDEST_GLIBC = "2.28"  # Debian 10, Raspberry Pi OS 10 and newer can load the library
+OLDEST_GLIBC = "2.17"  # the oldest that zig links against: CentOS 7, Debian 8
 FAST = ("-O2", "-g0")  # of linking too: zig compiles its own runtime as it is told
 C = ("-std=gnu11", *FAST)
 
@@ -37,8 +39,9 @@ def compile_object(source: Path, flags: Sequence[str], target: Target) -> Path:
         TargetError: No C compiler for the target is installed, or it cannot compile.
     """
     made = source.with_suffix(".o")
-    command = [*find_toolchain(target).compiler, *C, "-fPIC", *flags, "-c", source.name]
-    _run([*command, "-o", made.name], target, made, source.parent)
+    words = (*C, "-fPIC", *flags, "-c", source.name, "-o", made.name)
+    commands = [[*found.compiler, *words] for found in _shipping(target)]
+    _run(commands, target, made, source.parent)
     return made
 
 
@@ -51,7 +54,7 @@ def compile_program(
         TargetError: No C compiler for the target is installed, or it cannot compile.
     """
     command = [*find_toolchain(target).compiler, *C, str(source), *flags]
-    _run([*command, "-o", str(program)], target, program)
+    _run([[*command, "-o", str(program)]], target, program)
 
 
 def compile_plugin(source: Path, target: Target, library: Path) -> None:
@@ -63,13 +66,16 @@ def compile_plugin(source: Path, target: Target, library: Path) -> None:
     compile_program(source, target, library, ("-shared", "-fPIC"))
 
 
-def link(words: Sequence[str], target: Target, made: Path) -> None:
-    """Write what the flags and objects of ``words`` make.
+def link(words: Sequence[str], target: Target, made: Path, folder: Path) -> None:
+    """Write what the flags and objects of ``words`` make; the linker runs in ``folder``.
 
     Raises:
         TargetError: No C compiler for the target is installed, or it cannot link.
     """
-    _run([*find_toolchain(target).compiler, *FAST, *words, "-o", str(made)], target, made)
+    commands = [
+        [*found.compiler, *FAST, *words, "-o", str(made.absolute())] for found in _shipping(target)
+    ]
+    _run(commands, target, made, folder)
 
 
 def archive(member: Path, target: Target, library: Path) -> None:
@@ -78,31 +84,54 @@ def archive(member: Path, target: Target, library: Path) -> None:
     Raises:
         TargetError: No archiver for the target is installed, or it cannot write.
     """
-    command = [*find_toolchain(target).archiver, "rcsD", str(library), str(member)]
-    _run(command, target, library)
+    words = ("rcsD", str(library), str(member))
+    _run([[*found.archiver, *words] for found in _shipping(target)], target, library)
 
 
 def find_toolchain(target: Target) -> Toolchain:
-    """Return the commands that compile and link for the target.
+    """Return the commands that compile and link programs for the target.
 
     Raises:
         TargetError: No C compiler for it is installed.
     """
+    return _one_of(target, (_system(target), _zig(target)))[0]
+
+
+def _shipping(target: Target) -> list[Toolchain]:
+    """Return what makes libraries that are shipped, the one for the most systems first."""
+    return _one_of(target, (_zig(target), _system(target)))
+
+
+def _one_of(target: Target, toolchains: Sequence[Toolchain | None]) -> list[Toolchain]:
+    found = [each for each in toolchains if each is not None]
+    if not found:
+        raise TargetError(
+            f"target {target.name}: C compiler {target.compiler!r} not found: "
+            "install it, or run: pip install gmpq[cross]"
+        )
+    return found
+
+
+def _system(target: Target) -> Toolchain | None:
     archiver = "ar" if target.compiler == "cc" else f"{target.compiler.removesuffix('gcc')}ar"
-    if shutil.which(target.compiler) and shutil.which(archiver):
-        return Toolchain((target.compiler,), (archiver,))
-    if importlib.util.find_spec("ziglang") is not None:
-        zig = (sys.executable, "-m", "ziglang")
-        triple = f"{target.triple}.{OLDEST_GLIBC}"
-        return Toolchain((*zig, "cc", "-target", triple), (*zig, "ar"))
-    raise TargetError(
-        f"target {target.name}: C compiler {target.compiler!r} not found: "
-        "install it, or run: pip install gmpq[cross]"
-    )
+    here = shutil.which(target.compiler) and shutil.which(archiver)
+    return Toolchain((target.compiler,), (archiver,)) if here else None
 
 
-def _run(command: list[str], target: Target, made: Path, folder: Path | None = None) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        first = (done.stderr.strip().splitlines() or ["no message"])[0]
-        raise TargetError(f"target {target.name}: {command[0]} cannot make {made.name}: {first}")
+def _zig(target: Target) -> Toolchain | None:
+    if importlib.util.find_spec("ziglang") is None:
+        return None
+    zig, triple = (sys.executable, "-m", "ziglang"), f"{target.triple}.{OLDEST_GLIBC}"
+    return Toolchain((*zig, "cc", "-target", triple), (*zig, "ar"))
+
+
+def _run(
+    commands: Sequence[list[str]], target: Target, made: Path, folder: Path | None = None
+) -> None:
+    """Run the first of ``commands`` that succeeds; zig does not where it has no cache to write."""
+    for command in commands:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+    first = (done.stderr.strip().splitlines() or ["no message"])[0]
+    raise TargetError(f"target {target.name}: {command[0]} cannot make {made.name}: {first}")

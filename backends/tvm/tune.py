@@ -6,7 +6,8 @@ drives the constants out of the caches as far as its other layers do. The median
 
 A result is kept under a key of all that the time depends on: the node's shape, its codes, the
 target, the threads, the candidates, the versions of TVM and of these kernels, and what board it was
-measured on, if any (``tune_boards``).
+measured on, if any (``tune_boards``). Whether codes or float32 are stored is not in it: that adds
+the same to every candidate.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,10 +25,12 @@ from typing import Any
 import numpy as np
 import tvm
 
+from gmpq import temporary
 from gmpq.backends.tvm.build import assemble
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.memory import Life, place
 from gmpq.backends.tvm.plan import Choice, Chooser, Plan, Step, Verdict, predicted, size_bytes
+from gmpq.backends.tvm.tuning_cache import Warn, read, remember
 from gmpq.ir import Conv2d, Graph, IntGraph, Linear
 from gmpq.runtime import Network
 
@@ -57,12 +59,16 @@ QUICK = 4
 SHIPPED = Path(__file__).with_name("tuned.json")
 
 
+def _ignore(_warning: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """How to tune: effort, threads of the measured runs, and earlier results.
 
     ``cache`` is read and written; the package's own results are read too. With a ``board``, results
-    are of boards like it, and nothing is measured here.
+    are of boards like it, and nothing is measured here. ``warn`` is told what is wrong with them.
     """
 
     effort: Effort
@@ -70,11 +76,17 @@ class Tuning:
     cache: Path | None = None
     board: str | None = None
     found: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    warn: Warn = _ignore
 
     @property
     def known(self) -> dict[str, Mapping[str, float]]:
         """All earlier results, by key."""
-        return {**read(SHIPPED), **read(self.cache), **self.found}
+        shipped = read(SHIPPED, KERNELS_VERSION, self.warn)
+        return shipped | read(self.cache, KERNELS_VERSION, self.warn) | dict(self.found)
+
+    def remember(self, key: str, measured_ms: Mapping[str, float]) -> None:
+        """Add a result to the cache."""
+        remember(self.cache, KERNELS_VERSION, {key: measured_ms}, self.warn)
 
     def measures(self, site: Site) -> bool:
         """Tell whether candidates at ``site`` are measured on this machine."""
@@ -87,20 +99,19 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
 
     ``told`` is called with the name of each node that is measured.
     """
-    guess = predicted(tuning.threads)
+    guess, known = predicted(tuning.threads), tuning.known
 
     def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
         if not worth_measuring(site, choices):
             return guess(site, choices)
         key = key_of(site, choices, tuning)
-        known = tuning.known
-        if key not in known:
+        if not _usable(choices, known.get(key, {})):
             if not tuning.measures(site):
                 return guess(site, choices)
             told(site.node.name)
             worth = tuning.effort.select(choices, tuning.threads)
             known[key] = measure(site, worth, tuning.threads)
-            remember(tuning.cache, key, known[key])
+            tuning.remember(key, known[key])
         return fastest(choices, known[key])
 
     return choose
@@ -117,10 +128,15 @@ def name_of(choice: Choice) -> str:
     return f"{family.name} {candidate.configuration}".rstrip()
 
 
+def _usable(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> bool:
+    return any(name_of(choice) in measured_ms for choice in choices)
+
+
 def fastest(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> Verdict:
     """Return the choice with the smallest measured time."""
-    known = [choice for choice in choices if name_of(choice) in measured_ms]
-    return Verdict(min(known, key=lambda choice: measured_ms[name_of(choice)]), measured_ms)
+    known = {name_of(choice): choice for choice in choices if name_of(choice) in measured_ms}
+    times = {name: spent for name, spent in measured_ms.items() if name in known}
+    return Verdict(known[min(times, key=times.__getitem__)], times)
 
 
 def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
@@ -150,8 +166,8 @@ def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
 
 def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, float]:
     """Return the median milliseconds of each choice by name."""
-    with tempfile.TemporaryDirectory() as folder:
-        network = Network(Path(folder), write_trial(site, choices, Path(folder)))
+    with temporary.folder() as folder:
+        network = Network(folder, write_trial(site, choices, folder))
         network.set_threads(threads)
         samples = _samples(network.stepper(), len(choices), others_bytes(site))
         network.set_threads(1)
@@ -202,36 +218,3 @@ def _samples(step: Callable[[int, int], None], count: int, others: int) -> list[
             step(i, i + 1)
             samples[i].append((time.perf_counter() - start) * 1e3)
     return [times[1:] for times in samples]  # the first round warms up
-
-
-# --- remembering ---------------------------------------------------------------------------------
-
-
-def read(path: Path | None) -> dict[str, dict[str, float]]:
-    """Return the results in ``path``; none if there is no such file or it is of another version."""
-    if path is None or not path.exists():
-        return {}
-    try:
-        content: Any = json.loads(path.read_text())
-    except json.JSONDecodeError:
-        return {}  # a cache: measuring again is the cure
-    if not isinstance(content, dict) or content.get("kernels") != KERNELS_VERSION:
-        return {}
-    results: dict[str, dict[str, float]] = content["results"]
-    return results
-
-
-def remember(path: Path | None, key: str, measured_ms: Mapping[str, float]) -> None:
-    """Add a result to those in ``path``, if any."""
-    if path is not None:
-        write(path, read(path) | {key: dict(measured_ms)})
-
-
-def write(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
-    """Replace ``path`` by ``results`` in one step, so that a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"kernels": KERNELS_VERSION, "results": results}, indent=1, sort_keys=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as stream:
-        stream.write(text + "\n")
-    Path(stream.name).chmod(0o644)  # temporary files are private
-    Path(stream.name).replace(path)

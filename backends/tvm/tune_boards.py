@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from gmpq import temporary
 from gmpq.backends.rpc import fleet as fleets
 from gmpq.backends.rpc.fleet import Fleet, Report
 from gmpq.backends.rpc.job import Inquiry, Trial, likeness_of
@@ -29,7 +30,6 @@ from gmpq.backends.tvm.tune import (
     key_of,
     medians,
     others_bytes,
-    remember,
     worth_measuring,
     write_trial,
 )
@@ -55,8 +55,8 @@ def likeness(fleet: Fleet, target: Target, told: Told = lambda _: None) -> str:
     Raises:
         BoardError: there is none, or it is none that measures times of ``target``.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        report = fleets.run(fleet, [Inquiry(_machine(target))], Path(folder), told)
+    with temporary.folder() as folder:
+        report = fleets.run(fleet, [Inquiry(_machine(target))], folder, told)
     for _, visit in report.visits:
         if visit.done:
             return likeness_of(visit.before)
@@ -112,12 +112,12 @@ def _measure(
             layer = layers[index]
             samples = zip(*visit.steps_ms, strict=True)
             found[layer.key] = medians(layer.choices, samples)
-            remember(tuning.cache, layer.key, found[layer.key])
+            tuning.remember(layer.key, found[layer.key])
 
-    with tempfile.TemporaryDirectory() as folder:
-        trials = [_trial(layer, tuning, Path(folder), told) for layer in layers]
+    with temporary.folder() as folder:
+        trials = [_trial(layer, tuning, folder, told) for layer in layers]
         start = time.monotonic()
-        report = fleets.run(fleet, trials, Path(folder), told, ended)
+        report = fleets.run(fleet, trials, folder, told, ended)
         left_s = max(0, math.ceil(fleet.deadline_s - (time.monotonic() - start)))
     missing = [layer.site.node.name for layer in layers if layer.key not in found]
     if missing:

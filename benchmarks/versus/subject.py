@@ -76,5 +76,5 @@ class Subject:
         return cost.measure(self.graph, bits)
 
     def quantized(self, bits: Mapping[str, LayerBits]) -> IntGraph:
-        """Return the integer graph of the network at ``bits``."""
-        return quantize_network(self.graph, bits, self.statistics, QuantizeOptions())
+        """Return the integer graph of the network at ``bits``; other runtimes need output codes."""
+        return quantize_network(self.graph, bits, self.statistics, QuantizeOptions(output_bits=8))

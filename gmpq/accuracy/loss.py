@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gmpq.accuracy.metrics import MOST_DB
-from gmpq.errors import OutputError
 
 WORST = 3  # nodes that a compile prints
 
@@ -61,18 +60,3 @@ class Loss:
 def to_json(loss: Loss) -> dict[str, Any]:
     """Return the section ``loss`` of ``parity.json``."""
     return asdict(loss)
-
-
-def from_json(fields: Any, place: str) -> Loss:
-    """Return what ``to_json`` wrote.
-
-    Raises:
-        OutputError: it is not that; ``place`` names the file.
-    """
-    try:
-        outputs = tuple(OutputLoss(**output) for output in fields["outputs"])
-        nodes = tuple(NodeLoss(**node) for node in fields["nodes"])
-        images = (fields["images"], fields["alone_images"], fields["clipped"])
-        return Loss(*images, outputs, nodes)
-    except (TypeError, LookupError) as error:
-        raise OutputError(f"{place}: holds no loss: compile again") from error

@@ -16,13 +16,13 @@ from gmpq.cli.board import (
     profile,
     repeat_option,
 )
-from gmpq.cli.cache import user_cache
+from gmpq.cli.cache import tuning_cache
 from gmpq.cli.evaluate import evaluate
 from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
 from gmpq.cli.types import PATH
-from gmpq.locations import plain_name
+from gmpq.locations import plain_name, refuse_models
 
 if TYPE_CHECKING:
     from gmpq.backends.rpc.fleet import Fleet
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\b
 Example:
-  gmpq-compile examples/efficientnet_lite0_mixed.json --target native \\
-      --calibration photographs/ --out lite0-native
+  gmpq-compile examples/efficientnet_lite0_mixed.json --target native --out lite0-native
+  gmpq-compile policy.json --target arm64 --calibration photographs/
 """
+NOT_TIMED = "not timed: its programs are for another machine: gmpq bench --tracker, on boards"
 
 
 class Group(click.Group):
@@ -93,6 +94,9 @@ def group() -> None:
 )
 @fleet_options
 @click.option("--embed-params", is_flag=True, help="Put the parameters into model.so and model.a.")
+@click.option(
+    "--name", default="gmpq", show_default=True, help="What C functions begin with: lite0_run."
+)
 @click.option("--no-bench", is_flag=True, help="Do not measure latency.")
 @click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
 def compile_command(
@@ -108,14 +112,15 @@ def compile_command(
     tune: str,
     fleet: Fleet | None,
     embed_params: bool,
+    name: str,
     no_bench: bool,
     explain: bool,
 ) -> int:
     """Compile POLICY into a directory of verified, measured programs.
 
     The directory holds model.onnx, the ahead-of-time program (model.so, model.a, params.bin,
-    model.h), parity.json, latency.json and manifest.json. It appears when all is done, or not at
-    all.
+    model.h, classify.c), parity.json, latency.json and manifest.json. It appears when all is done,
+    or not at all.
     """
     from gmpq.backends.tvm.tune import Effort
     from gmpq.compile import CompileOptions
@@ -131,9 +136,10 @@ def compile_command(
         threads=threads,
         bench=not no_bench,
         tune=Effort(tune),
-        tuned=user_cache() / "kernels.json",
+        tuned=tuning_cache(),
         fleet=_tuning_on(fleet, tune),
         embed_params=embed_params,
+        name=name,
     )
     default = Path(f"{sources.policy.stem}-{plain_name(target)}")
     return _compile(sources, options, out or default, explain)
@@ -158,6 +164,7 @@ def verify(out: Path) -> int:
     from gmpq import parity
     from gmpq.output import check_again
 
+    refuse_models(out, "gmpq verifies directories that it compiled")
     found = check_again(out)
     click.echo(parity.to_table(found))
     return 0 if found.equal else 1
@@ -186,10 +193,11 @@ def bench(
     from gmpq import latency
     from gmpq.output import measure_again
 
-    rows = measure_again(out, threads, latency.Plan(seconds=seconds))
-    click.echo(latency.to_table(rows))
-    if layers:
-        click.echo("\n" + latency.to_layer_table(rows))
+    refuse_models(out, "gmpq measures directories that it compiled")
+    measured = measure_again(out, threads, latency.Plan(seconds=seconds))
+    click.echo(latency.to_text(measured) if measured.rows else NOT_TIMED)
+    if layers and measured.rows:
+        click.echo("\n" + latency.to_layer_table(measured.rows))
     print_instructions(out)
     return 0
 
@@ -237,24 +245,24 @@ def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool
     from gmpq.job import open_job
     from gmpq.staging import check_replaceable
 
-    check_replaceable(out.resolve())
+    check_replaceable(out)
     report = compile_network(open_job(sources), options, out, Terminal())
-    _print_report(report, out, explain)
+    _print_report(report, out, bench=options.bench, explain=explain)
     return 0 if report.parity.equal else 1
 
 
-def _print_report(report: Report, out: Path, explain: bool) -> None:
+def _print_report(report: Report, out: Path, *, bench: bool, explain: bool) -> None:
     from gmpq import cost, latency, parity, table
     from gmpq.accuracy.report import summary
     from gmpq.explain import kernels_table
 
     if explain:
-        kernels = kernels_table(report.kernels, latency.to_json(report.latency))
+        kernels = kernels_table(report.kernels, latency.to_json(report.latency)["rows"])
         click.echo(f"{cost.to_table(report.costs)}\n\n{kernels}\n")
     click.echo(parity.to_table(report.parity) + "\n")
     click.echo(summary(report.loss) + "\n")
-    if report.latency:
-        click.echo(latency.to_table(report.latency) + "\n")
+    if bench:
+        click.echo((latency.to_text(report.latency) if report.latency.rows else NOT_TIMED) + "\n")
     for fallback in report.fusion.fallbacks:
         click.echo(f"onnxruntime: {fallback}")
     files = ", ".join(

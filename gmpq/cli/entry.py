@@ -1,13 +1,21 @@
-"""From a command to an exit code: every expected failure becomes one line on stderr."""
+"""From a command to an exit code: every expected failure becomes one line on stderr.
+
+What nobody expected is a bug in gmpq: its traceback goes to a file, and the exit code is 70.
+"""
 
 from __future__ import annotations
 
 import os
+import platform
+import shlex
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from threading import Timer
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 import click
@@ -16,21 +24,24 @@ from gmpq.cli.commands import compile_command, group
 from gmpq.errors import GmpqError
 
 MISTAKE = 2
-INTERRUPTED = 130
-TERMINATED = 143
+BUG = 70  # EX_SOFTWARE of sysexits.h
+SIGNALLED = 128  # and the signal's number
+INTERRUPTED = SIGNALLED + signal.SIGINT
+UNREAD = SIGNALLED + signal.SIGPIPE
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # a closed terminal sends the second
 AGAIN_S = 0.01  # when the object is gone
 
 
 def main() -> NoReturn:
     """Run ``gmpq`` with the arguments of this process."""
-    _heed_signals()
-    sys.exit(run(group, sys.argv[1:], "gmpq"))
+    _prepare()
+    _leave(run(group, sys.argv[1:], "gmpq"))
 
 
 def compile_main() -> NoReturn:
     """Run ``gmpq-compile`` with the arguments of this process."""
-    _heed_signals()
-    sys.exit(run(compile_command, sys.argv[1:], "gmpq-compile"))
+    _prepare()
+    _leave(run(compile_command, sys.argv[1:], "gmpq-compile"))
 
 
 def run(command: click.Command, arguments: Sequence[str], name: str) -> int:
@@ -43,23 +54,59 @@ def run(command: click.Command, arguments: Sequence[str], name: str) -> int:
         return MISTAKE
     except click.ClickException as error:
         return _tell(error.format_message(), error.exit_code)
-    except GmpqError as error:
+    except (GmpqError, OSError) as error:
         return _tell(str(error), MISTAKE)
-    except OSError as error:
-        return _tell(str(error), MISTAKE)
+    except MemoryError:
+        return _tell("not enough memory: choose a smaller network, input or batch", MISTAKE)
     except (KeyboardInterrupt, click.Abort):
         return _tell("interrupted: nothing was written", INTERRUPTED)
+    except SystemExit as end:
+        if end.code != 1:
+            raise
+        return UNREAD  # click ends like this when nobody reads: ``gmpq explain ... | head``
     return code if isinstance(code, int) else 0
 
 
 def _tell(message: str, code: int) -> int:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    click.echo(f"error: {line}", err=True)
     return code
 
 
-def _heed_signals() -> None:
-    signal.signal(signal.SIGTERM, _terminate)
+def _leave(code: int) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except OSError:  # told already; Python would try again and end with a code of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _prepare() -> None:
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _end)
     sys.unraisablehook = _unraisable
+    sys.excepthook = _report_bug
+
+
+def _report_bug(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Tell in two lines that ``error`` is a bug in gmpq, and where its traceback is; exit."""
+    if not isinstance(error, Exception):  # an interrupt
+        return sys.__excepthook__(kind, error, trace)
+    _tell(f"this is a bug in gmpq, please report it: {kind.__name__}: {str(error)[:200]}", BUG)
+    versions = f"gmpq {version('gmpq')}, Python {platform.python_version()}, {platform.platform()}"
+    lines = [shlex.join(sys.argv), versions, *traceback.format_exception(kind, error, trace)]
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="gmpq-bug-", suffix=".txt", delete=False, errors="backslashreplace"
+        ) as file:
+            file.write("\n".join(lines))
+        click.echo(f"traceback: {file.name}", err=True)
+    except OSError:
+        click.echo("\n".join(lines), err=True)
+    sys.exit(BUG)
 
 
 def _unraisable(ignored: sys.UnraisableHookArgs) -> None:
@@ -67,11 +114,11 @@ def _unraisable(ignored: sys.UnraisableHookArgs) -> None:
     match ignored.exc_value:
         case KeyboardInterrupt():
             Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
-        case SystemExit():
-            Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        case SystemExit(code=int(code)) if code > SIGNALLED:
+            Timer(AGAIN_S, os.kill, (os.getpid(), code - SIGNALLED)).start()
         case _:
             sys.__unraisablehook__(ignored)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(TERMINATED)  # an exception, so that unfinished output is removed
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(SIGNALLED + number)  # an exception, so that unfinished output is removed

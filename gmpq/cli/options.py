@@ -22,7 +22,8 @@ def sources_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--calibration",
         multiple=True,
         metavar="LOCATION",
-        help="Folder of photographs, .npy or .npz array, or package:NAME/PATH; repeatable.",
+        help="Folder of photographs, .npy or .npz array, or package:NAME/PATH; repeatable."
+        "  [default: the policy's]",
     )
     @click.option("--images", type=click.IntRange(1), help="Calibrate on at most so many images.")
     @functools.wraps(command)

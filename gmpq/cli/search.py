@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 def search() -> None:
     """Choose the bits of every layer, and write them as a policy.
 
-    NETWORK is a policy file, of which only "model" counts, or the name of a built-in network.
+    NETWORK is a policy file, of which only "model" and "calibration" count, or the name of a
+    built-in network.
     """
 
 

@@ -15,6 +15,7 @@ from gmpq.ir import (
     Silu,
     Softmax,
 )
+from gmpq.lower import joins
 from gmpq.lower.call import Call, Operand, as_array
 
 
@@ -34,7 +35,10 @@ def hardtanh(call: Call) -> Operand:
 
 
 def clamp(call: Call) -> Operand:
-    """Lower a clamp with one or both bounds."""
+    """Lower a clamp with one or both bounds.
+
+    The bounds are numbers, and min is not above max.
+    """
     low, high = _bound(call, "min", -math.inf), _bound(call, "max", math.inf)
     if low > high:
         raise call.refuse(f"has min={low:g} above max={high:g}")
@@ -57,7 +61,10 @@ def leaky_relu(call: Call) -> Operand:
 
 
 def prelu(call: Call) -> Operand:
-    """Lower a PReLU; a single slope is a leaky ReLU."""
+    """Lower a PReLU; a single slope is a leaky ReLU.
+
+    The slopes are parameters.
+    """
     slopes = as_array(call.constant("weight"))
     if slopes.size == 1:
         return _apply(call, LeakyRelu(float(slopes.item())))
@@ -80,17 +87,20 @@ def sigmoid(call: Call) -> Operand:
 
 
 def multiply(call: Call) -> Operand:
-    """Lower ``x * sigmoid(x)`` to SiLU; no other product of tensors has an integer meaning."""
+    """Lower ``x * sigmoid(x)`` to SiLU, and any other product of two tensors to Multiply."""
     first, second = call.value("input"), call.value("other")
     for source, gate in ((first, second), (second, first)):
         match call.builder.producer(gate):
             case Activation(inputs=(argument,), function=Sigmoid()) if argument == source:
                 return _emit(call, source, Silu())
-    raise call.refuse("of two tensors is not supported, except x * sigmoid(x)")
+    return joins.multiply(call)
 
 
 def softmax(call: Call) -> Operand:
-    """Lower a softmax over the channels; ``lower`` checks that nothing reads it."""
+    """Lower a softmax over the channels; ``lower`` checks that nothing reads it.
+
+    Over the channels, dim=1, as an output of the network.
+    """
     source = call.value("input")
     (axis,) = call.integers("dim")
     rank = len(call.shape)

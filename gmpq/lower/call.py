@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gmpq.errors import LoweringError
 from gmpq.ir import FloatNode, Reshape, Shape, Value
+from gmpq.passes.rewire import unique
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class Builder:
 
         A second node of one name, such as a ReLU that is called twice, is ``name:2``.
         """
-        name = _unique(name, self.names)
-        output = _unique(name, self.values)
+        name = unique(name, self.names)
+        output = unique(name, self.values)
         self.names.add(name)
         self.values[output] = Value(output, shape)
         self.nodes.append(make(name, output))
@@ -58,16 +59,6 @@ class Builder:
     def producer(self, value: str) -> FloatNode | None:
         """Return the node that writes ``value``; None for the network's input."""
         return next((node for node in reversed(self.nodes) if node.output == value), None)
-
-
-def _unique(name: str, taken: Iterable[str]) -> str:
-    names = set(taken)
-    count = 1
-    candidate = name
-    while candidate in names:
-        count += 1
-        candidate = f"{name}:{count}"
-    return candidate
 
 
 @dataclass(frozen=True, slots=True)

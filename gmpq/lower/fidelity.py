@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gmpq.ir import FloatGraph
+from gmpq.lower.outputs import tensors
 from gmpq.lower.run import run_float
 
 
@@ -22,7 +23,6 @@ def lowering_error(module: nn.Module, graph: FloatGraph, batch: NDArray[np.float
         written = module.eval()(images)
         found = {name: x for name, x in run_float(graph, {source: images}) if name in graph.outputs}
     module.train(training)
-    expected = [written] if isinstance(written, torch.Tensor) else list(written)
-    pairs = zip(expected, (found[name] for name in graph.outputs), strict=True)
+    pairs = zip(tensors(written), (found[name] for name in graph.outputs), strict=True)
     gaps = [float((a - b).abs().max() / a.abs().max().clamp_min(1e-30)) for a, b in pairs]
     return max(gaps)

@@ -6,17 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmpq.ir import FloatConv2d, FloatLinear, Padding, Window
+from gmpq.lower.affine import scale_and_shift
 from gmpq.lower.call import Call, Operand, Shuffled, as_array
 
 
 def conv2d(call: Call) -> Operand:
-    """Lower a convolution with the same padding on both sides."""
+    """Lower a convolution with the same padding on both sides.
+
+    Its input is [N, C, H, W]; weight and bias are parameters, or computed from parameters alone.
+    """
     rows, columns = call.pair("padding")
     return _convolve(call, Padding(rows, columns, rows, columns))
 
 
 def conv2d_named_padding(call: Call) -> Operand:
-    """Lower a convolution with ``padding="same"`` or ``"valid"``."""
+    """Lower a convolution with ``padding="same"`` or ``"valid"``.
+
+    As for any convolution.
+    """
     if call.arguments["padding"] == "valid":
         return _convolve(call, Padding())
     kernel = call.constant("weight").shape[2:]
@@ -45,7 +52,10 @@ def _convolve(call: Call, padding: Padding) -> str:
 
 
 def linear(call: Call) -> Operand:
-    """Lower a fully connected layer; its columns take the order that the input is read in."""
+    """Lower a fully connected layer; its columns take the order that the input is read in.
+
+    Its input is [N, F]; weight and bias are parameters, or computed from parameters alone.
+    """
     weight = as_array(call.constant("weight"))
     operand = call.arguments["input"]
     if isinstance(operand, Shuffled):
@@ -70,30 +80,28 @@ def _bias(call: Call, channels: int) -> NDArray[np.float32]:
 
 
 def batch_norm(call: Call) -> Operand:
-    """Lower a batch norm to a depthwise 1x1 convolution; ``passes.fold_batch_norm`` absorbs it."""
+    """Lower a batch norm to the scale and shift that it is.
+
+    In evaluation, with running statistics, of [N, F] or [N, C, H, W]; running variance + eps is
+    above 0. The layer before it absorbs it, or else a depthwise 1x1 convolution of 8 bits computes
+    it.
+    """
     shape = call.input_shape()
     if len(shape) not in (2, 4):
         raise call.refuse(f"needs an input [N, F] or [N, C, H, W], got shape {shape}")
-    weight, bias = _scale_and_shift(call)
-    image = shape if len(shape) == 4 else (*shape, 1, 1)
-    source = call.reshaped(call.value("input"), image)
-    channels = shape[1]
-    normalized = call.builder.emit(
-        call.name,
-        image,
-        lambda name, output: FloatConv2d(
-            name, (source,), output, weight, bias, Window((1, 1)), channels, auxiliary=True
-        ),
-    )
-    return call.reshaped(normalized, shape)
+    return scale_and_shift(call, call.value("input"), *_scale_and_shift(call))
 
 
-def _scale_and_shift(call: Call) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _scale_and_shift(call: Call) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     mean = call.constant("running_mean").double().numpy()
     variance = call.constant("running_var").double().numpy() + call.number("eps")
     if not (variance > 0).all():
-        raise call.refuse("has a running variance below zero: the weights are broken")
+        channel = int(np.argmin(variance))
+        raise call.refuse(
+            f"divides by the root of running variance + eps = {variance[channel]:g} in channel "
+            f"{channel}: the weights are broken"
+        )
     gamma, beta = call.array("weight"), call.array("bias")
     scale = (1.0 if gamma is None else gamma.astype(np.float64)) / np.sqrt(variance)
     shift = (0.0 if beta is None else beta.astype(np.float64)) - mean * scale
-    return scale.astype(np.float32).reshape(-1, 1, 1, 1), shift.astype(np.float32)
+    return scale, shift

@@ -5,27 +5,25 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 
 from gmpq.ir import Pad, Padding, Reshape, Upsample
 from gmpq.lower.call import Call, Operand, Permuted, Shuffled
 
 
 def identity(call: Call) -> Operand:
-    """Lower an operator that changes nothing in evaluation: clone, detach, dropout."""
+    """Lower an operator that changes nothing in evaluation: clone, detach, dropout, float().
+
+    The network stays in float32.
+    """
     operand = call.arguments["input"]
     return operand if isinstance(operand, Permuted | Shuffled) else call.value("input")
 
 
-def copy_to(call: Call) -> Operand:
-    """Lower a copy to another type or layout: only float32 is left alone."""
-    if call.arguments["dtype"] not in (None, torch.float32):
-        raise call.refuse(f"to {call.arguments['dtype']}: the network must stay in torch.float32")
-    return identity(call)
-
-
 def reshape(call: Call) -> Operand:
-    """Lower a view, flatten, squeeze or unsqueeze: whatever keeps the elements' order."""
+    """Lower a view, flatten, squeeze or unsqueeze: whatever keeps the elements' order.
+
+    The first axis, the batch, stays; what other operators read is [N, F] or [N, C, H, W].
+    """
     operand = call.arguments["input"]
     if isinstance(operand, Permuted) and operand.axes[0] == 0 and len(call.shape) == 2:
         return _flatten(call, operand)
@@ -44,7 +42,10 @@ def _flatten(call: Call, permuted: Permuted) -> Operand:
 
 
 def select(call: Call) -> Operand:
-    """Lower an index into an axis of one element."""
+    """Lower an index into an axis of one element.
+
+    The axis has one element.
+    """
     shape = call.input_shape()
     (axis,) = call.integers("dim")
     if shape[axis] != 1:
@@ -55,20 +56,37 @@ def select(call: Call) -> Operand:
 
 
 def expand(call: Call) -> Operand:
-    """Lower an expand that changes no size."""
-    if call.shape != call.input_shape():
-        raise call.refuse(f"repeats {call.input_shape()} to {call.shape}: use nearest upsampling")
-    return identity(call)
+    """Lower an expand that changes no size, or repeats a single row or column.
+
+    The batch and the channels stay.
+    """
+    shape = call.input_shape()
+    if call.shape == shape:
+        return identity(call)
+    if len(shape) != 4 or len(call.shape) != 4 or call.shape[:2] != shape[:2]:
+        raise call.refuse(
+            f"repeats {shape} to {call.shape}: only a row or column of an image can be repeated"
+        )
+    source = call.value("input")
+    factors = (call.shape[2] // shape[2], call.shape[3] // shape[3])
+    return call.emit(lambda name, output: Upsample(name, (source,), output, factors))
 
 
 def permute(call: Call) -> Operand:
-    """Lower a permutation of axes."""
+    """Lower a permutation of axes.
+
+    It moves only axes of one element, is undone by a later one, or ends in a flatten before a fully
+    connected layer.
+    """
     rank = len(call.shape)
     return _permute(call, tuple(axis % rank for axis in call.integers("dims")))
 
 
 def transpose(call: Call) -> Operand:
-    """Lower a swap of two axes."""
+    """Lower a swap of two axes.
+
+    As for a permutation.
+    """
     rank = len(call.shape)
     axes = list(range(rank))
     (first,), (second,) = call.integers("dim0"), call.integers("dim1")
@@ -96,7 +114,10 @@ def _permute(call: Call, axes: tuple[int, ...]) -> Operand:
 
 
 def pad(call: Call) -> Operand:
-    """Lower zeros around an image."""
+    """Lower zeros around an image.
+
+    Of rows and columns, by mode 'constant' and value 0; it cannot crop.
+    """
     mode, fill = call.arguments["mode"], call.arguments["value"]
     if mode != "constant" or fill not in (None, 0):
         raise call.refuse(f"has mode={mode!r} and value={fill}: only zeros are supported")
@@ -121,7 +142,10 @@ def _sides(widths: tuple[int, ...], axis: int) -> tuple[int, int]:
 
 
 def upsample(call: Call) -> Operand:
-    """Lower a nearest-neighbour enlargement by whole factors."""
+    """Lower a nearest-neighbour enlargement by whole factors.
+
+    The factors are whole numbers.
+    """
     _, _, height, width = call.image()
     rows, columns = call.shape[2:]
     scales = call.arguments["scale_factors"] or [rows / height, columns / width]

@@ -10,13 +10,16 @@ from torch import nn
 
 from gmpq.errors import LoweringError
 from gmpq.ir import FloatConv2d, FloatGraph, FloatLinear, Shape, Softmax
+from gmpq.lower.outputs import outputs_of
 from gmpq.lower.reader import read
 from gmpq.lower.trace import trace
+from gmpq.models.modules import check_module
 from gmpq.models.weights import require_finite
 from gmpq.passes.dead_code import drop_dead_code
 from gmpq.passes.fold_batch_norm import Layer, fold_norms
 from gmpq.passes.fold_pad import fold_pad
 from gmpq.passes.fold_reshape import fold_reshape
+from gmpq.passes.name_outputs import name_outputs
 
 Pass: TypeAlias = Callable[[FloatGraph], FloatGraph]
 
@@ -44,15 +47,16 @@ def lower(module: nn.Module, shape: Shape, name: str) -> FloatGraph:
 
     The module is traced in evaluation mode and is left as it was; the graph holds copies of its
     weights, with batch norms folded. A layer is named by the path of its module; the second call
-    of one module is ``path:2``.
+    of one module is ``path:2``. ``gmpq.lower.outputs`` says how outputs are named; no two are one
+    value.
 
     Args:
-        module: a network with one input and one or more outputs.
+        module: a network with one input, and outputs in dicts, tuples and lists.
         shape: the input's shape, [N, C, H, W] or [N, F].
         name: the graph's name.
 
     Raises:
-        LoweringError: an operator or argument has no integer meaning, or tracing fails.
+        LoweringError: an operator or argument is not supported, or tracing fails.
         WeightsError: a weight is not finite.
     """
     return lower_trainable(module, shape, name).graph
@@ -62,13 +66,16 @@ def lower_trainable(module: nn.Module, shape: Shape, name: str) -> Trainable:
     """Return what ``lower`` returns, and what its folding of batch norms has taken apart.
 
     Raises:
-        LoweringError: an operator or argument has no integer meaning, or tracing fails.
+        LoweringError: an operator or argument is not supported, or tracing fails.
         WeightsError: a weight is not finite.
     """
-    require_finite(module.state_dict(keep_vars=True))
-    graph = _rewrite(read(trace(module, shape), shape, name), BEFORE_NORMS)
+    check_module(module)
+    require_finite(dict((*module.named_parameters(), *module.named_buffers())))
+    program = trace(module, shape)
+    graph = _rewrite(read(program, shape, name), BEFORE_NORMS)
     folded = fold_norms(graph)
-    found = _rewrite(folded.graph, AFTER_NORMS)
+    names = [output.name for output in outputs_of(program)]
+    found = name_outputs(_rewrite(folded.graph, AFTER_NORMS), names)
     _check_shapes(found)
     _check_softmax(found)
     layers = {n.name: n for n in graph.nodes if isinstance(n, FloatConv2d | FloatLinear)}
@@ -87,7 +94,7 @@ def _check_shapes(graph: FloatGraph) -> None:
         if len(shape) not in (2, 4):
             raise LoweringError(
                 f"{node.name}: has an output of shape {shape}: "
-                "only images [N, C, H, W] and vectors [N, F] have an integer meaning"
+                "only images [N, C, H, W] and vectors [N, F] are supported"
             )
 
 

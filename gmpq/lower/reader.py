@@ -14,26 +14,29 @@ from torch.fx import Node
 from gmpq.errors import LoweringError
 from gmpq.ir import FloatGraph, Graph, Shape, Value
 from gmpq.lower.call import Argument, Builder, Call, Operand, Permuted, Shuffled, refusal
-from gmpq.lower.table import CURES, RULES
+from gmpq.lower.outputs import Output, outputs_of
+from gmpq.lower.table import CURES, DOCUMENT, OPERATORS, RULES
 
 INPUT = "input"
 
 
 def read(program: ExportedProgram, shape: Shape, name: str) -> FloatGraph:
-    """Return the graph of a traced program, before any pass.
+    """Return the graph of a traced program, before any pass; its outputs may be one value.
 
     Raises:
-        LoweringError: a call that an output depends on has no integer meaning.
+        LoweringError: a call that an output depends on is not supported.
     """
     reader = _Reader(program, _parameters(program))
     reader.bind_inputs(shape)
-    outputs = _outputs(program)
-    needed = _ancestors(outputs)
+    outputs = outputs_of(program)
+    needed = _ancestors(output.node for output in outputs)
     for node in program.graph.nodes:
         if node in needed and node.op == "call_function":
             reader.visit(node)
-    names = tuple(reader.output(node) for node in outputs)
-    return Graph(name, (INPUT,), names, reader.builder.values, tuple(reader.builder.nodes))
+    written = tuple(reader.output(output) for output in outputs)
+    if set(written) <= {INPUT}:
+        raise _not_computed(outputs[0])
+    return Graph(name, (INPUT,), written, reader.builder.values, tuple(reader.builder.nodes))
 
 
 @dataclass(slots=True)
@@ -65,23 +68,23 @@ class _Reader:
         else:
             self.operands[node] = self._lower(node)
 
-    def output(self, node: Node) -> str:
-        """Return the value that an output of the network names."""
-        match self.operands.get(node):
-            case str(value) if value != INPUT:
+    def output(self, output: Output) -> str:
+        """Return the value that the network returns as ``output``."""
+        match self.operands.get(output.node):
+            case str(value):
                 return value
             case Permuted() | Shuffled():
                 raise LoweringError(
-                    f"forward: output {node.name} returns its axes in another order: "
+                    f"forward: output {output.place} returns its axes in another order: "
                     "return the tensor as its layer computes it"
                 )
             case _:
-                raise LoweringError(
-                    f"forward: output {node.name} is not computed by a layer from the input"
-                )
+                raise _not_computed(output)
 
     def _compute(self, node: Node) -> object:
         assert callable(node.target)
+        if _draws(node):
+            raise refusal(_path(node), _operator(node), "draws random numbers: use a buffer")
         args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
         assert isinstance(args, tuple)
         assert isinstance(kwargs, dict)
@@ -97,12 +100,14 @@ class _Reader:
     def _lower(self, node: Node) -> Operand:
         rule, path, kind = RULES.get(node.target), _path(node), _operator(node)
         if rule is None:
-            cure = f": {CURES[kind]}" if kind in CURES else ""
-            raise refusal(path, kind, f"has no integer meaning{cure}")
+            raise _unsupported(node)
+        result = _first(node.meta["val"])
+        if result.dtype != torch.float32:
+            raise refusal(path, kind, f"gives {result.dtype}: the network must stay in float32")
         name = path if _is_leaf(node) else ".".join(filter(None, (path, kind)))
-        shape = tuple(_first(node.meta["val"]).shape)
         layer = self._layer(node, path) or name
-        return rule(Call(self.builder, kind, path, name, layer, self._arguments(node), shape))
+        arguments = self._arguments(node)
+        return rule(Call(self.builder, kind, path, name, layer, arguments, tuple(result.shape)))
 
     def _arguments(self, node: Node) -> dict[str, Argument]:
         """Return the arguments by name with defaults; the first tensor is always ``input``."""
@@ -146,13 +151,10 @@ def _parameters(program: ExportedProgram) -> dict[str, str]:
     }
 
 
-def _outputs(program: ExportedProgram) -> list[Node]:
-    nodes = {node.name: node for node in program.graph.nodes}
-    outputs = program.graph_signature.user_outputs
-    for output in outputs:
-        if output not in nodes:
-            raise LoweringError(f"forward: returns {output}: every output must be a tensor")
-    return [nodes[str(output)] for output in outputs]
+def _not_computed(output: Output) -> LoweringError:
+    return LoweringError(
+        f"forward: output {output.place} is not computed by a layer from the input"
+    )
 
 
 def _ancestors(nodes: Iterable[Node]) -> set[Node]:
@@ -184,6 +186,21 @@ def _operator(node: Node) -> str:
     if isinstance(node.target, torch._ops.OpOverload):
         return node.target._schema.name.removeprefix("aten::")
     return str(node.target)
+
+
+def _draws(node: Node) -> bool:
+    overload = node.target
+    return isinstance(overload, torch._ops.OpOverload) and (
+        torch.Tag.nondeterministic_seeded in overload.tags
+    )
+
+
+def _unsupported(node: Node) -> LoweringError:
+    """Return the refusal of an operator without a rule, or of this form of one that has a rule."""
+    kind = _operator(node)
+    cure = f": {CURES[kind]}" if kind in CURES else ""
+    form = str(node.target).removeprefix("aten.") if kind in OPERATORS else kind
+    return refusal(_path(node), form, f"is not supported ({DOCUMENT}){cure}")
 
 
 def _first(value: object) -> torch.Tensor:

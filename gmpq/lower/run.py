@@ -26,6 +26,7 @@ from gmpq.ir import (
     HardSwish,
     LeakyRelu,
     MaxPool,
+    Multiply,
     Pad,
     Padding,
     PRelu,
@@ -98,6 +99,8 @@ def compute(node: FloatNode, inputs: list[torch.Tensor], shape: Shape) -> torch.
             return apply(node.function, x)
         case Add():
             return x + inputs[1]
+        case Multiply():
+            return x * inputs[1]
         case Concat():
             return torch.cat(inputs, 1)
         case MaxPool(window=window):

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import torch
 
-from gmpq.lower import activations, joins, layers, layout, pooling
+from gmpq.lower import activations, affine, joins, layers, layout, pooling
 from gmpq.lower.call import Call, Operand
 
 aten = torch.ops.aten
@@ -33,9 +33,14 @@ RULES: Mapping[object, Rule] = MappingProxyType(
         aten.silu.default: activations.silu,
         aten.hardswish.default: activations.hardswish,
         aten.sigmoid.default: activations.sigmoid,
-        aten.mul.Tensor: activations.multiply,
         aten.softmax.int: activations.softmax,
-        aten.add.Tensor: joins.add,
+        aten.mul.Tensor: affine.multiply,
+        aten.div.Tensor: affine.divide,
+        aten.add.Tensor: affine.add,
+        aten.sub.Tensor: affine.subtract,
+        aten.rsub.Scalar: affine.subtract_from,
+        aten.rsub.Tensor: affine.subtract_from,
+        aten.neg.default: affine.negate,
         aten.cat.default: joins.concat,
         aten.concat.default: joins.concat,
         aten.max_pool2d.default: pooling.max_pool2d,
@@ -58,9 +63,12 @@ RULES: Mapping[object, Rule] = MappingProxyType(
         aten.clone.default: layout.identity,
         aten.detach.default: layout.identity,
         aten.alias.default: layout.identity,
-        aten._to_copy.default: layout.copy_to,
+        aten._to_copy.default: layout.identity,
     }
 )
+
+DOCUMENT = "docs/operators.md"
+OPERATORS = frozenset(str(overload).split(".")[1] for overload in RULES)  # of any overload
 
 CURES: Mapping[str, str] = MappingProxyType(
     {
@@ -75,6 +83,9 @@ CURES: Mapping[str, str] = MappingProxyType(
         "_native_batch_norm_legit": "keep the running statistics of the batch norm",
         "conv_transpose2d": "use nearest Upsample and Conv2d",
         "conv1d": "use Conv2d with a kernel of one row",
+        "split": "give each part a layer of its own",
+        "split_with_sizes": "give each part a layer of its own",
+        "slice": "give each part a layer of its own",
         "upsample_bilinear2d": "use mode='nearest'",
         "upsample_bicubic2d": "use mode='nearest'",
         "matmul": "use Linear",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -17,6 +18,8 @@ from gmpq.errors import LoweringError
 from gmpq.ir import Shape
 from gmpq.models.evaluation import evaluating
 from gmpq.models.imports import USER_CODE_ERRORS, first_line, required_inputs
+
+PLACE = re.compile(r'^ *File "([^"\n]+)", line (\d+), in ', re.MULTILINE)
 
 
 def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
@@ -38,8 +41,8 @@ def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
             functional: ExportedProgram = program.run_decompositions({})
         except GuardOnDataDependentSymNode as error:
             raise LoweringError(
-                f"{type(module).__name__}: its forward branches on the values of its input: "
-                "it must take the same way for every input"
+                f"{type(module).__name__}: its forward makes Python numbers of a tensor's values"
+                f"{_place(error)}, by if, float(), int() or .item(): let it compute with tensors"
             ) from error
         except USER_CODE_ERRORS as error:
             raise LoweringError(
@@ -47,6 +50,12 @@ def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
                 f"{first_line(error)}"
             ) from error
     return functional
+
+
+def _place(error: GuardOnDataDependentSymNode) -> str:
+    """Return the line of the user's code that torch names, if it does."""
+    found = PLACE.search(str(error))
+    return f" in {found[1]} line {found[2]}" if found else ""
 
 
 def _check_inputs(module: nn.Module) -> None:

@@ -94,9 +94,13 @@ def _call(text: str, factory: object) -> nn.Module:
 
 def required_inputs(function: Callable[..., object]) -> list[str]:
     """Return the names of the arguments that ``function`` cannot be called without."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # compiled code does not always say
+        return []
     return [
         parameter.name
-        for parameter in inspect.signature(function).parameters.values()
+        for parameter in parameters
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]

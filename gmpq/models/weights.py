@@ -1,22 +1,18 @@
-"""Weights from files that run no code: safetensors, and PyTorch checkpoints of tensors only."""
+"""Weights of a file, given to a module that they fit."""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from gmpq.errors import WeightsError
 from gmpq.locations import locate
-
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+from gmpq.models.modules import oddity_of
+from gmpq.models.weight_files import Held, State, read_state
 
 # Weights that an installed package brings along: short names for package:NAME/PATH.
 PACKAGED = MappingProxyType(
@@ -26,6 +22,10 @@ PACKAGED = MappingProxyType(
         ),
     }
 )
+
+# What wrappers put before every key: DataParallel, torch.compile, and a trainer's own module.
+COMPILED = "_orig_mod."  # of a part that was compiled, also within keys
+PREFIXES = ("module.", COMPILED, "model.")
 
 
 def resolve_weights(text: str, base_dir: Path) -> Path:
@@ -45,25 +45,31 @@ def resolve_weights(text: str, base_dir: Path) -> Path:
         raise WeightsError(f"{text}: {error}{known}") from error
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path) -> Held:
     """Give ``module`` the weights of the file ``path``; on an error it is left as it was.
 
-    A checkpoint may hold the state dict under ``state_dict``, and its keys may start with
-    ``module.``, as ``nn.DataParallel`` writes them. Counters of batch norms may be missing.
+    A checkpoint may hold the state dict under one of ``weight_files.KEYS``, and all its keys may
+    start with ``PREFIXES``, several and in any order. Counters of batch norms may be missing.
+
+    Returns:
+        What was read, and where in the file it stood.
 
     Raises:
         WeightsError: the file is missing, truncated, no weights file or holds code; or its keys,
-            shapes or values do not fit the network.
+            shapes, types or values do not fit the network.
     """
-    state = _without_prefix(_read(path))
-    expected = module.state_dict()
+    held = read_state(path)
+    whole = module.state_dict()
+    expected = {k: tensor for k, tensor in whole.items() if isinstance(tensor, torch.Tensor)}
+    state = _with_keys_of(held.state, expected)
     _match_keys(path, state, expected)
-    _match_shapes(path, state, expected)
+    state = {key: _fitted(path, key, tensor, expected[key]) for key, tensor in state.items()}
     require_finite(state, str(path))
-    module.load_state_dict({**expected, **state})
+    module.load_state_dict({**whole, **state})
+    return held
 
 
-def require_finite(state: Mapping[str, torch.Tensor], place: str = "the network") -> None:
+def require_finite(state: State, place: str = "the network") -> None:
     """Raise ``WeightsError`` if a value of ``state`` is NaN or infinite; ``place`` is named."""
     for key, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -74,67 +80,39 @@ def require_finite(state: Mapping[str, torch.Tensor], place: str = "the network"
             )
 
 
-def _read(path: Path) -> Mapping[str, torch.Tensor]:
-    if path.suffix not in SUFFIXES:
-        raise WeightsError(f"{path}: not a weights file: expected one of {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return _state_of(path, _read_checkpoint(path))
+def _with_keys_of(state: State, expected: State) -> State:
+    """Return ``state`` without prefixes, as far as its keys then are nearest to ``expected``."""
+    return min(_stripped(state), key=lambda found: sum(_distance(found, expected)))
 
 
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: truncated, or not a safetensors file: {error}") from error
+def _stripped(state: State) -> Iterator[State]:
+    """Yield ``state``, then without what wrappers added to its keys, one after another."""
+    yield state
+    inner = {key.replace(f".{COMPILED}", "."): tensor for key, tensor in state.items()}
+    if inner.keys() != state.keys():
+        yield from _stripped(inner)
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) and key != prefix for key in state):
+            shorter = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+            yield from _stripped(shorter)
+            return
 
 
-def _read_checkpoint(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Weights only load failed" in str(error) and "global" in str(error).lower():
-            raise WeightsError(
-                f"{path}: the pickle holds code, which gmpq does not run: "
-                "save only the state_dict, or use safetensors"
-            ) from error
-        raise _unreadable(path) from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
-        raise _unreadable(path) from error
+def _distance(state: State, expected: State) -> tuple[int, int]:
+    missing, unexpected = _differences(state, expected)
+    return len(missing), len(unexpected)
 
 
-def _unreadable(path: Path) -> WeightsError:
-    return WeightsError(
-        f"{path}: truncated, or not a PyTorch checkpoint: copy it again, "
-        "or write it with torch.save(model.state_dict(), ...)"
-    )
-
-
-def _state_of(path: Path, loaded: object) -> dict[str, torch.Tensor]:
-    inner = loaded["state_dict"] if isinstance(loaded, dict) and "state_dict" in loaded else loaded
-    if not isinstance(inner, dict) or not inner:
-        raise WeightsError(f"{path}: holds {type(inner).__name__}, not a state dict of tensors")
-    for key, value in inner.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise WeightsError(f"{path}: {key} is no tensor: save only the state_dict")
-    return inner
-
-
-def _without_prefix(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    if all(key.startswith("module.") for key in state):
-        return {key.removeprefix("module."): tensor for key, tensor in state.items()}
-    return dict(state)
-
-
-def _match_keys(
-    path: Path, state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
-) -> None:
-    unexpected = [key for key in state if key not in expected]
+def _differences(state: State, expected: State) -> tuple[list[str], list[str]]:
+    """Return the keys that ``state`` lacks, and those that it has beyond ``expected``."""
     missing = [
-        key for key in expected if key not in state and not key.endswith(".num_batches_tracked")
+        key for key in expected if key not in state and not key.endswith("num_batches_tracked")
     ]
+    return missing, [key for key in state if key not in expected]
+
+
+def _match_keys(path: Path, state: State, expected: State) -> None:
+    missing, unexpected = _differences(state, expected)
     problems = []
     if missing:
         problems.append(f"lacks {len(missing)} of {len(expected)} keys ({_some(missing)})")
@@ -144,15 +122,29 @@ def _match_keys(
         raise WeightsError(f"{path}: {' and '.join(problems)}: is it of another network?")
 
 
-def _match_shapes(
-    path: Path, state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
-) -> None:
-    for key, tensor in state.items():
-        if tensor.shape != expected[key].shape:
-            raise WeightsError(
-                f"{path}: {key} has shape {list(tensor.shape)}, "
-                f"the network needs {list(expected[key].shape)}"
-            )
+def _fitted(path: Path, key: str, tensor: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return ``tensor`` in the type that the network has at ``key``."""
+    oddity = oddity_of(tensor)
+    if oddity is not None:
+        raise WeightsError(f"{path}: {key} is {oddity}: save float32 weights")
+    if tensor.shape != wanted.shape:
+        raise WeightsError(
+            f"{path}: {key} has shape {list(tensor.shape)}, the network needs {list(wanted.shape)}"
+        )
+    if _kind(tensor) != _kind(wanted):
+        raise WeightsError(
+            f"{path}: {key} holds {_kind(tensor)} numbers ({tensor.dtype}), the network needs "
+            f"{_kind(wanted)} ones: save the weights before they are quantized or converted"
+        )
+    return tensor.to(wanted.dtype)
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    if tensor.is_complex():
+        return "complex"
+    if tensor.dtype == torch.bool:
+        return "true or false"
+    return "float" if tensor.is_floating_point() else "whole"
 
 
 def _some(keys: Iterable[str], most: int = 3) -> str:

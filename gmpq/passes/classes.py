@@ -6,7 +6,7 @@ scale, zero point and bits are shared; adding needs one scale, each value with i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -21,6 +21,7 @@ from gmpq.ir import (
     FloatNode,
     GlobalAvgPool,
     MaxPool,
+    Multiply,
     Pad,
     Reshape,
     Softmax,
@@ -39,23 +40,32 @@ class SharedScale:
     bits: int
 
 
-def classes(graph: FloatGraph, bits: Mapping[str, LayerBits]) -> tuple[SharedScale, ...]:
+def classes(
+    graph: FloatGraph,
+    bits: Mapping[str, LayerBits],
+    reals: Set[str] = frozenset(),
+    output_bits: int | None = None,
+) -> tuple[SharedScale, ...]:
     """Return the values of ``graph`` by class, with the bits that they are stored with.
 
     A class in which nothing is added has the most bits that a layer reads it with; 8 if no layer
-    does, or if one of its values is an output of the network or goes through a lookup table.
+    does, or if one of its values goes through a lookup table. Read as float32, at the network's
+    output, it has ``output_bits``, else 8. ``reals`` are float32 alone, and in no class.
     """
-    groups = _partition(graph.values, _moves(graph))
+    held = [value for value in graph.values if value not in reals]
+    groups = _partition(held, _moves(graph, reals))
     sums = [node for node in graph.nodes if isinstance(node, Add)]
     scales = _partition(
-        graph.values,
+        held,
         [*(tuple(group) for group in groups.values()), *((*n.inputs, n.output) for n in sums)],
     )
     added = {node.output for node in sums}
     return tuple(
         SharedScale(
             groups=tuple(tuple(g) for root, g in groups.items() if root in members),
-            bits=_width(graph, members, bits) if added.isdisjoint(members) else STREAM_BITS,
+            bits=max(_demands(graph, members, bits, reals, output_bits or STREAM_BITS))
+            if added.isdisjoint(members)
+            else STREAM_BITS,
         )
         for members in scales.values()
     )
@@ -68,9 +78,10 @@ def layer_bits(node: FloatConv2d | FloatLinear, bits: Mapping[str, LayerBits]) -
     return bits[node.name]
 
 
-def _moves(graph: FloatGraph) -> list[tuple[str, ...]]:
+def _moves(graph: FloatGraph, reals: Set[str]) -> list[tuple[str, ...]]:
     kinds = (Concat, MaxPool, Pad, Reshape, Upsample)
-    return [(*node.inputs, node.output) for node in graph.nodes if isinstance(node, kinds)]
+    moving = [n for n in graph.nodes if isinstance(n, kinds) and n.output not in reals]
+    return [(*node.inputs, node.output) for node in moving]
 
 
 def _partition(values: Iterable[str], ties: Iterable[tuple[str, ...]]) -> dict[str, list[str]]:
@@ -91,19 +102,32 @@ def _root(parents: dict[str, str], value: str) -> str:
     return value
 
 
-def _width(graph: FloatGraph, members: list[str], bits: Mapping[str, LayerBits]) -> int:
+def _demands(
+    graph: FloatGraph,
+    members: list[str],
+    bits: Mapping[str, LayerBits],
+    reals: Set[str],
+    output_bits: int,
+) -> list[int]:
+    """Return the bits that readers of a class ask for, at least one number."""
     readers = [node for value in members for node in graph.consumers(value)]
-    demands = [demand for node in readers if (demand := _demand(node, bits)) is not None]
+    asked = [output_bits if reads_float(node, reals) else _demand(node, bits) for node in readers]
+    demands = [demand for demand in asked if demand is not None]
     if not set(graph.outputs).isdisjoint(members):
-        demands.append(STREAM_BITS)
-    return max(demands, default=STREAM_BITS)
+        demands.append(output_bits)
+    return demands or [STREAM_BITS]
+
+
+def reads_float(node: FloatNode, reals: Set[str]) -> bool:
+    """Tell whether a node that is no layer works on float32 values."""
+    return node.output in reals and not isinstance(node, FloatConv2d | FloatLinear)
 
 
 def _demand(node: FloatNode, bits: Mapping[str, LayerBits]) -> int | None:
     match node:
         case FloatConv2d() | FloatLinear():
             return layer_bits(node, bits).a
-        case Activation() | Softmax():
+        case Activation() | Multiply() | Softmax():
             return STREAM_BITS
         case (
             Add()

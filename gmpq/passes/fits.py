@@ -8,14 +8,23 @@ from gmpq import spec
 from gmpq.errors import PolicyError, closest
 from gmpq.ir import Conv2d, FloatConv2d, FloatGraph, IntGraph, Linear
 from gmpq.passes.classes import layer_bits
+from gmpq.passes.fuse import fuse_clamps
 from gmpq.passes.quantize import Layer
+from gmpq.passes.reals import real_values
 from gmpq.policy import LayerBits
 
 PLACE = "model.quantized"
 
 
-def check_fits(quantized: IntGraph, graph: FloatGraph, bits: Mapping[str, LayerBits]) -> None:
+def check_fits(
+    quantized: IntGraph,
+    graph: FloatGraph,
+    bits: Mapping[str, LayerBits],
+    output_bits: int | None = None,
+) -> None:
     """Pass an integer graph with the layers, bits and shapes of ``graph`` at ``bits``.
+
+    Its outputs are codes, or float32, as the policy has it with these ``output_bits``.
 
     Raises:
         PolicyError: it is of another network or other bits, or breaks a rule of ``gmpq.spec``.
@@ -36,6 +45,11 @@ def check_fits(quantized: IntGraph, graph: FloatGraph, bits: Mapping[str, LayerB
         if name not in found:
             raise PolicyError(f"{PLACE}: layer '{name}' of the network is missing: finetune again")
         _check_layer(found[name], layer, quantized, bits)
+    fused = fuse_clamps(graph)
+    reals = real_values(fused, output_bits)
+    for node in fused.graph.nodes:
+        if isinstance(node, Layer):
+            _check_output(found[node.name], quantized, real=node.output in reals)
 
 
 def _check_interface(quantized: IntGraph, graph: FloatGraph) -> None:
@@ -49,6 +63,17 @@ def _check_interface(quantized: IntGraph, graph: FloatGraph) -> None:
             raise PolicyError(
                 f"{PLACE}: has the {kind} {held}, the network {wanted}: finetune again"
             )
+
+
+def _check_output(found: Conv2d | Linear, quantized: IntGraph, *, real: bool) -> None:
+    held = quantized.values[found.output].q is None
+    if held != real:
+        kinds = {True: "float32", False: "codes"}
+        cure = 'add "output": {"bits": 8} to the policy' if real else 'take "output" out of it'
+        raise PolicyError(
+            f"{PLACE}: layer '{found.name}' writes {kinds[held]}, by the policy {kinds[real]}: "
+            f"finetune again, or {cure}"
+        )
 
 
 def _check_layer(

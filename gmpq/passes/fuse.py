@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gmpq.ir import Activation, Add, Clamp, FloatConv2d, FloatGraph, FloatLinear, FloatNode
+from gmpq.ir import (
+    Activation,
+    Add,
+    Clamp,
+    FloatConv2d,
+    FloatGraph,
+    FloatLinear,
+    FloatNode,
+    Multiply,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,8 +31,8 @@ class Fused:
 def fuse_clamps(graph: FloatGraph) -> Fused:
     """Return ``graph`` without each clamp that directly follows its only producer.
 
-    The producer must be a convolution, a linear layer or an addition whose value nobody else reads.
-    It then writes the clamp's output; the value in between is gone.
+    The producer must be a convolution, a linear layer, an addition or a multiplication whose value
+    nobody else reads. It then writes the clamp's output; the value in between is gone.
     """
     nodes: dict[str, FloatNode] = {}  # by output
     clips: dict[str, Clamp] = {}
@@ -46,7 +55,7 @@ def fuse_clamps(graph: FloatGraph) -> Fused:
 
 
 def _fuses(graph: FloatGraph, source: FloatNode | None) -> bool:
-    if not isinstance(source, FloatConv2d | FloatLinear | Add):
+    if not isinstance(source, FloatConv2d | FloatLinear | Add | Multiply):
         return False
     value = source.output
     return len(graph.consumers(value)) == 1 and value not in graph.outputs

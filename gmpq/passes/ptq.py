@@ -22,11 +22,12 @@ from gmpq.policy import LayerBits
 
 @dataclass(frozen=True, slots=True)
 class QuantizeOptions:
-    """How ranges and scales are chosen."""
+    """How ranges and scales are chosen, and what outputs are."""
 
     observer: Observer = field(default_factory=Auto)  # of activations
     weight_observer: WeightObserver = WeightObserver.MSE
     bias_correct: bool = True  # costs nothing, and gains most at few bits
+    output_bits: int | None = None  # of the codes of outputs; None leaves layers' float32
 
 
 def quantize_network(
@@ -53,7 +54,7 @@ def quantize_network(
     def range_of(value: str, width: int) -> Range:
         return options.observer.range(statistics[value], width)
 
-    quantized = quantize(graph, bits, range_of, options.weight_observer)
+    quantized = quantize(graph, bits, range_of, options.weight_observer, options.output_bits)
     if options.bias_correct:
         quantized = bias_correct(quantized, graph, statistics)
     spec.check(quantized)

@@ -1,11 +1,11 @@
-"""Reading one value in place of another: what every pass that removes a node needs."""
+"""Reading one value in place of another, and new names: what passes that rewrite a graph need."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from gmpq.ir import Add, Concat, FloatGraph, FloatNode
+from gmpq.ir import Add, Concat, FloatGraph, FloatNode, Multiply
 
 
 def redirect(graph: FloatGraph, instead: Mapping[str, str]) -> FloatGraph:
@@ -20,14 +20,15 @@ def redirect(graph: FloatGraph, instead: Mapping[str, str]) -> FloatGraph:
         return value
 
     nodes = tuple(
-        _reading(node, tuple(target(name) for name in node.inputs)) for node in graph.nodes
+        reading(node, tuple(target(name) for name in node.inputs)) for node in graph.nodes
     )
     return replace(graph, nodes=nodes, outputs=tuple(target(name) for name in graph.outputs))
 
 
-def _reading(node: FloatNode, inputs: tuple[str, ...]) -> FloatNode:
+def reading(node: FloatNode, inputs: tuple[str, ...]) -> FloatNode:
+    """Return ``node`` with other ``inputs``, as many as it has."""
     match node:
-        case Add():
+        case Add() | Multiply():
             first, second = inputs
             return replace(node, inputs=(first, second))
         case Concat():
@@ -35,3 +36,13 @@ def _reading(node: FloatNode, inputs: tuple[str, ...]) -> FloatNode:
         case _:
             (source,) = inputs
             return replace(node, inputs=(source,))
+
+
+def unique(name: str, taken: Iterable[str]) -> str:
+    """Return ``name``, or ``name:2`` and so on, so that it is not ``taken``."""
+    names = set(taken)
+    count, candidate = 1, name
+    while candidate in names:
+        count += 1
+        candidate = f"{name}:{count}"
+    return candidate

@@ -29,9 +29,13 @@ class WeightObserver(Enum):
 
 
 def quantize_layer(
-    node: FloatConv2d | FloatLinear, bits: int, qx: QParams, qy: QParams, observer: WeightObserver
+    node: FloatConv2d | FloatLinear,
+    bits: int,
+    qx: QParams,
+    qy: QParams | None,
+    observer: WeightObserver,
 ) -> QWeight:
-    """Return the codes of a layer that reads codes ``qx`` and writes codes ``qy``.
+    """Return the codes of a layer that reads codes ``qx`` and writes codes ``qy``, or float32.
 
     Raises:
         WeightsError: if a weight or bias is not finite, or too large.
@@ -39,7 +43,7 @@ def quantize_layer(
     """
     _check_finite(node)
     rows = node.weight.reshape(len(node.weight), -1)
-    floor = smallest_scales(node.bias, qx.scale, qy.scale)
+    floor = smallest_scales(node.bias, qx, qy)
     scale = np.maximum(channel_scales(rows, bits, observer), floor)
     codes = weight_codes(rows, scale, bits)
     steps = numerics.accumulator_scale(qx.scale, scale).astype(np.float64)
@@ -110,10 +114,13 @@ def _divisor(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(values > 0, values, np.float32(1))
 
 
-def smallest_scales(bias: NDArray[np.float32], sx: float, sy: float) -> NDArray[np.float32]:
+def smallest_scales(
+    bias: NDArray[np.float32], qx: QParams, qy: QParams | None
+) -> NDArray[np.float32]:
     """Return the scales [O] below which a bias would not fit, or a multiplier not be normal."""
-    magnitudes = np.abs(bias.astype(np.float64)) / (sx * BIAS_LIMIT)
-    floor = max(SMALLEST_SCALE**2, sy / sx * LOSSLESS_RATIO)
+    magnitudes = np.abs(bias.astype(np.float64)) / (qx.scale * BIAS_LIMIT)
+    lossless = 0.0 if qy is None else qy.scale / qx.scale * LOSSLESS_RATIO
+    floor = max(SMALLEST_SCALE**2, lossless)
     found: NDArray[np.float32] = np.maximum(magnitudes, floor).astype(np.float32)
     return found
 

@@ -30,10 +30,11 @@ from gmpq.qat.scales import LsqScale, MakeScale
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How scales start and train."""
+    """How scales start and train, and what outputs are."""
 
     observer: Observer = field(default_factory=Auto)
     make_scale: MakeScale = LsqScale
+    output_bits: int | None = None  # of the codes of outputs; None leaves those of layers float32
 
 
 def build(
@@ -48,7 +49,7 @@ def build(
         network: from ``gmpq.lower.network.lower_trainable``.
         bits: of every layer's weight and input, by node name.
         batches: calibration images [N, C, H, W], read twice.
-        start: how scales start and train.
+        start: how scales start and train, and what outputs are.
 
     Raises:
         PolicyError: a layer has no bits.
@@ -62,7 +63,7 @@ def build(
     def range_of(value: str, width: int) -> Range:
         return start.observer.range(statistics[value], width)
 
-    plan = encode_network(network.graph, bits, range_of)
+    plan = encode_network(network.graph, bits, range_of, start.output_bits)
     moments = _measure_norms(network, images)
     layers = [n for n in plan.graph.nodes if isinstance(n, FloatConv2d | FloatLinear)]
     parts = {node.name: _part(node, network, bits, moments.get(node.name)) for node in layers}

@@ -37,7 +37,7 @@ def to_integer_graph(network: QatNetwork) -> IntGraph:
         LoweringError: an input could overflow an int32 accumulator.
     """
 
-    def weights(node: Layer, qx: QParams, qy: QParams) -> QWeight:
+    def weights(node: Layer, qx: QParams, qy: QParams | None) -> QWeight:
         weight = _fold(_terms(node, network), qx, qy)
         check_accumulator(node.name, weight, qx)
         return weight
@@ -69,9 +69,9 @@ def _terms(node: Layer, network: QatNetwork) -> _Terms:
     return _Terms(node.name, codes, _reals(factor) / NORM_CODE, _reals(shift), 8)
 
 
-def _fold(terms: _Terms, qx: QParams, qy: QParams) -> QWeight:
+def _fold(terms: _Terms, qx: QParams, qy: QParams | None) -> QWeight:
     _check_finite(terms)
-    floor = smallest_scales(terms.bias.astype(np.float32), qx.scale, qy.scale)
+    floor = smallest_scales(terms.bias.astype(np.float32), qx, qy)
     scale = np.maximum(np.abs(terms.scale).astype(np.float32), floor)
     ratio = terms.scale / np.where(np.abs(terms.scale) < floor, floor, np.abs(terms.scale))
     if terms.bits == 1:

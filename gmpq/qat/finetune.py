@@ -46,6 +46,7 @@ from gmpq.training.data import (
     split,
 )
 from gmpq.training.processes import rank, world_size
+from gmpq.training.scores import scores_of
 
 POLICY, WEIGHTS, GRAPH = "policy.json", "weights.safetensors", "graph.safetensors"
 CALIBRATION_BATCH = 32
@@ -77,6 +78,7 @@ class _Opened:
     """What is known before training."""
 
     policy: Policy
+    folder: Path  # of the policy
     network: Network
     lowered: Trainable
     owners: Owners
@@ -105,8 +107,7 @@ def finetune(
         GmpqError: the user's mistake, told in one line; ``out`` is not written then.
     """
     told = progress or Silent()
-    place = out.resolve()
-    check_replaceable(place)
+    place = check_replaceable(out)
     device = _device(options)
     opened = _open(sources, data, options.training, told)
     folder = place.with_name(f"{place.name}.training")
@@ -119,7 +120,7 @@ def finetune(
     accuracy = integer_accuracy(graph, opened.val)
     if rank() == 0:
         with staged(out) as work:
-            _write(opened, network, graph, work)
+            _write(opened, network, graph, work, place)
             shutil.copy(folder / LOG, work / LOG)
             manifest.write(work, {"options": asdict(options.training)}, manifest.TRAINED)
         shutil.rmtree(folder, ignore_errors=True)
@@ -127,11 +128,11 @@ def finetune(
 
 
 def integer_accuracy(graph: IntGraph, images: Images, batch: int = 64) -> float:
-    """Return the share of ``images`` whose largest output of ``graph`` is the label."""
-    program, (source,) = TorchCodes(graph), graph.inputs
+    """Return the share of ``images`` whose largest class score of ``graph`` is the label."""
+    program, (source,), scores = TorchCodes(graph), graph.inputs, scores_of(graph)
     right, start = 0, 0
     for inputs in images.batches(batch):
-        found = program.run({source: inputs})[graph.outputs[0]].argmax(1)
+        found = program.run({source: inputs})[scores].argmax(1)
         right += int((found == images.labels[start : start + len(found)]).sum())
         start += len(found)
     return right / len(images.items)
@@ -145,13 +146,16 @@ def _open(
     told.stage(f"reading {network.name}")
     lowered = lower_trainable(network.module, network.shape, network.name)
     outputs = classes_of(lowered.graph)
+    if len(lowered.graph.outputs) > 1:
+        told.stage(f"training by output '{scores_of(lowered.graph)}'")
     bits = bind(policy, cost.layer_names(lowered.graph))
     owners = find_owners(network.module, lowered)
     how = Preprocessing.of(network.shape, policy.model.input)
     train, val = _read(data, how, options)
     check_trainable(train, outputs)
     check_labels(val, outputs)
-    return _Opened(policy, network, lowered, owners, bits, train, val.inputs())
+    folder = sources.policy.parent
+    return _Opened(policy, folder, network, lowered, owners, bits, train, val.inputs())
 
 
 def _read(
@@ -221,13 +225,17 @@ def _start(opened: _Opened, options: TrainOptions) -> QatNetwork:
     order = np.random.default_rng(options.seed).permutation(len(opened.train))
     chosen = opened.train.take(order[: options.calibration]).inputs()
     batches = [torch.from_numpy(batch) for batch in chosen.batches(CALIBRATION_BATCH)]
-    start = Start(make_scale=scales.find(options.method))
+    start = Start(make_scale=scales.find(options.method), output_bits=opened.policy.output_bits)
     return build(opened.lowered, opened.bits, batches, start)
 
 
-def _write(opened: _Opened, network: QatNetwork, graph: IntGraph, work: Path) -> None:
+def _write(opened: _Opened, network: QatNetwork, graph: IntGraph, work: Path, place: Path) -> None:
+    """Write to ``work`` what will be at ``place``."""
     state = write_back(opened.network.module.cpu(), network, opened.owners)
     model = replace(opened.policy.model, weights=WEIGHTS, quantized=GRAPH)
-    policy_io.write(replace(opened.policy, model=model), work / POLICY)
+    named = opened.policy.calibration
+    calibration = None if named is None else named.seen_from(place, opened.folder)
+    policy = replace(opened.policy, model=model, calibration=calibration)
+    policy_io.write(policy, work / POLICY)
     (work / WEIGHTS).write_bytes(save(state))
     serialize.save(graph, work / GRAPH)

@@ -36,6 +36,7 @@ from gmpq.training.batches import (
 from gmpq.training.data import Labelled
 from gmpq.training.processes import all_sum, parallel, rank, world_size
 
+CHANGEABLE = ("lr",)  # when resuming: the cure of a loss that is no number
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 
 
@@ -179,7 +180,7 @@ def _step(
 
 def _diverged(state: _State, course: Course, step: int, loss: float) -> TrainingError:
     place = course.folder / CHECKPOINT
-    kept = f"; epoch {state.epoch} is kept in {place}" if state.epoch else ""
+    kept = f"; epoch {state.epoch} is kept in {place}: go on with --resume" if state.epoch else ""
     return TrainingError(
         f"epoch {state.epoch + 1} step {step + 1}: the loss is {loss}: lower --lr "
         f"{course.options.lr:g}{kept}"
@@ -242,7 +243,7 @@ def _restore(state: _State, course: Course) -> None:
 
 def _check_options(path: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:
     for name, value in held.items():
-        if asked.get(name) != value:
+        if name not in CHANGEABLE and asked.get(name) != value:
             option = name.replace("_", "-")
             raise TrainingError(
                 f"{path}: was trained with --{option} {value}, not {asked.get(name)}: "

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from gmpq.qat.options import TrainOptions
+from gmpq.training.scores import trained_scores
 
 
 class Loss:
@@ -27,12 +28,8 @@ class Loss:
         if share == 0:
             return hard
         with torch.no_grad():
-            target = functional.log_softmax(self._taught(x) / temperature, 1)
+            taught = trained_scores(self.teacher(x))
+            target = functional.log_softmax(taught / temperature, 1)
         student = functional.log_softmax(logits / temperature, 1)
         soft = functional.kl_div(student, target, reduction="batchmean", log_target=True)
         return (1 - share) * hard + share * temperature**2 * soft
-
-    def _taught(self, x: torch.Tensor) -> torch.Tensor:
-        found = self.teacher(x)
-        logits: torch.Tensor = found if isinstance(found, torch.Tensor) else found[0]
-        return logits

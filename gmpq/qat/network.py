@@ -25,6 +25,7 @@ from gmpq.ir import (
     FloatNode,
     GlobalAvgPool,
     MaxPool,
+    Multiply,
     Pad,
     QParams,
     Reshape,
@@ -32,11 +33,12 @@ from gmpq.ir import (
     Upsample,
 )
 from gmpq.lower.run import compute
-from gmpq.passes.classes import classes, layer_bits
+from gmpq.passes.classes import layer_bits
 from gmpq.passes.quantize import Encoded
 from gmpq.passes.ranges import LARGEST_SCALE, SMALLEST_SCALE
 from gmpq.qat.layers import LoneNorm, QuantizedLayer
 from gmpq.qat.scales import LsqScale, MakeScale, PactScale
+from gmpq.training.scores import scores_of
 
 Part: TypeAlias = QuantizedLayer | LoneNorm
 
@@ -62,7 +64,7 @@ class QatNetwork(nn.Module):
         self.scales = nn.ModuleList()
         self._scale_of: dict[str, int] = {}
         self._copy_scale_of: dict[tuple[str, int], int] = {}
-        for shared in classes(plan.graph, plan.bits):
+        for shared in plan.classes:
             members = [value for group in shared.groups for value in group]
             self._scale_of |= dict.fromkeys(members, len(self.scales))
             self._add_scale(plan.encodings[members[0]], make_scale)
@@ -85,8 +87,8 @@ class QatNetwork(nn.Module):
         return found
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the first output for images [N, C, H, W]; logits, if it is a softmax."""
-        first = self.plan.graph.outputs[0]
+        """Return the class scores for images [N, C, H, W]; logits, if they are a softmax."""
+        first = scores_of(self.plan.graph)
         producer = self.plan.graph.producer(first)
         if isinstance(producer, Softmax):
             first = producer.inputs[0]
@@ -183,7 +185,9 @@ def _keeps_codes(node: FloatNode) -> bool:
     match node:
         case Concat() | MaxPool() | Pad() | Reshape() | Upsample() | Softmax():
             return True
-        case FloatConv2d() | FloatLinear() | Activation() | Add() | AvgPool() | GlobalAvgPool():
+        case FloatConv2d() | FloatLinear() | Activation() | Add() | Multiply():
+            return False
+        case AvgPool() | GlobalAvgPool():
             return False
         case _:
             assert_never(node)

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from gmpq.errors import OutputError, PolicyError, SearchError
+from gmpq.errors import JsonError, OutputError, SearchError
 from gmpq.policy import JSON
 from gmpq.strict_json import Parsed, load, members, require, show
+from gmpq.untrusted import read_text
 
 
 def read_members(path: Path, version: int, names: tuple[str, ...]) -> dict[str, Parsed]:
@@ -17,18 +18,11 @@ def read_members(path: Path, version: int, names: tuple[str, ...]) -> dict[str, 
     Raises:
         SearchError: the file is missing, not JSON, of another version, or has other members.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise SearchError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise SearchError(f"{path}: byte {error.start} is not UTF-8") from error
-    except OSError as error:
-        raise SearchError(f"{path}: cannot be read: {error.strerror}") from error
+    text = read_text(path, SearchError)
     try:
         fields = members("file", load(text), names)
         require("file", fields, "version", "layers")
-    except PolicyError as error:
+    except JsonError as error:
         raise SearchError(f"{path}: {error}") from error
     if fields["version"] != version:
         raise SearchError(

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from gmpq.errors import GmpqError, PolicyError, SearchError
+from gmpq.errors import GmpqError, JsonError, SearchError
 from gmpq.policy import JSON, LayerBits
 from gmpq.search.files import read_members, write_json
 from gmpq.search.program import Choice, Reals
 from gmpq.search.space import Layer, Space
 from gmpq.strict_json import (
     Parsed,
+    listed,
     members,
     numbers,
     plain,
@@ -174,7 +175,7 @@ def _layer(name: str, value: Parsed) -> Layer:
     if "kept" in found:
         pair = _whole_numbers(f"{place}.kept", found["kept"])
         if len(pair) != 2:
-            raise PolicyError(f"{place}.kept: must be [w, a]")
+            raise JsonError(f"{place}.kept: must be [w, a]")
         kept = LayerBits(*pair)
     macs = positive(f"{place}.macs", found["macs"])
     weights = positive(f"{place}.weights", found["weights"])
@@ -198,15 +199,13 @@ def _losses(entries: Mapping[str, Parsed], space: Space, key: str, count: int) -
         require(place, found, key)
         row = numbers(f"{place}.{key}", found[key])
         if len(row) != count:
-            raise PolicyError(f"{place}.{key}: {len(row)} numbers for {count} numbers of bits")
+            raise JsonError(f"{place}.{key}: {len(row)} numbers for {count} numbers of bits")
         rows.append(row)
     return np.array(rows, np.float64)
 
 
 def _whole_numbers(place: str, value: Parsed) -> tuple[int, ...]:
-    if not isinstance(value, list):
-        raise PolicyError(f"{place}: must be a list of whole numbers")
-    return tuple(whole(place, item) for item in value)
+    return tuple(whole(place, item) for item in listed(place, value))
 
 
 def _positions(what: str, held: Sequence[int], wanted: Sequence[int] | None) -> list[int]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmpq.errors import PolicyError, SearchError
+from gmpq.errors import JsonError, SearchError
 from gmpq.policy import LayerBits
 from gmpq.search.files import read_members
 from gmpq.strict_json import Parsed, number, unique
@@ -53,7 +53,7 @@ def read(path: Path) -> LatencyTable:
     try:
         layers = unique("layers", fields["layers"])
         return LatencyTable(str(path), {name: _times(name, v) for name, v in layers.items()})
-    except PolicyError as error:
+    except JsonError as error:
         raise SearchError(f"{path}: {error}") from error
 
 
@@ -65,8 +65,8 @@ def _entry(name: str, key: str, value: Parsed) -> tuple[LayerBits, float]:
     place = f'layers."{name}"."{key}"'
     found = PAIR.fullmatch(key)
     if found is None:
-        raise PolicyError(f"{place}: no pair of bits: write w4a4")
+        raise JsonError(f"{place}: no pair of bits: write w4a4")
     time = number(place, value)
     if time < 0:
-        raise PolicyError(f"{place}: must not be negative, got {time}")
+        raise JsonError(f"{place}: must not be negative, got {time}")
     return LayerBits(int(found[1]), int(found[2])), time

@@ -20,6 +20,7 @@ from gmpq.search.switchable import Switchable, SwitchableLayer
 from gmpq.training.augment import Augmentation, Draw
 from gmpq.training.batches import steps_per_epoch, training_batches
 from gmpq.training.data import Labelled
+from gmpq.training.scores import trained_scores
 
 LARGEST_GRADIENT = 1.0  # per element
 
@@ -64,7 +65,7 @@ def train(
         optimizer.zero_grad()
         for bits in policies(switchable, np.random.default_rng([options.seed, number])):
             switchable.switch(bits)
-            logits = switchable.network(inputs)
+            logits = trained_scores(switchable.network(inputs))
             loss = functional.cross_entropy(logits, labels, label_smoothing=options.smoothing)
             torch.autograd.backward(loss)
         _clip(switchable.network)

@@ -68,7 +68,7 @@ def measure_sensitivity(subject: Subject, what: Measurement, told: Progress) -> 
         space,
         weight,
         read,
-        dataset=", ".join(subject.calibration),
+        dataset=", ".join(subject.locations),
         details=_details(what.options, count),
     )
 

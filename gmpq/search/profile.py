@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from gmpq import temporary
 from gmpq.backends.rpc import fleet as fleets
 from gmpq.backends.rpc.fleet import Fleet
 from gmpq.backends.rpc.job import Effort, Job, job_of
@@ -71,12 +72,12 @@ def profile(
     processor = targets.find(target)
     network = _open(subject, among, told)
     pairs = [LayerBits(w, a) for w in among.weight_bits for a in among.input_bits]
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary.folder() as folder:
         jobs = []
         for pair in pairs:
             told.stage(f"compiling w{pair.w}a{pair.a}")
-            jobs.append(_job(network, pair, processor, Path(folder), effort))
-        report = fleets.run(fleet, [job for job, _ in jobs], Path(folder), told.stage)
+            jobs.append(_job(network, pair, processor, folder, effort))
+        report = fleets.run(fleet, [job for job, _ in jobs], folder, told.stage)
     steps = [names for _, names in jobs]
     found = {pairs[i]: (steps[i], visit) for i, visit in report.visits if visit.steps_ms}
     missing = tuple(_missing(pairs, found, report.visits, report.missing))

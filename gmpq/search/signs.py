@@ -16,6 +16,7 @@ from gmpq.ir import (
     FloatNode,
     GlobalAvgPool,
     MaxPool,
+    Multiply,
     Pad,
     Reshape,
     Sigmoid,
@@ -47,6 +48,7 @@ def _signed(node: FloatNode, inputs: bool) -> bool:
         case (
             Activation()
             | Add()
+            | Multiply()
             | Concat()
             | MaxPool()
             | AvgPool()

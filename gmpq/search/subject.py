@@ -6,22 +6,19 @@ without it.
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmpq import policy_io
 from gmpq.errors import CalibrationError
-from gmpq.policy import ModelSpec, Policy
+from gmpq.locations import refuse_models, seen_from
+from gmpq.policy import CalibrationSpec, ModelSpec, Policy
 
 if TYPE_CHECKING:
     from gmpq.data import Images, Preprocessing
     from gmpq.job import Network, Sources
     from gmpq.training.data import Labelled
-
-NO_FILE = re.compile(r"package:|random(:\d+)?$")  # weights that no path leads to
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +31,17 @@ class Subject:
     factory: str | None = None
     calibration: tuple[str, ...] = ()
     limit: int | None = None  # use at most so many images
+    named: CalibrationSpec | None = None  # by the policy, where ``calibration`` is empty
 
     @property
     def name(self) -> str:
         """The network's name, as the opened one has it."""
         return (self.factory or self.model.arch or "").replace(":", ".")
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """Where images are, as the command line or else the policy names them."""
+        return self.calibration or (self.named.images if self.named is not None else ())
 
     def open(self) -> Network:
         """Return the network with its weights.
@@ -66,9 +69,9 @@ class Subject:
         Raises:
             CalibrationError: there are none, or they cannot be used.
         """
-        from gmpq.data import find_images
+        from gmpq.job import calibration_images
 
-        return find_images(self.calibration, self._preprocessing(network), self.limit)
+        return calibration_images(self._policy(), self._sources(), self._preprocessing(network))
 
     def labelled(self, network: Network) -> Labelled:
         """Return the labelled images for ``network``, at most so many, evenly from all classes.
@@ -78,52 +81,45 @@ class Subject:
         """
         from gmpq.training.data import open_all
 
+        if not self.calibration:
+            raise CalibrationError("no labelled images: give --data FOLDER (or an .npz)")
         return open_all(self.calibration, self._preprocessing(network)).spread(self.limit)
 
     def _preprocessing(self, network: Network) -> Preprocessing:
         from gmpq.data import Preprocessing
 
-        if not self.calibration:
-            raise CalibrationError(
-                "no images: give a folder of photographs, or an array (--calibration, or --data)"
-            )
         return Preprocessing.of(network.shape, self.model.input)
 
     def model_for(self, out: Path) -> ModelSpec:
         """Return the network's description as a policy at ``out`` has to give it."""
         weights = self.model.weights
         if self.weights is not None:
-            weights = _seen_from(out, self.weights, Path())
+            weights = seen_from(out.parent, self.weights, Path())
         elif weights is not None:
-            weights = _seen_from(out, weights, self.path.parent)
+            weights = seen_from(out.parent, weights, self.path.parent)
         return replace(self.model, weights=weights, quantized=None)  # trained at other bits
 
     def _policy(self) -> Policy:
-        return Policy(layers={}, model=self.model)
+        return Policy(layers={}, model=self.model, calibration=self.named)
 
     def _sources(self) -> Sources:
         from gmpq.job import Sources
 
-        return Sources(self.path, self.weights, self.factory)
+        calibration, limit = self.calibration, self.limit
+        return Sources(self.path, self.weights, self.factory, calibration, limit)
 
 
 def find(text: str, weights: str | None = None, factory: str | None = None) -> Subject:
     """Return the subject that ``text`` names: a policy file, or a built-in network.
 
-    Of a policy only ``model`` counts: bits that it gives are not looked at. Whether a built-in
-    network of that name exists is told when it is opened.
+    Of a policy only ``model`` and ``calibration`` count: bits that it gives are not looked at.
+    Whether a built-in network of that name exists is told when it is opened.
 
     Raises:
         PolicyError: the policy cannot be read.
     """
     path = Path(text)
+    refuse_models(path)
     is_policy = path.suffix == ".json" or path.is_file()
-    model = policy_io.read(path).model if is_policy else ModelSpec(arch=text)
-    return Subject(model, path, weights, factory)
-
-
-def _seen_from(out: Path, weights: str, base: Path) -> str:
-    """Return ``weights``, a relative path against ``base``, as a policy at ``out`` names it."""
-    if NO_FILE.match(weights) or Path(weights).is_absolute():
-        return weights
-    return os.path.relpath(base / weights, out.parent)
+    policy = policy_io.read(path) if is_policy else Policy({}, model=ModelSpec(arch=text))
+    return Subject(policy.model, path, weights, factory, named=policy.calibration)

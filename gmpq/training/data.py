@@ -15,10 +15,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gmpq.data import Images, Preprocessing, photographs, picture, preprocess, read_arrays
-from gmpq.errors import LoweringError, TrainingError, closest
+from gmpq.data import Images, Preprocessing, picture, preprocess, read_arrays
+from gmpq.errors import TrainingError, closest
 from gmpq.ir import FloatGraph
 from gmpq.locations import locate
+from gmpq.photographs import find_photographs
+from gmpq.training.scores import scores_of
 
 TORCHVISION = "torchvision:"
 
@@ -102,13 +104,7 @@ def classes_of(graph: FloatGraph) -> int:
     Raises:
         LoweringError: it is no classifier.
     """
-    shape = graph.values[graph.outputs[0]].shape
-    if len(shape) != 2:
-        raise LoweringError(
-            f"{graph.name}: its first output has shape {list(shape)}: "
-            "training needs a classifier's [N, classes]"
-        )
-    return shape[1]
+    return graph.values[scores_of(graph)].shape[1]
 
 
 def check_trainable(data: Labelled, outputs: int) -> None:
@@ -181,7 +177,7 @@ def _folders(path: Path, how: Preprocessing, classes: tuple[str, ...] | None) ->
             raise TrainingError(
                 f"{path / name}: is no class of the training data{closest(name, known)}"
             )
-        found = photographs(path / name)
+        found = find_photographs(path / name).paths
         items.extend(found)
         labels.extend([known.index(name)] * len(found))
     if not items:

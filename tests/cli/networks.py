@@ -34,7 +34,21 @@ def headless() -> nn.Module:
 
 
 class Strange(Small):
-    """Has an operator that has no integer meaning."""
+    """Has an operator that is not supported."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(torch.sin(x))
+
+
+class Shared(Small):
+    """Calls one convolution twice, and scales by constants as a frozen batch norm does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.linspace(0.5, 1.5, 8).reshape(1, 8, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        stem = torch.relu(self.stem(x) * self.scale - 0.1)
+        body = torch.relu(self.body(torch.relu(self.body(stem))))
+        result: torch.Tensor = self.head(body.mean((2, 3)))
+        return result

@@ -129,7 +129,7 @@ def test_networks(desk: Desk, factory: str, message: str) -> None:
 
 
 def test_missing_weights(desk: Desk) -> None:
-    refused(desk, desk.compile(weights="no.pt"), "no.pt: no such weights file")
+    refused(desk, desk.compile(weights="no.pt"), "no.pt: no such file: check its path")
     refused(desk, desk.compile(weights="package:no_such/x.pt"), "is not installed")
     desk.write_policy(lambda policy: policy["model"].update(arch="resnet18"))
     refused(desk, desk.compile(**{"import": ""}), "no weights")

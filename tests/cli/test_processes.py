@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import native
 from tests.cli.conftest import Desk
 
 ROOT = Path(__file__).parents[2]
@@ -20,14 +21,22 @@ COMPILE = (
     *("--calibration", "images.npy", "--no-bench", "--out", "out"),
 )
 
+ENDINGS = ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129))
+
 
 def heed_interrupts() -> None:
     """Undo what shells do to their background jobs, which ignore them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number, _ in ENDINGS:
+        signal.signal(number, signal.SIG_DFL)
 
 
-def start(desk: Desk, *arguments: str, limit: int | None = None) -> subprocess.Popen[str]:
-    """Start ``gmpq`` in the desk's folder; no file may grow beyond ``limit`` bytes."""
+def start(
+    desk: Desk, *arguments: str, limit: int | None = None, **settings: str
+) -> subprocess.Popen[str]:
+    """Start ``gmpq`` in the desk's folder; no file may grow beyond ``limit`` bytes.
+
+    ``settings`` are variables of its environment.
+    """
 
     def restrict() -> None:
         heed_interrupts()
@@ -35,9 +44,9 @@ def start(desk: Desk, *arguments: str, limit: int | None = None) -> subprocess.P
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return subprocess.Popen(
-        [sys.executable, "-m", "gmpq.cli", *arguments],
+        [*native.command(), *arguments],
         cwd=desk.folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -60,9 +69,7 @@ def test_compile_then_verify(desk: Desk) -> None:
     assert "DIFFERENT" not in out
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminate"]
-)
+@pytest.mark.parametrize(("number", "code"), ENDINGS, ids=["ctrl-c", "terminate", "hang-up"])
 def test_an_interrupted_compile_leaves_nothing(desk: Desk, number: int, code: int) -> None:
     before = names(desk)
     process = start(desk, *COMPILE)
@@ -77,9 +84,7 @@ def test_an_interrupted_compile_leaves_nothing(desk: Desk, number: int, code: in
     assert names(desk) == before
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminate"]
-)
+@pytest.mark.parametrize(("number", "code"), ENDINGS, ids=["ctrl-c", "terminate", "hang-up"])
 def test_a_signal_while_an_object_is_deleted_is_not_lost(number: int, code: int) -> None:
     script = f"""
 import os, sys, time
@@ -106,6 +111,91 @@ entry.main()
     )
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+
+
+def test_the_next_compile_removes_what_a_killed_one_left(desk: Desk) -> None:
+    temporary = desk.folder / "tmp"
+    temporary.mkdir()
+    before = names(desk)
+    killed = start(desk, *COMPILE, TMPDIR=str(temporary))
+    while not list(temporary.glob("gmpq-scratch-*")):  # it is made after the output's
+        with suppress(subprocess.TimeoutExpired):
+            killed.wait(0.01)
+            pytest.fail(f"ended too early: {killed.stderr}")
+    killed.kill()
+    killed.communicate()
+    assert names(desk) - before
+    _, err = start(desk, *COMPILE, TMPDIR=str(temporary)).communicate()
+    assert err == ""
+    assert names(desk) == before | {"out"}
+    assert [path for path in temporary.iterdir() if path.name.startswith("gmpq")] == []
+
+
+BROKEN = """
+import sys
+from gmpq.cli import entry
+
+def command(*_, **__):
+    raise {error}
+
+entry.group.main = command
+entry.main()
+"""
+
+
+def broken(error: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command that raises ``error``, with ``folder`` for temporary files."""
+    return subprocess.run(
+        [sys.executable, "-c", BROKEN.format(error=error), "verify", "out"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TMPDIR": str(folder)},
+    )
+
+
+def test_a_bug_is_told_in_two_lines(tmp_path: Path) -> None:
+    done = broken("KeyError('x' * 1000)", tmp_path)
+    (report,) = tmp_path.glob("gmpq-bug-*.txt")
+    told, where = done.stderr.splitlines()
+    assert done.returncode == 70
+    assert told.startswith("error: this is a bug in gmpq, please report it: KeyError: 'xxx")
+    assert len(told) < 300
+    assert where == f"traceback: {report}"
+    text = report.read_text("utf-8")
+    assert text.startswith("-c verify out\ngmpq ")
+    assert "Traceback (most recent call last)" in text
+    assert "KeyError" in text
+
+
+def test_memory_that_is_short_is_no_bug(tmp_path: Path) -> None:
+    done = broken("MemoryError", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: not enough memory: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_output_that_nobody_reads(desk: Desk) -> None:
+    script = f"{sys.executable} -m gmpq.cli --help | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=True, cwd=desk.folder
+    )
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device is always full")
+def test_output_that_cannot_be_written() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gmpq.cli", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: [Errno 28] No space left on device\n"
 
 
 @pytest.mark.parametrize("limit", [1_000, 30_000], ids=["first-file", "library"])

@@ -23,12 +23,19 @@ def test_every_layer_runs_in_integers(graph: IntGraph) -> None:
         found = report(to_onnx(graph, storage), graph)
         counts = dict(found.operators)
         assert found.fallbacks == ()
-        assert _count(graph, Conv2d) == counts.get("QLinearConv", 0)
-        assert _count(graph, Linear) == counts.get("QGemm", 0)
+        assert _counts(graph, Conv2d) == _found(counts, "ConvInteger", "QLinearConv")
+        assert _counts(graph, Linear) == _found(counts, "MatMulInteger", "QGemm")
 
 
-def _count(graph: IntGraph, kind: type[Conv2d] | type[Linear]) -> int:
-    return sum(isinstance(node, kind) for node in graph.nodes)
+def _counts(graph: IntGraph, kind: type[Conv2d] | type[Linear]) -> tuple[int, int]:
+    """Return how many layers write float32, and codes."""
+    layers = [node for node in graph.nodes if isinstance(node, kind)]
+    real = sum(graph.values[node.output].q is None for node in layers)
+    return real, len(layers) - real
+
+
+def _found(operators: dict[str, int], real: str, coded: str) -> tuple[int, int]:
+    return operators.get(real, 0), operators.get(coded, 0)
 
 
 def test_a_layer_in_float_is_named() -> None:

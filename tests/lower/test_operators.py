@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from gmpq.ir import AvgPool, Clamp, FloatConv2d, MaxPool, Padding
+from gmpq.ir import AvgPool, Clamp, FloatConv2d, MaxPool, Multiply, Padding, Upsample
 from tests.networks import Call, check_equal, randomized
 
 IMAGE = (2, 6, 11, 9)
@@ -118,6 +118,34 @@ def test_joins(function: Callable[..., object], expected: list[str]) -> None:
     assert kinds(Call(function), IMAGE) == expected
 
 
+@pytest.mark.parametrize(
+    "gate",
+    [
+        pytest.param(lambda x: x.mean((2, 3), keepdim=True), id="keepdim"),
+        pytest.param(lambda x: x.mean((2, 3))[:, :, None, None].expand_as(x), id="expand"),
+    ],
+)
+def test_gates_in_either_order(gate: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    graph = check_equal(Call(lambda x: (x * gate(x), gate(x) * x)), IMAGE)
+    products = [node for node in graph.nodes if isinstance(node, Multiply)]
+    gates = [{graph.values[name].shape[2:] for name in node.inputs} for node in products]
+    assert gates == [{IMAGE[2:], (1, 1)}] * 2
+    assert not any(isinstance(node, Upsample) for node in graph.nodes)
+
+
+def test_products_of_one_shape() -> None:
+    assert kinds(Call(lambda x: x * x), IMAGE) == ["Multiply"]
+    assert kinds(Call(lambda x: x.relu().mul_(x)), VECTOR) == ["Activation", "Multiply"]
+
+
+def test_products_of_repeated_gates() -> None:
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        gate = x.mean((2, 3), keepdim=True).expand_as(x)
+        return gate * gate
+
+    assert "Upsample" in kinds(Call(twice), IMAGE)
+
+
 def test_concat_of_vectors() -> None:
     assert kinds(Call(lambda x: torch.cat([x, x], -1)), VECTOR) == ["Concat"]
 
@@ -209,6 +237,9 @@ def test_means_over_space(function: Callable[..., object], expected: list[str]) 
             lambda x: F.interpolate(x, scale_factor=2, mode="nearest-exact"),
             ["Upsample"],
             id="exact",
+        ),
+        pytest.param(
+            lambda x: x.mean((2, 3), True).expand_as(x), ["GlobalAvgPool", "Upsample"], id="expand"
         ),
         pytest.param(nn.Flatten(), ["Reshape"], id="flatten"),
         pytest.param(lambda x: torch.flatten(x, 1), ["Reshape"], id="flatten-functional"),

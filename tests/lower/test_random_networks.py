@@ -46,6 +46,15 @@ class Side(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], 1)
 
 
+class Gate(nn.Module):
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.branch(x.mean((2, 3), keepdim=True)).sigmoid()
+
+
 def convolution(draw: random.Random, inputs: int, outputs: int, *, keeps: bool) -> nn.Module:
     kernel, dilation = draw.choice((1, 3, 5)), draw.choice((1, 1, 2))
     groups = draw.choice([g for g in range(1, inputs + 1) if not (inputs % g or outputs % g)])
@@ -72,7 +81,7 @@ def convolution(draw: random.Random, inputs: int, outputs: int, *, keeps: bool) 
 
 def block(draw: random.Random, channels: int) -> tuple[nn.Module, int]:
     outputs = draw.choice((3, 4, 6, 7, 8))
-    match draw.randrange(7):
+    match draw.randrange(8):
         case 0 | 1:
             return convolution(draw, channels, outputs, keeps=False), outputs
         case 2:
@@ -86,6 +95,8 @@ def block(draw: random.Random, channels: int) -> tuple[nn.Module, int]:
             size = draw.choice((2, 3))
             return nn.MaxPool2d(size, 2, draw.choice((0, 1)), ceil_mode=True), channels
         case 5:
+            return Gate(convolution(draw, channels, channels, keeps=True)), channels
+        case 6:
             return nn.AvgPool2d(2, 1, 1, count_include_pad=draw.random() < 0.5), channels
         case _:
             return nn.Sequential(nn.ZeroPad2d((0, 1, 1, 0)), nn.Upsample(scale_factor=2)), channels

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,13 @@ def saved(path: Path, change: Callable[[State], object] = lambda _: None) -> Pat
     return path
 
 
-@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.pth", "w.bin", "w.ckpt"])
+def prefixed(prefix: str, state: State) -> State:
+    return {f"{prefix}{key}": tensor for key, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    "name", ["w.safetensors", "w.pt", "w.pth", "w.bin", "w.ckpt", "w.pth.tar", "w", "w.npz"]
+)
 def test_files_that_load(tmp_path: Path, name: str) -> None:
     module = net()
     load_weights(module, saved(tmp_path / name))
@@ -58,8 +66,29 @@ def test_files_that_load(tmp_path: Path, name: str) -> None:
     "wrap",
     [
         pytest.param(lambda state: {"state_dict": state, "epoch": 3}, id="wrapped"),
+        pytest.param(lambda state: {"model": {"state_dict": state}}, id="wrapped-twice"),
+        *(
+            pytest.param(lambda state, key=key: {key: state, "epoch": 3}, id=key)
+            for key in ("model", "net", "model_state_dict", "ema", "ema_state_dict", "model_ema")
+        ),
+        *(
+            pytest.param(lambda state, prefix=prefix: prefixed(prefix, state), id=prefix)
+            for prefix in (
+                "module.",
+                "_orig_mod.",
+                "model.",
+                "module._orig_mod.",
+                "_orig_mod.module.",
+                "model._orig_mod.module.",
+            )
+        ),
         pytest.param(
-            lambda state: {f"module.{key}": tensor for key, tensor in state.items()}, id="parallel"
+            lambda state: {key.replace(".", "._orig_mod."): t for key, t in state.items()},
+            id="compiled-layers",
+        ),
+        pytest.param(
+            lambda state: {"ema": {**prefixed("module.", state), "n_averaged": torch.ones(())}},
+            id="averaged",
         ),
         pytest.param(
             lambda state: {k: t for k, t in state.items() if "num_batches" not in k},
@@ -81,19 +110,37 @@ def test_old_checkpoints_load(tmp_path: Path) -> None:
     load_weights(net(), path)
 
 
-@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
-def test_missing_file(tmp_path: Path, name: str) -> None:
-    assert refusal(tmp_path / name).endswith("no such weights file")
+def test_a_safetensors_file_by_another_name(tmp_path: Path) -> None:
+    saved(tmp_path / "w.safetensors").rename(tmp_path / "pytorch_model.bin")
+    load_weights(net(), tmp_path / "pytorch_model.bin")
 
 
-@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
-def test_a_folder(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).mkdir()
-    assert refusal(tmp_path / name).endswith("no such weights file")
+def test_keys_that_begin_as_a_prefix_does_stay(tmp_path: Path) -> None:
+    module = nn.Module()
+    module.model = net()
+    torch.save(prefixed("module.model.", dict(net(1).state_dict())), tmp_path / "w.pt")
+    load_weights(module, tmp_path / "w.pt")
+    assert torch.equal(module.state_dict()["model.0.weight"], net(1).state_dict()["0.weight"])
 
 
-def test_unknown_suffix(tmp_path: Path) -> None:
-    assert "expected one of .safetensors, .pt" in refusal(saved(tmp_path / "w.npz"))
+def test_weights_go_before_their_average(tmp_path: Path) -> None:
+    state, other = dict(net(1).state_dict()), dict(net(2).state_dict())
+    torch.save({"ema": other, "state_dict": state, "net": other}, tmp_path / "w.pt")
+    module = net()
+    held = load_weights(module, tmp_path / "w.pt")
+    assert (held.keys, held.others) == (("state_dict",), ("net", "ema"))
+    assert torch.equal(module.state_dict()["0.weight"], state["0.weight"])
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "w.pt").endswith("no such file: check its path")
+
+
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.pt").mkdir()
+    os.mkfifo(tmp_path / "fifo.pt")
+    assert "is a directory" in refusal(tmp_path / "folder.pt")
+    assert "is a FIFO" in refusal(tmp_path / "fifo.pt")
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.pth"])
@@ -119,6 +166,61 @@ def test_truncated_old_checkpoint(tmp_path: Path, share: float) -> None:
 def test_another_kind_of_file(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     assert "truncated, or not a" in refusal(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch is about to drop it
+def test_torchscript(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(net().eval()), tmp_path / "w.pt")
+    assert "is TorchScript, code with weights" in refusal(tmp_path / "w.pt")
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, of kinds that it is about to drop
+@pytest.mark.parametrize(
+    ("key", "make", "message"),
+    [
+        pytest.param(
+            "0.weight", lambda x: x.to(torch.int8), "0.weight holds whole numbers (t", id="int8"
+        ),
+        pytest.param("0.bias", lambda x: x > 0, "holds true or false numbers", id="bool"),
+        pytest.param("3.weight", lambda x: x + 0j, "holds complex numbers", id="complex"),
+        pytest.param(
+            "1.num_batches_tracked", lambda x: x + 0.5, "the network needs whole ones", id="counter"
+        ),
+        pytest.param(
+            "0.weight", lambda x: x.to(torch.float8_e4m3fn), "of type float8_e4m3fn", id="fp8"
+        ),
+        pytest.param("3.weight", lambda x: x.to_sparse(), "sparse (sparse_coo)", id="sparse"),
+        pytest.param("3.weight", lambda x: x.to("meta"), "is a meta tensor", id="meta"),
+        pytest.param(
+            "3.weight",
+            lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8),
+            "3.weight is quantized (qint8): save float32 weights",
+            id="quantized",
+        ),
+        pytest.param(
+            "0.bias", lambda x: x.double() + 1e300, "0.bias holds 4 NaN or infinite", id="overflow"
+        ),
+    ],
+)
+def test_tensors_that_are_no_weights(
+    tmp_path: Path, key: str, make: Callable[[torch.Tensor], torch.Tensor], message: str
+) -> None:
+    path = saved(tmp_path / "w.pt", lambda state: state.update({key: make(state[key])}))
+    assert message in refusal(path)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "pickle"])
+def test_damaged_checkpoints(tmp_path: Path, *, old: bool) -> None:
+    torch.save(net(1).state_dict(), tmp_path / "w.pt", _use_new_zipfile_serialization=not old)
+    whole = (tmp_path / "w.pt").read_bytes()
+    draw = random.Random(0)
+    for _ in range(100):
+        damaged = bytearray(whole)
+        for _ in range(draw.randrange(1, 6)):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        (tmp_path / "w.pt").write_bytes(damaged)
+        with suppress(WeightsError):  # what is damaged may be a digit of a weight
+            load_weights(net(), tmp_path / "w.pt")
 
 
 class Payload:

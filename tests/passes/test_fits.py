@@ -20,8 +20,9 @@ def made(outputs: int = 4, names: tuple[str, str] = ("conv", "fc")) -> FloatGrap
     return draft.graph(draft.linear(names[1], draft.flatten("flat", draft.mean("mean", x)), 3))
 
 
-def quantized(graph: FloatGraph, w: int = 4, a: int = 4) -> IntGraph:
-    return quantize_network(graph, uniform(graph, w, a), statistics_of(graph), QuantizeOptions())
+def quantized(graph: FloatGraph, output_bits: int | None = None) -> IntGraph:
+    options = QuantizeOptions(output_bits=output_bits)
+    return quantize_network(graph, uniform(graph, 4, 4), statistics_of(graph), options)
 
 
 def test_its_own_network_fits() -> None:
@@ -45,6 +46,22 @@ def test_another_network_or_policy_does_not(
 ) -> None:
     with pytest.raises(PolicyError, match=message):
         check_fits(quantized(made()), graph, uniform(graph, *bits))
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "message"),
+    [
+        (None, 8, "layer 'fc' writes float32, by the policy codes: finetune again, or take"),
+        (8, None, "layer 'fc' writes codes, by the policy float32: finetune again, or add"),
+    ],
+)
+def test_outputs_are_those_of_the_policy(
+    trained: int | None, asked: int | None, message: str
+) -> None:
+    graph, bits = made(), uniform(made(), 4, 4)
+    check_fits(quantized(graph, trained), graph, bits, trained)
+    with pytest.raises(PolicyError, match=message):
+        check_fits(quantized(graph, trained), graph, bits, asked)
 
 
 def test_an_illegal_graph_is_told() -> None:

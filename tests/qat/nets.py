@@ -44,6 +44,14 @@ class Residual(nn.Module):
         return y
 
 
+class Structured(Residual):
+    """Returns an image of features, and then the scores, by name."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, object]:  # type: ignore[override]
+        features = functional.relu(self.bn0(self.stem(x)))
+        return {"features": [features], "scores": self.fc(self.conv3(features).mean((2, 3)))}
+
+
 class Inverted(nn.Module):
     """Blocks of MobileNetV2: depthwise convolutions, ReLU6, signed narrow values that are added."""
 

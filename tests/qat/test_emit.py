@@ -17,7 +17,7 @@ from gmpq.errors import TrainingError
 from gmpq.export.onnx import serialize as to_bytes
 from gmpq.export.onnx import to_onnx
 from gmpq.export.storage import WeightStorage
-from gmpq.ir import Conv2d, IntGraph, Value
+from gmpq.ir import Conv2d, IntGraph, Linear, Value
 from gmpq.parity import Parity
 from gmpq.qat.build import Start
 from gmpq.qat.emit import to_integer_graph
@@ -77,6 +77,28 @@ def test_codes_agree(make: type[nn.Module], bits: tuple[int, int]) -> None:
     spec.check(graph)
     share, worst = off_by(network, graph, images(8, seed=9))
     assert (share, worst) <= (MOST_OFF, 1)
+
+
+@pytest.mark.parametrize("make", NETWORKS)
+def test_the_last_layer_agrees_to_the_rounding_of_float32(make: type[nn.Module]) -> None:
+    network = trained_a_little(prepared(randomized(make()), 4, 4))
+    graph, x = to_integer_graph(network), images(8, seed=9)
+    with torch.no_grad():
+        real = dict(network.values(x))
+    (last,) = (node for node in graph.nodes if node.output == graph.outputs[0])
+    assert isinstance(last, Conv2d | Linear)
+    source = graph.values[last.inputs[0]]
+    found = compute(graph, last, [as_codes(real[source.name.removesuffix(".codes")], source)])
+    wanted = real[last.output]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+def test_output_bits_keep_codes() -> None:
+    start = Start(output_bits=5)
+    graph = to_integer_graph(prepared(randomized(Residual()), 4, 4, start).eval())
+    q = graph.values[f"{graph.outputs[0]}.codes"].q
+    assert q is not None
+    assert q.bits == 5
 
 
 @pytest.mark.parametrize("make", [LsqScale, PactScale])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from gmpq import serialize
 from gmpq.qat import fit
 from tests.qat.conftest import Desk, separable
 
@@ -69,6 +70,16 @@ def test_the_other_options_train_too(desk: Desk, more: tuple[str, ...]) -> None:
     assert losses[1] < losses[0]
 
 
+def test_a_network_of_named_outputs_is_trained_by_its_scores(desk: Desk) -> None:
+    network = "tests.qat.nets:Structured"
+    found = desk.finetune("--distill", "0.5", **{"import": network})
+    assert found.code == 0, found.err
+    losses = [row["loss"] for row in rows(desk.folder / "tuned" / "log.jsonl")]
+    assert losses[1] < losses[0]
+    graph = serialize.load(desk.folder / "tuned" / "graph.safetensors")
+    assert graph.outputs == ("features.0", "scores")
+
+
 def test_training_ends_when_accuracy_does_not_rise(desk: Desk) -> None:
     assert desk.finetune("--patience", "1", epochs="9", lr="1e-9").code == 0
     assert len(rows(desk.folder / "tuned" / "log.jsonl")) == 2
@@ -119,7 +130,14 @@ def test_a_loss_that_is_no_number_ends_training(
     left = [path.name for path in (desk.folder / "tuned.training").iterdir()]
     assert sorted(left) == ["checkpoint.pt", "log.jsonl"]
     assert not (desk.folder / "tuned").exists()
-    (desk.folder / "tuned.training" / "checkpoint.pt").write_bytes(b"torn")
+    assert "checkpoint.pt: go on with --resume" in found.err
+    kept = (desk.folder / "tuned.training" / "checkpoint.pt").read_bytes()
+    lower = desk.finetune("--resume", "--lr", "0.002", epochs="3")
+    assert lower.code == 0
+    rates = [row["lr"] for row in rows(desk.folder / "tuned/log.jsonl")]
+    assert rates[0] > 0.002 > rates[1]
+    (desk.folder / "tuned.training").mkdir()
+    (desk.folder / "tuned.training" / "checkpoint.pt").write_bytes(kept[:99])
     torn = desk.finetune("--resume", epochs="3")
     assert torn.code == 2
     assert "checkpoint.pt: damaged, or not a checkpoint" in torn.err
@@ -139,7 +157,7 @@ def test_resuming_nothing_is_told(desk: Desk) -> None:
         pytest.param(("--method", "lsk"), "no method 'lsk' (did you mean lsq?)", id="method"),
         pytest.param(("--device", "tpu"), "--device tpu: use cpu or cuda", id="device"),
         pytest.param(("--data", "none"), "none: no such file or folder", id="data"),
-        pytest.param(("--weights", "x.npz"), "not a weights file", id="weights"),
+        pytest.param(("--weights", "x.npz"), "x.npz: no such file", id="weights"),
     ],
 )
 def test_mistakes_are_one_line(desk: Desk, words: tuple[str, ...], message: str) -> None:

@@ -87,7 +87,7 @@ def build(site: Site, shape: Shape, blocking: Blocking) -> Call:
     """Return the call of one blocking."""
     (x,), node, y = site.inputs, site.node, site.output
     assert isinstance(node, Conv2d)
-    start, factor = start_and_factor(node.weight, x.q, y.q)
+    start, factor = start_and_factor(node.weight, x.q, y.value.q)
     padding = (0, shape.vectors * VECTOR - y.codes.channels)
     packed = pack(node.weight.codes, shape, blocking)
     constants = (configuration(blocking), packed, np.pad(start, padding), np.pad(factor, padding))

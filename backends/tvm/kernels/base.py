@@ -25,7 +25,7 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A value and where its codes lie; a float value lies densely in its logical order."""
+    """A value and where its elements lie; without a layout, densely in their logical order."""
 
     value: Value
     layout: Layout | None
@@ -38,8 +38,8 @@ class Tensor:
 
     @property
     def codes(self) -> Layout:
-        """Layout of a value of codes."""
-        assert self.layout is not None, f"{self.value.name} must hold codes"
+        """Layout of a value of codes, or of what a layer writes."""
+        assert self.layout is not None, f"{self.value.name} must have a layout"
         return self.layout
 
 
@@ -107,7 +107,7 @@ class Site:
         if self.addition is not None:
             residual = Residual(self.addition.term.codes, self.addition.term.q, self.result.q)
         outputs = tuple(self._stored_as(tensor) for tensor in self.stored)
-        return Finish(outputs, self.output.q, residual, self._packed_lanes)
+        return Finish(outputs, self.output.value.q, residual, self._packed_lanes)
 
     def _stored_as(self, tensor: Tensor) -> Output:
         if tensor is self.result:
@@ -119,7 +119,10 @@ class Site:
     @property
     def _packed_lanes(self) -> int | None:
         assert isinstance(self.node, Conv2d | Linear)
-        steps = largest_step(self.node.weight, self.inputs[0].q, self.output.q)
+        q = self.output.value.q
+        if q is None:
+            return None
+        steps = largest_step(self.node.weight, self.inputs[0].q, q)
         return multiplied_lanes(self.target) if steps < STEPS else None
 
     def work(self, instruction: str, times: float = 1) -> Work:

@@ -71,7 +71,7 @@ def _starts(site: Site, shape: Shape) -> Array:
     """Return the starts of all outputs, int64."""
     node, x = site.node, site.inputs[0]
     assert isinstance(node, Conv2d | Linear)
-    start, _ = start_and_factor(node.weight, x.q, site.output.q)
+    start, _ = start_and_factor(node.weight, x.q, site.output.value.q)
     negative = np.minimum(_rows(site), 0).sum(axis=1, dtype=np.int64)
     starts: Array = start + ((1 << shape.planes) - 1) * negative
     return starts
@@ -153,7 +153,7 @@ def build(site: Site, shape: Shape, tile: Tile) -> Call:
     node, padded = site.node, shape.vectors * shape.lanes
     assert isinstance(node, Conv2d | Linear)
     start = _starts(site, shape).astype(np.int32)
-    _, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.q)
+    _, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.value.q)
     rest = (0, padded - len(start))
     packed = _packed(planes_of(node.weight.codes).bits, shape, tile)
     function = Kernel(shape, tile, site.finish).function()

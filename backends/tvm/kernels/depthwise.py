@@ -51,6 +51,13 @@ def refuses(site: Site) -> str | None:
     return f"needs one group per channel, has {node.groups} groups of {channels} channels"
 
 
+def refuses_reals(site: Site) -> str | None:
+    """Return why a site is not depthwise, or that its output is not codes, which others need."""
+    if site.output.value.q is None:
+        return "writes codes, not float32"
+    return refuses(site)
+
+
 def build(site: Site) -> Call:
     """Return the call of a depthwise convolution."""
     y, target = site.output.codes, site.target
@@ -63,7 +70,7 @@ def constants(site: Site, sums: Sums, shift: int = 0) -> tuple[Array, Array, Arr
     """Return weights [taps, C], start values and factors; codes come less ``shift``."""
     node, y = site.node, site.output.codes
     assert isinstance(node, Conv2d)
-    start, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.q)
+    start, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.value.q)
     taps = node.weight.codes.reshape(y.channels, -1)
     begun = (start + shift * taps.sum(axis=1, dtype=np.int64)).astype(np.int32)
     padding = (0, y.stored - y.channels)
@@ -140,12 +147,12 @@ class Sums:
 
 def kernel(site: Site, sums: Sums) -> PrimFunc:
     """Return ``f(x, weights [taps, C], start, factor, y)``."""
-    node, x, y, q = site.node, site.inputs[0].codes, site.output.codes, site.output.q
+    node, x, y, q = site.node, site.inputs[0].codes, site.output.codes, site.output.value.q
     assert isinstance(node, Conv2d)
-    window, columns = node.window, sums.columns
+    window, columns, dtype = node.window, sums.columns, site.finish.dtype
 
     def body(x_: Expr, w_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
-        source, result = view(x_, "uint8", x.size_bytes), view(y_, "uint8", y.size_bytes)
+        source, result = view(x_, "uint8", x.size_bytes), view(y_, dtype, y.size)
         weights = view(w_, sums.dtype, window.kernel[0] * window.kernel[1] * y.stored)
         start, factor = view(start_, "int32", y.stored), view(factor_, "float32", y.stored)
         with T.parallel(0, y.batch * y.height) as item:
@@ -159,11 +166,11 @@ def kernel(site: Site, sums: Sums) -> PrimFunc:
                 scale = load(factor, v * VECTOR, VECTOR)
                 for p, slot in enumerate(acc):
                     steps = cast("float32", VECTOR, slot[0]) * scale
-                    codes = to_codes(steps, q, VECTOR)
-                    store(result, corner + p * y.stored, codes, VECTOR)
+                    found = steps if q is None else to_codes(steps, q, VECTOR)
+                    store(result, corner + p * y.stored, found, VECTOR)
 
     names = (("x", "uint8"), ("w", sums.dtype), ("start", "int32"), ("factor", "float32"))
-    return c_function((*names, ("y", "uint8")), body)
+    return c_function((*names, ("y", dtype)), body)
 
 
 def tile_columns(width: int, most: int) -> int:

@@ -56,7 +56,7 @@ LOOP, BLOCK = 8, 60  # cycles around the pixels of a tile, and around a block of
 
 def refuses(site: Site) -> str | None:
     """Return why the site is not depthwise, or why int16 does not hold its sums."""
-    if (reason := depthwise.refuses(site)) is not None:
+    if (reason := depthwise.refuses_reals(site)) is not None:
         return reason
     if "avx2" not in site.target.features:
         return "needs AVX2"

@@ -49,7 +49,7 @@ MOST_TILES = 6
 
 def refuses(site: Site) -> str | None:
     """Return why the site is not depthwise, or why no tile computes it exactly."""
-    if (reason := depthwise.refuses(site)) is not None:
+    if (reason := depthwise.refuses_reals(site)) is not None:
         return reason
     if not lanes_for(site.target):
         return "needs AVX2 or AVX-512 VNNI"

@@ -221,7 +221,7 @@ def constants_of(
     """
     assert isinstance(site.node, Conv2d | Linear)
     weight = site.node.weight
-    start, factor = start_and_factor(weight, site.inputs[0].q, site.output.q)
+    start, factor = start_and_factor(weight, site.inputs[0].q, site.output.value.q)
     if shift:  # modulo 2**32, as the accumulator
         sums = weight.codes.reshape(len(start), -1).sum(axis=1, dtype=np.int64)
         start = (start + shift * sums).astype(np.int32)

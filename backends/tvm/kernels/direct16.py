@@ -62,7 +62,7 @@ class Run:
 
 def longest_run(codes: Array, shape: Shape, high: int) -> Run | None:
     """Return the longest legal run for weights ``codes`` and input codes 0..``high``."""
-    lanes = blocked(codes, shape, Tile(1, 1, 1, blocks_outside=False)).astype(np.int32)
+    lanes = blocked(codes, shape, Tile(1, 1, 1, blocks_outside=False))
     pairs = lanes.reshape(*lanes.shape[:-1], 2, 2)
     return next((run for run in _runs(shape) if _fits(pairs, run, high)), None)
 

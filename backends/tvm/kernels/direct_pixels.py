@@ -151,7 +151,7 @@ def build(site: Site, plan: Plan, layer: Layer) -> Call:
     """Return the call of a plan."""
     found = layer.entries
     assert isinstance(site.node, Conv2d)
-    constants = start_and_factor(site.node.weight, site.inputs[0].q, site.output.q)
+    constants = start_and_factor(site.node.weight, site.inputs[0].q, site.output.value.q)
     start, factor = (np.pad(each, (0, layer.stored - len(each))) for each in constants)
     start = (start + found.constant.reshape(-1)).astype(np.int32)  # modulo 2**32, as the sums
     table, parts = _table(plan.stage, found)

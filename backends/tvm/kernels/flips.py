@@ -22,16 +22,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TypeAlias
 
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.partners import partners
+from gmpq.backends.tvm.kernels.partners import in_parts, partners
 
 INT8, INT16 = np.iinfo(np.int8), np.iinfo(np.int16)
 SIGNS = np.array([(1, 1), (-1, -1), (1, -1), (-1, 1)], np.int16)  # that two weights may get
 NEVER = 1 << 12  # the sum of a weight that has no opposite
+ALL_LANES = slice(None)
+FEW = 4  # lanes that are looked at first: most pairs that do not fit fail in one of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,11 @@ def entries(weights: Array, top: int) -> Entries:
     ``weights`` are int16 [blocks, steps, lanes, 2], and codes lie in 0..``top``. No lane may hold
     -128 twice.
     """
+    return list(chain.from_iterable(_entries_of(some, top) for some in in_parts(weights)))
+
+
+def _entries_of(weights: Array, top: int) -> Entries:
+    """Return the entries of blocks that are few enough to be looked at together."""
     limits = np.array([INT16.max // top, min(-INT16.min // top, INT16.max)], np.int16)
     kept, flipped = (_signed_sums(weights, signs) for signs in (_own(weights), SIGNS))
     sums = _Sums(kept, flipped, np.abs(weights).sum(axis=-1, dtype=np.int16), limits)
@@ -117,18 +125,23 @@ class _Sums:
         """Return the sums that step number ``step`` of an entry may choose from."""
         return self.flipped if step >= form.steps - form.flipped else self.kept
 
-    def exact(self, form: Form, block: Array | int, *steps: Array) -> Array:
+    def exact(
+        self, form: Form, block: Array | int, *steps: Array, lanes: slice = ALL_LANES
+    ) -> Array:
         """Return [entries, lanes, choices of the first step, choices of the second or 1]."""
-        first, *second = (self.of(form, k)[block, step] for k, step in enumerate(steps))
+        first, *second = (self.of(form, k)[block, step, lanes] for k, step in enumerate(steps))
         total = first[..., None, :] + (second[0][..., None, :, :] if second else 0)
-        return np.asarray((total <= self.limits).all(axis=-1))
+        positive, negative = (total[..., sign] <= self.limits[sign] for sign in (0, 1))
+        return np.asarray(positive & negative)
 
     def fits(self, form: Form, block: Array, *steps: Array) -> Array:
         """Tell which entries are exact in all lanes, by some choice in each."""
         size = sum(self.sizes[block, step] for step in steps)
         fit = np.asarray((size <= self.limits.sum()).all(axis=-1))  # the others need no look
-        few = [step[fit] for step in steps]
-        fit[fit] = self.exact(form, block[fit], *few).any(axis=(-1, -2)).all(axis=-1)
+        for lanes in (slice(FEW), slice(FEW, None)):
+            few = [step[fit] for step in steps]
+            exact = self.exact(form, block[fit], *few, lanes=lanes)
+            fit[fit] = exact.any(axis=(-1, -2)).all(axis=-1)
         return fit
 
 

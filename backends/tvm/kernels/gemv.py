@@ -49,7 +49,7 @@ def refuses(site: Site) -> str | None:
         return f"has weights of {bits} bits: bytes are read as fast"
     if node.weight.codes.size < FEWEST_BYTES:
         return f"has {node.weight.codes.size} weights: caches hold them"
-    start, _ = start_and_factor(node.weight, q, site.output.q)
+    start, _ = start_and_factor(node.weight, q, site.output.value.q)
     codes = node.weight.codes.shape[1] * max(q.high, q.zero_point)
     digits = codes * ((1 << bits) - int(node.weight.codes.min()))
     largest = int(np.abs(start.astype(np.int64)).max()) + digits
@@ -107,7 +107,7 @@ def build(site: Site, shape: Shape) -> Call:
     """Return the call of one block size."""
     node = site.node
     assert isinstance(node, Linear)
-    start, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.q)
+    start, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.value.q)
     rest = (0, shape.all_vectors * shape.dot.lanes - len(start))
     ones = np.arange(shape.rounds * INPUTS) < shape.x.channels
     padded = np.append(ones, np.zeros(-len(ones) % shape.dot.elements)).astype(np.int8)

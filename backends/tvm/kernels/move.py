@@ -21,7 +21,12 @@ def build(site: Site) -> Call:
     return site.call(_function(site))
 
 
-FAMILY = Family("move", (Concat, Pad, Reshape, Upsample), only(build))
+def refuses(site: Site) -> str | None:
+    """Return why there are no codes to move."""
+    return "moves codes, not float32" if site.output.value.q is None else None
+
+
+FAMILY = Family("move", (Concat, Pad, Reshape, Upsample), only(build), refuses)
 
 
 def _function(site: Site) -> PrimFunc:

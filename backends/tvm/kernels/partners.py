@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -10,9 +10,17 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Array
 
 SHIFTS, ROUNDS = 24, 3
+TOGETHER = 1 << 20  # weights that are looked at together: pairs of them are held in memory
 # Of blocks and pairs of steps [pairs], [pairs, 2], those that fit, each pair in the order in which
 # it does.
 Fitting: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def in_parts(weights: Array) -> Iterator[Array]:
+    """Yield ``weights`` [blocks, ...] in parts of some blocks, whose pairs take little memory."""
+    count = max(1, TOGETHER // max(1, weights[0].size))
+    for first in range(0, len(weights), count):
+        yield weights[first : first + count]
 
 
 def partners(sizes: Array, free: Array, fitting: Fitting) -> tuple[Array, Array]:

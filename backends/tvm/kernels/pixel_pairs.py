@@ -28,12 +28,13 @@ from typing import TypeAlias
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.partners import partners
+from gmpq.backends.tvm.kernels.partners import in_parts, partners
 
 OUTPUTS, STEPS = 2, 2  # of an entry
 HALVES = 2  # of a step: the lanes of int16
 INT16 = np.iinfo(np.int16)
 ALONE = -1  # mate of a step that has none
+MOST_ALONE = 64  # steps of a pair of which each is held against all others; more stay alone
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +48,9 @@ class Entries:
     constant: Array  # what flipping takes from the sums: int64 [pairs, OUTPUTS]
 
 
+FIELDS = ("weights", "masks", "steps")  # of one entry each
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Taken:
     """Which steps make an entry of a pair, and which outputs take each; a row is an entry."""
@@ -58,12 +62,23 @@ class _Taken:
 
 def entries(weights: Array, top: int) -> Entries:
     """Return the entries of ``weights``, int8 [pairs, OUTPUTS, steps, 4], without -128."""
+    found = [_entries_of(some, top) for some in in_parts(weights)]
+    counts = np.concatenate([np.diff(part.ends) for part in found])
+    return Entries(
+        *(np.concatenate([getattr(part, name) for part in found]) for name in FIELDS),
+        ends=np.cumsum([0, *counts]),
+        constant=np.concatenate([part.constant for part in found]),
+    )
+
+
+def _entries_of(weights: Array, top: int) -> Entries:
+    """Return the entries of pairs that are few enough to be looked at together."""
     room = _Room(weights.astype(np.int16), top)
     mates = np.full((len(weights), weights.shape[2]), ALONE)
     for fits in (room.hold_unmasked, room.hold):
         _find_partners(room, fits, mates)
     _find_more(room, mates)
-    taken = _joined([_mated(mates), _left(room, mates)])
+    taken = _joined([_mated(mates), *_left(room, mates)])
     own = room.weights[taken.pair[:, None], :, taken.steps]  # [entries, STEPS, OUTPUTS, 4]
     kept = np.where(taken.outputs[..., None], own, 0)
     flipped = np.zeros((len(kept), 4), bool)
@@ -113,6 +128,16 @@ class _Room:
         """Of either sign: int16 [pairs, steps, OUTPUTS, HALVES, flips, 2]."""
         return _signed_sums(self.weights).astype(np.int16).transpose(0, 2, 1, 3, 4, 5)
 
+    @cached_property
+    def sizes(self) -> Array:
+        """Of both signs together: int16 [pairs, steps, OUTPUTS, HALVES]."""
+        return self.sums[..., 0, :].sum(axis=-1, dtype=np.int16)
+
+    def may_hold(self, pair: Array, one: Array, other: Array) -> Array:
+        """Tell which steps are no larger together than both limits: the others need no look."""
+        sizes = self.sizes[pair, one] + self.sizes[pair, other]
+        return np.asarray((sizes <= self.limits.sum()).all(axis=(-1, -2)))
+
     def holds(self, sums: Array) -> Array:
         """Tell which sums [..., OUTPUTS, HALVES, flips, 2] one mask makes exact."""
         return np.asarray((sums <= self.limits).all(axis=(-1, -4)).any(axis=-1).all(axis=-1))
@@ -134,7 +159,8 @@ def _find_partners(room: _Room, fits: Fits, mates: Array) -> None:
     """Enter partners that fit into ``mates`` [pairs, steps] of steps that are ALONE."""
 
     def fitting(pair: Array, steps: Array) -> tuple[Array, Array]:
-        fit = fits(pair, *steps.T)
+        fit = room.may_hold(pair, *steps.T)
+        fit[fit] = fits(pair[fit], *steps[fit].T)
         return pair[fit], steps[fit]
 
     sizes = np.abs(room.weights).sum(axis=(1, 3))
@@ -148,7 +174,8 @@ def _join(mates: Array, pair: Array | int, one: Array | int, other: Array | int)
 
 def _find_more(room: _Room, mates: Array) -> None:
     """Find partners of more steps: two that are alone part two others and take one each."""
-    for pair in np.nonzero((mates == ALONE).sum(axis=1) > 1)[0].tolist():
+    counts = (mates == ALONE).sum(axis=1)
+    for pair in np.nonzero((counts > 1) & (counts <= MOST_ALONE))[0].tolist():
         alone = np.nonzero(mates[pair] == ALONE)[0].tolist()
         every = np.arange(mates.shape[1])
         fits = {step: room.hold(pair, step, every) for step in alone}
@@ -170,17 +197,31 @@ def _mated(mates: Array) -> _Taken:
     return _Taken(pair, steps, np.full((len(pair), STEPS, OUTPUTS), True))
 
 
-def _left(room: _Room, mates: Array) -> _Taken:
-    """Return entries of the steps that are alone."""
+def _left(room: _Room, mates: Array) -> tuple[_Taken, _Taken]:
+    """Return entries of the steps that are alone, in pairs with few of them and in the others."""
+    alone = mates == ALONE
+    few = alone.sum(axis=1) <= MOST_ALONE
     found = [
         (pair, entry)
-        for pair in np.nonzero((mates == ALONE).any(axis=1))[0].tolist()
-        for entry in _together(room, pair, np.nonzero(mates[pair] == ALONE)[0])
+        for pair in np.nonzero(few & alone.any(axis=1))[0].tolist()
+        for entry in _together(room, pair, np.nonzero(alone[pair])[0])
     ]
     pairs = np.array([pair for pair, _ in found], int)
     steps = np.array([[step for step, _ in entry] for _, entry in found], int)
     outputs = np.array([[who for _, who in entry] for _, entry in found], bool)
-    return _Taken(pairs, steps.reshape(-1, STEPS), outputs.reshape(-1, STEPS, OUTPUTS))
+    some = _Taken(pairs, steps.reshape(-1, STEPS), outputs.reshape(-1, STEPS, OUTPUTS))
+    return some, _single(room, *np.nonzero(alone & ~few[:, None]))
+
+
+def _single(room: _Room, pair: Array, step: Array) -> _Taken:
+    """Return entries of one step each, or two where the outputs do not agree on a mask."""
+    both = room.holds(room.sums[pair, step])
+    who = np.array([[True, True], [True, False], [False, True]])
+    kinds = [(both, who[0]), (~both, who[1]), (~both, who[2])]
+    outputs = np.zeros((sum(int(fit.sum()) for fit, _ in kinds), STEPS, OUTPUTS), bool)
+    outputs[:, 0] = np.concatenate([np.tile(taken, (int(fit.sum()), 1)) for fit, taken in kinds])
+    pairs, steps = (np.concatenate([each[fit] for fit, _ in kinds]) for each in (pair, step))
+    return _Taken(pairs, np.stack([steps, steps], axis=1), outputs)
 
 
 _Part: TypeAlias = tuple[int, tuple[bool, ...]]  # a step, and which outputs take it

@@ -1,4 +1,4 @@
-"""The constants of requantization, and the proof that its steps fit int32.
+"""The constants that end a layer, and the proof that its steps fit int32.
 
 Memory holds codes from 0 to the highest, or the zero point in a border. So the sum of the negative
 weights of an output, times the highest code, is a bound of its accumulator from below, and that of
@@ -23,12 +23,13 @@ ROUNDED_UP = 1.000001  # two float32 roundings make a product larger at most so 
 
 
 def start_and_factor(
-    weight: QWeight, qx: QParams, qy: QParams
+    weight: QWeight, qx: QParams, qy: QParams | None
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return int32 ``bias - z * sum of w`` and the float32 requantization factor, both [O]."""
+    """Return int32 ``bias - z * sum of w`` and the float32 factor of the accumulators, both [O]."""
     start = _start(weight, qx)
     assert np.abs(start).max() < 1 << 31, "spec.check bounds the accumulator"
-    factor = numerics.multiplier(numerics.accumulator_scale(qx.scale, weight.scale), qy.scale)
+    scale = numerics.accumulator_scale(qx.scale, weight.scale)
+    factor = scale if qy is None else numerics.multiplier(scale, qy.scale)
     return start.astype(np.int32), factor
 
 

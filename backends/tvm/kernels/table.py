@@ -21,7 +21,9 @@ from gmpq.backends.tvm.kernels import (
     gemv,
     mapping,
     move,
+    multiply,
     pool,
+    reals,
     winograd,
 )
 from gmpq.backends.tvm.kernels.base import Family
@@ -43,11 +45,13 @@ KERNELS: tuple[Family, ...] = (
     direct_pixels.FAMILY,
     direct_words.FAMILY,
     add.FAMILY,
+    multiply.FAMILY,
     mapping.COPY,
     mapping.TABLE,
     pool.MAX,
     pool.AVERAGE,
     move.FAMILY,
+    reals.FAMILY,
     ends.QUANTIZE,
     ends.DEQUANTIZE,
     ends.SOFTMAX,

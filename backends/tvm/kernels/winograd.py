@@ -218,7 +218,7 @@ def build(site: Site, scheme: Scheme, proof: Proof) -> Call:
     assert isinstance(site.node, Conv2d)
     scheme, setup, weights = _constants(scheme, proof, _seen(site)[0].weight.codes)
     product, transform = scheme.product, scheme.shape.transform
-    start, factor = start_and_factor(site.node.weight, x.q, y.q)
+    start, factor = start_and_factor(site.node.weight, x.q, y.value.q)
     starts = transform.scale * start.astype(np.int64) - _of_offsets(proof)
     missing = (0, product.all_vectors * product.lanes - y.codes.channels)
     wrapped = ((starts + WORD // 2) % WORD - WORD // 2).astype(np.int32)  # modulo 2**32

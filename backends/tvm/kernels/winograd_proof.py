@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isqrt
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,6 @@ from gmpq.backends.tvm.kernels.winograd_algebra import Transform
 from gmpq.ir import Conv2d, QParams
 
 Integers: TypeAlias = NDArray[np.int64]
-Words: TypeAlias = NDArray[np.int32]
 
 INT8_MAX = np.iinfo(np.int8).max
 INT16_MAX = np.iinfo(np.int16).max
@@ -61,12 +60,12 @@ def prove(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     if (span := int(spans.max())) > 255:
         return f"{transform} spreads {high - low + 1} input codes over {span + 1}: 256 fit"
     weights = transformed(node.weight.codes, transform)
-    if np.abs(weights).max(initial=0) > 254:
-        return f"{transform} makes weights of {np.abs(weights).max()}: two bytes hold 254"
+    if (most := int(_largest(weights))) > 254:
+        return f"{transform} makes weights of {most}: two bytes hold 254"
     if reason := _overflow(node, qx, transform):
         return reason
     offsets, sums = negative * high - positive * low, weights.sum(axis=2, dtype=np.int64)
-    return Proof(transform, offsets, "int8", weights.astype(np.int16), (), sums, spans)
+    return Proof(transform, offsets, "int8", weights.astype(np.int16, copy=False), (), sums, spans)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -78,12 +77,12 @@ def prove_words(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     if largest > INT16_MAX:
         return f"{transform} makes inputs of {largest}: int16 holds {INT16_MAX}"
     weights = transformed(node.weight.codes, transform)
-    if (most := int(np.abs(weights).max(initial=0))) > INT16_MAX:
+    if (most := int(_largest(weights))) > INT16_MAX:
         return f"{transform} makes weights of {most}: int16 holds {INT16_MAX}"
     if reason := _overflow(node, qx, transform):
         return reason
     spans = (positive + negative) * (high - low)
-    words = weights.astype(np.int16)
+    words = weights.astype(np.int16, copy=False)
     sums = weights.sum(axis=2, dtype=np.int64)
     return Proof(transform, np.zeros_like(positive), "int16", words, (), sums, spans)
 
@@ -96,10 +95,9 @@ def lifted(proof: Proof, node: Conv2d) -> Proof:
     pairs = zip(transform.weight, proof.transform.weight, strict=True)
     factors = np.array([sum(map(abs, new)) // sum(map(abs, old)) for new, old in pairs])
     both = np.outer(factors, factors).reshape(-1)
-    weights = proof.weights * both[:, None, None]
-    assert np.abs(weights).max(initial=0) <= INT16_MAX
-    sums = proof.sums * both[:, None]
-    return replace(proof, transform=transform, weights=weights.astype(np.int16), sums=sums)
+    assert (both * _largest(proof.weights, axis=(1, 2))).max() <= INT16_MAX
+    weights = proof.weights * both.astype(np.int16)[:, None, None]
+    return replace(proof, transform=transform, weights=weights, sums=proof.sums * both[:, None])
 
 
 def split(proof: Proof) -> Proof:
@@ -141,18 +139,31 @@ def _overflow(node: Conv2d, qx: QParams, transform: Transform) -> str | None:
     return None
 
 
-def transformed(codes: NDArray[np.int8], transform: Transform) -> Words:
+def transformed(
+    codes: NDArray[np.int8], transform: Transform
+) -> NDArray[np.int16] | NDArray[np.int32]:
     """Return G g G^T by position [positions, O, I] of weight codes [O, I, 3, 3]."""
     matrix = np.array(transform.weight, np.float64)  # matrix products of whole numbers are exact
-    taps = codes.reshape(-1, codes.shape[2] * codes.shape[3]).T.astype(np.float64)
-    weights: Words = (np.kron(matrix, matrix) @ taps).astype(np.int32)
-    return weights.reshape(transform.positions, *codes.shape[:2])
+    both = np.kron(matrix, matrix)
+    fits = 128 * np.abs(both).sum(axis=1).max() <= INT16_MAX
+    dtype = np.int16 if fits else np.int32
+    weights = np.empty((transform.positions, *codes.shape[:2]), dtype)
+    for output, taps in enumerate(codes):  # one by one, for float64 takes much memory
+        weights[:, output] = both @ taps.reshape(len(taps), -1).T.astype(np.float64)
+    return weights
+
+
+def _largest(weights: NDArray[np.integer[Any]], axis: tuple[int, ...] | None = None) -> Integers:
+    """Return the largest absolute values along ``axis``, without an array of all of them."""
+    highest, lowest = weights.max(axis, initial=0), weights.min(axis, initial=0)
+    return np.maximum(highest.astype(np.int64), -lowest.astype(np.int64))
 
 
 def _largest_sum(node: Conv2d, qx: QParams) -> int:
     """Return a bound on the accumulator's absolute value, bias included."""
     low, high = min(qx.low - qx.zero_point, 0), max(qx.high - qx.zero_point, 0)
-    flat = node.weight.codes.astype(np.int64).reshape(len(node.weight.codes), -1)
-    positive, negative = np.maximum(flat, 0).sum(axis=1), np.maximum(-flat, 0).sum(axis=1)
+    flat = node.weight.codes.reshape(len(node.weight.codes), -1)
+    positive = np.maximum(flat, 0).sum(axis=1, dtype=np.int64)
+    negative = -np.minimum(flat, 0).sum(axis=1, dtype=np.int64)
     largest = np.maximum(positive * high - negative * low, negative * high - positive * low)
     return int((largest + np.abs(node.weight.bias.astype(np.int64))).max())

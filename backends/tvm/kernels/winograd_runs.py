@@ -117,17 +117,24 @@ def _of_groups(needed: Array, vectors: int) -> Array:
 @lru_cache(maxsize=REMEMBERED)
 def _needed(proof: Proof, lanes: int) -> dict[int, Array]:
     """Return about how many steps must be extra, by length: [positions, vectors, runs]."""
-    split = in_steps(proof.weights, lanes)
+    positions = [
+        _needed_at(in_steps(weights[None], lanes)[0], most(int(span)))
+        for weights, span in zip(proof.weights, proof.spans, strict=True)
+    ]
+    return {length: np.stack([found[length] for found in positions]) for length in positions[0]}
+
+
+def _needed_at(split: Array, limits: Array) -> dict[int, Array]:
+    """Return the same for weights [vectors, depth, lanes of int16, 2]: [vectors, runs]."""
     sums = np.stack([np.maximum(split, 0).sum(axis=-1), np.maximum(-split, 0).sum(axis=-1)], -1)
     wide = (np.abs(split) > INT8_MAX).any(axis=(-1, -2))
-    limits = np.stack([most(int(span)) for span in proof.spans])[:, None, None, None, :]
-    depth, found = split.shape[2], {}
+    depth, found = split.shape[1], {}
     for length in (*(n for n in LENGTHS if n < depth), depth):
         firsts = first_steps(depth, length)
-        runs = np.add.reduceat(sums, firsts, axis=2, dtype=np.int32)
+        runs = np.add.reduceat(sums, firsts, axis=1, dtype=np.int32)
         over = np.maximum(runs - limits, 0) / np.maximum(runs, 1)  # the share that is too much
         steps = np.ceil(length * over.max(axis=(-1, -2))).astype(int)
-        found[length] = np.maximum(steps, np.logical_or.reduceat(wide, firsts, axis=2))
+        found[length] = np.maximum(steps, np.logical_or.reduceat(wide, firsts, axis=1))
     return found
 
 

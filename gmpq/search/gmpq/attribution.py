@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from gmpq.training.scores import trained_scores
+
 EPSILON = 1e-8
 
 
@@ -41,7 +43,7 @@ def observe(network: nn.Module, head: Head, images: torch.Tensor, *, cut: bool =
 
     handle = network.get_submodule(head.features).register_forward_hook(hold)
     try:
-        logits = network(images)
+        logits = trained_scores(network(images))
     finally:
         handle.remove()
     return Seen(logits, held[-1])

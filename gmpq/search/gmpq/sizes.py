@@ -10,9 +10,11 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from gmpq.data import ARRAYS, IMAGES_KEY, PHOTOGRAPHS
+from gmpq.arrays import IMAGES_KEY
+from gmpq.arrays import SUFFIXES as ARRAYS
 from gmpq.errors import CalibrationError
 from gmpq.locations import expand, locate
+from gmpq.photographs import find_photographs
 
 
 def check_sizes(locations: Sequence[str], shape: tuple[int, int, int]) -> None:
@@ -40,8 +42,7 @@ def _sizes(locations: Sequence[str]) -> Iterator[tuple[Path, int, int]]:
             if path.suffix.lower() in ARRAYS:
                 yield from _array_size(path)
             elif path.is_dir():
-                photographs = (p for p in path.rglob("*") if p.suffix.lower() in PHOTOGRAPHS)
-                for photograph in sorted(photographs):
+                for photograph in find_photographs(path).paths:
                     yield from _photograph_size(photograph)
 
 

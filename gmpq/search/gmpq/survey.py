@@ -15,9 +15,11 @@ import torch
 from torch import nn
 
 from gmpq.errors import SearchError, closest
+from gmpq.lower.outputs import tensors
 from gmpq.models.evaluation import evaluating
 from gmpq.models.imports import USER_CODE_ERRORS, first_line
 from gmpq.search.gmpq.attribution import Head
+from gmpq.training.scores import class_scores
 
 IMAGES = 4
 TOLERANCE = 1e-4  # of the largest logit: sums over channels in another order differ by less
@@ -98,14 +100,16 @@ def survey(
 def _logits(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
     shape = list(images.shape[1:])
     try:
-        logits = module(images)
+        found = module(images)
     except USER_CODE_ERRORS as error:
         raise SearchError(
             f"the network does not run on images of shape {shape}: {first_line(error)}"
         ) from error
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise SearchError(f"the network gives {found}: a search needs logits [N, classes]")
+    logits = class_scores(found)
+    if logits is None:
+        shapes = [list(tensor.shape) for tensor in tensors(found)]
+        given = ", ".join(map(str, shapes)) or type(found).__name__
+        raise SearchError(f"the network gives {given}: a search needs logits [N, classes]")
     return logits
 
 

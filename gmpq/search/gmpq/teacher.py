@@ -22,6 +22,7 @@ from gmpq.training.augment import Augmentation, Draw
 from gmpq.training.batches import steps_per_epoch, training_batches, whole_batch
 from gmpq.training.data import Labelled
 from gmpq.training.processes import all_sum, parallel, rank, world_size
+from gmpq.training.scores import trained_scores
 
 
 def load_teacher(module: nn.Module, path: Path, device: str) -> nn.Module:
@@ -85,7 +86,7 @@ def _epoch(
     draw = Draw(lesson.data, lesson.augmentation, lesson.seed, epoch)
     torch.manual_seed(draw.number(rank()))  # for dropout
     for step, (images, labels) in enumerate(training_batches(draw, lesson.recipe.batch)):
-        logits = wrapped(images.to(lesson.device))
+        logits = trained_scores(wrapped(images.to(lesson.device)))
         loss = functional.cross_entropy(logits, labels.to(lesson.device))
         if all_sum((~torch.isfinite(loss.detach())).float()) > 0:
             raise SearchError(

@@ -24,6 +24,7 @@ from gmpq.training.augment import Draw
 from gmpq.training.batches import plain_batches, steps_per_epoch, training_batches, whole_batch
 from gmpq.training.data import Labelled
 from gmpq.training.processes import all_sum, parallel, rank, world_size
+from gmpq.training.scores import trained_scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +119,8 @@ def accuracy(network: nn.Module, data: Labelled, batch: int, device: str) -> flo
     right = 0
     with torch.no_grad():
         for images, labels in plain_batches(data.inputs(), batch):
-            right += int((network(images.to(device)).argmax(1).cpu() == labels).sum())
+            scores = trained_scores(network(images.to(device)))
+            right += int((scores.argmax(1).cpu() == labels).sum())
     network.train(was_training)
     return right / len(data)
 

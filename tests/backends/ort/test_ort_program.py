@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import ModelProto
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor
 from gmpq.backends.ort.program import OrtProgram, run_forced
-from gmpq.backends.ort.session import LEVELS, Level, open_session, run
+from gmpq.backends.ort.session import LEVELS, Level, Options, open_session, run
 from gmpq.errors import TargetError
 from gmpq.export.onnx import to_onnx
 from gmpq.export.storage import WeightStorage
@@ -31,7 +32,8 @@ from gmpq.ir import (
     Window,
 )
 from tests.builders import Q8, chain, residual, weight
-from tests.strategies import graphs, random_graph, random_input
+from tests.single_layers import random_convolution, random_linear, writing_float32
+from tests.strategies import graphs, random_codes, random_graph, random_input
 
 INTEGER_LEVELS = (Level.EXTENDED, Level.ALL)
 FLOAT_LEVELS = (Level.DISABLED, Level.BASIC)
@@ -59,10 +61,32 @@ def test_every_code_equals_the_reference(graph: IntGraph, seed: int) -> None:
 
 @settings(max_examples=60)
 @given(graph=graphs(exact=True), seed=st.integers(0, 1000))
-def test_packed_weights_compute_the_same_codes(graph: IntGraph, seed: int) -> None:
+def test_packed_weights_compute_the_same(graph: IntGraph, seed: int) -> None:
     inputs = random_input(graph, seed)
-    program = OrtProgram.load(graph, WeightStorage.PACKED)
-    assert_same_codes(reference.run(graph, inputs), program.tensors(inputs))
+    program, expected = OrtProgram.load(graph, WeightStorage.PACKED), reference.run(graph, inputs)
+    assert_same_codes(expected, program.tensors(inputs))
+    for name, real in program.run(inputs).items():
+        np.testing.assert_array_equal(expected[name], real, err_msg=name)
+
+
+@pytest.mark.parametrize("layer", [random_convolution, random_linear])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_layer_that_writes_float32_is_exact_at_every_level(
+    layer: Callable[[np.random.Generator, tuple[int, int]], IntGraph], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    graph = writing_float32(layer(rng, (8 - seed % 4, 8 - seed)))
+    x = random_codes(graph.values["x"], rng).astype(np.float32)
+    q = graph.values["x"].q
+    assert q is not None
+    image = {"image": x - np.float32(q.zero_point)}
+    expected = reference.run(graph, image)["y"]
+    for level in LEVELS:
+        for storage in WeightStorage:
+            for exact in (True, False):
+                options = Options(level, exact=exact)
+                found = run(open_session(to_onnx(graph, storage), options), image)["y"]
+                np.testing.assert_array_equal(expected, found)
 
 
 @settings(max_examples=40)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gmpq.backends.tvm import emulator
-from gmpq.backends.tvm.elf import global_symbols, keep_global
+from gmpq.backends.tvm import emulator, toolchain
+from gmpq.backends.tvm.elf import glibc_needed, global_symbols, keep_global
 from gmpq.backends.tvm.target import find
-from gmpq.backends.tvm.toolchain import compile_object, link
+from gmpq.backends.tvm.toolchain import OLDEST_GLIBC, compile_object, link
 
 PART = """
 extern int base(void);
@@ -52,10 +52,37 @@ def test_equal_names_do_not_clash(target: str, tmp_path: Path) -> None:
         objects.append(str(tmp_path / f"{name}-kept.o"))
     (tmp_path / "main.c").write_text(MAIN)
     main = compile_object(tmp_path / "main.c", (), find(target))
-    link((str(main), *objects), find(target), tmp_path / "main")
+    link((str(main), *objects), find(target), tmp_path / "main", tmp_path)
     program = [str(tmp_path / "main")]
     if target != "native":
         if (reason := emulator.missing(find(target))) is not None:
             pytest.skip(reason)
         program = emulator.command(find(target), tmp_path / "main")
     assert subprocess.run(program, check=False).returncode == 0
+
+
+NEEDY = "void *threads(void); int pthread_create(); void *threads(void) { return pthread_create; }"
+
+
+def shared(folder: Path, source: str, target: str) -> str | None:
+    (folder / "made.c").write_text(source)
+    compiled = compile_object(folder / "made.c", ("-w",), find(target))
+    flags = ("-shared", "-pthread", str(compiled))
+    link(flags, find(target), folder / "made.so", folder)
+    return glibc_needed((folder / "made.so").read_bytes())
+
+
+@pytest.mark.parametrize("target", ["native", "arm64", "armv7"])
+def test_libraries_that_zig_links_run_on_old_systems(target: str, tmp_path: Path) -> None:
+    found = shared(tmp_path, NEEDY, target)
+    assert found is not None
+    assert tuple(map(int, found.split("."))) <= tuple(map(int, OLDEST_GLIBC.split(".")))
+
+
+def test_the_newest_version_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "OLDEST_GLIBC", "2.35")
+    assert shared(tmp_path, NEEDY, "native") == "2.34"  # when libpthread became part of libc
+
+
+def test_a_library_that_needs_nothing(tmp_path: Path) -> None:
+    assert shared(tmp_path, "int one(void); int one(void) { return 1; }", "arm64") is None

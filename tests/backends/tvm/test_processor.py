@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tvm
+from tvm.script.ir_builder import tirx
+from tvm.target import codegen
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.build import build, compile_module
 from gmpq.backends.tvm.emulator import processor
-from gmpq.backends.tvm.processor import Processor, parse
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.processor import TRIPLES, Processor, parse
+from gmpq.backends.tvm.script import Expr, c_function, view
+from gmpq.backends.tvm.target import Target, find
 from gmpq.errors import TargetError
 from gmpq.runtime import Network
 from tests.strategies import random_graph, random_input
@@ -38,6 +43,10 @@ def test_a_processor_with_features() -> None:
         (f"{ARM},cortex-a55,-neon", r"'-neon' is no feature: write \+FEATURE"),
         (f"{ARM32},cortex-m4", "cortex-m4 is no Armv7-A processor with VFPv3 or newer"),
         (f"{ARM32},arm926ej-s", "arm926ej-s is no Armv7-A processor"),
+        (f"{ARM32},cortex-a7,+mve.fp", "no Armv7-A processor has 'mve': leave it out"),
+        (f"{ARM32},cortex-a7,+noarm", "no Armv7-A processor has 'noarm': leave it out"),
+        (f"{X86},i386", "i386 runs no code of 64 bits: choose a newer one"),
+        (f"{X86},pentium4", "pentium4 runs no code of 64 bits: choose a newer one"),
     ],
 )
 def test_what_llvm_does_not_know_is_refused(
@@ -46,6 +55,45 @@ def test_what_llvm_does_not_know_is_refused(
     with pytest.raises(TargetError, match=f"^target '{text}': ".replace("+", r"\+") + message):
         find(text)
     assert capfd.readouterr() == ("", "")  # LLVM would log what it does not know
+
+
+def function() -> tvm.IRModule:
+    """Return a function of vectors, which LLVM compiles in no time."""
+
+    def body(pointer: Expr) -> None:
+        memory = view(pointer, "float32", 16)
+        with tirx.vectorized(16) as lane:
+            tirx.buffer_store(memory, memory[lane] + memory[lane], [lane])
+
+    made = c_function((("place", "float32"),), body)
+    return tvm.IRModule({"double": made.with_attr("global_symbol", "double")})
+
+
+def processors(triple: str) -> list[str]:
+    anything = tvm.target.Target({"kind": "llvm", "mtriple": triple})
+    return [str(cpu) for cpu in codegen.llvm_get_cpu_archlist(anything)]
+
+
+def accepted(triple: str) -> list[Target]:
+    """Return the targets of all processors of a triple that are not refused."""
+    found = []
+    for cpu in processors(triple):
+        with suppress(TargetError):
+            found.append(find(f"{triple},{cpu}"))
+    return found
+
+
+def test_processors_that_cannot_run_a_program_are_refused() -> None:
+    found = {target.cpu for triple in TRIPLES for target in accepted(triple)}
+    assert not {"i386", "i686", "pentium4", "geode", "cortex-m55", "arm926ej-s"} & found
+    assert {"x86-64", "bdver1", "cortex-a53", "cortex-a7"} <= found
+    assert len(accepted(ARM)) == len(processors(ARM))
+
+
+@pytest.mark.parametrize("triple", TRIPLES)
+def test_llvm_compiles_for_every_processor_that_is_not_refused(triple: str, tmp_path: Path) -> None:
+    for target in accepted(triple)[::12]:  # all of them take half a minute
+        compile_module(function(), target, tmp_path)  # LLVM ends the process if it cannot
 
 
 def test_targets_that_are_spelled_out() -> None:

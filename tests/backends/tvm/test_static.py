@@ -16,7 +16,7 @@ from gmpq.backends import reference
 from gmpq.backends.tvm import emulator
 from gmpq.backends.tvm.build import Form, build
 from gmpq.backends.tvm.elf import global_symbols
-from gmpq.backends.tvm.library import ENTRIES, PARAMS_ENTRY
+from gmpq.backends.tvm.example import EXAMPLE, classify_program
 from gmpq.backends.tvm.target import Target, find
 from gmpq.backends.tvm.toolchain import compile_program
 from gmpq.ir import IntGraph
@@ -24,9 +24,10 @@ from tests.strategies import random_graph, random_input
 
 Done: TypeAlias = subprocess.CompletedProcess[str]
 
-CLASSIFY = Path(__file__).parents[3] / "examples" / "c" / "classify.c"
 NAMES = ("native", "arm64", "armv7")
 STATIC, EMBEDDED = Form(static=True), Form(static=True, embed_params=True)
+NAMED = Form(static=True, embed_params=True, prefix="lite0")
+ENTRIES, PARAMS_ENTRY = {"gmpq_run", "gmpq_run_steps", "gmpq_set_threads"}, "gmpq_params"
 STRICT = ("-Wall", "-Wextra", "-Werror")
 LINKED = ("-lm", "-pthread")
 SEED = 39  # of a classifier: convolutions, a table, a fully connected layer; 17 classes
@@ -34,7 +35,15 @@ SEED = 39  # of a classifier: convolutions, a table, a fully connected layer; 17
 NEEDED = {"pthread_" + name for name in ("create", "join", "mutex_lock", "mutex_unlock")}
 NEEDED |= {"pthread_cond_broadcast", "pthread_cond_wait", "sched_yield", "expf"}
 NEEDED |= {f"pthread_attr_{name}" for name in ("init", "getstacksize", "setstacksize", "destroy")}
-NEEDED |= {"memset", "memcpy", "memmove", "_GLOBAL_OFFSET_TABLE_"}
+NEEDED |= {
+    "pthread_mutex_trylock",
+    "pthread_atfork",
+    "memset",
+    "memcpy",
+    "memmove",
+    "_GLOBAL_OFFSET_TABLE_",
+}
+NEEDED |= {"syscall"}  # asks for the tile registers of AMX
 COMPILERS = ("__aarch64_", "__aeabi_")  # what the compiler's own library has
 
 
@@ -66,13 +75,13 @@ def written_image(graph: IntGraph, folder: Path) -> str:
 
 
 @everywhere
-@pytest.mark.parametrize("form", [STATIC, EMBEDDED], ids=["read", "embedded"])
+@pytest.mark.parametrize("form", [STATIC, NAMED], ids=["read", "named"])
 def test_the_example_prints_the_reference(form: Form, name: str, tmp_path: Path) -> None:
     graph, target, program = random_graph(SEED, exact=True), find(name), tmp_path / "classify"
     build(graph, target, tmp_path, form=form)
     expected = written_image(graph, tmp_path)
     flags = (*STRICT, f"-I{tmp_path}", str(tmp_path / "model.a"), *LINKED)
-    compile_program(CLASSIFY, target, program, flags)
+    compile_program(tmp_path / EXAMPLE, target, program, flags)
     if form.embed_params:
         (tmp_path / "params.bin").unlink()
     for threads in ("1", "3"):
@@ -86,7 +95,7 @@ def test_the_example_with_the_shared_library(name: str, tmp_path: Path) -> None:
     build(graph, target, tmp_path, form=EMBEDDED)
     expected = written_image(graph, tmp_path)
     flags = (f"-I{tmp_path}", str(tmp_path / "model.so"), "-Wl,-rpath,$ORIGIN")
-    compile_program(CLASSIFY, target, program, flags)
+    compile_program(tmp_path / EXAMPLE, target, program, flags)
     done = run_here(program, target, ("image.f32",))
     assert (done.returncode, done.stderr, done.stdout) == (0, "", expected)
 
@@ -96,7 +105,7 @@ def test_a_static_program(tmp_path: Path) -> None:
     build(graph, target, tmp_path, form=EMBEDDED)
     expected = written_image(graph, tmp_path)
     flags = ("-static", f"-I{tmp_path}", str(tmp_path / "model.a"), *LINKED)
-    compile_program(CLASSIFY, target, program, flags)
+    compile_program(tmp_path / EXAMPLE, target, program, flags)
     assert run_here(program, target, ("image.f32", "2")).stdout == expected
 
 
@@ -112,7 +121,15 @@ def test_a_static_program_for_a_board(name: str, triple: str, tmp_path: Path) ->
     build(graph, target, tmp_path, form=EMBEDDED)
     expected = written_image(graph, tmp_path)
     zig = (sys.executable, "-m", "ziglang", "cc", "-target", triple, "-static", "-O2", "-g0")
-    words = [*zig, f"-I{tmp_path}", CLASSIFY, tmp_path / "model.a", *LINKED, "-o", program]
+    words = [
+        *zig,
+        f"-I{tmp_path}",
+        tmp_path / EXAMPLE,
+        tmp_path / "model.a",
+        *LINKED,
+        "-o",
+        program,
+    ]
     subprocess.run(words, check=True)
     assert run_here(program, target, ("image.f32", "2")).stdout == expected
 
@@ -121,11 +138,17 @@ def test_a_static_program_for_a_board(name: str, triple: str, tmp_path: Path) ->
 def test_only_the_entry_points_are_global(name: str, tmp_path: Path) -> None:
     build(random_graph(SEED), find(name), tmp_path, form=STATIC)
     defined, needed = global_symbols(member(tmp_path / "model.a"))
-    assert defined == set(ENTRIES)
+    assert defined == ENTRIES
     assert {name for name in needed if not name.startswith(COMPILERS)} <= NEEDED
     (tmp_path / "embedded").mkdir()
     build(random_graph(SEED), find(name), tmp_path / "embedded", form=EMBEDDED)
     assert global_symbols(member(tmp_path / "embedded" / "model.a"))[0] == {*ENTRIES, PARAMS_ENTRY}
+
+
+def test_only_classifiers_have_the_example(tmp_path: Path) -> None:
+    build(random_graph(4), find("native"), tmp_path, form=STATIC)
+    assert not (tmp_path / EXAMPLE).exists()
+    assert classify_program(random_graph(4)) is None
 
 
 def member(library: Path) -> bytes:
@@ -145,7 +168,7 @@ def test_files_of_another_size_are_told(tmp_path: Path) -> None:
     build(graph, target, tmp_path, form=STATIC)
     written_image(graph, tmp_path)
     flags = (f"-I{tmp_path}", str(tmp_path / "model.a"), *LINKED)
-    compile_program(CLASSIFY, target, program, flags)
+    compile_program(tmp_path / EXAMPLE, target, program, flags)
     (tmp_path / "short.f32").write_bytes(b"1234")
     for words, told in (
         (("short.f32",), "short.f32: is not of"),

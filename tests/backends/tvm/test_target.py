@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gmpq.backends.host import Host
 from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.target import NAMES, find, native
+from gmpq.backends.tvm.processor import X86, Processor
+from gmpq.backends.tvm.target import NAMES, corrections, find, native
 from gmpq.errors import TargetError
 from tests.strategies import random_graph
 
@@ -35,6 +37,33 @@ def test_another_architecture_does_not_run_here() -> None:
 
 def test_a_missing_instruction_set_does_not_run_here() -> None:
     assert not replace(native(), features=native().features | {"not-yet-built"}).runs_here()
+
+
+# A kernel for such a processor has been ended here by SIGILL: its instructions are in no list.
+LACKING = ("bdver1", "bdver4", "znver1", "btver2")
+
+
+@pytest.mark.parametrize("cpu", LACKING)
+def test_instructions_that_no_kernel_asks_for_count_too(cpu: str) -> None:
+    target = find(f"{X86},{cpu}")
+    others = replace(target.processor(), attributes=("-sse4a", "-xop", "-fma4", "-tbm", "-lwp"))
+    assert target.instructions() > others.instructions()
+    assert target.runs_here() == (target.instructions() <= native().instructions())
+
+
+def machine(*flags: str) -> Host:
+    return Host("x86_64", "any", 1, frozenset(flags))
+
+
+def test_what_llvm_misjudges_is_corrected() -> None:
+    named = Processor(X86, "x86-64-v2")
+    assert corrections(named, machine()) == ()  # nothing is known of it
+    flags = "fpu lm cmov cx8 cx16 fxsr mmx nopl pni popcnt sse sse2 sse4_1 sse4_2 ssse3 lahf_lm"
+    assert corrections(named, machine(*flags.split())) == ()
+    masked = machine(*set(flags.split()) - {"popcnt"}, "amx_tile", "amx_int8")
+    found = corrections(named, masked)
+    assert found == ("+amx-tile", "+amx-int8", "-popcnt")
+    assert "popcnt" not in replace(named, attributes=found).features()
 
 
 def test_a_library_for_arm64_is_cross_compiled(tmp_path: Path) -> None:

@@ -4,14 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan import Choice, Step, Verdict, cheapest, plan
 from gmpq.backends.tvm.target import find
-from gmpq.backends.tvm.tune import KERNELS_VERSION, Effort, Tuning, key_of, read, tuned
+from gmpq.backends.tvm.tune import KERNELS_VERSION, Effort, Tuning, key_of, name_of, tuned
 from gmpq.ir import Conv2d, IntGraph, QParams, Requantize, Window
 from tests.builders import Q8, chain, residual, weight
 
@@ -77,17 +76,44 @@ def test_layers_that_write_copies_and_boards_have_their_own_results() -> None:
     assert len(set(keys)) == 5
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param("{", id="half-a-file"),
-        pytest.param("[]", id="no-object"),
-        pytest.param('{"kernels": -1, "results": {"a": {}}}', id="other-kernels"),
-    ],
-)
-def test_a_useless_cache_is_empty(text: str, tmp_path: Path) -> None:
-    (tmp_path / "kernels.json").write_text(text)
-    assert read(tmp_path / "kernels.json") == {}
+def convolution(graph: IntGraph) -> tuple[str, list[str]]:
+    """Return the key of the convolution's results, and the names of its candidates."""
+    found: list[tuple[str, list[str]]] = []
+
+    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+        if site.node.name == "block.conv":
+            key = key_of(site, choices, Tuning(Effort.OFF, 1))
+            found.append((key, [name_of(choice) for choice in choices]))
+        return cheapest(site, choices)
+
+    plan(graph, find("native"), choose)
+    return found[0]
+
+
+def test_results_of_unknown_kernels_decide_nothing(tmp_path: Path) -> None:
+    cache = tmp_path / "kernels.json"
+    key, names = convolution(residual())
+    content: dict[str, Any] = {"kernels": KERNELS_VERSION, "results": {key: {"no kernel": 0.1}}}
+    cache.write_text(json.dumps(content))
+    guessed, _ = conv_step(residual(), Tuning(Effort.OFF, 1, cache), tmp_path)
+    assert guessed.measured_ms == {}
+    content["results"][key][names[-1]] = 0.2
+    cache.write_text(json.dumps(content))
+    known, _ = conv_step(residual(), Tuning(Effort.OFF, 1, cache), tmp_path)
+    assert f"{known.kernel} {known.configuration}".rstrip() == names[-1]
+    assert known.measured_ms == {names[-1]: 0.2}
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    told: list[str] = []
+    tuning = Tuning(Effort.QUICK, 1, tmp_path / "file" / "kernels.json", warn=told.append)
+    step, measured = conv_step(residual(), tuning, tmp_path)
+    assert measured == ["block.conv"]
+    assert step.measured_ms
+    (warning,) = told
+    assert "file/kernels.json: cannot be written (" in warning
+    assert "not remembered" in warning
 
 
 def test_the_shipped_results_are_of_these_kernels() -> None:

@@ -74,6 +74,17 @@ def test_another_head_needs_a_backward_pass() -> None:
     assert survey(Squared(), SHAPE).head == Head("features", None)
 
 
+class Named(Small):
+    """Returns the features too."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, object]:  # type: ignore[override]
+        return {"image": x, "scores": [super().forward(x)]}
+
+
+def test_scores_are_found_among_named_outputs() -> None:
+    assert survey(Named(), SHAPE) == survey(Small(), SHAPE)
+
+
 def test_nothing_is_changed() -> None:
     network = Small()
     before = {key: value.clone() for key, value in network.state_dict().items()}

@@ -1,5 +1,6 @@
-/* Classifies one image by a compiled network; see docs/c-program.md.
+/* Classifies one image by the compiled network in this directory.
  *
+ *   cc -O2 -I. classify.c model.a -lm -pthread -o classify
  *   classify IMAGE.f32 [THREADS [params.bin]]
  *
  * The image is raw float32 in the shape of model.h, preprocessed as manifest.json says. Prints the
@@ -9,10 +10,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#if GMPQ_INPUTS != 1 || GMPQ_OUTPUTS != 1
-#error "a classifier has one input and one output"
-#endif
 
 enum { CLASSES = GMPQ_OUTPUT_0_ELEMENTS, SHOWN = CLASSES < 5 ? CLASSES : 5 };
 

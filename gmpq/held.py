@@ -1,0 +1,74 @@
+"""What a compiled directory holds, as later commands read it.
+
+Every file is compared with its digest. What the digests come from, ``manifest.json``, is checked
+for types, and its sizes against ``model.h`` and the graph before a program runs by them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmpq import description, manifest, typed_json
+from gmpq.backends.tvm.build import HEADER
+from gmpq.errors import OutputError
+from gmpq.explain import Kernel
+from gmpq.ir import IntGraph
+from gmpq.untrusted import read_text
+
+SIZES = re.compile(r"^#define \w+_(WORKSPACE_BYTES|STEPS) (\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a compile that matter afterwards."""
+
+    storage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is read of the manifest of a compiled directory."""
+
+    target: str
+    options: Options
+    bops: Mapping[str, int]
+    kernels: tuple[Kernel, ...]
+    tvm: Mapping[str, Any]  # what ``gmpq.runtime`` needs to know
+
+
+def held(out: Path) -> Held:
+    """Return what the manifest of ``out`` holds, after comparing the digest of every file.
+
+    Raises:
+        OutputError: a file is missing, damaged or was changed.
+    """
+    manifest.check_files(out)
+    return typed_json.read(out / manifest.NAME, Held, OutputError)
+
+
+def check_program(out: Path, program: Mapping[str, Any], graph: IntGraph) -> None:
+    """Pass a description of the program in ``out`` that computes ``graph``.
+
+    Raises:
+        OutputError: it is damaged, or of another network.
+    """
+    place = out / manifest.NAME
+    try:
+        found = description.parse(program)
+    except ValueError as error:
+        raise OutputError(f"{place}: damaged: {error}: compile again") from error
+    shapes = {name: value.shape for name, value in graph.values.items()}
+    for names, ends in ((graph.inputs, found.inputs), (graph.outputs, found.outputs)):
+        if [(end.name, end.shape) for end in ends] != [(name, shapes[name]) for name in names]:
+            raise OutputError(f"{place}: damaged: ends unlike those of the graph: compile again")
+    for codes in found.codes:
+        for name, code in codes.items():
+            if shapes.get(name) != code["shape"]:
+                raise OutputError(f"{place}: damaged: {name!r} has another shape: compile again")
+    sizes = dict(SIZES.findall(read_text(out / HEADER, OutputError)))
+    if sizes != {"WORKSPACE_BYTES": str(found.workspace_bytes), "STEPS": str(len(found.steps))}:
+        raise OutputError(f"{place}: damaged: its sizes are not those of {HEADER}: compile again")

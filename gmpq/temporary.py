@@ -1,0 +1,93 @@
+"""Directories of a running process: what a killed one leaves behind, the next one removes.
+
+Whoever makes a directory holds a lock on it (``flock``), which ends with the process, however it
+ends. A directory of our name, of our user and without a lock is therefore nobody's. Where a file
+system has no locks, nothing is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+MARK = "gmpq-scratch-"  # nobody names a directory of their own like that
+RANDOM = r"[a-z0-9_]{8}"  # what mkdtemp appends
+
+
+@contextmanager
+def folder(parent: Path | None = None, name: str = "") -> Iterator[Path]:
+    """Yield a new directory that is removed when the block ends, unless it was moved away.
+
+    Args:
+        parent: where it is made; None means the place of temporary files.
+        name: what it is for; it is hidden then.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    place = Path(tempfile.gettempdir()) if parent is None else parent
+    prefix = f".{name}.{MARK}" if name else MARK
+    for path in abandoned(place, prefix):
+        shutil.rmtree(path, ignore_errors=True)
+    path, held = _made(place, prefix)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(held)
+
+
+def abandoned(place: Path, prefix: str) -> Iterator[Path]:
+    """Yield the directories ``prefix*`` in ``place`` whose process is gone, locked meanwhile."""
+    ours = re.compile(re.escape(prefix) + RANDOM)
+    with suppress(OSError):  # a place that cannot be listed
+        for found in list(os.scandir(place)):
+            if ours.fullmatch(found.name) and _is_own_folder(found):
+                yield from _if_unlocked(Path(found.path))
+
+
+def _is_own_folder(found: os.DirEntry[str]) -> bool:
+    with suppress(OSError):  # it is gone
+        own = found.stat(follow_symlinks=False).st_uid == os.geteuid()
+        return own and found.is_dir(follow_symlinks=False)
+    return False
+
+
+def _if_unlocked(path: Path) -> Iterator[Path]:
+    try:
+        held = _opened(path)
+    except OSError:
+        return
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # its process lives
+        pass
+    else:
+        yield path
+    finally:
+        os.close(held)
+
+
+def _made(place: Path, prefix: str) -> tuple[Path, int]:
+    """Return a new directory and the descriptor that holds its lock."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+        try:
+            held = _opened(path)
+        except FileNotFoundError:  # another process found it before it was locked
+            continue
+        with suppress(OSError):  # no locks here
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if path.exists():
+            return path, held
+        os.close(held)
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

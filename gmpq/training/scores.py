@@ -1,0 +1,37 @@
+"""Which output of a network is trained and judged by labels: its first of shape [N, classes]."""
+
+from __future__ import annotations
+
+import torch
+
+from gmpq.errors import LoweringError
+from gmpq.ir import FloatGraph, IntGraph
+from gmpq.lower.outputs import tensors
+
+
+def scores_of(graph: FloatGraph | IntGraph) -> str:
+    """Return the name of the output that holds class scores.
+
+    Raises:
+        LoweringError: none does.
+    """
+    shapes = {name: graph.values[name].shape for name in graph.outputs}
+    for name, shape in shapes.items():
+        if len(shape) == 2:
+            return name
+    found = ", ".join(f"'{name}' {list(shape)}" for name, shape in shapes.items())
+    raise LoweringError(
+        f"{graph.name}: returns {found}: training needs a classifier's [N, classes]"
+    )
+
+
+def class_scores(result: object) -> torch.Tensor | None:
+    """Return the class scores [N, classes] in what a module returned, or None."""
+    return next((tensor for tensor in tensors(result) if tensor.ndim == 2), None)
+
+
+def trained_scores(result: object) -> torch.Tensor:
+    """Return the class scores [N, classes] in what a module returned that is known for them."""
+    found = class_scores(result)
+    assert found is not None, "the network has been asked for class scores before"
+    return found
