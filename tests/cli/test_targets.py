@@ -21,6 +21,7 @@ def test_a_target_that_is_spelled_out(desk: Desk) -> None:
     result = desk.compile("--target", SPELLED, out="")
     assert (result.code, result.err) == (0, "")
     fields = manifest.read(desk.folder / FOLDER)
+    assert fields["max_params_ratio"] == 1.5
     assert fields["target"] == fields["tvm"]["target"] == SPELLED
     verified = desk.gmpq("verify", FOLDER)
     assert (verified.code, verified.err) == (0, "")
@@ -39,9 +40,10 @@ def test_the_default_directory_is_one_plain_name(text: str, expected: str) -> No
 
 
 def test_parameters_inside_the_libraries(desk: Desk) -> None:
-    result = desk.compile("--embed-params")
+    result = desk.compile("--embed-params", "--max-params-ratio", "2.5")
     assert (result.code, result.err) == (0, "")
     fields = manifest.check_files(desk.out)
+    assert fields["max_params_ratio"] == 2.5
     assert fields["options"]["embed_params"] is True
     assert "gmpq_params(void)" in (desk.out / "model.h").read_text("utf-8")
     params = (desk.out / "params.bin").read_bytes()
