@@ -100,6 +100,16 @@ def test_measured_times_keep_the_bound_too() -> None:
     assert all(step.measured_ms for step in planned.steps if step.options)
 
 
+def test_large_layers_are_told_before_they_are_planned() -> None:
+    told: list[str] = []
+    shape = (1, 1024, 1, 1)
+    large = Conv2d("large", ("",), "", weight((1024, 1024, 1, 1), 4, Q4, Q4), Window((1, 1)))
+    plan(chain([(large, shape, Q4)], shape, Q4), find("x86-64-v3"), told=told.append)
+    assert told == ["large"]
+    plan(network(), find("x86-64-v3"), told=told.append)
+    assert told == ["large"]
+
+
 def test_targets_have_a_bound_of_their_own() -> None:
     ratios = {name: find(name).params_ratio for name in ("x86-64-v3", "arm64", "armv7", "rpi4")}
     assert ratios == {"x86-64-v3": inf, "arm64": 1.5, "armv7": 1.5, "rpi4": 1.5}
