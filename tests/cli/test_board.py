@@ -53,7 +53,9 @@ def test_a_compile_tunes_on_a_board(
     again = json.loads((desk.out / "manifest.json").read_text("utf-8"))
     assert again["kernels"] == first["kernels"]
     assert (desk.folder / "cache" / "gmpq" / "kernels.json").read_text() == cached
-    board.wait_log("ended after .* s: done", 2 + len(measured))  # it was asked what it is, and no more
+    board.wait_log(
+        "ended after .* s: done", 2 + len(measured)
+    )  # only asked what it is
     assert desk.compile().code == 0  # predicted cycles choose
     untuned = json.loads((desk.out / "manifest.json").read_text("utf-8"))
     assert untuned["tuned_on"] is None
