@@ -9,7 +9,7 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.backends.tvm import emulator
-from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.build import Form, build
 from gmpq.backends.tvm.dot import Portable, Sdot, best_dot
 from gmpq.backends.tvm.emulator import Emulated, missing, processor
 from gmpq.backends.tvm.target import Target, find
@@ -27,7 +27,8 @@ BITS = ((8, 8), (7, 8), (4, 4), (2, 1), (8, 3), (5, 6))  # of codes and weights
 
 
 def check(graph: IntGraph, target: Target, folder: Path, seed: int) -> None:
-    network = Emulated(folder, build(graph, target, folder).program, target)
+    program = build(graph, target, folder, form=Form(prefix="lite0")).program
+    network = Emulated(folder, program, target)
     rng = np.random.default_rng(seed)
     inputs = {
         name: rng.normal(0, 60, graph.values[name].shape).astype(np.float32)
