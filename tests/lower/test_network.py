@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.nn.utils.parametrizations import weight_norm
 
+from gmpq.errors import LoweringError
 from gmpq.ir import FloatConv2d, FloatGraph
 from gmpq.lower import lower, run_float
 from tests.networks import Call, check_equal, image, randomized
@@ -146,3 +150,40 @@ def test_values_are_yielded_in_order_for_any_batch() -> None:
     assert [name for name, _ in listed] == ["input", "0", "1", "2"]
     assert listed[-1][1].shape == (3, 144)
     assert not listed[-1][1].requires_grad
+
+
+class ViewOfInPlace(nn.Module):
+    """A view of what was changed in place is read by a layer of another module."""
+
+    def __init__(self, view: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(144, 5)
+        self.view = view
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.fc(self.view(self.relu(self.conv(x))).flatten(1))
+        return result
+
+
+def test_a_view_does_not_take_the_name_of_the_layer_that_reads_it() -> None:
+    module = ViewOfInPlace(lambda x: x.reshape(x.shape[0], 4, 36, 1))
+    names = [node.name for node in check_equal(module, (1, 3, 8, 8)).nodes]
+    assert names == ["conv", "relu", "view", "fc"]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        pytest.param(lambda x: x.split((2, 2), 1)[0], id="split"),
+        pytest.param(lambda x: x[:, :2], id="slice"),
+        pytest.param(lambda x: x.unbind(1)[0], id="unbind"),
+    ],
+)
+def test_a_refused_view_is_told_by_the_module_that_holds_it(
+    view: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    module = nn.Sequential(nn.ReLU(inplace=True), ViewOfInPlace(view))
+    with pytest.raises(LoweringError, match=r"^1: (split|slice|unbind)"):
+        lower(module.eval(), (1, 3, 8, 8), "net")
