@@ -216,7 +216,8 @@ def _requantize(acc: torch.Tensor, factor: torch.Tensor, q: QParams) -> torch.Te
 
 
 def _quantize(real: torch.Tensor, q: QParams) -> torch.Tensor:
-    return _clip(torch.round(real / _f32(q.scale)), q)
+    steps = torch.round(real / _f32(q.scale))
+    return _clip(steps.masked_fill(steps.isnan(), -torch.inf), q)  # NaN is the lowest code
 
 
 def _clip(steps: torch.Tensor, q: QParams) -> torch.Tensor:

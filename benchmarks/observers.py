@@ -1,6 +1,6 @@
 """Which observer of activations loses least, by bits: what the default ``auto`` is chosen by.
 
-    python benchmarks/observers.py [--networks efficientnet_lite0,...] [--swap]
+    python benchmarks/observers.py [--networks NAMES] [--observers minmax,mse] [--swap]
 
 Each network is calibrated on photographs of scikit-image and compared with its float form on crops
 of foolbox's ImageNet photographs; ``--swap`` exchanges both sets. EfficientNet-Lite0 has its
@@ -23,19 +23,19 @@ from gmpq import cost, models, policy_io, table
 from gmpq.accuracy.metrics import Energy, largest
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.calib.collect import collect
-from gmpq.calib.observers import OBSERVERS, Observer
+from gmpq.calib.observers import Observer, find
 from gmpq.calib.statistics import Statistics
 from gmpq.data import Preprocessing, find_images, open_photograph, preprocess
 from gmpq.ir import FloatGraph, Shape
 from gmpq.job import Sources, open_network
 from gmpq.lower import lower
-from gmpq.lower.run import run_float
+from gmpq.lower.run import run_outputs
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import InputSpec, LayerBits, ModelSpec, Policy
 
 LITE0 = Path(__file__).parents[1] / "examples" / "efficientnet_lite0_w8a8.json"
 NETWORKS = "efficientnet_lite0,mobilenet_v2,resnet18,squeezenet1_1"
-BITS = (LayerBits(8, 8), LayerBits(8, 6), LayerBits(8, 4), LayerBits(6, 6), LayerBits(4, 4))
+BITS = "w8a8,w8a6,w8a4,w6a6,w4a4"
 SKIMAGE = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "coins.png", "grass.png")
 SKIMAGE += ("gravel.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png")
 SKIMAGE += ("motorcycle_right.png", "retina.jpg", "rocket.jpg")
@@ -58,14 +58,18 @@ class Subject:
 
 @click.command()
 @click.option("--networks", default=NETWORKS, show_default=True)
+@click.option("--observers", default="minmax,moving-average,percentile,mse,entropy")
+@click.option("--bits", default=BITS, show_default=True, help="Of weights and inputs.")
 @click.option("--swap", is_flag=True, help="Calibrate on foolbox's photographs.")
-def main(networks: str, swap: bool) -> None:
+def main(networks: str, observers: str, bits: str, swap: bool) -> None:
     """Print a table per network."""
     seen, held = (IMAGENET, PHOTOGRAPHS) if swap else (PHOTOGRAPHS, IMAGENET)
+    chosen = [find(name) for name in observers.split(",")]
+    widths = [LayerBits(int(pair[1]), int(pair[3])) for pair in bits.split(",")]
     for name in networks.split(","):
         subject = prepare(name, seen, held)
-        rows = [row(subject, bits) for bits in BITS]
-        header = ("bits", *(f"{observer.name} dB, agree" for observer in OBSERVERS))
+        rows = [row(subject, pair, chosen) for pair in widths]
+        header = ("bits", *(f"{observer.name} dB, agree" for observer in chosen))
         click.echo(f"{name}: {len(subject.images)} crops\n{table.render(header, rows)}\n")
 
 
@@ -99,17 +103,13 @@ def crops(locations: tuple[str, ...], how: Preprocessing) -> Iterator[Floats]:
 
 def answers(graph: FloatGraph, images: Floats) -> Floats:
     """Return the first output of ``graph`` for ``images``."""
-    (source,), result = graph.inputs, graph.outputs[0]
-    found = [
-        dict(run_float(graph, {source: part}))[result].numpy()
-        for part in torch.from_numpy(images).split(8)
-    ]
-    return np.concatenate(found)
+    parts = np.array_split(images, max(1, len(images) // 8))
+    return np.concatenate([run_outputs(graph, part)[0] for part in parts])
 
 
-def row(subject: Subject, bits: LayerBits) -> tuple[str, ...]:
+def row(subject: Subject, bits: LayerBits, observers: list[Observer]) -> tuple[str, ...]:
     """Return what every observer loses at ``bits``."""
-    cells = [cell(subject, bits, observer) for observer in OBSERVERS]
+    cells = [cell(subject, bits, observer) for observer in observers]
     return (f"w{bits.w}a{bits.a}", *cells)
 
 

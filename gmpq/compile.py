@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class CompileOptions:
     """What the user may choose."""
 
     target: str = "native"
-    observer: str = "mse"
+    observer: str = "auto"
     weight_observer: str = "mse"
     equalize: bool = False
     bias_correct: bool = True
@@ -82,6 +83,7 @@ class CompileOptions:
     fleet: Fleet | None = None  # of boards to measure kernels on, instead of this machine
     embed_params: bool = False  # the libraries of TVM's program hold its parameters
     name: str = PREFIX  # that begins the names of C functions
+    max_params_ratio: float | None = None  # of weights to a byte each; None: as the target has it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +106,7 @@ class _Plan:
 
     target: Target
     board: str | None  # that kernels are measured on, instead of this machine
+    params_ratio: float  # that the weights of TVM's program keep
     quantization: QuantizeOptions
     graph: FloatGraph
     bits: Mapping[str, LayerBits]
@@ -200,7 +203,8 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
         )
     costs = cost.measure(graph, bits, job.policy.output_bits)
     rewritten = equalize(graph) if options.equalize else graph
-    return _Plan(target, board, quantization, rewritten, bits, costs, inputs, error)
+    ratio = options.max_params_ratio or target.params_ratio
+    return _Plan(target, board, ratio, quantization, rewritten, bits, costs, inputs, error)
 
 
 def _quantize(
@@ -226,8 +230,8 @@ def _lose(job: Job, plan: _Plan, graph: IntGraph, told: Progress) -> Loss:
 
 def _loss_warnings(job: Job, plan: _Plan, loss: Loss) -> tuple[str, ...]:
     if job.quantized is not None:  # what is trained at its bits owes nothing to its float weights
-        return range_warnings(loss)
-    return (*range_warnings(loss), *distance_warnings(loss, plan.bits))
+        return range_warnings(loss.clipped)
+    return (*range_warnings(loss.clipped), *distance_warnings(loss, plan.bits))
 
 
 def _write_programs(
@@ -241,7 +245,15 @@ def _write_programs(
     told.stage(f"compiling for {plan.target.name}")
     choose = tuned(_tuning(graph, plan, options, told), lambda layer: told.stage(f"tuning {layer}"))
     form = Form(static=True, embed_params=options.embed_params, prefix=options.name)
-    built = build(graph, plan.target, work, choose, form=form)
+    built = build(
+        graph,
+        plan.target,
+        work,
+        choose,
+        form=form,
+        bound=plan.params_ratio,
+        told=lambda layer: told.stage(f"choosing a kernel for {layer}"),
+    )
     kernels = tuple(_kernel(step) for step in built.plan.steps)
     return _Built(fusion_report(model, graph), kernels, built.program)
 
@@ -284,6 +296,7 @@ def _fields(
         **manifest.interface(graph),
         "preprocessing": asdict(job.images.preprocessing),
         "options": _options(options),
+        "max_params_ratio": None if plan.params_ratio == inf else plan.params_ratio,
         "calibration_images": 0 if job.quantized is not None else len(job.images.items),
         "lowering_error": plan.lowering_error,
         "layers": {name: asdict(bits) for name, bits in plan.bits.items()},
@@ -296,7 +309,8 @@ def _fields(
 
 def _options(options: CompileOptions) -> dict[str, Any]:
     fields = asdict(options) | {"storage": options.storage.value, "tune": options.tune.value}
-    return {name: value for name, value in fields.items() if name not in ("tuned", "fleet")}
+    apart = ("tuned", "fleet", "max_params_ratio")
+    return {name: value for name, value in fields.items() if name not in apart}
 
 
 def _bops(costs: NetworkCost) -> dict[str, int]:

@@ -2,8 +2,8 @@
 
 - MACs of a layer: output elements x input channels per group x kernel area.
 - BOPs of a layer: MACs x w x a.
-- Published BOPs: papers charge all MACs of the network at the mean w x a of the searched layers,
-  that is all but the first and the last, weighted by their MACs. Compare with tables only so.
+- Published BOPs: papers charge all MACs of the network at the mean w x a of all layers but the
+  first and the last, weighted by their MACs. Compare with tables only so (``published_shares``).
 - Weight bytes: codes as the packed file holds them (1 and 2 bits in INT2, 3 and 4 in INT4, more in
   INT8), and as one byte each. Scales and biases, 8 bytes per output channel, are not in them.
 - Peak activation bytes: the largest set of tensors that live at one time in execution order, as
@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gmpq import table
@@ -82,11 +82,11 @@ class NetworkCost:
 
     @property
     def published_bops(self) -> float:
-        """All MACs at the mean ``w * a`` of the searched layers."""
+        """All MACs at the mean ``w * a`` of the layers between the first and the last."""
         named = [layer for layer in self.layers if not layer.auxiliary]
-        searched = named[1:-1] or named
-        macs = sum(layer.macs for layer in searched)
-        return self.macs * sum(layer.bops for layer in searched) / macs if macs else 0.0
+        shares = published_shares([layer.macs for layer in named], self.macs)
+        products = (layer.bits.w * layer.bits.a for layer in named)
+        return sum(share * product for share, product in zip(shares, products, strict=True))
 
     @property
     def packed_bytes(self) -> int:
@@ -97,6 +97,19 @@ class NetworkCost:
     def int8_bytes(self) -> int:
         """Bytes of all weight codes, one byte each."""
         return sum(layer.weights for layer in self.layers)
+
+
+def published_shares(macs: Sequence[int], all_macs: int) -> list[float]:
+    """Return what ``w * a`` of each layer is multiplied by in the published BOPs; 0 of the ends.
+
+    Args:
+        macs: of the layers that a policy names, in execution order; of two there are only ends,
+            and both count.
+        all_macs: of the network, auxiliary layers too.
+    """
+    between = range(1, len(macs) - 1) if len(macs) > 2 else range(len(macs))
+    counted = sum(macs[i] for i in between)
+    return [all_macs * count / counted if i in between else 0.0 for i, count in enumerate(macs)]
 
 
 def container_bits(bits: int) -> int:

@@ -58,9 +58,13 @@ def requantize(acc: Accumulators, factor: Floats, zero_point: int, low: int, hig
 
 
 def quantize(real: Floats, scale: float, zero_point: int, low: int, high: int) -> Codes:
-    """Return the codes of float32 values: ONNX QuantizeLinear, then a clip to ``low..high``."""
-    steps = round_half_even(real / F32(scale)) + F32(zero_point)
-    return np.clip(steps, low, high).astype(np.uint8)
+    """Return the codes of float32 values: ONNX QuantizeLinear, then a clip to ``low..high``.
+
+    NaN becomes ``low``, as in onnxruntime; infinities saturate.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # huge values, and NaN that signals
+        steps = round_half_even(real / F32(scale)) + F32(zero_point)
+    return np.fmin(np.fmax(steps, low), high).astype(np.uint8)
 
 
 def dequantize(codes: Codes, scale: float, zero_point: int) -> Floats:

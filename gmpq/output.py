@@ -45,7 +45,7 @@ def check_again(out: Path) -> Parity:
     Raises:
         OutputError: a file is missing, damaged or was changed.
     """
-    opened = _open(out, held(out))
+    opened = open_output(out, held(out))
     return programs.check(opened, samples.read(out / SAMPLES, opened.graph))
 
 
@@ -56,7 +56,7 @@ def measure_again(out: Path, threads: int, plan: Plan) -> Measured:
         OutputError: a file is missing, damaged or was changed.
     """
     found = held(out)
-    opened = _open(out, found)
+    opened = open_output(out, found)
     sample = samples.read(out / SAMPLES, opened.graph)[0]
     contenders = programs.contenders(opened, sample, threads)
     return latency.measure(contenders, threads, found.bops, plan)
@@ -71,7 +71,7 @@ def instructions_of(out: Path) -> str | None:
         OutputError: a file is missing, damaged or was changed.
         TargetError: the emulator cannot count.
     """
-    opened = _open(out, held(out))
+    opened = open_output(out, held(out))
     if not isinstance(opened.tvm, Emulated):
         return None
     sample = samples.read(out / SAMPLES, opened.graph)[0]
@@ -106,7 +106,8 @@ def explain_loss(out: Path) -> str:
     return report.to_table(typed_json.read(out / PARITY, _Parity, OutputError).loss)
 
 
-def _open(out: Path, found: Held) -> programs.Programs:
+def open_output(out: Path, found: Held) -> programs.Programs:
+    """Return the programs in ``out``, whose manifest holds ``found``; raises ``OutputError``."""
     graph = serialize.load(out / GRAPH)
     check_program(out, found.tvm, graph)
     try:

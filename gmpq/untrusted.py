@@ -22,6 +22,7 @@ from gmpq.errors import GmpqError
 
 MOST_TEXT = 16 << 20  # bytes; the policies and manifests of large networks take less than one
 MOST_ARRAYS = 64 << 30
+CHUNK = 1 << 20
 
 # What libraries raise over damaged content. It stands at their calls alone.
 DAMAGE = (
@@ -60,12 +61,19 @@ def read_bytes(path: Path, refuse: Refusal, most: int = MOST_ARRAYS) -> bytes:
     """
     with opened(path, refuse, most) as file:
         try:
-            content = file.read(most + 1)
+            content = b"".join(_chunks(file, most + 1))
         except OSError as error:
             raise refuse(f"{path}: cannot be read: {error.strerror}") from error
     if len(content) > most:  # it grew, or hides its size as those in /proc do
         raise refuse(_too_large(path, len(content), most))
     return content
+
+
+def _chunks(file: BinaryIO, left: int) -> Iterator[bytes]:
+    """Yield at most ``left`` bytes; reading so many at once would allocate them first."""
+    while left and (chunk := file.read(min(left, CHUNK))):
+        left -= len(chunk)
+        yield chunk
 
 
 @contextmanager

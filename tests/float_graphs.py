@@ -206,7 +206,7 @@ class FloatDraft:
 
 
 def random_float_graph(seed: int, steps: int) -> FloatGraph:
-    """Return a classifier of random steps; some have a second output or a softmax."""
+    """Return a classifier of random steps; some have more outputs, joined ones, or a softmax."""
     draft = FloatDraft(seed=seed)
     x, images = "input", ["input"]
     for step in range(steps):
@@ -218,6 +218,12 @@ def random_float_graph(seed: int, steps: int) -> FloatGraph:
         outputs = [draft.softmax("softmax", outputs[0])]
     if draft.rng.random() < 0.2:
         outputs.append(draft.pick(images[1:]))
+    if draft.rng.random() < 0.3:
+        parts = (
+            draft.conv("boxes", x, 3),
+            draft.act("scores", draft.conv("logits", x, 2), Sigmoid()),
+        )
+        outputs.append(draft.flatten("joined.flat", draft.concat("joined", *parts)))
     return draft.graph(*outputs)
 
 

@@ -13,7 +13,7 @@
 
 namespace {
 
-constexpr int PROTOCOL = 2; /* of the functions gmpq.board.* */
+constexpr int PROTOCOL = 3; /* of the functions gmpq.board.* */
 const std::string CPU0 = "/sys/devices/system/cpu/cpu0/cpufreq/";
 
 /* ARM's numbers of its processors, "CPU part" in /proc/cpuinfo. */

@@ -49,7 +49,7 @@ Memory allocate(int64_t size, const char *what) {
   auto start = static_cast<char *>(std::aligned_alloc(ALIGNMENT, padded));
   if (start == nullptr)
     throw Refusal(std::string(what) + ": no memory for " + std::to_string(size) + " bytes");
-  std::memset(start, 0, padded);
+  std::memset(start, 0xFF, padded); /* NaN is where a program writes nothing */
   return {std::unique_ptr<char, Free>(start), static_cast<size_t>(size)};
 }
 
@@ -70,8 +70,8 @@ Memory read_file(const std::string &name, int64_t size) {
   return memory;
 }
 
-void *symbol(void *library, const char *name) {
-  void *found = dlsym(library, name);
+void *symbol(void *library, const std::string &name) {
+  void *found = dlsym(library, name.c_str());
   if (found == nullptr) throw Refusal(std::string("not a program of gmpq: ") + dlerror());
   return found;
 }
@@ -81,8 +81,9 @@ void open_program(const Arguments &given, Result &) {
   std::string library_name(given.text(0));
   void *library = dlopen(path_inside(session_folder, library_name).c_str(), RTLD_NOW);
   if (library == nullptr) throw Refusal(dlerror());
-  auto run = reinterpret_cast<RunSteps>(symbol(library, "gmpq_run_steps"));
-  auto set_threads = reinterpret_cast<SetThreads>(symbol(library, "gmpq_set_threads"));
+  std::string prefix(given.text(6));
+  auto run = reinterpret_cast<RunSteps>(symbol(library, prefix + "_run_steps"));
+  auto set_threads = reinterpret_cast<SetThreads>(symbol(library, prefix + "_set_threads"));
   program.params = read_file(std::string(given.text(1)), given.integer(2));
   program.workspace = allocate(given.integer(3), "workspace");
   program.steps = static_cast<int>(given.integer(4));
@@ -106,7 +107,7 @@ void add_output(const Arguments &given, Result &) {
   program.outputs.push_back(allocate(given.integer(0), "output"));
 }
 
-/* The arguments of gmpq_run_steps, ready to be called often. */
+/* The arguments of the library's run_steps, ready to be called often. */
 class Call {
  public:
   Call() {

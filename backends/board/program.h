@@ -1,6 +1,7 @@
 /* A compiled network of gmpq (model.h): opened, run step by step, and timed, for a client.
  *
- *   gmpq.board.open(library, params, params_bytes, workspace_bytes, steps, threads)
+ *   gmpq.board.open(library, params, params_bytes, workspace_bytes, steps, threads, prefix)
+ *     whose functions begin with `prefix`
  *   gmpq.board.input(index, bytes)
  *   gmpq.board.output(size)  adds an output of so many bytes
  *   gmpq.board.run(first, last)

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from gmpq.description import PREFIX
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -42,6 +44,7 @@ class Job:
     samples: tuple[str, ...]
     threads: int
     repeat: int  # timed runs of the network, and of every step
+    prefix: str = PREFIX  # of the functions in the library
 
     @property
     def steps(self) -> int:
@@ -66,6 +69,7 @@ class Trial:
     threads: int
     rounds: int
     others_bytes: int  # read before every timed step
+    prefix: str = PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,7 @@ def job_of(
         samples=samples,
         threads=effort.threads,
         repeat=effort.repeat,
+        prefix=program.get("prefix", PREFIX),
     )
 
 

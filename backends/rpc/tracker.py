@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from gmpq.backends.rpc.address import Address
-from gmpq.errors import BoardError, closest
+from gmpq.backends.rpc.address import LAST_PORT, Address, is_host
+from gmpq.errors import BoardError, JsonError, closest
+from gmpq.strict_json import Parsed, listed, load, positive, require, show, string, unique
 
 MAGIC = 0x2F271
 SUCCESS, REQUEST, SUMMARY = 0, 4, 6  # codes of tvm/rpc/base.py
-LONGEST = 1 << 20
+LONGEST = 1 << 20  # bytes of an answer
+LONGEST_NAME = 100  # letters of a name that is shown
 ANSWER_S = 10.0
 
 
@@ -47,11 +49,12 @@ async def request(tracker: Address, key: str) -> Offer:
         BoardError: nobody answers at ``tracker``, or it is no tracker.
     """
     async with _connected(tracker) as (reader, writer):
-        code, value = await _ask(reader, writer, [REQUEST, key, "", 1])
-        if code != SUCCESS:
-            raise BoardError(f"tracker {tracker}: refuses to hand out a board of {key!r}")
-        host, port, match_key = value
-        return Offer(Address(host, port), match_key)
+        answer = await _ask(reader, writer, [REQUEST, key, "", 1])
+        with _understood(tracker):
+            code, value = _pair(load(answer))
+            if code == SUCCESS:
+                return _offer(value)
+    raise BoardError(f"tracker {tracker}: refuses to hand out a board of {key!r}")
 
 
 async def holders(tracker: Address) -> tuple[Holder, ...]:
@@ -63,10 +66,14 @@ async def holders(tracker: Address) -> tuple[Holder, ...]:
     async with _connected(tracker) as (reader, writer):
         try:
             async with asyncio.timeout(ANSWER_S):
-                _, summary = await _ask(reader, writer, [SUMMARY])
+                answer = await _ask(reader, writer, [SUMMARY])
         except TimeoutError as error:
             raise BoardError(f"tracker {tracker}: does not answer: start it again") from error
-    return tuple(_holder(server) for server in summary["server_info"])
+    with _understood(tracker):
+        _, summary = _pair(load(answer))
+        fields = unique("its summary", summary)
+        require("its summary", fields, "server_info")
+        return tuple(_holder(each) for each in listed("server_info", fields["server_info"]))
 
 
 def told(found: Collection[Holder], key: str) -> str:
@@ -82,10 +89,47 @@ def told(found: Collection[Holder], key: str) -> str:
     )
 
 
-def _holder(server: dict[str, Any]) -> Holder:
-    key = str(server["key"]).removeprefix("server:")
-    client = server.get("client")  # only servers of gmpq say it
-    return Holder(key, ":".join(map(str, server["addr"])), None if client is None else str(client))
+@contextmanager
+def _understood(tracker: Address) -> Iterator[None]:
+    try:
+        yield
+    except JsonError as error:
+        raise BoardError(
+            f"tracker {tracker}: answers nonsense ({error}): is it a tracker of TVM?"
+        ) from error
+
+
+def _pair(answer: Parsed) -> tuple[Parsed, Parsed]:
+    items = listed("its answer", answer)
+    if len(items) != 2:
+        raise JsonError(f"its answer: must be a code and a value, got {show(answer)}")
+    return items[0], items[1]
+
+
+def _offer(value: Parsed) -> Offer:
+    items = listed("its offer", value)
+    if len(items) != 3:
+        raise JsonError(f"its offer: must be host, port and key, got {show(value)}")
+    return Offer(_address(items[:2]), string("its offer", items[2]))
+
+
+def _address(value: Parsed) -> Address:
+    items = listed("an address", value)
+    if len(items) != 2:
+        raise JsonError(f"an address: must be host and port, got {show(value)}")
+    host, port = string("a host", items[0]), positive("a port", items[1], LAST_PORT)
+    if not is_host(host):
+        raise JsonError(f"a host: {show(host)} is none")
+    return Address(host, port)
+
+
+def _holder(server: Parsed) -> Holder:
+    fields = unique("a board", server)
+    require("a board", fields, "key", "addr")
+    key = string("a key", fields["key"]).removeprefix("server:")
+    told = fields.get("client")  # only servers of gmpq say it
+    client = None if told is None else string("a client", told)[:LONGEST_NAME]
+    return Holder(key[:LONGEST_NAME], str(_address(fields["addr"])), client)
 
 
 @asynccontextmanager
@@ -96,9 +140,10 @@ async def _connected(
     try:
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_connection(tracker.host, tracker.port)
-    except (OSError, TimeoutError) as error:
+    except OSError as error:  # TimeoutError is one
+        reason = error.strerror or str(error) or "no answer"
         raise BoardError(
-            f"tracker {tracker}: cannot be reached ({error or 'no answer'}): start it there with "
+            f"tracker {tracker}: cannot be reached ({reason}): start it there with "
             f"python -m tvm.exec.rpc_tracker --host {tracker.host} --port {tracker.port} "
             f"--port-end {tracker.port + 1}"
         ) from error
@@ -128,10 +173,11 @@ async def _greet(
         raise BoardError(f"tracker {tracker}: something else listens there: check the address")
 
 
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, question: Any) -> Any:
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, question: Any) -> str:
+    """Return the text of the answer to ``question``."""
     text = json.dumps(question).encode()
     writer.write(struct.pack("<i", len(text)) + text)
     (size,) = struct.unpack("<i", await reader.readexactly(4))
     if not 0 < size <= LONGEST:
         raise EOFError("the tracker's answer has no length")
-    return json.loads(await reader.readexactly(size))
+    return (await reader.readexactly(size)).decode(errors="replace")

@@ -30,7 +30,7 @@ import tvm_ffi
 
 from gmpq.backends.rpc.job import Inquiry, Job, Task, Trial, from_json, likeness_of
 
-PROTOCOL = 2  # of backends/board/information.cc
+PROTOCOL = 3  # of backends/board/information.cc
 WARM_UP = 3
 BLOCKS = 3  # whole runs and steps take turns, so that a board that slows down slows both
 CALL_S = 2.0  # a call to the board takes about so long at most
@@ -156,6 +156,7 @@ def _upload(job: Job | Trial, function: Callable[[str], Call]) -> None:
         job.workspace_bytes,
         job.steps,
         job.threads,
+        job.prefix,
     )
 
 

@@ -167,11 +167,12 @@ def to_codes(steps: Expr, q: QParams, lanes: int) -> Expr:
 
     The clip comes first: between whole bounds it commutes with rounding, it keeps the rounding by
     addition in its exact range, and it stands between a product and that addition, which LLVM
-    would otherwise contract into one operation with one rounding.
+    would otherwise contract into one operation with one rounding. NaN compares with nothing and
+    becomes ``low``, as the first comparison takes its second operand then.
     """
     floor = splat(T.float32(float(q.low - q.zero_point)), lanes)
     ceiling = splat(T.float32(float(q.high - q.zero_point)), lanes)
-    clipped = T.max(T.min(steps, ceiling), floor)
+    clipped = T.min(T.max(steps, floor), ceiling)
     pattern = T.reinterpret(vector("int32", lanes), clipped + splat(T.float32(ROUNDER), lanes))
     if q.zero_point:
         pattern = pattern + splat(T.int32(q.zero_point), lanes)

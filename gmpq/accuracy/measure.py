@@ -17,7 +17,7 @@ from operator import add
 import torch
 
 from gmpq.accuracy.loss import Loss, NodeLoss, OutputLoss
-from gmpq.accuracy.metrics import Energy, cosines, has_classes, largest
+from gmpq.accuracy.metrics import Energy, clipped_share, cosines, has_classes, largest
 from gmpq.backends.torch_codes import compute
 from gmpq.calib.collect import check_batch
 from gmpq.data import Images
@@ -234,7 +234,7 @@ class _Run:
     def _clipped(self) -> float:
         """Return the share of the inputs' numbers that lie outside the range of their codes."""
         shares = [
-            _clipped(self.exact[node.inputs[0]], self.codes[node.output], q)
+            clipped_share(self.exact[node.inputs[0]].numpy(), q)
             for node in self.quantized.nodes
             if isinstance(node, Quantize) and (q := self.quantized.values[node.output].q)
         ]
@@ -252,11 +252,6 @@ def _origin(graph: FloatGraph, value: str) -> str:
 
 def _real(held: torch.Tensor, q: QParams | None) -> torch.Tensor:
     return held if q is None else (held - q.zero_point) * q.scale
-
-
-def _clipped(x: torch.Tensor, codes: torch.Tensor, q: QParams) -> float:
-    beyond = (x - _real(codes, q)).abs() > 0.51 * q.scale  # rounding alone errs by half a step
-    return float(beyond.to(torch.float64).mean())
 
 
 def _energy(exact: torch.Tensor, found: torch.Tensor) -> Energy:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gmpq.ir import Shape
+from gmpq.ir import QParams, Shape
 
 MOST_DB = 200.0  # stands for no error at all; rounding float32 alone leaves about 140 dB
 
@@ -77,3 +77,9 @@ def ranks(scores: Reals, labels: NDArray[np.int64]) -> NDArray[np.intp]:
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     before: NDArray[np.intp] = ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
     return before
+
+
+def clipped_share(x: Reals, q: QParams) -> float:
+    """Return the share of the numbers in ``x`` that lie outside what the codes of ``q`` reach."""
+    low, high = (q.low - q.zero_point - 0.5) * q.scale, (q.high - q.zero_point + 0.5) * q.scale
+    return float(((x < low) | (x > high)).mean())

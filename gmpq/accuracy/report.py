@@ -47,13 +47,13 @@ def distance_warnings(loss: Loss, bits: Mapping[str, LayerBits]) -> tuple[str, .
     )
 
 
-def range_warnings(loss: Loss) -> tuple[str, ...]:
-    """Return a line if the images go beyond what the input's codes reach."""
-    if loss.clipped <= MOST_CLIPPED:
+def range_warnings(clipped: float) -> tuple[str, ...]:
+    """Return a line if more of the input's numbers are ``clipped`` than outliers explain."""
+    if clipped <= MOST_CLIPPED:
         return ()
     return (
-        f"{loss.clipped:.1%} of the input's numbers lie outside the range of its codes: calibrate "
-        "on images like these",
+        f"{clipped:.1%} of the input's numbers lie outside the range of its codes: prepare the "
+        "images as those of the calibration, or calibrate on images like these",
     )
 
 

@@ -17,10 +17,11 @@ from gmpq.cli.board import (
     repeat_option,
 )
 from gmpq.cli.cache import tuning_cache
+from gmpq.cli.evaluate import evaluate
 from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
-from gmpq.cli.types import PATH
+from gmpq.cli.types import PATH, Ratio
 from gmpq.locations import plain_name, refuse_models
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def group() -> None:
 )
 @click.option("--out", type=PATH, help="Directory to write.  [default: POLICY-TARGET]")
 @sources_options
-@click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
+@click.option("--observer", default="auto", show_default=True, help="How ranges are chosen.")
 @click.option(
     "--weight-observer", default="mse", show_default=True, help="How weight scales are chosen."
 )
@@ -92,6 +93,12 @@ def group() -> None:
     help="Measure kernels per layer: none, the most promising, all; results are remembered.",
 )
 @fleet_options
+@click.option(
+    "--max-params-ratio",
+    type=Ratio(),
+    help="Bytes that TVM's program may hold per weight, where kernels trade size for speed; or "
+    "none.  [default: 1.5 on ARM, none on x86]",
+)
 @click.option("--embed-params", is_flag=True, help="Put the parameters into model.so and model.a.")
 @click.option(
     "--name", default="gmpq", show_default=True, help="What C functions begin with: lite0_run."
@@ -110,6 +117,7 @@ def compile_command(
     weight_storage: str,
     tune: str,
     fleet: Fleet | None,
+    max_params_ratio: float | None,
     embed_params: bool,
     name: str,
     no_bench: bool,
@@ -139,6 +147,7 @@ def compile_command(
         fleet=_tuning_on(fleet, tune),
         embed_params=embed_params,
         name=name,
+        max_params_ratio=max_params_ratio,
     )
     default = Path(f"{sources.policy.stem}-{plain_name(target)}")
     return _compile(sources, options, out or default, explain)
@@ -234,7 +243,7 @@ def explain(path: Path, costs: bool, loss: bool, factory: str | None, plot: Path
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
 
 
-for command in (search, finetune, profile, board):
+for command in (evaluate, search, finetune, profile, board):
     group.add_command(command)
 
 

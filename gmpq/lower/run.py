@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import assert_never
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from gmpq.ir import (
@@ -57,6 +59,17 @@ def run_float(
         for name in set(node.inputs):
             if last_reader[name] == node.output:
                 del alive[name]
+
+
+def run_outputs(graph: FloatGraph, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Return the outputs of ``graph`` by position for ``images`` [N, C, H, W] of its one input."""
+    (source,) = graph.inputs
+    kept = {
+        name: value.numpy()
+        for name, value in run_float(graph, {source: torch.from_numpy(images)})
+        if name in graph.outputs
+    }
+    return tuple(kept[name] for name in graph.outputs)
 
 
 def rerun(

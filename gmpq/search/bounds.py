@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from gmpq import table
 from gmpq.errors import SearchError
 from gmpq.policy import LayerBits, ModelSpec, Policy, Provenance
@@ -74,11 +76,14 @@ class Bounds:
                 "give --bops, --published-bops or --bits, and nothing else"
             )
         (row,) = self.rows(space)
-        first = space.searched[0]
-        each = first.macs * space.weight_bits[0] * space.input_bits[0]
-        cost = float(row.costs[0, 0, 0]) / each  # of one MAC at one bit
-        macs = sum(layer.macs for layer in space.searched)
-        return (row.limit - row.fixed) / (cost * macs)
+        macs = np.array([layer.macs for layer in space.searched], np.float64)
+        costs = row.costs[:, 0, 0] / (macs * space.weight_bits[0] * space.input_bits[0])
+        if not np.allclose(costs, costs[0]):
+            raise SearchError(
+                "published BOPs leave out the first and the last layer, whose bits are drawn too: "
+                "give --bops or --bits, or leave out --ends"
+            )
+        return float((row.limit - row.fixed) / (costs[0] * macs.sum()))
 
     def constraint(self) -> dict[str, float]:
         """Return the bounds by name, as a policy's provenance keeps them."""
@@ -152,11 +157,12 @@ def _totals(space: Space, bits: Mapping[str, LayerBits]) -> str:
     middle = [(layer, b) for layer, b in pairs if layer.kept is None]
     macs = sum(layer.macs for layer, _ in middle)
     mean = sum(layer.macs * b.w * b.a for layer, b in middle) / macs
+    published = sum(space.published_shares[layer.name] * b.w * b.a for layer, b in pairs)
     size = sum(layer.weights * b.w / 8 for layer, b in pairs)
     count = sum(layer.weights for layer, _ in pairs)
     rows_ = [
         ("BOPs, all layers at their real bits", f"{total / rows.GIGA:.3f} G"),
-        ("BOPs, published convention", f"{mean * space.macs / rows.GIGA:.3f} G"),
+        ("BOPs, published convention", f"{published / rows.GIGA:.3f} G"),
         ("mean w x a of the searched layers", f"{mean:.3f}"),
         ("weights, at their bits", f"{size / rows.MEGABYTE:.3f} MB ({4 * count / size:.2f} times)"),
     ]

@@ -1,12 +1,14 @@
 """The bounds of a search as rows: BOPs in both conventions, bytes of weights, measured latency.
 
 - BOPs: every layer at its real bits, the kept ones too: what ``gmpq explain --costs`` prints first.
-- Published BOPs: all MACs at the mean ``w * a`` of the searched layers, weighted by their MACs.
+- Published BOPs: all MACs at the mean ``w * a`` of all layers but the first and the last.
 - Size: weights x their bits, without the containers that files hold 3, 5, 6 and 7 bits in.
 - Latency: the sum of measured times. That times add up is an assumption: measure the result.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,9 +29,10 @@ def bops(space: Space, limit: float) -> Row:
 
 def published_bops(space: Space, limit: float) -> Row:
     """Return the bound on the BOPs as papers count them."""
-    searched = sum(layer.macs for layer in space.searched)
-    costs = _products(space) * (space.macs / searched)
-    return Row("published BOPs", costs, limit, 0.0, "G", GIGA)
+    shares = space.published_shares
+    costs = _costs(space, [shares[layer.name] for layer in space.searched])
+    kept = sum(shares[layer.name] * b.w * b.a for layer, b in _kept(space) if not layer.auxiliary)
+    return Row("published BOPs", costs, limit, kept, "G", GIGA)
 
 
 def mean_product(space: Space, limit: float) -> Row:
@@ -75,9 +78,13 @@ def latency(space: Space, table: LatencyTable, limit_ms: float) -> Row:
 
 
 def _products(space: Space) -> Reals:
-    macs = np.array([layer.macs for layer in space.searched], np.float64)
+    return _costs(space, [layer.macs for layer in space.searched])
+
+
+def _costs(space: Space, factors: Sequence[float]) -> Reals:
+    """Return ``w * a`` at all bits, times a factor for each searched layer."""
     products = np.multiply.outer(space.weight_bits, space.input_bits)
-    costs: Reals = macs[:, None, None] * products
+    costs: Reals = np.array(factors, np.float64)[:, None, None] * products
     return costs
 
 

@@ -55,6 +55,13 @@ class Space:
         """Multiply-accumulates of all layers."""
         return sum(layer.macs for layer in self.layers)
 
+    @property
+    def published_shares(self) -> dict[str, float]:
+        """What ``w * a`` of each layer that a policy names counts in the published BOPs."""
+        named = [layer for layer in self.layers if not layer.auxiliary]
+        shares = cost.published_shares([layer.macs for layer in named], self.macs)
+        return {layer.name: share for layer, share in zip(named, shares, strict=True)}
+
     def bits(self, picks: Picks) -> dict[str, LayerBits]:
         """Return the bits of every layer that a policy names."""
         chosen = iter(picks.tolist())

@@ -28,6 +28,11 @@ class Small(nn.Module):
         return result
 
 
+def headless() -> nn.Module:
+    """Return the first convolution of ``small`` alone."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1))
+
+
 class Strange(Small):
     """Has an operator that is not supported."""
 

@@ -21,11 +21,15 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What bits cost: MACs of the searched layers, and BOPs of the others at their fixed bits."""
+    """What bits cost: MACs of the searched layers, and BOPs of the others at their fixed bits.
+
+    The same in published BOPs: what ``w * a`` of the searched layers counts, and the others' part.
+    """
 
     macs: tuple[int, ...]  # [L]
     fixed: int = 0
-    all_macs: int = 0  # of the network
+    published_shares: tuple[float, ...] = ()  # [L]
+    published_fixed: float = 0.0
 
     def of(self, bits: tuple[LayerBits, ...]) -> int:
         """Return the BOPs of the network."""
@@ -39,15 +43,30 @@ class Bill:
 
     def least(self, space: Space) -> int:
         """Return the BOPs with the fewest bits everywhere."""
-        return self.of((LayerBits(space.weights[0], space.activations[0]),) * len(self.macs))
+        return self.of(self.fewest(space))
 
-    def published(self, bops: float) -> float:
-        """Return ``bops`` as tables count them: all MACs at the searched layers' mean ``w * a``."""
-        return (bops - self.fixed) * self.all_macs / sum(self.macs)
+    def fewest(self, space: Space) -> tuple[LayerBits, ...]:
+        """Return the fewest bits everywhere."""
+        return (LayerBits(space.weights[0], space.activations[0]),) * len(self.macs)
+
+    def published(self, bits: tuple[LayerBits, ...]) -> float:
+        """Return the published BOPs of the network (``gmpq.cost``)."""
+        pairs = zip(self.published_shares, bits, strict=True)
+        return self.published_fixed + sum(share * pair.w * pair.a for share, pair in pairs)
 
     def from_published(self, published: float) -> float:
-        """Return the BOPs that tables count as ``published``."""
-        return published * sum(self.macs) / self.all_macs + self.fixed
+        """Return the BOPs of all bits whose published BOPs are ``published``.
+
+        Raises:
+            SearchError: they differ, since the last layer is searched.
+        """
+        ratios = np.array(self.published_shares) / np.array(self.macs)
+        if not np.allclose(ratios, ratios[0]):
+            raise SearchError(
+                "--published-bops: they leave out the last layer, which is searched in this "
+                "network: give --bops"
+            )
+        return float((published - self.published_fixed) / ratios[0]) + self.fixed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

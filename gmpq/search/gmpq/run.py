@@ -87,7 +87,7 @@ def _bound(request: Request, bill: Bill, space: Space) -> Bound:
     if bops is not None:
         check_bound("--bops", bops, least)
     if request.published_bops is not None:
-        check_bound("--published-bops", request.published_bops, bill.published(least))
+        check_bound("--published-bops", request.published_bops, bill.published(bill.fewest(space)))
         bops = bill.from_published(request.published_bops)
     if request.bisect is not None and bops is None:
         raise SearchError("--bisect: needs a bound to aim at: give --bops")
@@ -175,7 +175,7 @@ def _provenance(request: Request, found: Found, bill: Bill, teacher_seconds: flo
         "attribution_weight": request.attribution_weight,
         "epochs": request.epochs,
         "teacher_seconds": round(teacher_seconds, 1),
-        "published_bops": bill.published(found.bops),
+        "published_bops": bill.published(found.bits),
         **figures(found),
     }
     bounds = {"bops": request.bops, "published_bops": request.published_bops}
@@ -194,7 +194,7 @@ def _report(found: Found, surveyed: Survey, bill: Bill) -> str:
     outcome = found.outcome
     totals = [
         ("BOPs, all layers at their real bits", _giga(found.bops)),
-        ("BOPs, published convention", _giga(bill.published(found.bops))),
+        ("BOPs, published convention", _giga(bill.published(found.bits))),
         ("BOPs of the largest logits", _giga(outcome.argmax_bops)),
         ("BOPs expected under the logits", _giga(outcome.expected_bops)),
     ]

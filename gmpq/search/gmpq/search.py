@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from gmpq import cost
 from gmpq.errors import OutputError, SearchError, closest
 from gmpq.policy import JSON, LayerBits, ModelSpec, Policy, Provenance
 from gmpq.progress import Progress
@@ -45,18 +46,22 @@ class Deployment:
             SearchError: a searched layer is missing here.
         """
         macs = {layer.name: layer.macs for layer in self.layers}
+        all_macs, product = sum(macs.values()), self.fixed.w * self.fixed.a
+        counted = cost.published_shares(list(macs.values()), all_macs)
+        shares = dict(zip(macs, counted, strict=True))
         for layer in surveyed.searched:
             if layer.name not in macs:
                 raise SearchError(
                     f'--for: layer "{layer.name}" of the searched network is not in the other one'
                     f"{closest(layer.name, macs)}: take networks of the same layers"
                 )
-        names = {layer.name for layer in surveyed.searched}
-        others = sum(count for name, count in macs.items() if name not in names)
+        names = [layer.name for layer in surveyed.searched]
+        others = macs.keys() - names
         return Bill(
-            tuple(macs[layer.name] for layer in surveyed.searched),
-            fixed=others * self.fixed.w * self.fixed.a,
-            all_macs=sum(macs.values()),
+            tuple(macs[name] for name in names),
+            sum(macs[name] for name in others) * product,
+            tuple(shares[name] for name in names),
+            sum(shares[name] for name in others) * product,
         )
 
 

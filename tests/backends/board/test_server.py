@@ -30,7 +30,7 @@ LOAD = "tvm.rpc.server.load_module"
 
 def serves(tracker: Tracker) -> None:
     """Assert that the next client is served."""
-    assert json.loads(call(connect(tracker), "gmpq.board.information"))["protocol"] == 2
+    assert json.loads(call(connect(tracker), "gmpq.board.information"))["protocol"] == 3
 
 
 def test_a_client_is_served(tracker: Tracker, start_board: StartBoard) -> None:
@@ -57,7 +57,7 @@ def test_paths_that_lead_out(path: str, tracker: Tracker, start_board: StartBoar
         with pytest.raises(RuntimeError, match="leads out of the session's folder: give a plain"):
             call(session, f"tvm.rpc.server.{name}", path, *more)
     with pytest.raises(RuntimeError, match="leads out of the session's folder"):
-        call(session, "gmpq.board.open", path, path, 1, 1, 1, 1)
+        call(session, "gmpq.board.open", path, path, 1, 1, 1, 1, "gmpq")
     assert {path.name for path in board.work.parent.iterdir()} == {board.work.name}
 
 
@@ -84,15 +84,17 @@ def test_programs_that_crash(
     serves(tracker)
 
 
+@pytest.mark.parametrize(("body", "code"), [("_exit(3);", 3), ("exit(0);", 0)], ids=str)
 def test_programs_that_end_the_process(
-    tracker: Tracker, start_board: StartBoard, tmp_path: Path
+    body: str, code: int, tracker: Tracker, start_board: StartBoard, tmp_path: Path
 ) -> None:
     board = start_board(tracker)
     session = connect(tracker)
-    upload(session, library(tmp_path, "leave", "_exit(3);"))
-    with pytest.raises(RuntimeError):
+    upload(session, library(tmp_path, "leave", body))
+    told = rf"the client's program called exit\({code}\)"
+    with pytest.raises(RuntimeError, match=told):
         call(session, LOAD, "leave.so")
-    board.wait_log("ended after .* s: exit code 3")
+    board.wait_log(f"ended after .* s: {told}")
     serves(tracker)
 
 
@@ -137,7 +139,7 @@ def test_what_a_client_starts_ends_with_it(
     upload(session, library(tmp_path, "daemon", f"{daemon} sleep(1); _exit(0);"))
     with pytest.raises(RuntimeError):
         call(session, LOAD, "daemon.so")
-    board.wait_log("ended after .* s: done")
+    board.wait_log(r"ended after .* s: the client's program called exit\(0\)")
     assert board.children() == []
 
 
@@ -233,9 +235,9 @@ def test_libraries_that_are_torn(tracker: Tracker, start_board: StartBoard, tmp_
     upload(session, torn)
     upload(session, torn.with_suffix(".c"))
     with pytest.raises(RuntimeError, match=r"torn.so: "):
-        call(session, "gmpq.board.open", "torn.so", "torn.c", 1, 1, 1, 1)
+        call(session, "gmpq.board.open", "torn.so", "torn.c", 1, 1, 1, 1, "gmpq")
     serves_still = json.loads(call(session, "gmpq.board.information"))
-    assert serves_still["protocol"] == 2
+    assert serves_still["protocol"] == 3
 
 
 def test_a_tracker_that_comes_back(start_board: StartBoard) -> None:

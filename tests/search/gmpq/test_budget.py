@@ -57,10 +57,16 @@ def test_the_smallest_bound_and_one_below() -> None:
 
 
 def test_published_bops() -> None:
-    bill = Bill((10, 20), fixed=640, all_macs=40)
-    assert bill.of((LayerBits(2, 3), LayerBits(2, 3))) == 640 + 180
-    assert bill.published(640 + 180) == 40 * 6
-    assert bill.from_published(40 * 6) == 640 + 180
+    bill = Bill((10, 20), fixed=640, published_shares=(40 / 3, 80 / 3))
+    bits = (LayerBits(2, 3), LayerBits(2, 3))
+    assert bill.of(bits) == 640 + 180
+    assert bill.published(bits) == pytest.approx(40 * 6)
+    assert bill.from_published(40 * 6) == pytest.approx(640 + 180)
+
+
+def test_published_bops_bound_nothing_where_the_last_layer_is_searched() -> None:
+    with pytest.raises(SearchError, match="leave out the last layer, which is searched"):
+        Bill((10, 20), published_shares=(30.0, 0.0)).from_published(1e3)
 
 
 def test_fifty_layers_of_large_and_odd_costs() -> None:
