@@ -44,6 +44,7 @@ class Program:
     """The functions of a network, with the library that they belong to, and its parameters."""
 
     library: SharedLibrary
+    run: Any
     run_steps: Any
     set_threads: Any
     params: Memory
@@ -77,14 +78,14 @@ def open_program(description: Description, directory: Path, digests: Mapping[str
 def _loaded(prefix: str, path: Path, library: bytes, content: bytes) -> Program:
     try:
         loaded = SharedLibrary(library)
-        run_steps, set_threads = (
-            loaded.functions[f"{prefix}_{name}"] for name in ("run_steps", "set_threads")
+        run, run_steps, set_threads = (
+            loaded.functions[f"{prefix}_{name}"] for name in ("run", "run_steps", "set_threads")
         )
     except (OSError, AttributeError) as error:
         raise OutputError(f"{path}: cannot be loaded: {error}: compile again") from error
     params = Memory.of(len(content))
     params.content[:] = np.frombuffer(content, np.uint8)
-    return Program(loaded, run_steps, set_threads, params)
+    return Program(loaded, run, run_steps, set_threads, params)
 
 
 def _content(path: Path) -> bytes:

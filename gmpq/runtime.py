@@ -26,6 +26,8 @@ from gmpq.loading import LIBRARY, PARAMS, Memory, Program, open_program
 Tensor: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float32]
 
+UNWRITTEN = 0xFFFFFFFF  # the bits of a NaN that no program computes, before a run that is checked
+
 
 class Network:
     """A compiled network in this process.
@@ -104,22 +106,45 @@ class Network:
             self._give(workspace)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
+    def run_named(self, *inputs: Floats) -> dict[str, Floats]:
+        """Return the outputs for float32 ``inputs`` by name, in the order of ``run``.
+
+        Raises:
+            ValueError: An input has another shape or type than the network.
+        """
+        found = self.run(*inputs)
+        arrays = found if isinstance(found, tuple) else (found,)
+        return dict(zip((output.name for output in self.outputs), arrays, strict=True))
+
+    def run_checked(self, *inputs: Floats) -> list[tuple[str, Floats]]:
+        """Return the outputs by name as ``gmpq_run`` leaves them in memory of ``UNWRITTEN``.
+
+        Raises:
+            TypeError: An input is no numpy array.
+            ValueError: An input has another shape or type than the network's, or it is closed.
+        """
+        checked, outputs = self._checked(inputs), self._unwritten()
+        program, workspace = self._opened(), self._poisoned()  # held here while they are used
+        status = program.run(
+            program.params.pointer, workspace.pointer, _pointers(checked), _pointers(outputs)
+        )
+        if status != 0:
+            raise RuntimeError(f"the compiled network failed with status {status}")
+        return list(zip((output.name for output in self.outputs), outputs, strict=True))
+
     def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
         """Yield every value by name as it is computed: codes as uint8, outputs as float32."""
-        checked, outputs = self._checked(inputs), self._outputs()
+        checked, outputs = self._checked(inputs), self._unwritten()
         names = [output.name for output in self.outputs]
-        workspace = self._take()
-        try:
-            for i, step in enumerate(self.steps):
-                self._call(workspace, checked, outputs, i, i + 1)
-                places = self._description.codes[i]
-                for name in step.outputs:
-                    if name in places:
-                        yield name, codes_of(workspace.content, places[name])
-                    elif name in names:
-                        yield name, outputs[names.index(name)].copy()
-        finally:
-            self._give(workspace)
+        workspace = self._poisoned()
+        for i, step in enumerate(self.steps):
+            self._call(workspace, checked, outputs, i, i + 1)
+            places = self._description.codes[i]
+            for name in step.outputs:
+                if name in places:
+                    yield name, codes_of(workspace.content, places[name])
+                elif name in names:
+                    yield name, outputs[names.index(name)].copy()
 
     def stepper(self, *inputs: Floats) -> Callable[[int, int], None]:
         """Return a function that runs the steps ``first <= i < last`` on ``inputs``, for timing."""
@@ -162,6 +187,19 @@ class Network:
 
     def _outputs(self) -> list[Floats]:
         return [np.empty(output.shape, np.float32) for output in self.outputs]
+
+    def _unwritten(self) -> list[Floats]:
+        """Return outputs of ``UNWRITTEN``."""
+        outputs = self._outputs()
+        for output in outputs:
+            output.view(np.uint32).fill(UNWRITTEN)
+        return outputs
+
+    def _poisoned(self) -> Memory:
+        """Return a workspace that holds nothing of earlier runs."""
+        workspace = Memory.of(self._description.workspace_bytes)
+        workspace.content.fill(UNWRITTEN & 0xFF)
+        return workspace
 
     def _checked(self, inputs: Sequence[Floats]) -> list[Floats]:
         if len(inputs) != len(self.inputs):
