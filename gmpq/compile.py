@@ -214,7 +214,9 @@ def _quantize(
         statistics = sweep(plan.graph, images.batches(options.batch), advance)
     told.stage("quantizing")
     graph = quantize_network(plan.graph, plan.bits, statistics, plan.quantization)
-    return graph, calibration_warnings(plan.graph, plan.bits, statistics, images.preprocessing)
+    return graph, calibration_warnings(
+        plan.graph, plan.bits, statistics, images.preprocessing, job.policy.output_bits
+    )
 
 
 def _lose(job: Job, plan: _Plan, graph: IntGraph, told: Progress) -> Loss:
