@@ -17,12 +17,12 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from gmpq import latency, parity, programs, runtime, table
+from gmpq import conditions, latency, parity, programs, runtime, serialize, table
 from gmpq.backends.base import Tensor, timing
-from gmpq.backends.ort.session import Options, open_session
+from gmpq.backends.ort.session import Options, could_saturate, open_session, precision_setting
 from gmpq.cli.entry import run
 from gmpq.cli.terminal import Terminal
-from gmpq.compile import CompileOptions, Report, compile_network
+from gmpq.compile import GRAPH, CompileOptions, Report, compile_network
 from gmpq.data import Images, find_images
 from gmpq.evaluate import count_right
 from gmpq.export.float_onnx import to_float_onnx
@@ -34,6 +34,7 @@ from gmpq.lower import lower
 HERE = Path(__file__).parent
 POLICIES = ("efficientnet_lite0_mixed", "efficientnet_lite0_w8a8")
 LABELLED = ("package:foolbox/data/imagenet_*.jpg",)
+COMPILED = "compiled for native"  # as ``gmpq bench`` tells it
 
 Run = Callable[[NDArray[np.float32]], Tensor]
 
@@ -47,6 +48,7 @@ class Entrant:
     bops: int
     size: int  # bytes of the files that it needs
     parity: str
+    settings: str
 
 
 @click.command()
@@ -82,7 +84,12 @@ def _float(job: Job, report: Report, out: Path, threads: int) -> Entrant:
     path.write_bytes(model.SerializeToString())
     size = path.stat().st_size
     return Entrant(
-        "onnxruntime float32", _onnxruntime(path, threads), report.costs.float_bops, size, "-"
+        "onnxruntime float32",
+        _onnxruntime(path, threads, exact=False),
+        report.costs.float_bops,
+        size,
+        "-",
+        precision_setting(exact=False),
     )
 
 
@@ -93,11 +100,12 @@ def _quantized(kind: str, report: Report, place: Path, threads: int) -> list[Ent
     model, library, parameters = (
         (place / name).stat().st_size for name in (programs.MODEL, "model.so", "params.bin")
     )
-    ort = _onnxruntime(place / programs.MODEL, threads)
+    exact = could_saturate(serialize.load(place / GRAPH))
+    ort = _onnxruntime(place / programs.MODEL, threads, exact=exact)
     bops = report.costs.bops
     return [
-        Entrant(f"onnxruntime {kind}", ort, bops, model, verdict),
-        Entrant(f"tvm {kind}", _compiled(compiled), bops, library + parameters, verdict),
+        Entrant(f"onnxruntime {kind}", ort, bops, model, verdict, precision_setting(exact=exact)),
+        Entrant(f"tvm {kind}", _compiled(compiled), bops, library + parameters, verdict, COMPILED),
     ]
 
 
@@ -110,8 +118,8 @@ def _compiled(network: runtime.Network) -> Run:
     return predict
 
 
-def _onnxruntime(path: Path, threads: int) -> Run:
-    session = open_session(onnx.load(path), Options(threads=threads))
+def _onnxruntime(path: Path, threads: int, *, exact: bool) -> Run:
+    session = open_session(onnx.load(path), Options(threads=threads, exact=exact))
     (source,) = (read.name for read in session.get_inputs())
     return lambda image: session.run(None, {source: image})[0]
 
@@ -137,7 +145,8 @@ def _table(entrants: list[Entrant], labelled: Images, threads: int, plan: Plan) 
             )
         )
     header = ("program", "right", "median ms", "min ms", "p90 ms", "BOPs", "size", "parity")
-    return f"EfficientNet-Lite0, {threads} thread(s)\n" + table.render(header, rows)
+    on = conditions.of(threads, {entrant.name: entrant.settings for entrant in entrants})
+    return f"EfficientNet-Lite0 {conditions.to_text(on)}\n\n{table.render(header, rows)}"
 
 
 if __name__ == "__main__":

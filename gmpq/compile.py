@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ class CompileOptions:
     fleet: Fleet | None = None  # of boards to measure kernels on, instead of this machine
     embed_params: bool = False  # the libraries of TVM's program hold its parameters
     name: str = PREFIX  # that begins the names of C functions
+    max_params_ratio: float | None = None  # of weights to a byte each; None: as the target has it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +106,7 @@ class _Plan:
 
     target: Target
     board: str | None  # that kernels are measured on, instead of this machine
+    params_ratio: float  # that the weights of TVM's program keep
     quantization: QuantizeOptions
     graph: FloatGraph
     bits: Mapping[str, LayerBits]
@@ -200,7 +203,8 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
         )
     costs = cost.measure(graph, bits, job.policy.output_bits)
     rewritten = equalize(graph) if options.equalize else graph
-    return _Plan(target, board, quantization, rewritten, bits, costs, inputs, error)
+    ratio = options.max_params_ratio or target.params_ratio
+    return _Plan(target, board, ratio, quantization, rewritten, bits, costs, inputs, error)
 
 
 def _quantize(
@@ -243,7 +247,15 @@ def _write_programs(
     told.stage(f"compiling for {plan.target.name}")
     choose = tuned(_tuning(graph, plan, options, told), lambda layer: told.stage(f"tuning {layer}"))
     form = Form(static=True, embed_params=options.embed_params, prefix=options.name)
-    built = build(graph, plan.target, work, choose, form=form)
+    built = build(
+        graph,
+        plan.target,
+        work,
+        choose,
+        form=form,
+        bound=plan.params_ratio,
+        told=lambda layer: told.stage(f"choosing a kernel for {layer}"),
+    )
     kernels = tuple(_kernel(step) for step in built.plan.steps)
     return _Built(fusion_report(model, graph), kernels, built.program)
 
@@ -286,6 +298,7 @@ def _fields(
         **manifest.interface(graph),
         "preprocessing": asdict(job.images.preprocessing),
         "options": _options(options),
+        "max_params_ratio": None if plan.params_ratio == inf else plan.params_ratio,
         "calibration_images": 0 if job.quantized is not None else len(job.images.items),
         "lowering_error": plan.lowering_error,
         "layers": {name: asdict(bits) for name, bits in plan.bits.items()},
@@ -298,7 +311,8 @@ def _fields(
 
 def _options(options: CompileOptions) -> dict[str, Any]:
     fields = asdict(options) | {"storage": options.storage.value, "tune": options.tune.value}
-    return {name: value for name, value in fields.items() if name not in ("tuned", "fleet")}
+    apart = ("tuned", "fleet", "max_params_ratio")
+    return {name: value for name, value in fields.items() if name not in apart}
 
 
 def _bops(costs: NetworkCost) -> dict[str, int]:

@@ -51,9 +51,11 @@ def to_text(found: Conditions) -> str:
     features = " ".join(found.features) or "no integer dot products"
     machine = f"{found.processor}, {found.cores} cores ({features}), {found.system}"
     settings = [f"{backend}: {told}" for backend, told in found.settings.items()]
-    return f"on {machine}\n" + "; ".join([_moment(found), *settings])
+    when = moment(found.date, found.threads, found.versions)
+    return f"on {machine}\n" + "; ".join([when, *settings])
 
 
-def _moment(found: Conditions) -> str:
-    tools = [f"{name} {number}" for name, number in found.versions.items() if name in MEASURED]
-    return ", ".join([found.date, f"{found.threads} thread{'s' * (found.threads > 1)}", *tools])
+def moment(date: str, threads: int, tools: Mapping[str, str]) -> str:
+    """Return when and with what it was measured: date, threads, versions."""
+    used = [f"{name} {number}" for name, number in tools.items() if name in MEASURED]
+    return ", ".join([date, f"{threads} thread{'s' * (threads > 1)}", *used])

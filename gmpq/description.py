@@ -5,11 +5,14 @@ Sizes and places in it become addresses: a damaged one must not pass.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "gmpq"  # of the functions in C unless another one is told
+IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # what a prefix may be
+LARGEST = 1 << 40  # of all sizes and places
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,8 @@ def parse(program: object) -> Description:
     outputs = [[_object(each, "output") for each in _list(step, "outputs")] for step in steps]
     return Description(
         target=_text(fields, "target"),
-        prefix=_text(fields, "prefix") if "prefix" in fields else PREFIX,
-        features=tuple(_list(fields, "features")) if "features" in fields else (),
+        prefix=_prefix(fields.get("prefix", PREFIX)),
+        features=tuple(str(name) for name in _list({"features": [], **fields}, "features")),
         params_bytes=_whole(fields, "params_bytes"),
         workspace_bytes=size,
         inputs=tuple(_tensor(end) for end in _list(fields, "inputs")),
@@ -74,6 +77,12 @@ def parse(program: object) -> Description:
             for written in outputs
         ),
     )
+
+
+def _prefix(value: object) -> str:
+    if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
+        raise ValueError(f"'prefix' must begin the name of a C function, not {value!r:.40}")
+    return value
 
 
 def _tensor(end: object) -> TensorSpec:
@@ -128,6 +137,6 @@ def _wholes(fields: Mapping[str, Any], key: str) -> tuple[int, ...]:
 
 
 def _count(value: object, key: str) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{key!r} must hold whole numbers of at least 0, not {value!r:.40}")
+    if type(value) is not int or not 0 <= value <= LARGEST:
+        raise ValueError(f"{key!r} must hold whole numbers from 0 to 2**40, not {value!r:.40}")
     return value

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gmpq import latency, parity, samples, serialize, temporary
+from gmpq import conditions, latency, parity, samples, serialize, temporary
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor, timing
 from gmpq.backends.rpc import fleet as fleets
@@ -26,6 +26,7 @@ from gmpq.errors import BoardError
 from gmpq.held import Held, check_program, held
 from gmpq.ir import IntGraph
 from gmpq.latency import NETWORK, Row
+from gmpq.manifest import versions
 from gmpq.output_parity import Returned, compare_outputs
 from gmpq.parity import Parity, Trace
 from gmpq.runtime import codes_of
@@ -40,6 +41,7 @@ class BoardResults:
 
     visits: tuple[Visit, ...]
     rows: tuple[Row, ...]
+    moment: str  # when and with what they were measured
     parity: Parity
     missing: tuple[str, ...]
 
@@ -80,7 +82,8 @@ def bench(
         told("comparing with the reference")
         compared = _compare(program, visits)
     rows = tuple(row for visit in visits for row in _rows(visit, found, effort.threads))
-    return BoardResults(visits, rows, compared, tuple(report.missing))
+    moment = conditions.moment(conditions.today(), effort.threads, versions())
+    return BoardResults(visits, rows, moment, compared, tuple(report.missing))
 
 
 def to_text(results: BoardResults, *, layers: bool) -> str:
@@ -89,7 +92,7 @@ def to_text(results: BoardResults, *, layers: bool) -> str:
     lines += [f"not measured: {reason}" for reason in results.missing]
     lines += ["", parity.to_table(results.parity)]
     if results.rows:
-        lines += ["", latency.to_table(results.rows)]
+        lines += ["", results.moment, latency.to_table(results.rows)]
     if results.rows and layers:
         lines += ["", latency.to_layer_table(results.rows)]
     if any(visit.emulated for visit in results.visits):
@@ -103,6 +106,7 @@ def board_line(visit: Visit) -> str:
     facts = [
         told.get("model"),
         _processor(told),
+        told.get("kernel"),
         f"governor {told['governor']}" if told.get("governor") else None,
         _change(visit, "frequency_mhz", "MHz"),
         _change(visit, "temperature_c", "°C"),

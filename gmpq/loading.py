@@ -89,10 +89,10 @@ def _loaded(prefix: str, path: Path, library: bytes, content: bytes) -> Program:
 
 
 def _content(path: Path) -> bytes:
+    if not path.is_file():  # a pipe would be waited for
+        raise OutputError(f"{path}: missing: compile again")
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise OutputError(f"{path}: missing: compile again") from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be read: {error.strerror}") from error
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, TypeAlias
@@ -100,8 +99,11 @@ class Network:
             ValueError: An input has another shape or type than the network's, or it is closed.
         """
         checked, outputs = self._checked(inputs), self._outputs()
-        with self._workspace() as workspace:
-            self._call(workspace, checked, outputs, 0, len(self.steps))
+        workspace = self._take()
+        try:
+            self._call(workspace, checked, outputs, 0, len(self._description.steps))
+        finally:
+            self._give(workspace)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def run_named(self, *inputs: Floats) -> dict[str, Floats]:
@@ -172,18 +174,16 @@ class Network:
             raise ValueError("the network is closed: load it again")
         return program
 
-    @contextmanager
-    def _workspace(self) -> Iterator[Memory]:
-        """Yield memory that no other call uses; taking and giving it back are atomic."""
+    def _take(self) -> Memory:
+        """Return a workspace that no other call uses; threads may take and give at once."""
         try:
-            workspace = self._free.pop()
+            return self._free.pop()
         except IndexError:
-            workspace = Memory.of(self._description.workspace_bytes)
-        try:
-            yield workspace
-        finally:
-            if self._program is not None:
-                self._free.append(workspace)
+            return Memory.of(self._description.workspace_bytes)
+
+    def _give(self, workspace: Memory) -> None:
+        if self._program is not None:
+            self._free.append(workspace)
 
     def _outputs(self) -> list[Floats]:
         return [np.empty(output.shape, np.float32) for output in self.outputs]
@@ -241,7 +241,9 @@ def load(directory: str | Path, *, check: bool = True) -> Network:
     folder = Path(directory)
     fields = manifest.read(folder)
     digests = _digests(fields.get("files"), folder / manifest.NAME) if check else None
-    return Network(folder, fields.get("tvm", {}), digests, fields.get("preprocessing"))
+    preprocessing = fields.get("preprocessing")
+    known = preprocessing if isinstance(preprocessing, dict) else None
+    return Network(folder, fields.get("tvm", {}), digests, known)
 
 
 def _digests(files: Any, place: Path) -> dict[str, str]:
@@ -261,18 +263,26 @@ def codes_of(workspace: Tensor, output: Mapping[str, Any]) -> Tensor:
 
 def _checked(array: object, spec: TensorSpec) -> Floats:
     """Return an input as the program reads it: in one piece, aligned; copied if it is not."""
-    wanted = f"input {spec.name!r} must be a numpy array, {spec.dtype} {list(spec.shape)}"
     if not isinstance(array, np.ndarray):
-        kind = type(array)
-        cure = "x.numpy(force=True)" if kind.__module__ == "torch" else "np.asarray(x, np.float32)"
-        raise TypeError(f"{wanted}, got {kind.__module__}.{kind.__qualname__}: pass {cure}")
-    if array.dtype != np.float32:
-        raise ValueError(f"{wanted}, got {array.dtype}: pass x.astype(np.float32)")
-    if array.shape != spec.shape:
-        cure = ": pass x[None]" if (1, *array.shape) == spec.shape else ""
-        raise ValueError(f"{wanted}, got {list(array.shape)}{cure}")
+        raise TypeError(_refusal(array, spec))
+    if array.dtype != np.float32 or array.shape != spec.shape:
+        raise ValueError(_refusal(array, spec))
     flags = array.flags
     return array if flags.c_contiguous and flags.aligned else array.copy(order="C")
+
+
+def _refusal(given: object, spec: TensorSpec) -> str:
+    """Return why ``given`` is no input, and what to pass instead."""
+    wanted = f"input {spec.name!r} must be a numpy array, {spec.dtype} {list(spec.shape)}, got"
+    match given:
+        case np.ndarray() if given.dtype != np.float32:
+            return f"{wanted} {given.dtype}: pass x.astype(np.float32)"
+        case np.ndarray():
+            cure = ": pass x[None]" if (1, *given.shape) == spec.shape else ""
+            return f"{wanted} {list(given.shape)}{cure}"
+    kind = type(given)
+    cure = "x.numpy(force=True)" if kind.__module__ == "torch" else "np.asarray(x, np.float32)"
+    return f"{wanted} {kind.__module__}.{kind.__qualname__}: pass {cure}"
 
 
 def _pointers(arrays: Sequence[Tensor]) -> Any:

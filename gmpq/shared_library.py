@@ -20,10 +20,12 @@ from pathlib import Path
 
 from gmpq.errors import OutputError
 
-# ELF-64 Object File Format, "ELF Header": the class at byte 4, the machine at byte 18
+# System V ABI, "ELF Header": the class at byte 4, the machine at byte 18; and by the class the
+# place, the size and the number of section headers, which linkers write at the end of a file
+SECTIONS = {1: (("<I", 32), ("<H", 46), ("<H", 48)), 2: (("<Q", 40), ("<H", 58), ("<H", 60))}
 MACHINES = {3: "i386", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "riscv"}
 KEYS = {"x86-64": "flags", "i386": "flags", "aarch64": "Features", "arm": "Features"}
-ELF, HEADER_BYTES = b"\x7fELF", 20  # as many as are read here
+ELF, HEADER_BYTES = b"\x7fELF", 64
 EXECUTABLE, CPUINFO = Path("/proc/self/exe"), Path("/proc/cpuinfo")
 # LLVM's features, and what the kernel of Linux calls them on processors of 64 and of 32 bits
 FEATURES = {
@@ -94,6 +96,8 @@ def check_runs_here(path: Path, content: bytes, features: Collection[str]) -> No
         raise OutputError(f"{path}: is no shared library: compile again")
     if own is not None and machine != own:
         raise OutputError(f"{path}: is for {machine}, this is {own}: compile with --target native")
+    if _is_short(content):
+        raise OutputError(f"{path}: is cut short: compile again")
     has = _flags(KEYS.get(machine, ""))
     lacking = [
         name
@@ -119,6 +123,13 @@ def _machine(header: bytes) -> str | None:
         return None
     (number,) = struct.unpack_from("<H", header, 18)
     return MACHINES.get(number, f"machine {number}")
+
+
+def _is_short(content: bytes) -> bool:
+    """Tell whether an ELF file ends early: what is missing would be read, and end the process."""
+    fields = SECTIONS.get(content[4], SECTIONS[2])
+    place, size, count = (struct.unpack_from(kind, content, at)[0] for kind, at in fields)
+    return bool(place + size * count > len(content))
 
 
 def _flags(key: str) -> frozenset[str]:

@@ -46,7 +46,7 @@ class Board:
         )
         self.reader = threading.Thread(target=self._read)
         self.reader.start()
-        listening = self.wait_log(r"listening on [\d.]+:(\d+)")
+        listening = self.wait_log(r"listening on .*:(\d+) as")
         self.port = int(listening[1])
 
     def _read(self) -> None:

@@ -36,7 +36,8 @@ def output(folder: Path, graph: IntGraph, program_of: IntGraph | None = None) ->
     samples.write([inputs, {name: -array for name, array in inputs.items()}], folder / SAMPLES)
     program = build(program_of or graph, native(), folder).program
     bops = {node.name: 100 for node in graph.nodes}
-    manifest.write(folder, {"target": "native", "tvm": dict(program), "bops": bops})
+    fields = {"target": "native", "options": {"storage": "int8"}, "kernels": []}
+    manifest.write(folder, {**fields, "tvm": dict(program), "bops": bops})
     return folder
 
 

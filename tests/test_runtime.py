@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -256,12 +257,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no-params": (lambda f: (f / "params.bin").unlink(), "params.bin: missing: compile again"),
     "params-folder": (
         lambda f: ((f / "params.bin").unlink(), (f / "params.bin").mkdir()),
-        "params.bin: cannot be read: Is a directory",
+        "params.bin: missing: compile again",
+    ),
+    "pipe": (
+        lambda f: ((f / "model.so").unlink(), os.mkfifo(f / "model.so")),
+        "model.so: missing: compile again",
     ),
     "one-byte": (lambda f: (f / "params.bin").write_bytes(b"1"), "params.bin: has 1 bytes instead"),
     "params": (lambda f: changed(f / "params.bin"), "params.bin: changed since it was compiled"),
     "library": (lambda f: changed(f / "model.so"), "model.so: changed since it was compiled"),
-    "short": (lambda f: cut(f / "model.so", 5000), "model.so: changed since it was compiled"),
+    "short": (lambda f: cut(f / "model.so", 5000), "model.so: is cut short: compile again"),
     "empty": (lambda f: cut(f / "model.so", 0), "model.so: is no shared library"),
     "null": (lambda f: (f / "manifest.json").write_text("null"), "manifest.json is missing or"),
     "list": (lambda f: (f / "manifest.json").write_text("[]"), "manifest.json is missing or"),
@@ -272,13 +277,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "program-list": (lambda f: edited(f, lambda m: m.update(tvm=[])), "tvm must be an object"),
     "negative": (
         lambda f: edited(f, lambda m: m["tvm"].update(workspace_bytes=-1)),
-        "'workspace_bytes' must hold whole numbers of at least 0, not -1",
+        "'workspace_bytes' must hold whole numbers from 0 to 2**40, not -1",
     ),
     "small-workspace": (
         lambda f: edited(f, lambda m: m["tvm"].update(workspace_bytes=64)),
         "'x' lies outside of the workspace",
     ),
     "prefix": (lambda f: edited(f, lambda m: m["tvm"].update(prefix="no")), "cannot be loaded"),
+    "odd-prefix": (lambda f: edited(f, lambda m: m["tvm"].update(prefix="\0")), "'prefix' must"),
+    "features": (lambda f: edited(f, lambda m: m["tvm"].update(features=3)), "must be a list"),
+    "step": (lambda f: edited(f, lambda m: m["tvm"].update(steps=[4])), "step must be an object"),
 }
 
 
@@ -297,6 +305,9 @@ def test_a_damaged_directory_is_told(
 def test_digests_may_be_skipped(damaged: Path) -> None:
     changed(damaged / "params.bin")
     runtime.load(damaged, check=False)
+    cut(damaged / "model.so", 9000)
+    with pytest.raises(OutputError, match="is cut short"):
+        runtime.load(damaged, check=False)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +318,7 @@ def test_another_architecture_is_named(
 ) -> None:
     header = b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + b"\x3e\0"
     executable = damaged / "executable"
-    executable.write_bytes(header)
+    executable.write_bytes(header.ljust(64, b"\0"))
     monkeypatch.setattr(shared_library, "EXECUTABLE", executable)
     content = bytearray((damaged / "model.so").read_bytes())
     content[18] = machine
@@ -329,7 +340,7 @@ def test_another_architecture_is_named(
 def test_instructions_that_a_processor_lacks_are_named(
     machine: int, cpuinfo: str, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    header = b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + bytes((machine, 0))
+    header = (b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + bytes((machine, 0))).ljust(64, b"\0")
     (tmp_path / "executable").write_bytes(header)
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     monkeypatch.setattr(shared_library, "EXECUTABLE", tmp_path / "executable")

@@ -18,6 +18,7 @@ from gmpq.ir import (
     Dequantize,
     Graph,
     IntGraph,
+    Multiply,
     Node,
     Padding,
     QParams,
@@ -140,6 +141,51 @@ def _last_layer(graph: IntGraph) -> IntGraph:
 def test_a_last_layer_and_what_joins_it_may_be_float32() -> None:
     spec.check(_last_layer(_graph()))
     spec.check(_joined("conv", "conv")(_last_layer(_graph())))
+
+
+def _product(first: tuple[int, ...], second: tuple[int, ...], scale: float = 0.5) -> IntGraph:
+    """Return the product of two tensors of shapes that one Quantize each writes."""
+    shapes = {"x": first, "z": second, "a": first, "b": second, "y": max(first, second)}
+    values = {name: Value(name, shape, Q) for name, shape in shapes.items()}
+    values |= {name: Value(name, shapes[name]) for name in ("x", "z")}
+    values["y"] = Value("y", shapes["y"], replace(Q, scale=scale))
+    values["real"] = Value("real", shapes["y"])
+    nodes = (
+        Quantize("a", ("x",), "a"),
+        Quantize("b", ("z",), "b"),
+        Multiply("y", ("a", "b"), "y"),
+        Dequantize("real", ("y",), "real"),
+    )
+    return Graph("product", ("x", "z"), ("real",), values, nodes)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((1, 3, 4, 4), (1, 3, 4, 4)),
+        ((1, 3, 4, 4), (1, 3, 1, 1)),
+        ((1, 3, 1, 1), (1, 3, 4, 4)),
+        ((2, 5), (2, 5)),
+    ],
+)
+def test_legal_products(first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    spec.check(_product(first, second))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "scale", "rule"),
+    [
+        ((1, 3, 4, 4), (1, 1, 1, 1), 0.5, "equal shapes, or"),
+        ((1, 3, 4, 4), (1, 3, 4, 1), 0.5, "equal shapes, or"),
+        ((2, 5), (2, 1), 0.5, "equal shapes, or"),
+        ((1, 3, 4, 4), (1, 3, 4, 4), 2.0**125, "multipliers are normal"),
+    ],
+)
+def test_illegal_products(
+    first: tuple[int, ...], second: tuple[int, ...], scale: float, rule: str
+) -> None:
+    with pytest.raises(AssertionError, match=rule):
+        spec.check(_product(first, second, scale))
 
 
 def test_a_small_graph_is_legal() -> None:

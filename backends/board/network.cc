@@ -33,6 +33,18 @@ void set(const Descriptor &socket, int level, int option, int value) {
 
 }  // namespace
 
+std::string canonical_address(const std::string &text) {
+  const std::string plain = text.substr(0, text.find('%'));
+  char spelled[INET6_ADDRSTRLEN];
+  in_addr four;
+  in6_addr six;
+  if (inet_pton(AF_INET, plain.c_str(), &four) == 1) return plain;
+  if (inet_pton(AF_INET6, plain.c_str(), &six) != 1) return "";
+  if (IN6_IS_ADDR_V4MAPPED(&six))
+    return inet_ntop(AF_INET, &six.s6_addr[12], spelled, sizeof spelled);
+  return inet_ntop(AF_INET6, &six, spelled, sizeof spelled);
+}
+
 Descriptor listen_on(const std::string &address, int port) {
   addrinfo *found = resolve(address, std::to_string(port), AI_PASSIVE | AI_NUMERICHOST);
   if (found == nullptr) throw std::runtime_error("--host " + address + ": not an address");
@@ -77,8 +89,7 @@ Descriptor accept_client(const Descriptor &listener, std::string &address, int &
   if (getnameinfo(reinterpret_cast<sockaddr *>(&peer), size, host, sizeof host, service,
                   sizeof service, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
     return Descriptor();
-  address = host;
-  if (address.rfind("::ffff:", 0) == 0) address = address.substr(7); /* IPv4 on an IPv6 socket */
+  address = canonical_address(host); /* IPv4 may come to an IPv6 socket */
   port = std::stoi(service);
   return client;
 }

@@ -5,6 +5,10 @@
 
 #include "descriptor.h"
 
+/* Returns the one spelling of a numeric address, that of IPv4 where it stands for one; else nothing.
+ * The interface of a link-local address is left out. */
+std::string canonical_address(const std::string &text);
+
 /* Returns a listening socket; throws std::runtime_error. */
 Descriptor listen_on(const std::string &address, int port);
 

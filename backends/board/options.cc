@@ -1,12 +1,12 @@
 #include "options.h"
 
-#include <arpa/inet.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 
+#include "network.h"
 #include "text.h"
 
 namespace {
@@ -42,11 +42,6 @@ int number_of(const std::string &option, const std::string &value, long low, lon
   return static_cast<int>(*number);
 }
 
-bool is_address(const std::string &text) {
-  unsigned char address[sizeof(in6_addr)];
-  return inet_pton(AF_INET, text.c_str(), address) == 1 ||
-         inet_pton(AF_INET6, text.c_str(), address) == 1;
-}
 
 void check_key(const std::string &key) {
   if (key.empty()) refuse("--key is missing: give what clients ask for, as rpi4");
@@ -60,15 +55,22 @@ void set_tracker(Options &options, const std::string &value) {
   size_t colon = value.rfind(':');
   if (colon == std::string::npos || colon == 0 || !whole_number(value.substr(colon + 1), 1, 65535))
     refuse("--tracker " + value + ": give HOST:PORT, as 192.168.0.2:9190");
-  options.tracker_host = value.substr(0, colon);
+  std::string host = value.substr(0, colon);
+  bool brackets = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (brackets) host = host.substr(1, host.size() - 2);
+  bool numeric = canonical_address(host).find(':') != std::string::npos;
+  if (brackets != numeric || (!numeric && host.find_first_of(":[]") != std::string::npos))
+    refuse("--tracker " + value + ": give an IPv6 address in brackets, as [fd00::2]:9190");
+  options.tracker_host = host;
   options.tracker_port = value.substr(colon + 1);
 }
 
 void set_allowed(Options &options, const std::string &value) {
-  options.allowed = split(value, ',');
-  for (const std::string &address : options.allowed)
-    if (!is_address(address))
-      refuse("--allow-from " + value + ": \"" + address + "\" is no address, as 192.168.0.3");
+  for (const std::string &written : split(value, ',')) {
+    options.allowed.push_back(canonical_address(written));
+    if (options.allowed.back().empty())
+      refuse("--allow-from " + value + ": \"" + written + "\" is no address, as 192.168.0.3");
+  }
 }
 
 void set_work(Options &options, const std::string &value) {
@@ -114,7 +116,7 @@ Options parse_options(int count, char **words) {
     set(options, option, words[i + 1]);
   }
   check_key(options.key);
-  if (!is_address(options.host))
+  if (canonical_address(options.host).empty())
     refuse("--host " + options.host + ": give an address of this machine, as 192.168.0.2");
   return options;
 }

@@ -49,7 +49,7 @@ Memory allocate(int64_t size, const char *what) {
   auto start = static_cast<char *>(std::aligned_alloc(ALIGNMENT, padded));
   if (start == nullptr)
     throw Refusal(std::string(what) + ": no memory for " + std::to_string(size) + " bytes");
-  std::memset(start, 0, padded);
+  std::memset(start, 0xFF, padded); /* NaN is where a program writes nothing */
   return {std::unique_ptr<char, Free>(start), static_cast<size_t>(size)};
 }
 

@@ -1,5 +1,6 @@
 #include "server.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -74,7 +75,8 @@ Server::Server(const Options &options)
       listener_(listen_on(options.host, options.port)),
       tracker_(options, port_of(listener_)) {
   prctl(PR_SET_CHILD_SUBREAPER, 1); /* so that what clients leave behind is found */
-  log_line("listening on " + options.host + ":" + std::to_string(port_of(listener_)) + " as " +
+  remove_unused_folders(options.work);
+  log_line("listening on " + place(options.host, std::to_string(port_of(listener_))) + " as " +
            options.key);
   if (options.host.rfind("127.", 0) != 0 && options.host != "::1" && options.allowed.empty())
     log_line("whoever can connect may run any code here: --allow-from names who may");
@@ -87,7 +89,7 @@ void Server::run() {
   }
   if (session_) {
     end_processes();
-    remove_folder(session_->folder);
+    remove_folder(session_->folder.path);
     log_line(session_->peer + " ended: the server stops");
   }
   log_line("stopped");
@@ -95,7 +97,7 @@ void Server::run() {
 
 void Server::wait() {
   /* Without a tracker, clients wait here until the board is free. */
-  bool open = guests_.size() < MOST_GUESTS && (!session_ || !options_.tracker_host.empty());
+  bool open = !session_ || !options_.tracker_host.empty();
   std::vector<pollfd> watched = {{open ? listener_.number() : -1, POLLIN, 0},
                                  {tracker_.descriptor(), tracker_.events(), 0}};
   for (const Guest &guest : guests_) watched.push_back({guest.socket.number(), POLLIN, 0});
@@ -126,14 +128,26 @@ void Server::welcome() {
   int port = 0;
   guest.socket = accept_client(listener_, guest.address, port);
   if (!guest.socket.open()) return;
-  guest.peer = guest.address + ":" + std::to_string(port);
+  guest.peer = place(guest.address, std::to_string(port));
   guest.due_s = now_s() + SHOW_KEY_S;
   const auto &allowed = options_.allowed;
   bool listed = std::find(allowed.begin(), allowed.end(), guest.address) != allowed.end();
   if (!allowed.empty() && !listed)
     log_line(guest.peer + " refused: not in --allow-from");
   else
-    guests_.push_back(std::move(guest));
+    admit(std::move(guest));
+}
+
+/* Lets a guest wait; the one that has said nothing for the longest time makes room. */
+void Server::admit(Guest guest) {
+  if (guests_.size() == MOST_GUESTS) {
+    auto silent = std::find_if(guests_.begin(), guests_.end(),
+                               [](const Guest &each) { return each.received.empty(); });
+    if (silent == guests_.end()) silent = guests_.begin();
+    log_line(silent->peer + " refused: shows no key while others wait");
+    guests_.erase(silent);
+  }
+  guests_.push_back(std::move(guest));
 }
 
 bool Server::hear(Guest &guest) {
@@ -172,11 +186,14 @@ bool Server::judge(Guest &guest, const std::string &text) {
 }
 
 void Server::start(Guest &guest, double limit_s) {
-  std::string folder = make_folder(options_.work);
-  if (folder.empty()) {
+  Folder folder = make_folder(options_.work);
+  int ends[2];
+  if (folder.path.empty() || pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
     log_line(guest.peer + " refused: no folder can be made in " + options_.work);
+    if (!folder.path.empty()) remove_folder(folder.path);
     return;
   }
+  Descriptor heard(ends[0]), farewell(ends[1]);
   make_waiting(guest.socket);
   const pid_t server = getpid();
   pid_t process = fork();
@@ -185,18 +202,18 @@ void Server::start(Guest &guest, double limit_s) {
     listener_.reset();
     guests_.clear();
     tracker_.forget();
-    serve_client(client, folder, options_, server);
+    serve_client(client, folder.path, options_, server, farewell);
   }
   if (process < 0) {
     log_line(guest.peer + " refused: no process for it: " + strerror(errno));
-    remove_folder(folder);
+    remove_folder(folder.path);
     return;
   }
   double now = now_s();
   log_line(guest.peer + " served by process " + std::to_string(process) + ", for at most " +
            seconds(limit_s));
-  session_ = Session{std::move(guest.socket), guest.peer, folder, process, now, now + limit_s,
-                     limit_s, false};
+  session_ = Session{std::move(guest.socket), std::move(heard), guest.peer, std::move(folder),
+                     process, now, now + limit_s, limit_s, false};
   tracker_.take(guest.peer);
 }
 
@@ -215,22 +232,25 @@ void Server::watch() {
 void Server::finish(int status, bool by_signal) {
   end_group(session_->process); /* while its number is not anybody else's */
   end_processes();
-  std::string how = ending(status, by_signal);
+  char byte;
+  bool by_itself = read(session_->farewell.number(), &byte, 1) == 1;
+  std::string how = ending(status, by_signal, by_itself);
   make_hasty(session_->client); /* it may have stopped reading */
   if (session_->expired)
     tell_client(session_->client, "RPCSessionTimeoutError: " + how);
-  else if (by_signal)
+  else if (!by_itself)
     tell_client(session_->client, how);
-  remove_folder(session_->folder);
+  remove_folder(session_->folder.path);
   log_line(session_->peer + " ended after " + seconds(now_s() - session_->start_s) + ": " + how);
   session_.reset();
   tracker_.release();
 }
 
-std::string Server::ending(int status, bool by_signal) const {
+std::string Server::ending(int status, bool by_signal, bool by_itself) const {
   if (session_->expired) return "the board's limit of " + seconds(session_->limit_s) + " is over";
-  if (!by_signal && status == 0) return "done";
-  if (!by_signal) return "exit code " + std::to_string(status);
+  if (!by_signal && !by_itself)
+    return "the client's program called exit(" + std::to_string(status) + ")";
+  if (!by_signal) return status == 0 ? "done" : "exit code " + std::to_string(status);
   std::string name = "SIG" + signal_name(status);
   if (status == SIGILL)
     return name + ": the program has an instruction that this processor lacks: compile for "

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "descriptor.h"
+#include "files.h"
 #include "options.h"
 #include "tracker.h"
 
@@ -30,8 +31,9 @@ class Server {
     double due_s;
   };
   struct Session {
-    Descriptor client;
-    std::string peer, folder;
+    Descriptor client, farewell; /* farewell can be read if the session ended by itself */
+    std::string peer;
+    Folder folder;
     pid_t process;
     double start_s, due_s, limit_s;
     bool expired;
@@ -40,12 +42,13 @@ class Server {
   void wait();
   double due_s() const;
   void welcome();
+  void admit(Guest guest);
   bool hear(Guest &guest); /* false when nothing more is expected of the guest */
   bool judge(Guest &guest, const std::string &words);
   void start(Guest &guest, double limit_s);
   void watch();
   void finish(int status, bool by_signal);
-  std::string ending(int status, bool by_signal) const;
+  std::string ending(int status, bool by_signal, bool by_itself) const;
 
   const Options &options_;
   const sigset_t unblocked_;

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 
 #include "call.h"
@@ -47,10 +48,17 @@ void detach(pid_t server) {
   dup2(nothing.number(), STDIN_FILENO);
 }
 
+/* Ends the process, and lets the server know that no program has. */
+[[noreturn]] void leave(const Descriptor &farewell, int code) {
+  while (write(farewell.number(), "", 1) < 0 && errno == EINTR) {
+  }
+  _exit(code);
+}
+
 }  // namespace
 
 void serve_client(const Descriptor &client, const std::string &folder, const Options &options,
-                  pid_t server) {
+                  pid_t server, const Descriptor &farewell) {
   detach(server);
   session_folder = folder;
   emulated_processor = options.emulated;
@@ -63,10 +71,10 @@ void serve_client(const Descriptor &client, const std::string &folder, const Opt
     call("rpc.ServerLoop", {integer_value(client.number())});
   } catch (const Refusal &error) {
     std::string reason = error.what();
-    log_line("client broke off: " + reason.substr(0, reason.find('\n')));
-    _exit(EXIT_FAILURE);
+    log_line("client broke off: " + cited(reason.substr(0, reason.find('\n'))));
+    leave(farewell, EXIT_FAILURE);
   }
-  _exit(EXIT_SUCCESS);
+  leave(farewell, EXIT_SUCCESS);
 }
 
 void tell_client(const Descriptor &client, const std::string &message) {

@@ -6,6 +6,12 @@
 #include <cstdlib>
 #include <ctime>
 
+namespace {
+
+constexpr size_t MOST_CITED = 120;
+
+}  // namespace
+
 std::vector<std::string> split(const std::string &text, char separator) {
   std::vector<std::string> parts(1);
   for (char c : text) {
@@ -40,6 +46,15 @@ std::string quoted(const std::string &text) {
     result += byte < ' ' || byte > '~' ? '?' : c;
   }
   return result + '"';
+}
+
+std::string cited(const std::string &text) {
+  return text.size() <= MOST_CITED ? quoted(text) : quoted(text.substr(0, MOST_CITED)) + "...";
+}
+
+std::string place(const std::string &host, const std::string &port) {
+  bool colons = host.find(':') != std::string::npos;
+  return (colons ? "[" + host + "]" : host) + ":" + port;
 }
 
 void log_line(const std::string &text) {

@@ -16,5 +16,11 @@ std::optional<long> whole_number(const std::string &text, long low, long high);
 /* Returns `text` as a JSON string; bytes that are not ASCII become question marks. */
 std::string quoted(const std::string &text);
 
+/* Returns what somebody else wrote as a JSON string of one line that is not long. */
+std::string cited(const std::string &text);
+
+/* Returns "host:port", with an IPv6 address in brackets. */
+std::string place(const std::string &host, const std::string &port);
+
 /* Writes a line that starts with the time of day in UTC. */
 void log_line(const std::string &text);

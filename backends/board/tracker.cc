@@ -123,7 +123,7 @@ void Tracker::answered(const std::string &json) {
   Kind kind = requests_.front().kind;
   requests_.pop_front();
   answer_due_s_ = 0;
-  if (kind == Kind::plain && json != std::to_string(SUCCESS)) return lose("refuses: " + json);
+  if (kind == Kind::plain && json != std::to_string(SUCCESS)) return lose("refuses: " + cited(json));
   if (kind == Kind::pending) pending(json);
   send_next();
 }
@@ -180,5 +180,5 @@ void Tracker::lose(const std::string &reason) {
 }
 
 std::string Tracker::name() const {
-  return "tracker " + options_.tracker_host + ":" + options_.tracker_port;
+  return "tracker " + place(options_.tracker_host, options_.tracker_port);
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -56,12 +56,13 @@ LEVELS = tuple(Level)
 class Options:
     """How to open a session; ``optimized`` is where to write the rewritten graph.
 
-    ``exact`` asks for slower kernels, which never saturate: see ``could_saturate``.
+    ``exact`` asks for slower kernels, which never saturate; ``could_saturate`` tells whether a
+    graph needs them, and where nobody asked it the machine decides.
     """
 
     level: Level = Level.ALL
     threads: int = 1
-    exact: bool = False
+    exact: bool = field(default_factory=lambda: host().saturates())
     optimized: Path | None = None
     profile: Path | None = None  # prefix of the file that the profiler writes
 
@@ -78,13 +79,14 @@ def could_saturate(graph: IntGraph) -> bool:
     """Tell whether onnxruntime's default kernels could compute ``graph`` wrongly on this machine.
 
     On x86 processors without VNNI they add pairs of u8 x s8 products in int16 with saturation; a
-    layer whose bits add up to at most 15 never gets there.
+    layer whose bits add up to at most 15 never gets there, and one whose results are real numbers
+    has u8 x u8 products.
     """
     return host().saturates() and any(
         2 * _largest_code(graph, node) * int(np.abs(node.weight.codes.astype(int)).max())
         > INT16_MAX
         for node in graph.nodes
-        if isinstance(node, Conv2d | Linear)
+        if isinstance(node, Conv2d | Linear) and graph.values[node.output].q is not None
     )
 
 
@@ -142,7 +144,7 @@ def _errors() -> tuple[type[Exception], ...]:
 def _largest_code(graph: IntGraph, layer: Conv2d | Linear) -> int:
     source = graph.values[layer.inputs[0]].q
     assert source is not None, f"{layer.name}: layers read codes"
-    return source.high
+    return source.maximum
 
 
 def _session_options(runtime: Any, options: Options) -> onnxruntime.SessionOptions:

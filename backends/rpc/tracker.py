@@ -140,9 +140,10 @@ async def _connected(
     try:
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_connection(tracker.host, tracker.port)
-    except (OSError, TimeoutError) as error:
+    except OSError as error:  # TimeoutError is one
+        reason = error.strerror or str(error) or "no answer"
         raise BoardError(
-            f"tracker {tracker}: cannot be reached ({error or 'no answer'}): start it there with "
+            f"tracker {tracker}: cannot be reached ({reason}): start it there with "
             f"python -m tvm.exec.rpc_tracker --host {tracker.host} --port {tracker.port} "
             f"--port-end {tracker.port + 1}"
         ) from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,18 @@ def build(
     *,
     fuse: bool = True,
     form: Form = LOADED,
+    bound: float = inf,
+    told: Callable[[str], object] = lambda _: None,
 ) -> Build:
     """Write ``model.so``, ``params.bin``, ``model.h``, and by ``form`` more, into ``directory``.
+
+    The other arguments are those of ``plan``.
 
     Raises:
         TargetError: The target's C compiler is missing or cannot link.
     """
-    return assemble(graph, plan(graph, target, choose, fuse=fuse), target, directory, form)
+    planned = plan(graph, target, choose, fuse=fuse, bound=bound, told=told)
+    return assemble(graph, planned, target, directory, form)
 
 
 def assemble(

@@ -6,18 +6,16 @@ networks fit into one program: ``lite0_run``, ``LITE0_STEPS``.
 
 from __future__ import annotations
 
-import re
 from math import prod
 
 from gmpq.backends.tvm.emit import ENTRY
 from gmpq.backends.tvm.memory import SLACK
 from gmpq.backends.tvm.plan import Plan, most_stack_bytes
-from gmpq.description import PREFIX
+from gmpq.description import IDENTIFIER, PREFIX
 from gmpq.errors import OutputError
 from gmpq.ir import IntGraph
 
 FUNCTIONS, PARAMS_FUNCTION = ("run", "run_steps", "set_threads"), "params"  # after the prefix
-IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 PUBLIC = """\
 /* {name}, compiled by gmpq.

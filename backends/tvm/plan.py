@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import inf, prod
 from typing import TypeAlias
 
 from gmpq.backends.tvm.fuse import Fusion, fusions
+from gmpq.backends.tvm.inflation import Option, within
 from gmpq.backends.tvm.kernels.base import Addition, Call, Candidate, Family, Site, Tensor, Work
 from gmpq.backends.tvm.kernels.ends import halo_call
 from gmpq.backends.tvm.kernels.reals import in_order_call, sums_of
@@ -23,6 +24,7 @@ FLOAT_BYTES = 4
 # first call of a function in libm or libc: the dynamic linker, which binds it then, saves all
 # registers meanwhile, 11 KiB with those of AMX.
 CALLS_BYTES = 16 << 10
+LARGE = 1 << 20  # weights of a layer whose kernels take seconds to look for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +40,7 @@ class Step:
     measured_ms: Mapping[str, float]  # configuration -> median, where it was tuned
     cycles: float = 0.0  # predicted, on one thread
     work: Work | None = None  # of a kernel that multiplies
+    options: tuple[Option, ...] = ()  # that a layer had; the chosen one is the first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,10 +57,15 @@ Choice: TypeAlias = tuple[Family, Candidate]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The choice at a site, and the milliseconds of all choices that were measured, by name."""
+    """The choice at a site, and what other choices cost, by name.
+
+    ``cycles`` has what may be taken instead, if anything: predicted, or in proportion to
+    ``measured_ms``.
+    """
 
     choice: Choice
     measured_ms: Mapping[str, float] = field(default_factory=dict)
+    cycles: Mapping[str, float] = field(default_factory=dict)
 
 
 Chooser: TypeAlias = Callable[[Site, Sequence[Choice]], Verdict]
@@ -65,16 +73,42 @@ Chooser: TypeAlias = Callable[[Site, Sequence[Choice]], Verdict]
 
 def predicted(threads: int) -> Chooser:
     """Return the chooser of the fewest predicted cycles on ``threads`` threads."""
-    return lambda _site, choices: Verdict(min(choices, key=lambda c: c[1].cycles_on(threads)))
+
+    def choose(_site: Site, choices: Sequence[Choice]) -> Verdict:
+        cycles = {name_of(choice): choice[1].cycles_on(threads) for choice in choices}
+        return Verdict(min(choices, key=lambda c: c[1].cycles_on(threads)), cycles=cycles)
+
+    return choose
+
+
+def name_of(choice: Choice) -> str:
+    """Return the name of a choice in tables and caches."""
+    family, candidate = choice
+    return f"{family.name} {candidate.configuration}".rstrip()
 
 
 cheapest = predicted(1)
 
 
-def plan(graph: IntGraph, target: Target, choose: Chooser = cheapest, *, fuse: bool = True) -> Plan:
+def plan(
+    graph: IntGraph,
+    target: Target,
+    choose: Chooser = cheapest,
+    *,
+    fuse: bool = True,
+    bound: float = inf,
+    told: Callable[[str], object] = lambda _: None,
+) -> Plan:
     """Return the steps that compute ``graph`` by the kernels that ``choose`` takes.
 
-    Without ``fuse`` every node is a step, so that the program shows every value.
+    Args:
+        graph: a legal graph.
+        target: what the kernels are for.
+        choose: what decides between kernels.
+        fuse: whether kernels take over nodes; without, the program shows every value.
+        bound: what the weights of all layers may take, in times of a byte each, where kernels
+            exist that keep it.
+        told: called with the name of each large layer before its kernels are looked for.
     """
     placed = layouts(graph)
     tensors = {name: Tensor(value, placed.get(name)) for name, value in graph.values.items()}
@@ -82,12 +116,63 @@ def plan(graph: IntGraph, target: Target, choose: Chooser = cheapest, *, fuse: b
     fused = fusions(graph) if fuse else {}
     taken = {node.name for fusion in fused.values() for node in fusion.nodes}
     weights = weights_bytes(graph)
-    steps = tuple(
-        _step(_site(node, tensors, fused.get(node.name), target, weights), choose)
+    sites = [
+        _site(node, tensors, fused.get(node.name), target, weights)
         for node in graph.nodes
         if node.name not in taken
+    ]
+    steps = []
+    for site in sites:
+        if isinstance(site.node, Conv2d | Linear) and site.node.weight.codes.size >= LARGE:
+            told(site.node.name)
+        steps.append(_step(site, choose))
+    if bound < inf:
+        steps = _bounded(sites, steps, bound)
+    return Plan(tuple(steps), tensors, place(_lives(graph, tensors, steps)))
+
+
+def _bounded(sites: Sequence[Site], steps: Sequence[Step], bound: float) -> list[Step]:
+    """Return ``steps``, some with other kernels, so that all weights keep the bound."""
+    layers = [n for n, step in enumerate(steps) if step.options]
+    chosen, options = [steps[n].options[0] for n in layers], [steps[n].options for n in layers]
+    most = bound * sum(_codes(sites[n]) for n in layers)
+    found = list(steps)
+    for n, option in zip(layers, within(chosen, options, most), strict=True):
+        if option != steps[n].options[0]:
+            found[n] = _instead(sites[n], steps[n], option, bound)
+    return found
+
+
+def _instead(site: Site, step: Step, option: Option, bound: float) -> Step:
+    """Return ``step`` with the kernel ``option``, and what refuses the one that it had."""
+
+    def choose(_site: Site, choices: Sequence[Choice]) -> Verdict:
+        return Verdict(next(c for c in choices if name_of(c) == option.name), step.measured_ms)
+
+    found = _step(site, choose)
+    refused = step.kernel if step.kernel != found.kernel else step.options[0].name
+    reason = f"its weights would exceed --max-params-ratio {bound:g}"
+    return replace(found, refusals={**found.refusals, refused: reason})
+
+
+def _codes(site: Site) -> int:
+    assert isinstance(site.node, Conv2d | Linear)
+    return site.node.weight.codes.size
+
+
+def _options(site: Site, choices: Sequence[Choice], verdict: Verdict) -> tuple[Option, ...]:
+    """Return the choice at a layer, and what may be taken instead."""
+    if not isinstance(site.node, Conv2d | Linear):
+        return ()
+    others = [c for c in choices if c != verdict.choice and name_of(c) in verdict.cycles]
+    return tuple(
+        Option(
+            name_of(choice),
+            verdict.cycles.get(name_of(choice), choice[1].cycles),
+            _codes(site) if choice[1].weight_bytes is None else choice[1].weight_bytes,
+        )
+        for choice in (verdict.choice, *others)
     )
-    return Plan(steps, tensors, place(_lives(graph, tensors, steps)))
 
 
 def weights_bytes(graph: IntGraph) -> int:
@@ -149,6 +234,7 @@ def _step(site: Site, choose: Chooser) -> Step:
         verdict.measured_ms,
         chosen.cycles,
         chosen.work,
+        _options(site, choices, verdict),
     )
 
 

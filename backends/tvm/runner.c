@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGNMENT = 64, MOST = 16 };
+enum { ALIGNMENT = 64, MOST = 256 };
 typedef int (*Run)(const void *, void *, const float *const *, float *const *);
 typedef int (*RunSteps)(const void *, void *, const float *const *, float *const *, int, int);
 

@@ -6,6 +6,7 @@ Beside these rows, ``TRIPLE,CPU[,+FEATURE...]`` names any processor that LLVM kn
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import tvm
@@ -25,6 +26,7 @@ INSTRUCTION_SETS = frozenset(
         *("fp-armv8", "neon", "dotprod", "i8mm"),
     )
 )
+BOARD_RATIO = 1.5  # boards have little memory, and read it slowly
 DOTS = frozenset(("dotprod", "i8mm"))  # kernels know those of 64 bits only
 
 
@@ -50,6 +52,11 @@ class Target:
     def llvm(self) -> tvm.target.Target:
         """Return the target in TVM's words."""
         return self.processor().llvm()
+
+    @property
+    def params_ratio(self) -> float:
+        """What weights may take in times of a byte each, unless the user says otherwise."""
+        return inf if self.triple.startswith("x86_64") else BOARD_RATIO
 
     def runs_here(self) -> bool:
         """Tell whether this machine has the architecture and all instructions of the target."""

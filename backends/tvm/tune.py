@@ -29,13 +29,23 @@ from gmpq import temporary
 from gmpq.backends.tvm.build import assemble
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.memory import Life, place
-from gmpq.backends.tvm.plan import Choice, Chooser, Plan, Step, Verdict, predicted, size_bytes
+from gmpq.backends.tvm.plan import (
+    Choice,
+    Chooser,
+    Plan,
+    Step,
+    Verdict,
+    name_of,
+    predicted,
+    size_bytes,
+)
 from gmpq.backends.tvm.tuning_cache import Warn, read, remember
 from gmpq.ir import Conv2d, Graph, IntGraph, Linear
 from gmpq.runtime import Network
 
 KERNELS_VERSION = 9  # raise it when a kernel's speed changes
 ROUNDS = 15
+SHORTEST_MS = 1e-5  # as times are rounded
 
 
 class Effort(Enum):
@@ -122,12 +132,6 @@ def worth_measuring(site: Site, choices: Sequence[Choice]) -> bool:
     return len(choices) > 1 and isinstance(site.node, Conv2d | Linear)
 
 
-def name_of(choice: Choice) -> str:
-    """Return the name of a choice in tables and caches."""
-    family, candidate = choice
-    return f"{family.name} {candidate.configuration}".rstrip()
-
-
 def _usable(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> bool:
     return any(name_of(choice) in measured_ms for choice in choices)
 
@@ -136,7 +140,10 @@ def fastest(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> Verd
     """Return the choice with the smallest measured time."""
     known = {name_of(choice): choice for choice in choices if name_of(choice) in measured_ms}
     times = {name: spent for name, spent in measured_ms.items() if name in known}
-    return Verdict(known[min(times, key=times.__getitem__)], times)
+    best = min(times, key=times.__getitem__)
+    rate = known[best][1].cycles / max(times[best], SHORTEST_MS)
+    cycles = {name: rate * spent for name, spent in times.items()}
+    return Verdict(known[best], times, cycles)
 
 
 def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:

@@ -21,7 +21,7 @@ from gmpq.cli.evaluate import evaluate
 from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
-from gmpq.cli.types import PATH
+from gmpq.cli.types import PATH, Ratio
 from gmpq.locations import plain_name, refuse_models
 
 if TYPE_CHECKING:
@@ -93,6 +93,12 @@ def group() -> None:
     help="Measure kernels per layer: none, the most promising, all; results are remembered.",
 )
 @fleet_options
+@click.option(
+    "--max-params-ratio",
+    type=Ratio(),
+    help="Bytes that TVM's program may hold per weight, where kernels trade size for speed; or "
+    "none.  [default: 1.5 on ARM, none on x86]",
+)
 @click.option("--embed-params", is_flag=True, help="Put the parameters into model.so and model.a.")
 @click.option(
     "--name", default="gmpq", show_default=True, help="What C functions begin with: lite0_run."
@@ -111,6 +117,7 @@ def compile_command(
     weight_storage: str,
     tune: str,
     fleet: Fleet | None,
+    max_params_ratio: float | None,
     embed_params: bool,
     name: str,
     no_bench: bool,
@@ -140,6 +147,7 @@ def compile_command(
         fleet=_tuning_on(fleet, tune),
         embed_params=embed_params,
         name=name,
+        max_params_ratio=max_params_ratio,
     )
     default = Path(f"{sources.policy.stem}-{plain_name(target)}")
     return _compile(sources, options, out or default, explain)

@@ -54,8 +54,11 @@ def run(command: click.Command, arguments: Sequence[str], name: str) -> int:
         return MISTAKE
     except click.ClickException as error:
         return _tell(error.format_message(), error.exit_code)
-    except (GmpqError, OSError) as error:
+    except GmpqError as error:
         return _tell(str(error), MISTAKE)
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _tell(f"{place}{error.strerror or error}", MISTAKE)
     except MemoryError:
         return _tell("not enough memory: choose a smaller network, input or batch", MISTAKE)
     except (KeyboardInterrupt, click.Abort):

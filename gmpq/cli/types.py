@@ -52,6 +52,26 @@ WHOLE_NUMBERS = Listed(int, "whole numbers with commas, as 2,3,4")
 NUMBERS = Listed(_at_least_0, "numbers of at least 0, as 0.5,1,2")
 
 
+class Ratio(click.ParamType[float]):
+    """A number of at least 1, or ``none`` for infinity."""
+
+    name = "ratio"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        if value == "none":
+            return float("inf")
+        try:
+            ratio = float(str(value))
+        except ValueError:
+            ratio = 0.0
+        if not 1 <= ratio < float("inf"):
+            self.fail(f"{value!r}: give a number of at least 1, or none", param, ctx)
+        return ratio
+
+
 class MeanProduct(click.ParamType[float]):
     """A level of bits: ``4`` or ``w3a4``, as the mean product ``w * a``."""
 

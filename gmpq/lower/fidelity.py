@@ -20,7 +20,7 @@ def lowering_error(module: nn.Module, graph: FloatGraph, batch: NDArray[np.float
     (source,), images = graph.inputs, torch.from_numpy(batch)
     training = module.training
     with torch.inference_mode():
-        written = module.eval()(images)
+        written = module.eval()(images.clone())  # which it may change
         found = {name: x for name, x in run_float(graph, {source: images}) if name in graph.outputs}
     module.train(training)
     pairs = zip(tensors(written), (found[name] for name in graph.outputs), strict=True)

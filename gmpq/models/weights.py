@@ -87,14 +87,21 @@ def _with_keys_of(state: State, expected: State) -> State:
 
 def _stripped(state: State) -> Iterator[State]:
     """Yield ``state``, then without what wrappers added to its keys, one after another."""
-    yield state
+    waiting = [state]
+    while waiting:
+        found = waiting.pop()
+        yield found
+        waiting += reversed(list(_shorter(found)))
+
+
+def _shorter(state: State) -> Iterator[State]:
+    """Yield ``state`` without one addition to its keys."""
     inner = {key.replace(f".{COMPILED}", "."): tensor for key, tensor in state.items()}
     if inner.keys() != state.keys():
-        yield from _stripped(inner)
+        yield inner
     for prefix in PREFIXES:
-        if all(key.startswith(prefix) and key != prefix for key in state):
-            shorter = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-            yield from _stripped(shorter)
+        if state and all(key.startswith(prefix) and key != prefix for key in state):
+            yield {key.removeprefix(prefix): tensor for key, tensor in state.items()}
             return
 
 

@@ -152,6 +152,8 @@ def _open(
     owners = find_owners(network.module, lowered)
     how = Preprocessing.of(network.shape, policy.model.input)
     train, val = _read(data, how, options)
+    for line in dict.fromkeys((*network.warnings, *train.ignored, *val.ignored)):
+        told.warn(line)
     check_trainable(train, outputs)
     check_labels(val, outputs)
     folder = sources.policy.parent

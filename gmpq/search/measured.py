@@ -51,6 +51,8 @@ def measure_sensitivity(subject: Subject, what: Measurement, told: Progress) -> 
     """
     network = subject.open()
     images = subject.images(network)
+    for line in (*network.warnings, *images.ignored):
+        told.warn(line)
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     among = what.candidates
@@ -102,6 +104,8 @@ def train_limpq(
         )
     network = subject.open()
     labelled = subject.labelled(network)
+    for line in (*network.warnings, *labelled.ignored):
+        told.warn(line)
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     check_trainable(labelled, classes_of(graph))

@@ -36,6 +36,7 @@ class Labelled:
     labels: NDArray[np.int64]  # [N]
     how: Preprocessing
     classes: tuple[str, ...] | None = None  # by label, where folders name them
+    ignored: tuple[str, ...] = ()  # one line for each folder that holds other files too
 
     def __len__(self) -> int:
         """Return how many images there are."""
@@ -69,7 +70,9 @@ def open_all(locations: Sequence[str], how: Preprocessing) -> Labelled:
     found += [open_labelled(location, how, found[0]) for location in others]
     items = [item for part in found for item in part.items]
     labels = np.concatenate([part.labels for part in found])
-    return replace(found[0], place=", ".join(locations), items=items, labels=labels)
+    ignored = tuple(line for part in found for line in part.ignored)
+    place = ", ".join(locations)
+    return replace(found[0], place=place, items=items, labels=labels, ignored=ignored)
 
 
 def open_labelled(location: str, how: Preprocessing, train: Labelled | None = None) -> Labelled:
@@ -172,19 +175,21 @@ def _folders(path: Path, how: Preprocessing, classes: tuple[str, ...] | None) ->
     known = names if classes is None else classes
     items: list[Item] = []
     labels: list[int] = []
+    ignored: list[str] = []
     for name in names:
         if name not in known:
             raise TrainingError(
                 f"{path / name}: is no class of the training data{closest(name, known)}"
             )
-        found = find_photographs(path / name).paths
-        items.extend(found)
-        labels.extend([known.index(name)] * len(found))
+        found = find_photographs(path / name)
+        items.extend(found.paths)
+        labels.extend([known.index(name)] * len(found.paths))
+        ignored.extend([found.ignored] if found.ignored else [])
     if not items:
         raise TrainingError(
             f"{path}: holds no images: put the photographs (.jpg, .png) of each class in a folder"
         )
-    return Labelled(str(path), items, np.array(labels, np.int64), how, known)
+    return Labelled(str(path), items, np.array(labels, np.int64), how, known, tuple(ignored))
 
 
 def _torchvision(location: str, how: Preprocessing, *, train: bool) -> Labelled:

@@ -42,18 +42,20 @@ def test_a_compile_tunes_on_a_board(
     first = json.loads((desk.out / "manifest.json").read_text("utf-8"))
     cached = (desk.folder / "cache" / "gmpq" / "kernels.json").read_text()
     assert first["tuned_on"]
-    assert all(
-        min(kernel["measured_ms"], key=kernel["measured_ms"].get) == kernel["kernel"]
-        for kernel in first["kernels"]
-        if kernel["measured_ms"]
-    )
-    assert len([kernel for kernel in first["kernels"] if kernel["measured_ms"]]) == 3
-    board.wait_log("ended after .* s: done", 4)
+    measured = [kernel for kernel in first["kernels"] if kernel["measured_ms"]]
+    assert measured  # how many layers have a choice depends on the processor
+    for kernel in measured:
+        times = kernel["measured_ms"]
+        assert len(times) > 1
+        assert min(times, key=times.get) == kernel["kernel"]
+    board.wait_log("ended after .* s: done", 1 + len(measured))
     assert desk.compile(*where).code == 0
     again = json.loads((desk.out / "manifest.json").read_text("utf-8"))
     assert again["kernels"] == first["kernels"]
     assert (desk.folder / "cache" / "gmpq" / "kernels.json").read_text() == cached
-    board.wait_log("ended after .* s: done", 5)  # it was asked what it is, and no more
+    board.wait_log(
+        "ended after .* s: done", 2 + len(measured)
+    )  # only asked what it is
     assert desk.compile().code == 0  # predicted cycles choose
     untuned = json.loads((desk.out / "manifest.json").read_text("utf-8"))
     assert untuned["tuned_on"] is None

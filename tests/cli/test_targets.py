@@ -38,12 +38,21 @@ def test_the_default_directory_is_one_plain_name(text: str, expected: str) -> No
     assert plain_name(text) == expected
 
 
-def test_parameters_inside_the_libraries(desk: Desk) -> None:
-    result = desk.compile("--embed-params")
+def test_a_name_that_no_function_can_have(desk: Desk) -> None:
+    result = desk.compile("--name", "2nd")
+    assert result.code == 2
+    assert result.err.startswith("error: --name '2nd': C functions cannot begin so: give a letter")
+    assert not desk.out.exists()
+
+
+def test_parameters_and_names_in_the_libraries(desk: Desk) -> None:
+    result = desk.compile("--embed-params", "--name", "lite0")
     assert (result.code, result.err) == (0, "")
     fields = manifest.check_files(desk.out)
     assert fields["options"]["embed_params"] is True
-    assert "gmpq_params(void)" in (desk.out / "model.h").read_text("utf-8")
+    assert fields["tvm"]["prefix"] == "lite0"
+    assert "lite0_params(void)" in (desk.out / "model.h").read_text("utf-8")
+    assert "lite0_run(" in (desk.out / "classify.c").read_text("utf-8")
     params = (desk.out / "params.bin").read_bytes()
     for name in ("model.so", "model.a"):
         content = (desk.out / name).read_bytes()

@@ -163,3 +163,8 @@ def small() -> nn.Module:
     network = Small()
     randomize(network, 0, SHAPE[1:])
     return network
+
+
+def structured() -> nn.Module:
+    """A classifier that returns an image of features before its scores, both by name."""
+    return randomized(Structured())

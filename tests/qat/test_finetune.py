@@ -71,7 +71,7 @@ def test_the_other_options_train_too(desk: Desk, more: tuple[str, ...]) -> None:
 
 
 def test_a_network_of_named_outputs_is_trained_by_its_scores(desk: Desk) -> None:
-    network = "tests.qat.nets:Structured"
+    network = "tests.qat.nets:structured"
     found = desk.finetune("--distill", "0.5", **{"import": network})
     assert found.code == 0, found.err
     losses = [row["loss"] for row in rows(desk.folder / "tuned" / "log.jsonl")]

@@ -46,6 +46,14 @@ def test_folders_are_classes_by_name(tmp_path: Path) -> None:
     assert val.labels.tolist() == [0, 0, 0, 2, 2, 2]
 
 
+def test_other_files_are_counted(tmp_path: Path) -> None:
+    train = folders(tmp_path / "train", "ant", "bee")
+    (train / "bee" / "notes.txt").write_text("", "utf-8")
+    counted = f"{train}/bee: left out what is no photograph: .txt 1"
+    assert open_labelled(str(train), HOW).ignored == (counted,)
+    assert open_all([str(train), str(train)], HOW).ignored == (counted, counted)
+
+
 def test_a_folder_that_is_no_class_is_told(tmp_path: Path) -> None:
     train = open_labelled(str(folders(tmp_path / "train", "ant", "bee")), HOW)
     with pytest.raises(TrainingError, match=r"bees: is no class .* \(did you mean bee\?\)"):

@@ -172,6 +172,7 @@ class Candidate:
     build: Callable[[], Call]
     work: Work | None = None  # of a kernel that multiplies
     pieces: int | None = None  # that threads share whole; None where they are many
+    weight_bytes: int | None = None  # of all weights in memory; None where each takes a byte
 
     def cycles_on(self, threads: int) -> float:
         """Return predicted cycles of the busiest of ``threads`` threads."""
@@ -181,14 +182,17 @@ class Candidate:
 
 
 def arriving(site: Site, found: list[Candidate], weight_bytes: int) -> tuple[Candidate, ...]:
-    """Return candidates with the cycles in which weights of so many bytes each arrive.
+    """Return candidates with weights of so many bytes each, and the cycles in which they arrive.
 
     A fully connected layer uses none of them again, and works on while they do.
     """
     assert isinstance(site.node, Conv2d | Linear)
-    arrival = streamed_cycles(site, site.node.weight.codes.size * weight_bytes)
+    total = site.node.weight.codes.size * weight_bytes
+    arrival = streamed_cycles(site, total)
     together = max if isinstance(site.node, Linear) else add
-    return tuple(replace(each, cycles=together(each.cycles, arrival)) for each in found)
+    return tuple(
+        replace(each, cycles=together(each.cycles, arrival), weight_bytes=total) for each in found
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,6 @@ class Entries:
     constant: Array  # what flipping takes from the sums: int64 [pairs, OUTPUTS]
 
 
-FIELDS = ("weights", "masks", "steps")  # of one entry each
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Taken:
     """Which steps make an entry of a pair, and which outputs take each; a row is an entry."""
@@ -65,9 +62,11 @@ def entries(weights: Array, top: int) -> Entries:
     found = [_entries_of(some, top) for some in in_parts(weights)]
     counts = np.concatenate([np.diff(part.ends) for part in found])
     return Entries(
-        *(np.concatenate([getattr(part, name) for part in found]) for name in FIELDS),
-        ends=np.cumsum([0, *counts]),
-        constant=np.concatenate([part.constant for part in found]),
+        np.concatenate([part.weights for part in found]),
+        np.concatenate([part.masks for part in found]),
+        np.concatenate([part.steps for part in found]),
+        np.cumsum([0, *counts]),
+        np.concatenate([part.constant for part in found]),
     )
 
 
@@ -131,7 +130,7 @@ class _Room:
     @cached_property
     def sizes(self) -> Array:
         """Of both signs together: int16 [pairs, steps, OUTPUTS, HALVES]."""
-        return self.sums[..., 0, :].sum(axis=-1, dtype=np.int16)
+        return np.asarray(self.sums[..., 0, :].sum(axis=-1, dtype=np.int16))
 
     def may_hold(self, pair: Array, one: Array, other: Array) -> Array:
         """Tell which steps are no larger together than both limits: the others need no look."""

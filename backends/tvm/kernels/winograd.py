@@ -177,6 +177,7 @@ def _best(site: Site, proof: Proof, schemes: list[Scheme]) -> list[Candidate]:
             partial(build, site, scheme, proof),
             scheme.work,
             scheme.pieces,
+            scheme.weights_bytes,
         )
         for scheme in (*fitting, *(scheme for scheme in shared if scheme is not None))
     ]

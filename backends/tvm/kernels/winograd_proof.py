@@ -32,6 +32,7 @@ from gmpq.backends.tvm.kernels.winograd_algebra import Transform
 from gmpq.ir import Conv2d, QParams
 
 Integers: TypeAlias = NDArray[np.int64]
+Words: TypeAlias = NDArray[np.int16] | NDArray[np.int32]
 
 INT8_MAX = np.iinfo(np.int8).max
 INT16_MAX = np.iinfo(np.int16).max
@@ -139,9 +140,7 @@ def _overflow(node: Conv2d, qx: QParams, transform: Transform) -> str | None:
     return None
 
 
-def transformed(
-    codes: NDArray[np.int8], transform: Transform
-) -> NDArray[np.int16] | NDArray[np.int32]:
+def transformed(codes: NDArray[np.int8], transform: Transform) -> Words:
     """Return G g G^T by position [positions, O, I] of weight codes [O, I, 3, 3]."""
     matrix = np.array(transform.weight, np.float64)  # matrix products of whole numbers are exact
     both = np.kron(matrix, matrix)
@@ -156,7 +155,7 @@ def transformed(
 def _largest(weights: NDArray[np.integer[Any]], axis: tuple[int, ...] | None = None) -> Integers:
     """Return the largest absolute values along ``axis``, without an array of all of them."""
     highest, lowest = weights.max(axis, initial=0), weights.min(axis, initial=0)
-    return np.maximum(highest.astype(np.int64), -lowest.astype(np.int64))
+    return np.asarray(np.maximum(highest.astype(np.int64), -lowest.astype(np.int64)))
 
 
 def _largest_sum(node: Conv2d, qx: QParams) -> int:

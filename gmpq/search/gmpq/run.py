@@ -56,6 +56,8 @@ def search_policy(request: Request, progress: Progress) -> str:
     bill = deployment.bill(surveyed)
     bound = _bound(request, bill, settings.space)
     data, validation = _data(request, shape, surveyed.classes)
+    for line in (*data.ignored, *(validation.ignored if validation is not None else ())):
+        progress.warn(line)
     work = request.work or request.out.with_suffix(".search")
     task = Task(module, surveyed, bill, data, work, validation)
     if request.resume and not bound.runs:

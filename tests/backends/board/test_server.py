@@ -84,15 +84,17 @@ def test_programs_that_crash(
     serves(tracker)
 
 
+@pytest.mark.parametrize(("body", "code"), [("_exit(3);", 3), ("exit(0);", 0)], ids=str)
 def test_programs_that_end_the_process(
-    tracker: Tracker, start_board: StartBoard, tmp_path: Path
+    body: str, code: int, tracker: Tracker, start_board: StartBoard, tmp_path: Path
 ) -> None:
     board = start_board(tracker)
     session = connect(tracker)
-    upload(session, library(tmp_path, "leave", "_exit(3);"))
-    with pytest.raises(RuntimeError):
+    upload(session, library(tmp_path, "leave", body))
+    told = rf"the client's program called exit\({code}\)"
+    with pytest.raises(RuntimeError, match=told):
         call(session, LOAD, "leave.so")
-    board.wait_log("ended after .* s: exit code 3")
+    board.wait_log(f"ended after .* s: {told}")
     serves(tracker)
 
 
@@ -137,7 +139,7 @@ def test_what_a_client_starts_ends_with_it(
     upload(session, library(tmp_path, "daemon", f"{daemon} sleep(1); _exit(0);"))
     with pytest.raises(RuntimeError):
         call(session, LOAD, "daemon.so")
-    board.wait_log("ended after .* s: done")
+    board.wait_log(r"ended after .* s: the client's program called exit\(0\)")
     assert board.children() == []
 
 

@@ -9,12 +9,13 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.backends.tvm import emulator
-from gmpq.backends.tvm.build import build
+from gmpq.backends.tvm.build import Form, build
 from gmpq.backends.tvm.dot import Portable, Sdot, best_dot
 from gmpq.backends.tvm.emulator import Emulated, missing, processor
 from gmpq.backends.tvm.target import Target, find
 from gmpq.errors import TargetError
 from gmpq.ir import IntGraph
+from gmpq.runtime import UNWRITTEN
 from tests.single_layers import V3, random_convolution, random_linear
 from tests.strategies import random_graph
 
@@ -26,7 +27,8 @@ BITS = ((8, 8), (7, 8), (4, 4), (2, 1), (8, 3), (5, 6))  # of codes and weights
 
 
 def check(graph: IntGraph, target: Target, folder: Path, seed: int) -> None:
-    network = Emulated(folder, build(graph, target, folder).program, target)
+    program = build(graph, target, folder, form=Form(prefix="lite0")).program
+    network = Emulated(folder, program, target)
     rng = np.random.default_rng(seed)
     inputs = {
         name: rng.normal(0, 60, graph.values[name].shape).astype(np.float32)
@@ -83,6 +85,19 @@ def test_an_instruction_that_the_processor_lacks(
     image = np.zeros(graph.values["image"].shape, np.float32)
     with pytest.raises(TargetError, match="arm64-dotprod on cortex-a72: SIGILL"):
         network.run(image)
+
+
+@emulated
+def test_what_is_not_written_is_seen(tmp_path: Path) -> None:
+    target = find("arm64")
+    graph = random_convolution(np.random.default_rng(0), (8, 8))
+    network = Emulated(tmp_path, build(graph, target, tmp_path).program, target)
+    image = np.zeros(graph.values["image"].shape, np.float32)
+    (nothing,) = network.execute(tmp_path, (image,), steps=0)
+    assert (nothing.view(np.uint32) == UNWRITTEN).all()
+    ((name, found),) = network.run_checked(image)
+    assert name == graph.outputs[0]
+    np.testing.assert_array_equal(found, reference.run(graph, {"image": image})[name])
 
 
 @emulated
