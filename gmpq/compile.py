@@ -69,7 +69,7 @@ class CompileOptions:
     """What the user may choose."""
 
     target: str = "native"
-    observer: str = "auto"
+    observer: str = "mse"
     weight_observer: str = "mse"
     equalize: bool = False
     bias_correct: bool = True
