@@ -61,7 +61,7 @@ search.add_command(uniform_command)
     show_default=True,
     help="How outputs are compared: as class probabilities, or by squared error.",
 )
-@click.option("--observer", default="auto", show_default=True, help="How ranges are chosen.")
+@click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
 @click.option(
     "--weight-observer",
     type=click.Choice(["mse", "minmax"]),
