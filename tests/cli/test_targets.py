@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -37,6 +38,33 @@ def test_a_target_that_is_spelled_out(desk: Desk) -> None:
 )
 def test_the_default_directory_is_one_plain_name(text: str, expected: str) -> None:
     assert plain_name(text) == expected
+
+
+def test_what_was_measured_says_on_what(desk: Desk) -> None:
+    desk.write_policy(lambda _: None)
+    words = ("--import", "tests.cli.networks:small", "--calibration", "images.npy", "--out", "out")
+    result = desk.gmpq("compile", "policy.json", *words)
+    assert (result.code, result.err) == (0, "")
+    times = json.loads((desk.out / "latency.json").read_text("utf-8"))
+    assert times["measured_on"] == manifest.read(desk.out)["measured_on"]
+    assert {row["backend"] for row in times["rows"]} == {"onnxruntime", "tvm"}
+    told = f"on {times['measured_on']['processor']}, "
+    for found in (result, desk.gmpq("explain", "out")):
+        assert told in found.out
+        assert f"\n{times['measured_on']['date']}, 1 thread, gmpq " in found.out
+
+
+def test_a_program_for_another_machine_is_not_timed(desk: Desk) -> None:
+    words = ("--import", "tests.cli.networks:small", "--calibration", "images.npy", "--out", "out")
+    result = desk.gmpq("compile", "policy.json", "--target", "armv7", *words)
+    assert (result.code, result.err) == (0, "")
+    measured = desk.gmpq("bench", "out", "--seconds", "0.1")
+    for found in (result, measured):
+        assert "not timed: its programs are for another machine" in found.out
+        assert "median ms" not in found.out
+    times = json.loads((desk.out / "latency.json").read_text("utf-8"))
+    assert times == {"measured_on": None, "rows": []}
+    assert manifest.read(desk.out)["measured_on"] is None
 
 
 def test_a_name_that_no_function_can_have(desk: Desk) -> None:
