@@ -1,4 +1,4 @@
-"""Which observer of activations loses least, by bits: what the default ``auto`` is chosen by.
+"""Which observer of activations loses least, by bits: what the default is chosen by.
 
     python benchmarks/observers.py [--networks NAMES] [--observers minmax,mse] [--swap]
 

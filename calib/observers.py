@@ -114,31 +114,7 @@ class Entropy:
         return candidates[int(np.argmin(losses))]
 
 
-@dataclass(frozen=True, slots=True)
-class Auto:
-    """What lost least in measurements, by bits: ``minmax`` at 8, ``mse`` at fewer.
-
-    At 8 bits a step is so small that to clip a tail costs more than a finer step saves.
-    """
-
-    name: ClassVar[str] = "auto"
-
-    def range(self, statistics: Statistics, bits: int) -> Range:
-        """Return the range of the observer for ``bits``."""
-        chosen: Observer = MinMax() if bits >= WIDE else Mse()
-        return chosen.range(statistics, bits)
-
-
-OBSERVERS: tuple[Observer, ...] = (
-    Auto(),
-    MinMax(),
-    MovingAverage(),
-    Percentile(),
-    Mse(),
-    Entropy(),
-)
-
-WIDE = 8  # bits at which Auto clips nothing
+OBSERVERS: tuple[Observer, ...] = (MinMax(), MovingAverage(), Percentile(), Mse(), Entropy())
 
 _SHRINKS = np.geomspace(1.0, 0.01, 20).tolist()
 _NUDGES = (1.0, *np.geomspace(1.3, 1 / 1.3, 20).tolist())

@@ -69,7 +69,7 @@ class CompileOptions:
     """What the user may choose."""
 
     target: str = "native"
-    observer: str = "auto"
+    observer: str = "mse"
     weight_observer: str = "mse"
     equalize: bool = False
     bias_correct: bool = True
@@ -218,7 +218,9 @@ def _quantize(
         statistics = sweep(plan.graph, images.batches(options.batch), advance)
     told.stage("quantizing")
     graph = quantize_network(plan.graph, plan.bits, statistics, plan.quantization)
-    return graph, calibration_warnings(plan.graph, plan.bits, statistics, images.preprocessing)
+    return graph, calibration_warnings(
+        plan.graph, plan.bits, statistics, images.preprocessing, job.policy.output_bits
+    )
 
 
 def _lose(job: Job, plan: _Plan, graph: IntGraph, told: Progress) -> Loss:

@@ -80,6 +80,8 @@ def evaluate(request: Request, told: Progress) -> Evaluation:
     graph, how = _float_network(request)
     _check_fits(graph, opened.graph, request.out)
     images = find_images(request.data, how)
+    for line in images.ignored:
+        told.warn(line)
     classes = _classes(graph)
     if classes is not None:
         _check_labels(images, graph.values[graph.outputs[classes]].shape[1], told)

@@ -59,7 +59,9 @@ def test_the_demo_is_right_and_all_its_programs_are_equal(tmp_path: Path) -> Non
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    warnings = done.stderr.splitlines()  # few bits are far from float, and say so
+    assert all(line.startswith("warning: output '_fc': ") for line in warnings)
     right = {
         " ".join(line.split()[:2]): int(line.split()[2])
         for line in done.stdout.splitlines()

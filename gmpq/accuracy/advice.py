@@ -15,6 +15,7 @@ from gmpq.ir import Add, FloatGraph, MaxPool, Pad, Reshape, Upsample
 from gmpq.passes.classes import classes
 from gmpq.passes.fuse import fuse_clamps
 from gmpq.passes.ranges import SMALLEST_SCALE
+from gmpq.passes.reals import real_values
 from gmpq.policy import LayerBits
 
 MOST_RATIO = 32  # of two ranges that share a scale: 8 bits leave the narrower one 3
@@ -25,7 +26,11 @@ Seen = Mapping[str, Statistics]
 
 
 def calibration_warnings(
-    graph: FloatGraph, bits: Mapping[str, LayerBits], statistics: Seen, how: Preprocessing
+    graph: FloatGraph,
+    bits: Mapping[str, LayerBits],
+    statistics: Seen,
+    how: Preprocessing,
+    output_bits: int | None = None,
 ) -> tuple[str, ...]:
     """Return a line for each thing that calibration cannot have got right, with its place.
 
@@ -34,6 +39,7 @@ def calibration_warnings(
         bits: of every layer, by node name.
         statistics: of every value of ``graph``.
         how: what photographs become.
+        output_bits: of the codes of outputs; None leaves those of layers float32.
     """
     (source,) = graph.inputs
     seen = statistics[source]
@@ -46,7 +52,7 @@ def calibration_warnings(
         *_unusual(source, seen, how),
         *_constant(source, statistics),
         *_tiny(statistics),
-        *_crowded(graph, bits, statistics),
+        *_crowded(graph, bits, statistics, output_bits),
     )
 
 
@@ -86,10 +92,13 @@ def _tiny(statistics: Seen) -> Iterator[str]:
         )
 
 
-def _crowded(graph: FloatGraph, bits: Mapping[str, LayerBits], statistics: Seen) -> Iterator[str]:
+def _crowded(
+    graph: FloatGraph, bits: Mapping[str, LayerBits], statistics: Seen, output_bits: int | None
+) -> Iterator[str]:
     """Yield what shares its scale with a value of a far wider range, and is read by itself."""
-    fused = fuse_clamps(graph).graph
-    for shared in classes(fused, bits):
+    found = fuse_clamps(graph)
+    fused, reals = found.graph, real_values(found, output_bits)
+    for shared in classes(fused, bits, reals, output_bits):
         widths = {n: _width(statistics[n]) for group in shared.groups for n in group}
         members = sorted(widths, key=lambda name: widths[name])
         widest = members[-1]

@@ -60,7 +60,7 @@ def group() -> None:
 )
 @click.option("--out", type=PATH, help="Directory to write.  [default: POLICY-TARGET]")
 @sources_options
-@click.option("--observer", default="auto", show_default=True, help="How ranges are chosen.")
+@click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
 @click.option(
     "--weight-observer", default="mse", show_default=True, help="How weight scales are chosen."
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,7 @@ search.add_command(uniform_command)
     show_default=True,
     help="How outputs are compared: as class probabilities, or by squared error.",
 )
-@click.option("--observer", default="auto", show_default=True, help="How ranges are chosen.")
+@click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
 @click.option(
     "--weight-observer",
     type=click.Choice(["mse", "minmax"]),
@@ -217,8 +217,6 @@ def _indicators(
 
 
 def _with_data(subject: Subject, locations: tuple[str, ...], images: int | None) -> Subject:
-    from dataclasses import replace
-
     return replace(subject, calibration=locations, limit=images)
 
 
@@ -236,4 +234,5 @@ def _answer(
         suffix = f"-alpha{rule.alpha:g}" if len(rules) > 1 else ""
         path = out.with_stem(out.stem + suffix)
         policy = searching.search(found, bounds, rule, subject.model_for(path))
+        policy = replace(policy, calibration=subject.calibration_for(path))
         write(policy, found.space, path, plot and plot.with_stem(plot.stem + suffix))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gmpq import spec
-from gmpq.calib.observers import Auto, Observer, Range
+from gmpq.calib.observers import Mse, Observer, Range
 from gmpq.calib.statistics import Statistics
 from gmpq.ir import FloatGraph, IntGraph
 from gmpq.passes.bias_correct import bias_correct
@@ -24,7 +24,7 @@ from gmpq.policy import LayerBits
 class QuantizeOptions:
     """How ranges and scales are chosen, and what outputs are."""
 
-    observer: Observer = field(default_factory=Auto)  # of activations
+    observer: Observer = field(default_factory=Mse)  # of activations
     weight_observer: WeightObserver = WeightObserver.MSE
     bias_correct: bool = True  # costs nothing, and gains most at few bits
     output_bits: int | None = None  # of the codes of outputs; None leaves layers' float32

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from gmpq.calib.collect import collect
-from gmpq.calib.observers import Auto, Observer, Range
+from gmpq.calib.observers import Mse, Observer, Range
 from gmpq.ir import FloatConv2d, FloatLinear, Window
 from gmpq.lower.network import Trainable
 from gmpq.lower.run import run_float
@@ -32,7 +32,7 @@ from gmpq.qat.scales import LsqScale, MakeScale
 class Start:
     """How scales start and train, and what outputs are."""
 
-    observer: Observer = field(default_factory=Auto)
+    observer: Observer = field(default_factory=Mse)
     make_scale: MakeScale = LsqScale
     output_bits: int | None = None  # of the codes of outputs; None leaves those of layers float32
 

@@ -95,3 +95,14 @@ def test_a_stream_that_grows_is_told_where_its_start_is_read() -> None:
     assert line.startswith("'narrow' spans ")
     assert re.search(r"shares its scale with '(wide|sum)', which spans \d{2,} times as much", line)
     assert warnings(stream(read=False), images((1, 3, 9, 8), 4)) == ()  # the sum loses nothing
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["output", "inside"])
+def test_what_is_joined_inside_shares_a_scale(last: bool) -> None:
+    draft = FloatDraft()
+    joined = draft.concat(
+        "joined", draft.conv("narrow", "input", 4), draft.conv("wide", "input", 4)
+    )
+    graph = draft.graph(joined if last else draft.conv("after", joined, 4))
+    found = warnings(scaled(graph, "wide", 1e3), images((1, 3, 9, 8), 4))
+    assert [line.startswith("'narrow' spans ") for line in found] == [True] * (not last)

@@ -11,7 +11,6 @@ from gmpq import numerics
 from gmpq.calib.collect import summarize
 from gmpq.calib.observers import (
     OBSERVERS,
-    Auto,
     Entropy,
     MinMax,
     MovingAverage,
@@ -115,12 +114,6 @@ def test_fewer_bits_clip_more(observer: Observer) -> None:
     statistics = _statistics(_samples("long-tails"))
     widths = [high - low for low, high in (observer.range(statistics, b) for b in (2, 4, 8))]
     assert widths[0] < widths[1] < widths[2]
-
-
-@pytest.mark.parametrize(("bits", "chosen"), [(8, MinMax()), (7, Mse()), (4, Mse()), (1, Mse())])
-def test_auto_clips_below_eight_bits(bits: int, chosen: Observer) -> None:
-    statistics = _statistics(_samples("outlier"))
-    assert Auto().range(statistics, bits) == chosen.range(statistics, bits)
 
 
 def test_entropy_cuts_an_outlier() -> None:

@@ -98,7 +98,7 @@ def test_mistakes_of_evaluate_are_lines(desk: Desk) -> None:
         (("few", "--data", "few", *NETWORK), "few: not an output of gmpq"),
         (
             (out, "--data", "images.npy", *NETWORK, "--weights", "none.pt"),
-            "none.pt: no such weights file",
+            "none.pt: no such",
         ),
         (
             (out, "--data", "images.npy", "--import", "tests.cli.networks:headless"),

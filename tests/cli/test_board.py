@@ -53,9 +53,7 @@ def test_a_compile_tunes_on_a_board(
     again = json.loads((desk.out / "manifest.json").read_text("utf-8"))
     assert again["kernels"] == first["kernels"]
     assert (desk.folder / "cache" / "gmpq" / "kernels.json").read_text() == cached
-    board.wait_log(
-        "ended after .* s: done", 2 + len(measured)
-    )  # only asked what it is
+    board.wait_log("ended after .* s: done", 2 + len(measured))  # only asked what it is
     assert desk.compile().code == 0  # predicted cycles choose
     untuned = json.loads((desk.out / "manifest.json").read_text("utf-8"))
     assert untuned["tuned_on"] is None

@@ -21,6 +21,7 @@ def test_a_target_that_is_spelled_out(desk: Desk) -> None:
     result = desk.compile("--target", SPELLED, out="")
     assert (result.code, result.err) == (0, "")
     fields = manifest.read(desk.folder / FOLDER)
+    assert fields["max_params_ratio"] == 1.5
     assert fields["target"] == fields["tvm"]["target"] == SPELLED
     verified = desk.gmpq("verify", FOLDER)
     assert (verified.code, verified.err) == (0, "")
@@ -46,9 +47,10 @@ def test_a_name_that_no_function_can_have(desk: Desk) -> None:
 
 
 def test_parameters_and_names_in_the_libraries(desk: Desk) -> None:
-    result = desk.compile("--embed-params", "--name", "lite0")
+    result = desk.compile("--embed-params", "--name", "lite0", "--max-params-ratio", "2.5")
     assert (result.code, result.err) == (0, "")
     fields = manifest.check_files(desk.out)
+    assert fields["max_params_ratio"] == 2.5
     assert fields["options"]["embed_params"] is True
     assert fields["tvm"]["prefix"] == "lite0"
     assert "lite0_params(void)" in (desk.out / "model.h").read_text("utf-8")
