@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from gmpq.accuracy.loss import Loss
-from gmpq.accuracy.measure import Extent, measure
+from gmpq.accuracy.measure import Extent, energy_of, measure
 from gmpq.accuracy.metrics import Energy, cosines, largest
 from gmpq.backends import reference
 from gmpq.data import Images, Preprocessing
@@ -115,6 +115,12 @@ def test_chunks_change_nothing() -> None:
     assert whole.outputs == parts.outputs
     for one, other in zip(whole.nodes, parts.nodes, strict=True):
         assert one.sqnr_db == pytest.approx(other.sqnr_db, abs=0.02)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_squares_may_leave_float32(scale: float) -> None:
+    exact = torch.tensor([3.0, -4.0]) * scale
+    assert energy_of(exact, exact * 0.9).sqnr_db == pytest.approx(20, abs=1e-3)
 
 
 def test_images_beyond_the_range_are_counted() -> None:
