@@ -19,7 +19,8 @@ import click
 import numpy as np
 
 from gmpq import cost, models, policy_io
-from gmpq.compile import CompileOptions, compile_network
+from gmpq.compile import compile_network
+from gmpq.compile_options import CompileOptions
 from gmpq.job import Sources, open_job
 from gmpq.lower import lower
 from gmpq.parity import Parity

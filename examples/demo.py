@@ -22,7 +22,8 @@ from gmpq.backends.base import Tensor, timing
 from gmpq.backends.ort.session import Options, could_saturate, open_session, precision_setting
 from gmpq.cli.entry import run
 from gmpq.cli.terminal import Terminal
-from gmpq.compile import GRAPH, CompileOptions, Report, compile_network
+from gmpq.compile import GRAPH, Report, compile_network
+from gmpq.compile_options import CompileOptions
 from gmpq.data import Images, find_images
 from gmpq.evaluate import count_right
 from gmpq.export.float_onnx import to_float_onnx

@@ -23,25 +23,22 @@ from gmpq.accuracy.advice import calibration_warnings
 from gmpq.accuracy.loss import Loss
 from gmpq.accuracy.measure import Extent, measure
 from gmpq.accuracy.report import distance_warnings, range_warnings
-from gmpq.backends.rpc.fleet import Fleet
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.build import Form, build
 from gmpq.backends.tvm.header import check_prefix
 from gmpq.backends.tvm.plan import Step
 from gmpq.backends.tvm.target import Target
-from gmpq.backends.tvm.tune import Effort, Tuning, tuned
+from gmpq.backends.tvm.tune import Tuning, tuned
 from gmpq.backends.tvm.tune_boards import likeness, tuned_on
-from gmpq.calib import observers
 from gmpq.calib.sweep import sweep
+from gmpq.compile_options import CompileOptions
 from gmpq.cost import NetworkCost
-from gmpq.description import PREFIX
-from gmpq.errors import CalibrationError, LoweringError, closest
+from gmpq.errors import LoweringError
 from gmpq.explain import Kernel
 from gmpq.export.fusion import FusionReport
 from gmpq.export.fusion import report as fusion_report
 from gmpq.export.onnx import serialize as to_bytes
 from gmpq.export.onnx import to_onnx
-from gmpq.export.storage import WeightStorage
 from gmpq.ir import FloatGraph, IntGraph
 from gmpq.job import Job
 from gmpq.latency import Measured
@@ -51,7 +48,6 @@ from gmpq.parity import Parity
 from gmpq.passes.equalize import equalize
 from gmpq.passes.fits import check_fits
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
-from gmpq.passes.weights import WeightObserver
 from gmpq.policy import LayerBits, bind, differing_calls
 from gmpq.programs import MODEL
 from gmpq.progress import Progress, Silent
@@ -62,28 +58,6 @@ GRAPH, SAMPLES, POLICY = "graph.safetensors", "samples.safetensors", "policy.jso
 PARITY, LATENCY = "parity.json", "latency.json"
 LOSS = "loss"  # the section of parity.json
 MOST_LOWERING_ERROR = 1e-3  # of the largest output; rounding alone is about 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class CompileOptions:
-    """What the user may choose."""
-
-    target: str = "native"
-    observer: str = "mse"
-    weight_observer: str = "mse"
-    equalize: bool = False
-    bias_correct: bool = True
-    storage: WeightStorage = WeightStorage.INT8
-    threads: int = 1
-    bench: bool = True
-    batch: int = 8  # images per step of calibration
-    samples: int = 2  # inputs that parity is checked on
-    tune: Effort = Effort.OFF  # how many kernels are measured per layer
-    tuned: Path | None = None  # where measured times are remembered
-    fleet: Fleet | None = None  # of boards to measure kernels on, instead of this machine
-    embed_params: bool = False  # the libraries of TVM's program hold its parameters
-    name: str = PREFIX  # that begins the names of C functions
-    max_params_ratio: float | None = None  # of weights to a byte each; None: as the target has it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,30 +137,11 @@ def compile_network(
     )
 
 
-def find_weight_observer(name: str) -> WeightObserver:
-    """Return the weight observer called ``name``.
-
-    Raises:
-        CalibrationError: there is none.
-    """
-    names = [observer.value for observer in WeightObserver]
-    if name not in names:
-        raise CalibrationError(
-            f"weight observer {name!r} is unknown{closest(name, names)}: use {', '.join(names)}"
-        )
-    return WeightObserver(name)
-
-
 def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     check_prefix(options.name)
     target = targets.find(options.target)
     board = None if options.fleet is None else likeness(options.fleet, target, told.stage)
-    quantization = QuantizeOptions(
-        observers.find(options.observer),
-        find_weight_observer(options.weight_observer),
-        options.bias_correct,
-        job.policy.output_bits,
-    )
+    quantization = options.quantization(job.policy.output_bits)
     network = job.network
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
@@ -297,7 +252,7 @@ def _fields(
         "measured_on": latency.to_json(measured)["measured_on"],
         **manifest.interface(graph),
         "preprocessing": asdict(job.images.preprocessing),
-        "options": _options(options),
+        "options": options.to_json(),
         "max_params_ratio": None if plan.params_ratio == inf else plan.params_ratio,
         "calibration_images": 0 if job.quantized is not None else len(job.images.items),
         "lowering_error": plan.lowering_error,
@@ -307,12 +262,6 @@ def _fields(
         "tvm": dict(built.program),
         "onnxruntime": built.fusion.to_json(),
     }
-
-
-def _options(options: CompileOptions) -> dict[str, Any]:
-    fields = asdict(options) | {"storage": options.storage.value, "tune": options.tune.value}
-    apart = ("tuned", "fleet", "max_params_ratio")
-    return {name: value for name, value in fields.items() if name not in apart}
 
 
 def _bops(costs: NetworkCost) -> dict[str, int]:

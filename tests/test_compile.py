@@ -17,7 +17,8 @@ import gmpq.runtime
 from gmpq import manifest, output, serialize
 from gmpq.cli.commands import group
 from gmpq.cli.entry import run
-from gmpq.compile import CompileOptions, Report, compile_network
+from gmpq.compile import Report, compile_network
+from gmpq.compile_options import CompileOptions
 from gmpq.data import Images, Preprocessing
 from gmpq.export.storage import WeightStorage
 from gmpq.ir import Conv2d, IntGraph, Node

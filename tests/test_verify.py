@@ -22,7 +22,8 @@ from gmpq.backends.tvm.build import assemble
 from gmpq.backends.tvm.plan import plan
 from gmpq.cli.commands import group
 from gmpq.cli.entry import run
-from gmpq.compile import CompileOptions, compile_network
+from gmpq.compile import compile_network
+from gmpq.compile_options import CompileOptions
 from gmpq.data import Images, Preprocessing
 from gmpq.job import Job, Network
 from gmpq.policy import LayerBits, Policy

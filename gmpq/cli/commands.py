@@ -26,7 +26,8 @@ from gmpq.locations import plain_name, refuse_models
 
 if TYPE_CHECKING:
     from gmpq.backends.rpc.fleet import Fleet
-    from gmpq.compile import CompileOptions, Report
+    from gmpq.compile import Report
+    from gmpq.compile_options import CompileOptions
     from gmpq.job import Sources
 
 EXAMPLE = """\b
@@ -130,7 +131,7 @@ def compile_command(
     or not at all.
     """
     from gmpq.backends.tvm.tune import Effort
-    from gmpq.compile import CompileOptions
+    from gmpq.compile_options import CompileOptions
     from gmpq.export.storage import WeightStorage
 
     options = CompileOptions(
