@@ -150,7 +150,9 @@ def test_mistakes(desk: Desk, more: tuple[str, ...], message: str) -> None:
     ("command", "message"),
     [
         pytest.param(
-            ("sensitivity", "policy.json", *IMPORTED, "--bits", "3"), "no calibration images: give --calibration", id="data"
+            ("sensitivity", "policy.json", *IMPORTED, "--bits", "3"),
+            "no calibration images: give --calibration",
+            id="data",
         ),
         pytest.param(("uniform", "resnet9", "--bits", "w4a4"), "did you mean resnet", id="arch"),
         pytest.param(("uniform", "none.json", "--bits", "w4a4"), "no such file", id="file"),
