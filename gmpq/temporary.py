@@ -35,12 +35,19 @@ def folder(parent: Path | None = None, name: str = "") -> Iterator[Path]:
     prefix = f".{name}.{MARK}" if name else MARK
     for path in abandoned(place, prefix):
         shutil.rmtree(path, ignore_errors=True)
-    path, held = _made(place, prefix)
-    try:
-        yield path
+    made: Path | None = None
+    held: int | None = None
+    try:  # a signal may come at once
+        while held is None:
+            made = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+            held = _locked(made)
+        assert made is not None
+        yield made
     finally:
-        shutil.rmtree(path, ignore_errors=True)
-        os.close(held)
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+        if held is not None:
+            os.close(held)
 
 
 def abandoned(place: Path, prefix: str) -> Iterator[Path]:
@@ -74,19 +81,18 @@ def _if_unlocked(path: Path) -> Iterator[Path]:
         os.close(held)
 
 
-def _made(place: Path, prefix: str) -> tuple[Path, int]:
-    """Return a new directory and the descriptor that holds its lock."""
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
-        try:
-            held = _opened(path)
-        except FileNotFoundError:  # another process found it before it was locked
-            continue
-        with suppress(OSError):  # no locks here
-            fcntl.flock(held, fcntl.LOCK_EX)
-        if path.exists():
-            return path, held
-        os.close(held)
+def _locked(path: Path) -> int | None:
+    """Return the descriptor that holds the lock of ``path``; None if another process took it."""
+    try:
+        held = _opened(path)
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):  # no locks here
+        fcntl.flock(held, fcntl.LOCK_EX)
+    if path.exists():
+        return held
+    os.close(held)
+    return None
 
 
 def _opened(path: Path) -> int:
