@@ -86,7 +86,7 @@ def test_verify_and_explain_repeat_what_is_known(
 
 def test_bench_measures_networks_and_layers(compiled: tuple[Path, Report]) -> None:
     out, _ = compiled
-    rows = output.measure_again(out, 1, Plan(seconds=0.0, least=3, most=3, warm_up=1)).rows
+    rows = output.measure_again(out, 1, Plan(seconds=0.0, least=3, most=3, warm_up=1))
     assert {(row.backend, row.layer) for row in rows} >= {
         (backend, layer) for backend in ("onnxruntime", "tvm") for layer in (NETWORK, "body")
     }
