@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +32,10 @@ class Host:
     cores: int
     flags: frozenset[str]
 
-    def has(self, feature: str) -> bool:
-        """Tell whether the x86 processor has what LLVM calls ``feature``."""
-        return _plain(ALIASES.get(feature, feature)) in {_plain(flag) for flag in self.flags}
+    def lacking(self, features: Collection[str]) -> list[str]:
+        """Return those of ``features``, as LLVM names them, that the x86 processor has not."""
+        found = {_plain(flag) for flag in self.flags}
+        return sorted(name for name in features if _plain(ALIASES.get(name, name)) not in found)
 
     def products(self) -> tuple[str, ...]:
         """Return those of ``flags`` that integer products are made by."""

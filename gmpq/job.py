@@ -142,8 +142,8 @@ def _open_quantized(policy: Policy, sources: Sources) -> IntGraph | None:
         return None
     try:
         return serialize.load(sources.policy.parent / named)
-    except (OutputError, LookupError, TypeError, ValueError) as error:
-        raise PolicyError(f"model.quantized: {named} cannot be read: {error}") from error
+    except OutputError as error:
+        raise PolicyError(f"model.quantized: {error}") from error
 
 
 def _give_weights(network: Network, policy: Policy, sources: Sources) -> tuple[str, ...]:

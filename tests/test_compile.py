@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -86,10 +87,14 @@ def test_verify_and_explain_repeat_what_is_known(
 
 def test_bench_measures_networks_and_layers(compiled: tuple[Path, Report]) -> None:
     out, _ = compiled
-    rows = output.measure_again(out, 1, Plan(seconds=0.0, least=3, most=3, warm_up=1))
-    assert {(row.backend, row.layer) for row in rows} >= {
+    measured = output.measure_again(out, 1, Plan(seconds=0.0, least=3, most=3, warm_up=1))
+    assert {(row.backend, row.layer) for row in measured.rows} >= {
         (backend, layer) for backend in ("onnxruntime", "tvm") for layer in (NETWORK, "body")
     }
+    assert measured.on is not None
+    assert measured.on.settings["tvm"] == "compiled for native"
+    assert re.fullmatch(r"session.x64quantprecision=[01]", measured.on.settings["onnxruntime"])
+    assert measured.on.versions == manifest.versions()
 
 
 def test_a_difference_is_found_and_named(

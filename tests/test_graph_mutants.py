@@ -16,7 +16,7 @@ from safetensors.numpy import save as save_arrays
 from gmpq import serialize, spec
 from gmpq.backends import reference
 from gmpq.errors import OutputError
-from gmpq.ir import Conv2d, GlobalAvgPool, Graph, IntGraph, QParams, Value
+from gmpq.ir import Conv2d, Dequantize, GlobalAvgPool, Graph, IntGraph, QParams, Quantize, Value
 from tests.mutants import mutant
 from tests.strategies import random_graph
 
@@ -160,13 +160,11 @@ def test_nodes_of_other_types() -> None:
 @pytest.mark.parametrize(("side", "fits"), [(2900, True), (3000, False)])
 def test_sums_of_means_fit_int32(side: int, fits: bool) -> None:
     q, image = QParams.full(0.05, 0, 8), (1, 1, side, side)
-    graph = random_graph(0)
-    first, last = graph.nodes[0], graph.nodes[-1]
     values = (Value("x", image), Value("q", image, q), Value("m", (1, 1, 1, 1), q))
     nodes = (
-        type(first)("q", ("x",), "q"),
+        Quantize("q", ("x",), "q"),
         GlobalAvgPool("m", ("q",), "m"),
-        type(last)("y", ("m",), "y"),
+        Dequantize("y", ("m",), "y"),
     )
     small = Graph(
         "mean",

@@ -27,6 +27,7 @@ LAYERS = (
         "gmpq.backends.reference",
         "gmpq.models",
     ),
+    ("gmpq.arrays", "gmpq.photographs"),
     ("gmpq.passes", "gmpq.calib", "gmpq.cost", "gmpq.data", "gmpq.qat.quantizers"),
     ("gmpq.lower", "gmpq.training"),
     ("gmpq.calib.collect", "gmpq.calib.sweep"),  # they run the lowered network

@@ -170,7 +170,7 @@ static int start_worker(int id) {
 static void start_anew(void) {
   pool.busy = pool.mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
   pool.wake = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
-  pool.stop = 0;
+  pool.stop = pool.failed = 0;
   pool.threads = 1;
 }
 

@@ -151,7 +151,7 @@ def corrections(named: Processor, here: Host) -> tuple[str, ...]:
     """Return what the machine has beyond, "+x", and below, "-x", the processor that LLVM names."""
     if named.triple != X86 or not here.flags:
         return ()
-    lost = sorted(name for name in named.instructions() if not here.has(name))
+    lost = here.lacking(named.instructions())
     tiles = ("+amx-tile", "+amx-int8") if {"amx_tile", "amx_int8"} <= here.flags else ()
     return (*tiles, *(f"-{name}" for name in lost))
 

@@ -100,15 +100,14 @@ def _report_bug(
         return sys.__excepthook__(kind, error, trace)
     _tell(f"this is a bug in gmpq, please report it: {kind.__name__}: {str(error)[:200]}", BUG)
     versions = f"gmpq {version('gmpq')}, Python {platform.python_version()}, {platform.platform()}"
-    lines = [shlex.join(sys.argv), versions, *traceback.format_exception(kind, error, trace)]
+    stack = "".join(traceback.format_exception(kind, error, trace))
+    text = f"{shlex.join(sys.argv)}\n{versions}\n\n{stack}"
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="gmpq-bug-", suffix=".txt", delete=False, errors="backslashreplace"
-        ) as file:
-            file.write("\n".join(lines))
+        with tempfile.NamedTemporaryFile(prefix="gmpq-bug-", suffix=".txt", delete=False) as file:
+            file.write(text.encode(errors="backslashreplace"))
         click.echo(f"traceback: {file.name}", err=True)
     except OSError:
-        click.echo("\n".join(lines), err=True)
+        click.echo(text, err=True)
     sys.exit(BUG)
 
 

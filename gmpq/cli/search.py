@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -217,8 +217,6 @@ def _indicators(
 
 
 def _with_data(subject: Subject, locations: tuple[str, ...], images: int | None) -> Subject:
-    from dataclasses import replace
-
     return replace(subject, calibration=locations, limit=images)
 
 
@@ -236,4 +234,5 @@ def _answer(
         suffix = f"-alpha{rule.alpha:g}" if len(rules) > 1 else ""
         path = out.with_stem(out.stem + suffix)
         policy = searching.search(found, bounds, rule, subject.model_for(path))
+        policy = replace(policy, calibration=subject.calibration_for(path))
         write(policy, found.space, path, plot and plot.with_stem(plot.stem + suffix))

@@ -79,4 +79,5 @@ def _policy(
 ) -> Policy:
     from gmpq.policy import Policy
 
-    return Policy(bits, model=subject.model_for(out), provenance=provenance)
+    model, calibration = subject.model_for(out), subject.calibration_for(out)
+    return Policy(bits, model=model, provenance=provenance, calibration=calibration)

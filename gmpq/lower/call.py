@@ -105,9 +105,7 @@ class Call:
             case Shuffled():
                 raise self.refuse("reads a flattened permutation: only a linear layer can")
             case _:
-                raise self.refuse(
-                    "works with a constant: move it into a layer's weight or bias, or a batch norm"
-                )
+                raise self.refuse("works with a constant: only sums and products can")
 
     def input_shape(self, name: str = "input") -> Shape:
         """Return the shape of the value given as argument ``name``."""

@@ -8,10 +8,12 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from typing import TypeAlias
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.fx import Graph, Node
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from gmpq.errors import LoweringError
@@ -19,6 +21,7 @@ from gmpq.ir import Shape
 from gmpq.models.evaluation import evaluating
 from gmpq.models.imports import USER_CODE_ERRORS, first_line, required_inputs
 
+Stack: TypeAlias = dict[str, tuple[str, object]]  # path and kind of the modules around a call
 PLACE = re.compile(r'^ *File "([^"\n]+)", line (\d+), in ', re.MULTILINE)
 
 
@@ -39,6 +42,7 @@ def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
         try:
             program: ExportedProgram = torch.export.export(module, example, strict=False)
             functional: ExportedProgram = program.run_decompositions({})
+            _restore_modules(program.graph, functional.graph)
         except GuardOnDataDependentSymNode as error:
             raise LoweringError(
                 f"{type(module).__name__}: its forward makes Python numbers of a tensor's values"
@@ -50,6 +54,33 @@ def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
                 f"{first_line(error)}"
             ) from error
     return functional
+
+
+def _restore_modules(written: Graph, functional: Graph) -> None:
+    """Give the calls of ``functional`` the modules that make the same calls in ``written``.
+
+    A view of what is changed in place is made anew where it is read, and torch then takes the
+    reader's module for its own; the line of code that it remembers stays right.
+    """
+    stacks: dict[str, list[Stack]] = {}
+    for node in written.nodes:
+        if node.op == "call_function":
+            stacks.setdefault(node.meta.get("stack_trace", ""), []).append(_stack(node))
+    for node in functional.nodes:
+        known = stacks.get(node.meta.get("stack_trace", ""), [])
+        if node.op == "call_function" and known and _stack(node) not in known:
+            node.meta["nn_module_stack"] = _nearest(known, _stack(node))
+
+
+def _nearest(known: list[Stack], reader: Stack) -> Stack:
+    """Return the innermost of ``known`` that ``reader`` lies in, else the last."""
+    around = [stack for stack in known if list(reader.items())[: len(stack)] == list(stack.items())]
+    return max(around, key=len, default=known[-1])
+
+
+def _stack(node: Node) -> Stack:
+    stack: Stack = node.meta.get("nn_module_stack", {})
+    return stack
 
 
 def _place(error: GuardOnDataDependentSymNode) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import torch
 
 from gmpq.errors import TrainingError
+from gmpq.models import checkpoints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +25,19 @@ class Checkpoint:
     best_accuracy: float
     best_epoch: int
     history: str  # the log's lines
+
+
+KINDS = {
+    "options": str,
+    "network": dict,
+    "optimizer": dict,
+    "rng": torch.Tensor,
+    "epoch": int,
+    "best": dict,
+    "best_accuracy": float,
+    "best_epoch": int,
+    "history": str,
+}
 
 
 def save(state: Checkpoint, path: Path) -> None:
@@ -49,15 +61,11 @@ def load(path: Path) -> Checkpoint:
     Raises:
         TrainingError: it is missing, damaged, or no checkpoint.
     """
-    if not path.is_file():
+    if not path.exists():
         raise TrainingError(f"{path}: no such checkpoint: start without --resume")
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-        return Checkpoint(**held)
-    except (
-        *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError),
-        *(pickle.UnpicklingError, zipfile.BadZipFile),
-    ) as error:
-        raise TrainingError(
-            f"{path}: damaged, or not a checkpoint: remove its folder and train again"
-        ) from error
+    cure = "remove its folder and train again"
+    held = checkpoints.read(path, TrainingError, cure)
+    kinds = held.keys() == KINDS.keys()
+    if not kinds or not all(isinstance(held[name], kind) for name, kind in KINDS.items()):
+        raise TrainingError(f"{path}: damaged, or not a checkpoint: {cure}")
+    return Checkpoint(**held)

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from gmpq.data import Images
 from gmpq.errors import TrainingError
+from gmpq.models.checkpoints import UNFIT
 from gmpq.progress import Progress
 from gmpq.qat import checkpoint
 from gmpq.qat.checkpoint import Checkpoint
@@ -227,18 +228,18 @@ def _save(state: _State, course: Course) -> None:
 def _restore(state: _State, course: Course) -> None:
     path = course.folder / CHECKPOINT
     held = checkpoint.load(path)
-    _check_options(path, json.loads(held.options), json.loads(course.options.to_json()))
     try:
+        _check_options(path, json.loads(held.options), json.loads(course.options.to_json()))
         state.network.load_state_dict(held.network)
         state.optimizer.load_state_dict(held.optimizer)
-    except (RuntimeError, ValueError) as error:
+        torch.set_rng_state(held.rng)
+        state.history = [json.loads(line) for line in held.history.splitlines()]
+    except (*UNFIT, RecursionError) as error:
         raise TrainingError(
             f"{path}: is of another network or policy: remove its folder and train again"
         ) from error
-    torch.set_rng_state(held.rng)
     state.epoch, state.best = held.epoch, held.best
     state.best_accuracy, state.best_epoch = held.best_accuracy, held.best_epoch
-    state.history = [json.loads(line) for line in held.history.splitlines()]
 
 
 def _check_options(path: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:

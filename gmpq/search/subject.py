@@ -99,6 +99,10 @@ class Subject:
             weights = seen_from(out.parent, weights, self.path.parent)
         return replace(self.model, weights=weights, quantized=None)  # trained at other bits
 
+    def calibration_for(self, out: Path) -> CalibrationSpec | None:
+        """Return where the policy's images are, as a policy at ``out`` has to name them."""
+        return None if self.named is None else self.named.seen_from(out.parent, self.path.parent)
+
     def _policy(self) -> Policy:
         return Policy(layers={}, model=self.model, calibration=self.named)
 

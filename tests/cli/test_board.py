@@ -138,7 +138,7 @@ def test_mistakes_of_profiling(desk: Desk, tracker: Tracker) -> None:
     where = ("--tracker", str(tracker.address), "--key", "board", "--deadline", "1")
     refused(desk, desk.gmpq(*PROFILE, "-o", "out"), "give --tracker HOST:PORT and --key KEY")
     refused(desk, desk.gmpq(*PROFILE, "-o", "no/out", *where), "there is no folder no: make it")
-    refused(desk, desk.gmpq(*PROFILE, "-o", "out", *where), "no images: give a folder")
+    refused(desk, desk.gmpq(*PROFILE, "-o", "out", *where), "no calibration images: give")
     calibrated = (*PROFILE, "-o", "out", "--calibration", "images.npy", "--weight-bits", "4")
     message = "w4a4 was not measured: no board of 'board' was free within 1 s"
     refused(desk, desk.gmpq(*calibrated, "--input-bits", "4", *where), message)

@@ -110,6 +110,9 @@ def test_targets_and_observers(desk: Desk) -> None:
     refused(desk, desk.compile("--weight-storage", "int4"), "'int4' is not one of 'int8', 'packed'")
     refused(desk, desk.compile("--threads", "0"), "0 is not in the range")
     refused(desk, desk.compile("--thread", "1"), "No such option")
+    for ratio in ("0.5", "nan", "inf", "x"):
+        message = f"'{ratio}': give a number of at least 1, or none"
+        refused(desk, desk.compile("--max-params-ratio", ratio), message)
 
 
 # --- the network ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gmpq import policy_io
-from gmpq.policy import LayerBits
+from gmpq.policy import CalibrationSpec, LayerBits
 from tests.cli.conftest import Desk, Result
 
 IMPORTED = ("--import", "tests.cli.networks:small")
@@ -101,6 +101,19 @@ def test_weights_are_named_from_the_policys_folder(desk: Desk) -> None:
     assert policy.model.weights == str(Path("..") / "weights.pt")
 
 
+def test_images_of_the_policy_are_measured_and_named_from_the_new_folder(desk: Desk) -> None:
+    named = {"images": ["images.npy"], "limit": 2}
+    desk.write_policy(lambda policy: policy.update(calibration=named))
+    (desk.folder / "found").mkdir()
+    command = ("search", "sensitivity", "policy.json", *IMPORTED, "--bits", "4")
+    found = desk.gmpq(*command, "-o", "found/p.json")
+    assert (found.code, found.err) == (0, "")
+    policy = policy_io.read(desk.folder / "found" / "p.json")
+    assert policy.calibration == CalibrationSpec(("../images.npy",), 2)
+    kept = json.loads((desk.folder / "found" / "p.indicators.json").read_text("utf-8"))
+    assert kept["details"]["images"] == 2
+
+
 def test_a_picture(desk: Desk) -> None:
     pytest.importorskip("matplotlib")
     assert desk.gmpq(*MEASURE, "--bits", "3", "-o", "a.json", "--plot", "a.svg").code == 0
@@ -137,7 +150,9 @@ def test_mistakes(desk: Desk, more: tuple[str, ...], message: str) -> None:
     ("command", "message"),
     [
         pytest.param(
-            ("sensitivity", "policy.json", *IMPORTED, "--bits", "3"), "no images: give", id="data"
+            ("sensitivity", "policy.json", *IMPORTED, "--bits", "3"),
+            "no calibration images: give --calibration",
+            id="data",
         ),
         pytest.param(("uniform", "resnet9", "--bits", "w4a4"), "did you mean resnet", id="arch"),
         pytest.param(("uniform", "none.json", "--bits", "w4a4"), "no such file", id="file"),

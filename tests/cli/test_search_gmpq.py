@@ -150,7 +150,7 @@ def test_resuming(pictures: Desk) -> None:
         pytest.param((*SMALL, "--quantizers", "hwgq"), "at most 4 bits, got 6", id="hwgq"),
         pytest.param((*SMALL, "--for", "resnet18"), 'layer "narrow" of the searched', id="for"),
         pytest.param((*SMALL, "--keep", "narow"), "did you mean narrow", id="keep"),
-        pytest.param((*SMALL, "--teacher", "no.pt"), "no.pt: no such weights file", id="teacher"),
+        pytest.param((*SMALL, "--teacher", "no.pt"), "no.pt: no such file", id="teacher"),
         pytest.param((*SMALL, "--device", "tpu"), "--device: 'tpu' cannot be used", id="device"),
         pytest.param((*SMALL, "-o", "no/found.json"), "there is no folder no", id="out"),
         pytest.param((*SMALL, "--resume"), "checkpoint.pt: no such checkpoint", id="resume"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -21,6 +22,7 @@ def test_a_target_that_is_spelled_out(desk: Desk) -> None:
     result = desk.compile("--target", SPELLED, out="")
     assert (result.code, result.err) == (0, "")
     fields = manifest.read(desk.folder / FOLDER)
+    assert fields["max_params_ratio"] == 1.5
     assert fields["target"] == fields["tvm"]["target"] == SPELLED
     verified = desk.gmpq("verify", FOLDER)
     assert (verified.code, verified.err) == (0, "")
@@ -38,6 +40,33 @@ def test_the_default_directory_is_one_plain_name(text: str, expected: str) -> No
     assert plain_name(text) == expected
 
 
+def test_what_was_measured_says_on_what(desk: Desk) -> None:
+    desk.write_policy(lambda _: None)
+    words = ("--import", "tests.cli.networks:small", "--calibration", "images.npy", "--out", "out")
+    result = desk.gmpq("compile", "policy.json", *words)
+    assert (result.code, result.err) == (0, "")
+    times = json.loads((desk.out / "latency.json").read_text("utf-8"))
+    assert times["measured_on"] == manifest.read(desk.out)["measured_on"]
+    assert {row["backend"] for row in times["rows"]} == {"onnxruntime", "tvm"}
+    told = f"on {times['measured_on']['processor']}, "
+    for found in (result, desk.gmpq("explain", "out")):
+        assert told in found.out
+        assert f"\n{times['measured_on']['date']}, 1 thread, gmpq " in found.out
+
+
+def test_a_program_for_another_machine_is_not_timed(desk: Desk) -> None:
+    words = ("--import", "tests.cli.networks:small", "--calibration", "images.npy", "--out", "out")
+    result = desk.gmpq("compile", "policy.json", "--target", "armv7", *words)
+    assert (result.code, result.err) == (0, "")
+    measured = desk.gmpq("bench", "out", "--seconds", "0.1")
+    for found in (result, measured):
+        assert "not timed: its programs are for another machine" in found.out
+        assert "median ms" not in found.out
+    times = json.loads((desk.out / "latency.json").read_text("utf-8"))
+    assert times == {"measured_on": None, "rows": []}
+    assert manifest.read(desk.out)["measured_on"] is None
+
+
 def test_a_name_that_no_function_can_have(desk: Desk) -> None:
     result = desk.compile("--name", "2nd")
     assert result.code == 2
@@ -46,9 +75,10 @@ def test_a_name_that_no_function_can_have(desk: Desk) -> None:
 
 
 def test_parameters_and_names_in_the_libraries(desk: Desk) -> None:
-    result = desk.compile("--embed-params", "--name", "lite0")
+    result = desk.compile("--embed-params", "--name", "lite0", "--max-params-ratio", "2.5")
     assert (result.code, result.err) == (0, "")
     fields = manifest.check_files(desk.out)
+    assert fields["max_params_ratio"] == 2.5
     assert fields["options"]["embed_params"] is True
     assert fields["tvm"]["prefix"] == "lite0"
     assert "lite0_params(void)" in (desk.out / "model.h").read_text("utf-8")

@@ -66,21 +66,16 @@ def checkpoint(rng: random.Random) -> Any:
 
 def plain(tensor: Any) -> bool:
     """Tell whether safetensors can hold ``tensor``."""
-    if not isinstance(tensor, torch.Tensor) or tensor.is_nested or tensor.device.type != "cpu":
+    kinds = (torch.Tensor, torch.nn.Parameter)
+    if type(tensor) not in kinds or tensor.is_nested or tensor.is_quantized:
         return False
-    return tensor.layout == torch.strided and not tensor.is_quantized
+    return tensor.layout == torch.strided and tensor.device.type == "cpu"
 
 
 def weights(space: Workspace, rng: random.Random) -> tuple[str, ...]:
     """Damage a file of weights."""
     state: Any = small().state_dict() if rng.random() < 0.4 else checkpoint(rng)
-    tensors = isinstance(state, dict) and all(
-        isinstance(each, torch.Tensor)
-        and each.layout == torch.strided
-        and each.device.type == "cpu"
-        for each in state.values()
-    )
-    if tensors and rng.random() < 0.3 and not any(t.is_quantized for t in state.values()):
+    if rng.random() < 0.4 and isinstance(state, dict) and all(map(plain, state.values())):
         own = {key: tensor.contiguous() for key, tensor in state.items()}
         name, content = "bad.safetensors", save_tensors(own)
     else:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.nn.utils.parametrizations import weight_norm
 
+from gmpq.errors import LoweringError
 from gmpq.ir import FloatConv2d, FloatGraph
 from gmpq.lower import lower, run_float
 from tests.networks import Call, check_equal, image, randomized
@@ -146,3 +150,39 @@ def test_values_are_yielded_in_order_for_any_batch() -> None:
     assert [name for name, _ in listed] == ["input", "0", "1", "2"]
     assert listed[-1][1].shape == (3, 144)
     assert not listed[-1][1].requires_grad
+
+
+class ViewOfInPlace(nn.Module):
+    """A view of what was changed in place is read by a layer of another module."""
+
+    def __init__(self, view: Callable[[torch.Tensor], torch.Tensor], features: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(features, 5)
+        self.view = view
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.fc(self.view(self.relu(self.conv(x))).flatten(1))
+        return result
+
+
+def test_a_view_does_not_take_the_name_of_the_layer_that_reads_it() -> None:
+    graph = check_equal(ViewOfInPlace(lambda x: x, 144), (1, 3, 8, 8))
+    assert names(graph) == ["conv", "relu", "view", "fc"]
+
+
+@pytest.mark.parametrize(
+    ("view", "features"),
+    [
+        pytest.param(lambda x: x.split((2, 2), 1)[0], 72, id="split"),
+        pytest.param(lambda x: x[:, :2], 72, id="slice"),
+        pytest.param(lambda x: x.unbind(1)[0], 36, id="unbind"),
+    ],
+)
+def test_a_refused_view_is_told_by_the_module_that_holds_it(
+    view: Callable[[torch.Tensor], torch.Tensor], features: int
+) -> None:
+    module = nn.Sequential(nn.ReLU(inplace=True), ViewOfInPlace(view, features))
+    with pytest.raises(LoweringError, match=r"^1: (split|slice|unbind)"):
+        lower(module.eval(), (1, 3, 8, 8), "net")

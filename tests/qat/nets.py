@@ -95,7 +95,27 @@ class Preactivated(nn.Module):
         return y
 
 
-NETWORKS = (Residual, Inverted, Preactivated)
+class Gated(nn.Module):
+    """Squeeze and excitation, and the product of two branches."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 6, 3, 2, 1, bias=False), nn.BatchNorm2d(6), nn.SiLU()
+        )
+        self.squeeze = nn.Sequential(nn.Conv2d(6, 3, 1), nn.SiLU(), nn.Conv2d(3, 6, 1))
+        self.branches = nn.ModuleList(nn.Conv2d(6, 8, 3, padding=1) for _ in range(2))
+        self.fc = nn.Linear(8, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = x * self.squeeze(x.mean((2, 3), keepdim=True)).sigmoid()
+        x = self.branches[0](x) * functional.relu(self.branches[1](x))
+        y: torch.Tensor = self.fc(functional.relu(x).mean((2, 3)))
+        return y
+
+
+NETWORKS = (Residual, Inverted, Preactivated, Gated)
 
 
 def images(count: int, seed: int = 0, size: int = SHAPE[2]) -> torch.Tensor:

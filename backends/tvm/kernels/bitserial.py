@@ -100,7 +100,8 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     assert isinstance(site.node, Conv2d | Linear)
     planes = planes_of(site.node.weight.codes)
     shape, pace = shape_of(site, planes.form), pace_of(site.target)
-    streamed = streamed_cycles(site, planes.bits.size // 8)
+    stored = planes.bits.size // 8
+    streamed = streamed_cycles(site, stored)
     found = [(tile, _cycles(shape, tile, pace) + streamed) for tile in _tiles(site, shape)]
     work = site.work(shape.counter.instruction, shape.pairs)
     return tuple(
@@ -110,6 +111,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
             partial(build, site, shape, tile),
             work,
             shape.x.batch * shape.row_tiles(tile),
+            stored,
         )
         for tile, cycles in sorted(found, key=lambda pair: pair[1])[:MOST_TILES]
     )

@@ -112,7 +112,11 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
         )
         for plan in plans
     ]
-    return arriving(site, sorted(found, key=lambda candidate: candidate.cycles), 1)
+    entry = 4 * (WORDS + 1) / (4 * OUTPUTS * STEPS)  # bytes of a weight, with a mask
+    return tuple(
+        replace(candidate, weight_bytes=round(entry * node.weight.codes.size))
+        for candidate in arriving(site, sorted(found, key=lambda each: each.cycles), 1)
+    )
 
 
 def _plans(site: Site) -> list[Plan]:

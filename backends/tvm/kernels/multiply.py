@@ -79,12 +79,11 @@ def _multiply(a: _Term, b: _Term, output: Tensor, factor: float) -> PrimFunc:
 
         with T.parallel(0, y.batch * y.height) as item, T.serial(0, y.stored // VECTOR) as v:
             image, row, lane = item // y.height, item % y.height, v * VECTOR
-            if gates:
-                (gate,) = held([b.centred(second, row_start(b.layout, image, 0) + lane)])
+            first_of_row = row_start(b.layout, image, 0 if gates else row) + lane
+            gate = held([b.centred(second, first_of_row)])[0] if gates else None
             with T.serial(0, y.width) as column:
-                shift = column * y.stored + lane
-                if not gates:
-                    gate = b.centred(second, row_start(b.layout, image, row) + shift)
-                store_product((image, row, shift), gate)
+                shift = column * y.stored
+                other = b.centred(second, first_of_row + shift) if gate is None else gate
+                store_product((image, row, lane + shift), other)
 
     return c_function((("a", "uint8"), ("b", "uint8"), ("y", "uint8")), body)

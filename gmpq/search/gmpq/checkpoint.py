@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from gmpq.errors import OutputError, SearchError
+from gmpq.models import checkpoints
+from gmpq.models.checkpoints import UNFIT
 from gmpq.search.gmpq.objective import Objective
 from gmpq.search.gmpq.settings import Space
 
@@ -54,7 +53,8 @@ def load(training: Training, path: Path) -> None:
     Raises:
         SearchError: the file is missing, not a checkpoint, or of another search.
     """
-    state = _read(path)
+    require_checkpoint(path)
+    state = checkpoints.read(path, SearchError, "start anew")
     space = _space(training.objective.settings.space)
     if state.get("version") != VERSION or state.get("space") != space:
         raise SearchError(
@@ -65,34 +65,19 @@ def load(training: Training, path: Path) -> None:
         training.objective.network.load_state_dict(state["network"])
         training.weights.load_state_dict(state["weights"])
         training.logits.load_state_dict(state["logits"])
-    except (RuntimeError, ValueError, KeyError) as error:
+        epoch, seconds = int(state["epoch"]), float(state["seconds"])
+    except UNFIT as error:
         raise SearchError(
             f"{path}: does not fit the network or its quantizers: give the same options, "
             "or start anew"
         ) from error
-    training.epoch, training.seconds = state["epoch"], state["seconds"]
+    training.epoch, training.seconds = epoch, seconds
 
 
 def require_checkpoint(path: Path) -> None:
     """Pass a path where a file is; raises ``SearchError``."""
     if not path.is_file():
         raise SearchError(f"{path}: no such checkpoint: start without --resume")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    require_checkpoint(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise SearchError(f"{path}: truncated, or not a checkpoint: start anew") from error
-    return state if isinstance(state, dict) else {}
 
 
 def _space(space: Space) -> list[list[int]]:

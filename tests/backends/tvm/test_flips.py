@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gmpq.backends.tvm.kernels import partners
 from gmpq.backends.tvm.kernels.flips import FORMS, Form, Part, entries
 
 INT16 = np.iinfo(np.int16)
@@ -55,6 +56,17 @@ def test_no_codes_reach_beyond_int16(size: int, seed: int) -> None:
             signed = part.vectors[:, : form.steps].astype(int)
             assert 255 * np.maximum(signed, 0).sum(axis=(1, 3)).max(initial=0) <= INT16.max
             assert 255 * np.minimum(signed, 0).sum(axis=(1, 3)).min(initial=0) >= INT16.min
+
+
+def test_blocks_have_the_same_entries_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = weights_of(np.random.default_rng(0), 127, blocks=5)
+    whole = entries(weights, 255)
+    monkeypatch.setattr(partners, "TOGETHER", weights[0].size)
+    for forms, again in zip(whole, entries(weights, 255), strict=True):
+        for part, same in zip(forms, again, strict=True):
+            np.testing.assert_array_equal(part.steps, same.steps)
+            np.testing.assert_array_equal(part.vectors, same.vectors)
+            np.testing.assert_array_equal(part.constant, same.constant)
 
 
 def counts(weights: np.ndarray) -> list[int]:

@@ -43,21 +43,15 @@ def test_a_layer_may_give_way_in_part() -> None:
     assert names(within([layers[0][0]], layers, 15)) == ["10"]
 
 
-def network() -> IntGraph:
-    """Return two layers that Winograd computes on boards, of few and of many pixels."""
+def network(bits: int = 4, names: Sequence[str] = ("one", "two")) -> IntGraph:
+    """Return layers that Winograd computes on boards."""
     shape, window = (1, 64, 16, 16), Window((3, 3), padding=Padding(1, 1, 1, 1))
-    return chain(
-        [
-            (
-                Conv2d(name, ("",), "", weight((64, 64, 3, 3), 4, Q4, Q4, seed), window),
-                shape,
-                Q4,
-            )
-            for seed, name in enumerate(("one", "two"))
-        ],
-        shape,
-        Q4,
-    )
+    q = QParams.full(0.05, 0, bits)
+    layers = [
+        Conv2d(name, ("",), "", weight((64, 64, 3, 3), bits, q, q, seed), window)
+        for seed, name in enumerate(names)
+    ]
+    return chain([(layer, shape, q) for layer in layers], shape, q)
 
 
 def params_bytes(planned: Plan) -> int:
@@ -82,6 +76,25 @@ def test_plans_keep_the_bound_and_tell(bound: float) -> None:
     assert params_bytes(plan(graph, target)) > 1.5 * weights_bytes(graph)
 
 
+@pytest.mark.parametrize("target", ["arm64", "arm64-dotprod", "x86-64-v3", "x86-64-v4-vnni"])
+@pytest.mark.parametrize("bits", [2, 6])
+def test_candidates_know_the_bytes_that_they_store(bits: int, target: str) -> None:
+    compared = []
+
+    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+        if isinstance(site.node, Conv2d):
+            codes = site.node.weight.codes.size
+            for name, candidate in {family.name: found for family, found in choices}.items():
+                stored = sum(array.nbytes for array in candidate.build().constants)
+                expected = codes if candidate.weight_bytes is None else candidate.weight_bytes
+                compared.append(name)
+                assert 0.8 * expected < stored < 1.25 * expected + 5000, candidate.configuration
+        return cheapest(site, choices)
+
+    plan(network(bits, ["one"]), find(target), choose)
+    assert len(compared) >= 2
+
+
 def test_measured_times_keep_the_bound_too() -> None:
     graph, target = network(), find("arm64")
     board = Tuning(Effort.OFF, 1, board="board")
@@ -98,6 +111,16 @@ def test_measured_times_keep_the_bound_too() -> None:
     planned = plan(graph, target, choose, bound=1.5)
     assert params_bytes(planned) <= 1.5 * weights_bytes(graph)
     assert all(step.measured_ms for step in planned.steps if step.options)
+
+
+def test_large_layers_are_told_before_they_are_planned() -> None:
+    told: list[str] = []
+    shape = (1, 1024, 1, 1)
+    large = Conv2d("large", ("",), "", weight((1024, 1024, 1, 1), 4, Q4, Q4), Window((1, 1)))
+    plan(chain([(large, shape, Q4)], shape, Q4), find("x86-64-v3"), told=told.append)
+    assert told == ["large"]
+    plan(network(), find("x86-64-v3"), told=told.append)
+    assert told == ["large"]
 
 
 def test_targets_have_a_bound_of_their_own() -> None:

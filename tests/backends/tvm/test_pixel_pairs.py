@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmpq.backends.tvm.kernels.pixel_pairs import Entries, entries
+from gmpq.backends.tvm.kernels import partners
+from gmpq.backends.tvm.kernels.pixel_pairs import MOST_ALONE, Entries, entries
 
 INT16 = np.iinfo(np.int16)
 
@@ -88,6 +89,25 @@ def test_an_entry_has_a_mask_only_if_it_needs_one(
     weights = np.zeros((1, 2, 2, 4), np.int8)
     weights[0, 0, 0, :2], weights[0, 0, 1, :2] = first, second
     assert tuple(np.diff(entries(weights, 255).ends)) == expected
+
+
+@pytest.mark.parametrize("steps", [MOST_ALONE, 2 * MOST_ALONE])
+def test_steps_that_all_stay_alone(steps: int) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.choice([-127, 127], (2, 2, steps, 4)).astype(np.int8)
+    found = entries(weights, 255)
+    codes = rng.integers(0, 256, (steps, 4))
+    np.testing.assert_array_equal(sums(found, codes), (codes * weights.astype(int)).sum((2, 3)))
+    assert len(found.weights) <= 2 * 2 * steps
+
+
+def test_pairs_have_the_same_entries_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = weights_of(np.random.default_rng(0), 127, pairs=7)
+    whole = entries(weights, 255)
+    monkeypatch.setattr(partners, "TOGETHER", 2 * weights[0].size)
+    parts = entries(weights, 255)
+    for name in ("weights", "masks", "steps", "ends", "constant"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
 
 
 def test_a_step_on_which_outputs_disagree_is_taken_once_for_each() -> None:

@@ -30,7 +30,7 @@ NAMED = Form(static=True, embed_params=True, prefix="lite0")
 ENTRIES, PARAMS_ENTRY = {"gmpq_run", "gmpq_run_steps", "gmpq_set_threads"}, "gmpq_params"
 STRICT = ("-Wall", "-Wextra", "-Werror")
 LINKED = ("-lm", "-pthread")
-SEED = 39  # of a classifier: convolutions, a table, a fully connected layer; 17 classes
+SEED = 39  # of a classifier: convolutions, a table, a fully connected layer; 100 classes
 # Of the C library and the compiler's: threads, memory moves, arithmetic; nothing allocates.
 NEEDED = {"pthread_" + name for name in ("create", "join", "mutex_lock", "mutex_unlock")}
 NEEDED |= {"pthread_cond_broadcast", "pthread_cond_wait", "sched_yield", "expf"}

@@ -183,7 +183,7 @@ def test_a_loss_that_is_not_finite_at_once(tmp_path: Path) -> None:
     ("write", "message"),
     [
         pytest.param(None, "no such checkpoint", id="missing"),
-        pytest.param(b"PK\x03\x04 torn", "truncated, or not a checkpoint", id="torn"),
+        pytest.param(b"PK\x03\x04 torn", "damaged, or not a checkpoint", id="torn"),
         pytest.param({"version": 9}, "is of version 9", id="version"),
     ],
 )

@@ -1,0 +1,34 @@
+"""Checkpoints of a training or a search: files of torch that run no code, and may be damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gmpq.errors import GmpqError
+from gmpq.models.weight_files import READ_ERRORS
+from gmpq.untrusted import require_file
+
+# What load_state_dict of networks and optimizers raises for a state that is not theirs.
+UNFIT = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
+
+
+def read(path: Path, refuse: Callable[[str], GmpqError], cure: str) -> dict[str, Any]:
+    """Return the members of the dict in the file at ``path``.
+
+    Raises:
+        GmpqError: made by ``refuse``: the file is missing, damaged, or holds something else; with
+            ``cure`` at its end.
+    """
+    require_file(path, refuse)
+    damaged = f"{path}: damaged, or not a checkpoint: {cure}"
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except READ_ERRORS as error:
+        raise refuse(damaged) from error
+    if not isinstance(held, dict):
+        raise refuse(damaged)
+    return held
