@@ -20,9 +20,9 @@ from gmpq.backends.base import Tensor
 from gmpq.backends.ort.session import Options, open_session
 from gmpq.backends.tvm.emulator import Emulated
 from gmpq.compile import POLICY
+from gmpq.contents import read_contents
 from gmpq.data import Images, Preprocessing, find_images
 from gmpq.errors import CalibrationError, LoweringError, WeightsError
-from gmpq.held import held
 from gmpq.ir import FloatGraph, IntGraph, Quantize, Softmax
 from gmpq.job import Sources, open_network
 from gmpq.lower import lower
@@ -76,7 +76,7 @@ def evaluate(request: Request, told: Progress) -> Evaluation:
     Raises:
         GmpqError: the directory, the float network or the images cannot be used.
     """
-    opened = open_output(request.out, held(request.out))
+    opened = open_output(request.out, read_contents(request.out))
     graph, how = _float_network(request)
     _check_fits(graph, opened.graph, request.out)
     images = find_images(request.data, how)

@@ -22,8 +22,8 @@ from gmpq.backends.rpc.job import Effort, Job, job_of, span_of
 from gmpq.backends.rpc.visit import NOT_A_LATENCY, Visit
 from gmpq.backends.tvm import target as targets
 from gmpq.compile import GRAPH, SAMPLES
+from gmpq.contents import Contents, check_program, read_contents
 from gmpq.errors import BoardError
-from gmpq.held import Held, check_program, held
 from gmpq.ir import IntGraph
 from gmpq.latency import NETWORK, Row
 from gmpq.manifest import versions
@@ -56,7 +56,7 @@ class _Program:
     """What an output directory holds."""
 
     directory: Path
-    held: Held
+    contents: Contents
     graph: IntGraph
     samples: Sequence[Inputs]
 
@@ -70,7 +70,7 @@ def bench(
         OutputError: a file is missing, damaged or was changed.
         BoardError: no board ran it at all.
     """
-    found, graph = held(out), serialize.load(out / GRAPH)
+    found, graph = read_contents(out), serialize.load(out / GRAPH)
     check_program(out, found.tvm, graph)
     program = _Program(out, found, graph, samples.read(out / SAMPLES, graph))
     with temporary.folder() as folder:
@@ -140,20 +140,20 @@ def _kept(visit: Visit) -> str:
 
 
 def _job(program: _Program, folder: Path, effort: Effort) -> Job:
-    description = program.held.tvm
+    description = program.contents.tvm
     paths = []
     for index, sample in enumerate(program.samples):
         path = folder / f"sample{index}"
         arrays = [sample[end["name"]] for end in description["inputs"]]
         path.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
         paths.append(str(path))
-    machine = targets.find(program.held.target).triple.split("-", maxsplit=1)[0]
+    machine = targets.find(program.contents.target).triple.split("-", maxsplit=1)[0]
     return job_of(program.directory, description, machine, tuple(paths), effort)
 
 
 def _compare(program: _Program, visits: Sequence[Visit]) -> Parity:
     """Return how the values and outputs of all runs compare with the reference."""
-    runs, outputs, description = [], [], program.held.tvm
+    runs, outputs, description = [], [], program.contents.tvm
     for index, sample in enumerate(program.samples):
         expected = reference.run(program.graph, sample)
         for visit in (each for each in visits if each.samples > index):
@@ -185,7 +185,7 @@ def _level(visit: Visit) -> str:
     return f"{visit.board}, emulated" if visit.emulated else str(visit.board)
 
 
-def _rows(visit: Visit, found: Held, threads: int) -> Iterator[Row]:
+def _rows(visit: Visit, found: Contents, threads: int) -> Iterator[Row]:
     bops = found.bops
     name = f"tvm on {_level(visit)}"
     if visit.runs_ms:

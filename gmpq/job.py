@@ -16,7 +16,7 @@ from gmpq.ir import IntGraph, Shape
 from gmpq.models.imports import import_factory
 from gmpq.models.modules import check_module
 from gmpq.models.random import randomize
-from gmpq.models.weight_files import Held
+from gmpq.models.weight_files import FoundState
 from gmpq.models.weights import load_weights, resolve_weights
 from gmpq.policy import Policy
 
@@ -170,7 +170,9 @@ def _give_weights(network: Network, policy: Policy, sources: Sources) -> tuple[s
     return ()
 
 
-def _ambiguous(path: Path, held: Held) -> tuple[str, ...]:
-    if not held.others:
+def _ambiguous(path: Path, found: FoundState) -> tuple[str, ...]:
+    if not found.others:
         return ()
-    return (f"{path}: weights are taken from {'.'.join(held.keys)}, not {', '.join(held.others)}",)
+    return (
+        f"{path}: weights are taken from {'.'.join(found.keys)}, not {', '.join(found.others)}",
+    )

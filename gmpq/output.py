@@ -13,10 +13,10 @@ from gmpq.backends.tvm.counts import counted, instructions
 from gmpq.backends.tvm.emulator import Emulated, processor
 from gmpq.compile import GRAPH, LATENCY, PARITY, SAMPLES
 from gmpq.conditions import Conditions
+from gmpq.contents import Contents, check_program, read_contents
 from gmpq.errors import OutputError
 from gmpq.explain import kernels_table
 from gmpq.export.storage import WeightStorage
-from gmpq.held import Held, check_program, held
 from gmpq.latency import Measured, Plan
 from gmpq.parity import Parity
 
@@ -45,7 +45,7 @@ def check_again(out: Path) -> Parity:
     Raises:
         OutputError: a file is missing, damaged or was changed.
     """
-    opened = open_output(out, held(out))
+    opened = open_output(out, read_contents(out))
     return programs.check(opened, samples.read(out / SAMPLES, opened.graph))
 
 
@@ -55,7 +55,7 @@ def measure_again(out: Path, threads: int, plan: Plan) -> Measured:
     Raises:
         OutputError: a file is missing, damaged or was changed.
     """
-    found = held(out)
+    found = read_contents(out)
     opened = open_output(out, found)
     sample = samples.read(out / SAMPLES, opened.graph)[0]
     contenders = programs.contenders(opened, sample, threads)
@@ -71,7 +71,7 @@ def instructions_of(out: Path) -> str | None:
         OutputError: a file is missing, damaged or was changed.
         TargetError: the emulator cannot count.
     """
-    opened = open_output(out, held(out))
+    opened = open_output(out, read_contents(out))
     if not isinstance(opened.tvm, Emulated):
         return None
     sample = samples.read(out / SAMPLES, opened.graph)[0]
@@ -89,7 +89,7 @@ def explain_output(out: Path) -> str:
     Raises:
         OutputError: a file is missing, damaged or was changed.
     """
-    kernels = held(out).kernels
+    kernels = read_contents(out).kernels
     times = typed_json.read(out / LATENCY, _Latency, OutputError)
     on = times.measured_on
     above = "" if on is None else conditions.to_text(on) + "\n\n"
@@ -106,7 +106,7 @@ def explain_loss(out: Path) -> str:
     return report.to_table(typed_json.read(out / PARITY, _Parity, OutputError).loss)
 
 
-def open_output(out: Path, found: Held) -> programs.Programs:
+def open_output(out: Path, found: Contents) -> programs.Programs:
     """Return the programs in ``out``, whose manifest holds ``found``; raises ``OutputError``."""
     graph = serialize.load(out / GRAPH)
     check_program(out, found.tvm, graph)

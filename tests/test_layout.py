@@ -35,7 +35,7 @@ LAYERS = (
     ("gmpq.accuracy", "gmpq.conditions", "gmpq.graph_fields"),
     ("gmpq.parity", "gmpq.output_parity", "gmpq.latency", "gmpq.staging", "gmpq.serialize"),
     ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain", "gmpq.compile_options"),
-    ("gmpq.held",),
+    ("gmpq.contents",),
     ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat", "gmpq.board", "gmpq.fleet"),
     ("gmpq.search",),
     ("gmpq.cli",),

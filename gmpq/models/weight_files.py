@@ -37,7 +37,7 @@ READ_ERRORS = (*DAMAGE, pickle.UnpicklingError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class FoundState:
     """The state dict of a file."""
 
     state: State
@@ -45,7 +45,7 @@ class Held:
     others: tuple[str, ...] = ()  # beside the last of them, which were not read
 
 
-def read_state(path: Path) -> Held:
+def read_state(path: Path) -> FoundState:
     """Return the state dict in the file at ``path``; its tensors are not looked at.
 
     Raises:
@@ -57,7 +57,7 @@ def read_state(path: Path) -> Held:
     if start.startswith(ZIP):
         _refuse_torchscript(path)
     elif start[8:] == TEXT:
-        return Held(_read_safetensors(path))
+        return FoundState(_read_safetensors(path))
     elif not start.startswith(PICKLE):
         raise WeightsError(
             f"{path}: truncated, or not a weights file: give safetensors or a PyTorch checkpoint"
@@ -106,15 +106,15 @@ def _unreadable(path: Path) -> WeightsError:
     )
 
 
-def _unwrap(path: Path, loaded: object, keys: tuple[str, ...] = ()) -> Held:
+def _unwrap(path: Path, loaded: object, keys: tuple[str, ...] = ()) -> FoundState:
     """Return the state dict in ``loaded``, which was found under ``keys``."""
     if not isinstance(loaded, dict) or not loaded:
         raise WeightsError(f"{path}: holds {type(loaded).__name__}, not a state dict of tensors")
     found = [key for key in KEYS if isinstance(loaded.get(key), dict) and loaded[key]]
     if found and len(keys) < len(KEYS):
         held = _unwrap(path, loaded[found[0]], (*keys, found[0]))
-        return held if held.others else Held(held.state, held.keys, tuple(found[1:]))
+        return held if held.others else FoundState(held.state, held.keys, tuple(found[1:]))
     for key, value in loaded.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise WeightsError(f"{path}: {key!s:.40} is no tensor: save only the state_dict")
-    return Held({key: value for key, value in loaded.items() if key not in COUNTERS}, keys)
+    return FoundState({key: value for key, value in loaded.items() if key not in COUNTERS}, keys)

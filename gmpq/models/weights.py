@@ -12,7 +12,7 @@ from torch import nn
 from gmpq.errors import WeightsError
 from gmpq.locations import locate
 from gmpq.models.modules import oddity_of
-from gmpq.models.weight_files import Held, State, read_state
+from gmpq.models.weight_files import FoundState, State, read_state
 
 # Weights that an installed package brings along: short names for package:NAME/PATH.
 PACKAGED = MappingProxyType(
@@ -45,7 +45,7 @@ def resolve_weights(text: str, base_dir: Path) -> Path:
         raise WeightsError(f"{text}: {error}{known}") from error
 
 
-def load_weights(module: nn.Module, path: Path) -> Held:
+def load_weights(module: nn.Module, path: Path) -> FoundState:
     """Give ``module`` the weights of the file ``path``; on an error it is left as it was.
 
     A checkpoint may hold the state dict under one of ``weight_files.KEYS``, and all its keys may

@@ -30,7 +30,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Contents:
     """What is read of the manifest of a compiled directory."""
 
     target: str
@@ -40,14 +40,14 @@ class Held:
     tvm: Mapping[str, Any]  # what ``gmpq.runtime`` needs to know
 
 
-def held(out: Path) -> Held:
+def read_contents(out: Path) -> Contents:
     """Return what the manifest of ``out`` holds, after comparing the digest of every file.
 
     Raises:
         OutputError: a file is missing, damaged or was changed.
     """
     manifest.check_files(out)
-    return typed_json.read(out / manifest.NAME, Held, OutputError)
+    return typed_json.read(out / manifest.NAME, Contents, OutputError)
 
 
 def check_program(out: Path, program: Mapping[str, Any], graph: IntGraph) -> None:
