@@ -39,7 +39,7 @@ class Host:
 
     def products(self) -> tuple[str, ...]:
         """Return those of ``flags`` that integer products are made by."""
-        return tuple(flag for flag in PRODUCTS if flag in self.flags)
+        return products(self.flags)
 
     def saturates(self) -> bool:
         """Tell whether kernels of u8 x s8 products may add pairs of them in int16.
@@ -50,6 +50,11 @@ class Host:
         if self.machine != "x86_64":
             return False
         return ("avx512_vnni" if self.flags >= WIDE else "avx_vnni") not in self.flags
+
+
+def products(flags: Collection[str]) -> tuple[str, ...]:
+    """Return those of ``flags``, as Linux names them, that integer products are made by."""
+    return tuple(flag for flag in PRODUCTS if flag in flags)
 
 
 def _plain(name: str) -> str:

@@ -25,20 +25,23 @@ from gmpq.backends.torch_codes import TorchCodes
 from gmpq.calib.collect import collect
 from gmpq.calib.observers import Observer, find
 from gmpq.calib.statistics import Statistics
-from gmpq.data import Preprocessing, find_images, open_photograph, preprocess
-from gmpq.ir import FloatGraph, Shape
+from gmpq.data import Preprocessing, find_images, preprocess
+from gmpq.ir import FloatGraph
 from gmpq.job import Sources, open_network
 from gmpq.lower import lower
 from gmpq.lower.run import run_outputs
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
+from gmpq.photographs import open_photograph
 from gmpq.policy import InputSpec, LayerBits, ModelSpec, Policy
 
 LITE0 = Path(__file__).parents[1] / "examples" / "efficientnet_lite0_w8a8.json"
 NETWORKS = "efficientnet_lite0,mobilenet_v2,resnet18,squeezenet1_1"
 BITS = "w8a8,w8a6,w8a4,w6a6,w4a4"
-SKIMAGE = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "coins.png", "grass.png")
-SKIMAGE += ("gravel.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png")
-SKIMAGE += ("motorcycle_right.png", "retina.jpg", "rocket.jpg")
+SKIMAGE = (
+    *("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "coins.png", "grass.png"),
+    *("gravel.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png"),
+    *("motorcycle_right.png", "retina.jpg", "rocket.jpg"),
+)
 PHOTOGRAPHS = tuple(f"package:skimage/data/{name}" for name in SKIMAGE)
 IMAGENET = ("package:foolbox/data/imagenet_*.jpg",)
 LARGER = (224, 256, 320)  # pixels of the shorter side that crops are cut from
@@ -86,9 +89,10 @@ def prepare(name: str, seen: tuple[str, ...], held: tuple[str, ...]) -> Subject:
 
 def random_policy(name: str) -> Policy:
     """Return a policy of the built-in network ``name`` with random weights."""
-    shape: Shape = (1, *models.find(name).shape)
+    channels, height, width = models.find(name).shape
+    shape = (1, channels, height, width)
     spec = InputSpec(shape, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize=256)
-    return Policy({}, LayerBits(8, 8), ModelSpec(name, "random", spec))
+    return Policy({}, LayerBits(8, 8), model=ModelSpec(name, "random", spec))
 
 
 def crops(locations: tuple[str, ...], how: Preprocessing) -> Iterator[Floats]:

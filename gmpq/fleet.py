@@ -16,6 +16,7 @@ import numpy as np
 from gmpq import conditions, latency, parity, samples, serialize, temporary
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor, timing
+from gmpq.backends.host import products
 from gmpq.backends.rpc import fleet as fleets
 from gmpq.backends.rpc.fleet import Fleet
 from gmpq.backends.rpc.job import Effort, Job, job_of, span_of
@@ -125,7 +126,10 @@ def board_line(visit: Visit) -> str:
 
 
 def _processor(told: Mapping[str, Any]) -> str | None:
-    return f"{told['processor']} x {told['cores']}" if told.get("processor") else None
+    if not told.get("processor"):
+        return None
+    found = products((told.get("features") or "").split())
+    return f"{told['processor']} x {told['cores']}" + (f" ({' '.join(found)})" if found else "")
 
 
 def _change(visit: Visit, name: str, unit: str) -> str | None:

@@ -127,12 +127,13 @@ def test_changed_outputs_are_not_run(tracker: Tracker, tmp_path: Path) -> None:
                 "model": "Raspberry Pi 4",
                 "processor": "Cortex-A72",
                 "cores": 4,
+                "features": "fp asimd evtstrm crc32",
                 "governor": "ondemand",
                 "temperature_c": 55.5,
                 "frequency_mhz": 1500.0,
                 "throttled": "50000",
             },
-            "a:1: Raspberry Pi 4, Cortex-A72 x 4, governor ondemand, 600 to 1500 MHz, "
+            "a:1: Raspberry Pi 4, Cortex-A72 x 4 (asimd), governor ondemand, 600 to 1500 MHz, "
             "40 to 55.5 °C, throttled 50000, its clock changes with the load: set the governor "
             "performance",
             id="all",

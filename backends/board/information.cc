@@ -50,6 +50,12 @@ std::string processor() {
   return part.empty() ? "" : "ARM part " + part;
 }
 
+/* Returns the instruction sets of the processor as Linux names them, on ARM and on x86. */
+std::string features() {
+  std::string names = field("/proc/cpuinfo", "Features");
+  return names.empty() ? field("/proc/cpuinfo", "flags") : names;
+}
+
 std::string text_or_null(const std::string &text) { return text.empty() ? "null" : quoted(text); }
 
 /* Returns the number at the start of `text`, over `unit`, as JSON. */
@@ -77,6 +83,7 @@ std::string information(const std::string &emulated) {
       {"machine", text_or_null(names.machine)},
       {"model", text_or_null(read("/proc/device-tree/model"))},
       {"processor", text_or_null(real ? processor() : emulated)},
+      {"features", text_or_null(real ? features() : "")},
       {"cores", std::to_string(sysconf(_SC_NPROCESSORS_ONLN))},
       {"governor", text_or_null(read(CPU0 + "scaling_governor"))},
       {"frequency_mhz", number_or_null(read(CPU0 + "scaling_cur_freq"), 1e3)},

@@ -162,7 +162,8 @@ def _fewest(turns: Sequence[Sequence[Elapsed]], gauge: Gauge) -> int:
 def _median(found: Sequence[Elapsed], best: float, least: int) -> float:
     """Return the median of the undisturbed runs of one call."""
     spent, readings = zip(*found, strict=True)
-    return statistics.median(spent[i] for i in undisturbed(readings, best, least))
+    median: float = statistics.median(spent[i] for i in undisturbed(readings, best, least))
+    return median
 
 
 def _again_ms(step: Callable[[int, int], None], number: int) -> float:

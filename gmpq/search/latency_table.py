@@ -1,6 +1,6 @@
 """Measured milliseconds per layer and bits, from a file.
 
-{"version": 1, "target": "native",
+{"version": 1, "target": "native", "measured_on": ["2026-11-30T12:00:00+00:00, 1 thread", ...],
  "layers": {"conv1": {"w8a8": 0.41}, "layer1.0.conv1": {"w2a2": 0.08, "w2a3": 0.09, ...}, ...}}
 """
 
@@ -49,7 +49,7 @@ def read(path: Path) -> LatencyTable:
     Raises:
         SearchError: the file is missing, or no such table.
     """
-    fields = read_members(path, VERSION, ("version", "target", "layers"))
+    fields = read_members(path, VERSION, ("version", "target", "measured_on", "layers"))
     try:
         layers = unique("layers", fields["layers"])
         return LatencyTable(str(path), {name: _times(name, v) for name, v in layers.items()})

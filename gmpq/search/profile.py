@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gmpq import temporary
+from gmpq import conditions, temporary
 from gmpq.backends.rpc import fleet as fleets
 from gmpq.backends.rpc.fleet import Fleet
 from gmpq.backends.rpc.job import Effort, Job, job_of
@@ -27,8 +27,10 @@ from gmpq.backends.tvm.target import Target
 from gmpq.calib.statistics import Statistics
 from gmpq.calib.sweep import sweep
 from gmpq.errors import BoardError, OutputError
+from gmpq.fleet import board_line
 from gmpq.ir import FloatGraph
 from gmpq.lower import lower
+from gmpq.manifest import versions
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import LayerBits
 from gmpq.progress import Progress
@@ -85,7 +87,13 @@ def profile(
         raise BoardError("; ".join(missing))
     emulated = any(visit.emulated for _, visit in found.values())
     name = f"{target} ({NOT_A_LATENCY})" if emulated else target
-    return Profile({"version": VERSION, "target": name, "layers": _layers(network, found)}, missing)
+    table = {
+        "version": VERSION,
+        "target": name,
+        "measured_on": _measured_on([visit for _, visit in found.values()], effort.threads),
+        "layers": _layers(network, found),
+    }
+    return Profile(table, missing)
 
 
 def write(table: dict[str, Any], path: Path) -> None:
@@ -126,6 +134,13 @@ def _job(
     machine = target.triple.split("-", maxsplit=1)[0]
     job = job_of(own, program, machine, (str(sample),), effort)
     return job, [step["node"] for step in program["steps"]]
+
+
+def _measured_on(visits: Sequence[Visit], threads: int) -> list[str]:
+    """Return when and with what it was measured, and a line for each board."""
+    moment = conditions.moment(conditions.today(), threads, versions())
+    boards = {str(visit.board): board_line(visit) for visit in visits}
+    return [moment, *boards.values()]
 
 
 def _layers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 from pathlib import Path
@@ -132,6 +133,9 @@ def test_a_profile_is_a_latency_table(
     wide = {LayerBits(8, 8)}
     assert pairs == {"stem": wide, "body": {LayerBits(2, 4), LayerBits(4, 4)}, "head": wide}
     assert all(time > 0 for times in table.layers.values() for time in times.values())
+    on = json.loads(Path("times.json").read_text("utf-8"))["measured_on"]
+    assert "1 thread, gmpq" in on[0]
+    assert re.match(r"127\.0\.0\.1:\d+: .* x \d+", on[1])
 
 
 def test_mistakes_of_profiling(desk: Desk, tracker: Tracker) -> None:
