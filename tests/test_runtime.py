@@ -176,6 +176,29 @@ network.run(image)
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_a_process_forks_while_a_network_is_loaded_and_after(written: Path) -> None:
+    script = f"""
+import os, numpy as np
+from gmpq import runtime
+
+def child(work):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(not work())
+    assert os.waitpid(pid, 0)[1] == 0
+
+network = runtime.load({str(written)!r})
+image = np.ones(network.inputs[0].shape, np.float32)
+network.set_threads(2)
+expected = network.run(image)
+child(lambda: np.array_equal(network.run(image), expected))
+child(lambda: network.set_threads(2) or np.array_equal(network.run(image), expected))
+network.close()
+child(lambda: True)  # what the library asked for at forks went with it
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_what_a_network_tells(network: Network) -> None:
     assert [(end.name, end.shape, end.dtype) for end in (*network.inputs, *network.outputs)] == [
         ("image", (1, 64, 28, 28), "float32"),

@@ -43,7 +43,8 @@ static struct {
   pthread_mutex_t mutex;
   pthread_cond_t wake;
   atomic_int threads; /* including the caller's */
-  int forks;          /* whether forked children start anew */
+  atomic_int process; /* that the workers belong to */
+  atomic_int heir;    /* a forked child in which a thread starts anew */
   atomic_int stop;
   Task task;
   void *data;
@@ -166,20 +167,27 @@ static int start_worker(int id) {
   return failed;
 }
 
-/* A child has the thread that forked alone: no workers, and nobody who unlocks what they held. */
+/* A forked child has the thread that forked alone: no workers, and nobody who unlocks what they held.
+ * One of its threads notices and starts anew. A handler of pthread_atfork would outlive the library,
+ * unless the linker's start files unregister it, as those of some do not. */
 static void start_anew(void) {
-  pool.busy = pool.mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-  pool.wake = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
-  pool.stop = pool.failed = 0;
-  pool.threads = 1;
+  int here = getpid(), heir = atomic_load(&pool.heir);
+  if (atomic_load(&pool.process) == here) return;
+  if (heir != here && atomic_compare_exchange_strong(&pool.heir, &heir, here)) {
+    pool.busy = pool.mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    pool.wake = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+    pool.stop = 0;
+    pool.failed = 0;
+    pool.threads = 1;
+    atomic_store(&pool.process, here);
+  }
+  while (atomic_load(&pool.process) != here) sched_yield();
 }
 
 /* Changes the number of threads for the caller, who holds `busy`. */
 static int resize(int threads) {
   if (threads == pool.threads) return 0;
   join_workers();
-  if (!pool.forks && pthread_atfork(NULL, NULL, start_anew)) return -1;
-  pool.forks = 1;
   for (int i = 1; i < threads; i++) {
     if (start_worker(i)) {
       join_workers();
@@ -192,6 +200,7 @@ static int resize(int threads) {
 
 int ENTRY(set_threads)(int threads) {
   if (threads < 1 || threads > MOST_THREADS) return -1;
+  start_anew();
   pthread_mutex_lock(&pool.busy);
   int failed = resize(threads);
   pthread_mutex_unlock(&pool.busy);
@@ -211,11 +220,13 @@ static int not_allowed;
 __attribute__((constructor)) static void prepare(void) {
   if (&__TVMBackendParallelLaunch && !__TVMBackendParallelLaunch)
     __TVMBackendParallelLaunch = (void *)parallel;
+  pool.process = getpid();
   not_allowed = allow();
 }
 
 /* The library is unloaded, or the process ends: then perhaps while another thread runs a loop. */
 __attribute__((destructor)) static void finish(void) {
+  start_anew();
   if (pthread_mutex_trylock(&pool.busy)) return;
   join_workers();
   pthread_mutex_unlock(&pool.busy);
@@ -224,6 +235,7 @@ __attribute__((destructor)) static void finish(void) {
 int ENTRY(run_steps)(const void *params, void *workspace, const float *const *inputs,
                      float *const *outputs, int first, int last) {
   if (not_allowed) return not_allowed;
+  if (atomic_load_explicit(&pool.threads, memory_order_relaxed) > 1) start_anew();
   return CALL_STEPS(params, workspace, inputs, outputs, first, last);
 }
 
