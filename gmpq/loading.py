@@ -77,7 +77,7 @@ def open_program(description: Description, directory: Path, digests: Mapping[str
 
 def _loaded(prefix: str, path: Path, library: bytes, content: bytes) -> Program:
     try:
-        loaded = SharedLibrary(library)
+        loaded = SharedLibrary(library, path)
         run, run_steps, set_threads = (
             loaded.functions[f"{prefix}_{name}"] for name in ("run", "run_steps", "set_threads")
         )

@@ -25,6 +25,7 @@ from gmpq.errors import OutputError
 SECTIONS = {1: (("<I", 32), ("<H", 46), ("<H", 48)), 2: (("<Q", 40), ("<H", 58), ("<H", 60))}
 MACHINES = {3: "i386", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "riscv"}
 KEYS = {"x86-64": "flags", "i386": "flags", "aarch64": "Features", "arm": "Features"}
+MOST_NAME = 249  # bytes (memfd_create(2))
 ELF, HEADER_BYTES = b"\x7fELF", 64
 EXECUTABLE, CPUINFO = Path("/proc/self/exe"), Path("/proc/cpuinfo")
 # LLVM's features, and what the kernel of Linux calls them on processors of 64 and of 32 bits
@@ -50,25 +51,29 @@ FEATURES = {
 class SharedLibrary:
     """The functions of a shared library, which is unloaded when nothing refers to this object."""
 
-    def __init__(self, content: bytes) -> None:
-        """Load a copy of ``content``; raises OSError where the dynamic linker refuses it."""
-        self.functions, descriptor = _load(content)
+    def __init__(self, content: bytes, path: Path) -> None:
+        """Load a copy of ``content``, which profilers show as that of ``path``.
+
+        Raises:
+            OSError: the dynamic linker refuses it.
+        """
+        self.functions, descriptor = _load(content, path)
         unload = weakref.finalize(self, _unload, self.functions._handle, descriptor)
         unload.atexit = False  # threads may run its code until the process ends
 
 
-def _load(content: bytes) -> tuple[ctypes.CDLL, int | None]:
+def _load(content: bytes, path: Path) -> tuple[ctypes.CDLL, int | None]:
     """Return a library, and the descriptor that has to stay open as long as it is loaded."""
     with suppress(AttributeError, OSError):  # an old kernel or C library, or one that forbids it
-        return _from_memory(content)
+        return _from_memory(content, path)
     with tempfile.NamedTemporaryFile(suffix=".so") as file:
         file.write(content)
         file.flush()
         return ctypes.CDLL(file.name), None
 
 
-def _from_memory(content: bytes) -> tuple[ctypes.CDLL, int]:
-    descriptor = os.memfd_create("model.so")
+def _from_memory(content: bytes, path: Path) -> tuple[ctypes.CDLL, int]:
+    descriptor = os.memfd_create(name_in_memory(path))
     try:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(content)
@@ -76,6 +81,11 @@ def _from_memory(content: bytes) -> tuple[ctypes.CDLL, int]:
     except OSError:
         os.close(descriptor)
         raise
+
+
+def name_in_memory(path: Path) -> str:
+    """Return what ``/proc/self/maps`` calls a copy of ``path``, behind ``/memfd:``."""
+    return os.fsdecode(os.fsencode(path.resolve())[-MOST_NAME:])
 
 
 def _unload(handle: int, descriptor: int | None) -> None:

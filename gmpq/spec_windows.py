@@ -60,20 +60,15 @@ def sum_fits(count: int, q: QParams) -> bool:
 
 def check_seen(node: Node, window: Window, size: tuple[int, int], counted: Padding) -> None:
     """Pass a window that sees an element, or padding that counts, wherever it stands."""
-    top, left, bottom, right = window.padding
-    margins = (
-        (top, bottom, counted.top, counted.bottom),
-        (left, right, counted.left, counted.right),
-    )
-    for axis, (before, after, c_before, c_after) in enumerate(margins):
-        step, pace, taps = window.dilation[axis], window.stride[axis], window.kernel[axis]
-        reach = window.reach[axis]
+    top, left, bottom, right = (p - c for p, c in zip(window.padding, counted, strict=True))
+    extents = (size[0] + counted.top + counted.bottom, size[1] + counted.left + counted.right)
+    for axis, (before, after) in enumerate(((top, bottom), (left, right))):
+        extent, taps, step = extents[axis], window.kernel[axis], window.dilation[axis]
+        reach, pace = window.reach[axis], window.stride[axis]
         assert max(before, after) < reach, f"{node.name}: no window lies in the padding alone"
-        inside = before + size[axis] - reach  # the last start whose window ends in the image
-        second = max(inside // pace + 1, -(-before // pace)) * pace
-        last = before + size[axis] + after - reach
-        starts = np.r_[0 : min(before, last + 1) : pace, second : last + 1 : pace]
-        first = before - c_before
-        taken = np.maximum(-((starts - first) // step), 0)  # the first tap behind ``first``
-        seen = (taken < taps) & (starts + step * taken < before + size[axis] + c_after)
-        assert seen.all(), f"{node.name}: no window lies in the padding alone"
+        last = (before + extent + after - reach) // pace * pace
+        starts = np.arange(0, min(before, last + 1), pace)  # others begin in the image, or behind
+        taken = -((starts - before) // step)  # the first tap in the image
+        seen = (taken < taps) & (starts + step * taken < before + extent)
+        inside = seen.all() and last < before + extent
+        assert inside, f"{node.name}: no window lies in the padding alone"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import click
 
+from gmpq.shared_library import name_in_memory
+
 INSTRUCTION = re.compile(r"\s*([0-9a-f]+):\s+(\S+)(?:\s+([0-9a-f]+) <)?")  # place, name, target
 ENDS = ("j", "ret", "call")  # of x86
 
@@ -75,13 +77,14 @@ def _begins(places: list[int], names: list[str], targets: set[int], i: int) -> b
 
 
 def loaded_at(library: Path) -> int:
-    """Return where this process has loaded a library."""
+    """Return where this process has loaded its copy of a library."""
     return next(_mapped(Path("/proc/self/maps").read_text().splitlines(), library))
 
 
 def _mapped(maps: Iterable[str], library: Path) -> Iterator[int]:
     """Yield where the parts of a library begin, the first one first."""
+    name = f"/memfd:{name_in_memory(library)} (deleted)"
     for line in maps:
         span, *_, path = line.split(maxsplit=5)
-        if path == str(library.resolve()):
+        if path == name:
             yield int(span.split("-")[0], 16)
