@@ -9,11 +9,11 @@ FOOLBOX := foolbox==3.3.4  # 20 labelled photographs; its own dependencies are n
 WORKERS ?= 2
 DATA ?= data
 NARROW ?= x86-64-v3
-NATIVE_TESTS := $(addprefix tests/,test_compile.py test_runtime.py test_verify.py test_random_outputs.py \
-	cli/test_board.py cli/test_targets.py cli/test_processes.py qat/test_emit.py benchmarks/test_gmpq_tool.py \
-	$(addprefix backends/tvm/test_,c_program.py copies.py depthwise.py depthwise_bytes.py elf.py epilogue.py \
-	fuse.py packing.py processes.py processor.py programs.py reals.py residual.py static.py target.py \
-	toolchain.py tune.py tune_boards.py two_networks.py winograd.py))
+NATIVE_TESTS := $(addprefix tests/,test_compile.py test_loading.py test_runtime.py test_verify.py \
+	test_random_outputs.py cli/test_board.py cli/test_targets.py cli/test_processes.py qat/test_emit.py \
+	benchmarks/test_gmpq_tool.py $(addprefix backends/tvm/test_,c_program.py copies.py depthwise.py \
+	depthwise_bytes.py elf.py epilogue.py fuse.py packing.py processes.py processor.py programs.py reals.py \
+	residual.py static.py target.py toolchain.py tune.py tune_boards.py two_networks.py winograd.py))
 ARM_PACKAGES := qemu-user libc6-arm64-cross libc6-armhf-cross libstdc++6-arm64-cross
 FASHION := out/fashion/usr/share/datasets/fashion-mnist
 
