@@ -10,10 +10,12 @@ import platform
 import shlex
 import signal
 import sys
+import sysconfig
 import tempfile
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from threading import Timer
 from types import FrameType, TracebackType
 from typing import NoReturn
@@ -30,6 +32,7 @@ INTERRUPTED = SIGNALLED + signal.SIGINT
 UNREAD = SIGNALLED + signal.SIGPIPE
 ENDING = (signal.SIGTERM, signal.SIGHUP)  # a closed terminal sends the second
 AGAIN_S = 0.01  # when the object is gone
+LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 
 
 def main() -> NoReturn:
@@ -95,9 +98,16 @@ def _prepare() -> None:
 def _report_bug(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Tell in two lines that ``error`` is a bug in gmpq, and where its traceback is; exit."""
+    """Tell in two lines that ``error`` is a bug in gmpq, and where its traceback is; exit.
+
+    What a user's own network raises is told in one line instead.
+    """
     if not isinstance(error, Exception):  # an interrupt
         return sys.__excepthook__(kind, error, trace)
+    place = _user_code(trace)
+    if place is not None:
+        told = f"{place} raises {kind.__name__}: {str(error)[:200]}: mend the network's code"
+        sys.exit(_tell(told, MISTAKE))
     _tell(f"this is a bug in gmpq, please report it: {kind.__name__}: {str(error)[:200]}", BUG)
     versions = f"gmpq {version('gmpq')}, Python {platform.python_version()}, {platform.platform()}"
     stack = "".join(traceback.format_exception(kind, error, trace))
@@ -109,6 +119,23 @@ def _report_bug(
     except OSError:
         click.echo(text, err=True)
     sys.exit(BUG)
+
+
+def _user_code(trace: TracebackType | None) -> str | None:
+    """Return the innermost line of a traceback that is neither gmpq's nor a library's, if any."""
+    places = [
+        f"{frame.f_code.co_filename}, line {line}"
+        for frame, line in traceback.walk_tb(trace)
+        if _is_users(frame)
+    ]
+    return places[-1] if places else None
+
+
+def _is_users(frame: FrameType) -> bool:
+    module = frame.f_globals.get("__package__") or frame.f_globals.get("__name__", "")
+    path = Path(frame.f_code.co_filename)
+    ours = module.partition(".")[0] in ("gmpq", "__main__")
+    return not ours and path.is_file() and not any(map(path.is_relative_to, LIBRARIES))
 
 
 def _unraisable(ignored: sys.UnraisableHookArgs) -> None:

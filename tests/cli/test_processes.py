@@ -168,6 +168,18 @@ def test_a_bug_is_told_in_two_lines(tmp_path: Path) -> None:
     assert "KeyError" in text
 
 
+def test_what_a_users_network_raises_is_no_bug(desk: Desk) -> None:
+    (desk.folder / "mine.py").write_text(
+        "class Broken(Exception):\n    pass\n\ndef net():\n    raise Broken('no config')\n", "utf-8"
+    )
+    words = ("compile", "policy.json", "--import", "mine:net", "--calibration", "images.npy")
+    process = start(desk, *words, PYTHONPATH=f"{ROOT}:{desk.folder}")
+    _, err = process.communicate()
+    assert process.returncode == 2
+    place = f"{desk.folder}/mine.py, line 5"
+    assert err == f"error: {place} raises Broken: no config: mend the network's code\n"
+
+
 def test_memory_that_is_short_is_no_bug(tmp_path: Path) -> None:
     done = broken("MemoryError", tmp_path)
     assert done.returncode == 2
