@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MARK = "gmpq-scratch-"  # nobody names a directory of their own like that
-RANDOM = r"[a-z0-9_]{8}"  # what mkdtemp appends
+RANDOM = r"[a-z0-9_]{8}"
 
 
 @contextmanager
@@ -37,9 +38,14 @@ def folder(parent: Path | None = None, name: str = "") -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
     made: Path | None = None
     held: int | None = None
-    try:  # a signal may come at once
+    try:
         while held is None:
-            made = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+            made = place / f"{prefix}{secrets.token_hex(4)}"  # known before a signal can come
+            try:
+                made.mkdir(0o700)
+            except FileExistsError:
+                made = None
+                continue
             held = _locked(made)
         assert made is not None
         yield made

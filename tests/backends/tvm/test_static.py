@@ -37,7 +37,7 @@ NEEDED |= {"pthread_cond_broadcast", "pthread_cond_wait", "sched_yield", "expf"}
 NEEDED |= {f"pthread_attr_{name}" for name in ("init", "getstacksize", "setstacksize", "destroy")}
 NEEDED |= {
     "pthread_mutex_trylock",
-    "pthread_atfork",
+    "getpid",
     "memset",
     "memcpy",
     "memmove",
