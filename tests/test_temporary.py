@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -91,15 +90,26 @@ def test_files_and_links_stay(tmp_path: Path) -> None:
 def test_a_folder_that_is_taken_before_it_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, made = temporary.tempfile.mkdtemp, []
+    names = iter(("00000000", "00000001"))
+    locked = temporary._locked
 
-    def taken_once(prefix: str, dir: Path) -> str:
-        made.append(real(prefix=prefix, dir=dir))
-        if len(made) == 1:
-            os.rmdir(made[0])  # noqa: PTH106 - by another process
-        return made[-1]
+    def taken_once(path: Path) -> int | None:
+        if path.name.endswith("0"):
+            path.rmdir()  # by another process
+        return locked(path)
 
-    monkeypatch.setattr(temporary.tempfile, "mkdtemp", taken_once)
+    monkeypatch.setattr(temporary.secrets, "token_hex", lambda _: next(names))
+    monkeypatch.setattr(temporary, "_locked", taken_once)
     with temporary.folder(tmp_path) as path:
-        assert str(path) == made[1]
+        assert path.name.endswith("00000001")
         assert path.is_dir()
+
+
+def test_a_name_that_is_taken_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = iter(("00000000", "00000001"))
+    monkeypatch.setattr(temporary.secrets, "token_hex", lambda _: next(names))
+    taken = tmp_path / f"{temporary.MARK}00000000"
+    taken.write_text("a file", "utf-8")
+    with temporary.folder(tmp_path) as path:
+        assert path.name.endswith("00000001")
+    assert taken.exists()
