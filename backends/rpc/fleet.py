@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from gmpq.backends.rpc import tracker
 from gmpq.backends.rpc.address import Address
@@ -69,6 +69,12 @@ def run(
     return asyncio.run(_Run(fleet, jobs, folder, told, ended).all())
 
 
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what a task raised unseen, unless a signal that ends the process came during it."""
+    if not isinstance(context.get("exception"), SystemExit | KeyboardInterrupt):
+        loop.default_exception_handler(context)
+
+
 class _Run:
     """The state of a run: what has been found out, and which boards are not wanted any more."""
 
@@ -90,7 +96,9 @@ class _Run:
         self.end = 0.0
 
     async def all(self) -> Report:
-        self.end = asyncio.get_running_loop().time() + self.fleet.deadline_s
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_report)
+        self.end = loop.time() + self.fleet.deadline_s
         await tracker.holders(self.fleet.tracker)  # tells at once when there is no tracker
         count = min(self.fleet.boards, len(self.waiting))
         async with asyncio.TaskGroup() as group:

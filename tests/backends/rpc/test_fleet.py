@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +52,24 @@ def test_values_and_times(
     assert [len(steps) for steps in visit.steps_ms] == [2] * 10
     assert visit.before["machine"] == visit.after["machine"] == program.machine
     assert told == [f"running on 127.0.0.1:{board.port}"]
+
+
+def test_a_signal_that_meets_a_task_is_no_report(
+    program: Job,
+    folder: Path,
+    tracker: Tracker,
+    start_board: StartBoard,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    start_board(tracker)
+
+    def end(_line: str) -> None:
+        sys.exit(143)  # as the handler of a signal does
+
+    with pytest.raises(SystemExit):
+        run(fleet(tracker), [program], folder, end)
+    gc.collect()  # tasks report when they are deleted
+    assert [each for each in caplog.records if each.name == "asyncio" and each.levelno > 20] == []
 
 
 def test_a_board_that_vanishes_is_replaced(
