@@ -1,6 +1,7 @@
 """Which observer of activations loses least, by bits: what the default is chosen by.
 
     python benchmarks/observers.py [--networks NAMES] [--observers minmax,mse] [--swap]
+        [--output-bits 8]
 
 Each network is calibrated on photographs of scikit-image and compared with its float form on crops
 of foolbox's ImageNet photographs; ``--swap`` exchanges both sets. EfficientNet-Lite0 has its
@@ -23,7 +24,7 @@ from gmpq import cost, models, policy_io, table
 from gmpq.accuracy.metrics import Energy, largest
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.calib.collect import collect
-from gmpq.calib.observers import Observer, find
+from gmpq.calib.observers import find
 from gmpq.calib.statistics import Statistics
 from gmpq.data import Preprocessing, find_images, preprocess
 from gmpq.ir import FloatGraph
@@ -63,16 +64,17 @@ class Subject:
 @click.option("--networks", default=NETWORKS, show_default=True)
 @click.option("--observers", default="minmax,moving-average,percentile,mse,entropy")
 @click.option("--bits", default=BITS, show_default=True, help="Of weights and inputs.")
+@click.option("--output-bits", type=click.IntRange(1, 8), help="Of codes at the outputs.")
 @click.option("--swap", is_flag=True, help="Calibrate on foolbox's photographs.")
-def main(networks: str, observers: str, bits: str, swap: bool) -> None:
+def main(networks: str, observers: str, bits: str, output_bits: int | None, swap: bool) -> None:
     """Print a table per network."""
     seen, held = (IMAGENET, PHOTOGRAPHS) if swap else (PHOTOGRAPHS, IMAGENET)
-    chosen = [find(name) for name in observers.split(",")]
+    chosen = [QuantizeOptions(find(name), output_bits=output_bits) for name in observers.split(",")]
     widths = [LayerBits(int(pair[1]), int(pair[3])) for pair in bits.split(",")]
     for name in networks.split(","):
         subject = prepare(name, seen, held)
         rows = [row(subject, pair, chosen) for pair in widths]
-        header = ("bits", *(f"{observer.name} dB, agree" for observer in chosen))
+        header = ("bits", *(f"{how.observer.name} dB, agree" for how in chosen))
         click.echo(f"{name}: {len(subject.images)} crops\n{table.render(header, rows)}\n")
 
 
@@ -111,18 +113,17 @@ def answers(graph: FloatGraph, images: Floats) -> Floats:
     return np.concatenate([run_outputs(graph, part)[0] for part in parts])
 
 
-def row(subject: Subject, bits: LayerBits, observers: list[Observer]) -> tuple[str, ...]:
+def row(subject: Subject, bits: LayerBits, options: list[QuantizeOptions]) -> tuple[str, ...]:
     """Return what every observer loses at ``bits``."""
-    cells = [cell(subject, bits, observer) for observer in observers]
+    cells = [cell(subject, bits, how) for how in options]
     return (f"w{bits.w}a{bits.a}", *cells)
 
 
-def cell(subject: Subject, bits: LayerBits, observer: Observer) -> str:
+def cell(subject: Subject, bits: LayerBits, options: QuantizeOptions) -> str:
     """Return SQNR and agreement of the largest class."""
     names = cost.layer_names(subject.graph)
     ends = (names[0], names[-1])
     chosen = {name: LayerBits(8, 8) if name in ends else bits for name in names}
-    options = QuantizeOptions(observer)
     graph = quantize_network(subject.graph, chosen, subject.statistics, options)
     program, (source,) = TorchCodes(graph), graph.inputs
     parts = np.array_split(subject.images, max(1, len(subject.images) // 8))

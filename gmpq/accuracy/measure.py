@@ -98,7 +98,12 @@ def measure(
             run = _Run.on(graph, quantized, batch)
             found.append(run.found(None if found else extent.alone_images))
         progress(len(batch))
-    total, seen = reduce(add, found), extent.images
+    return _loss(graph, quantized, reduce(add, found), extent)
+
+
+def _loss(graph: FloatGraph, quantized: IntGraph, total: _Found, extent: Extent) -> Loss:
+    """Return what the sums over all images tell."""
+    seen = extent.images
     nodes = [(node, _origin(graph, node.output)) for node in _noisy(quantized)]
     outputs = zip(graph.outputs, total.outputs, strict=True)
     return Loss(
