@@ -137,9 +137,9 @@ def _usable(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> bool
 
 
 def fastest(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> Verdict:
-    """Return the choice with the smallest measured time."""
+    """Return the choice with the smallest measured time, of equal ones the first choice."""
     known = {name_of(choice): choice for choice in choices if name_of(choice) in measured_ms}
-    times = {name: spent for name, spent in measured_ms.items() if name in known}
+    times = {name: measured_ms[name] for name in known}  # in one order, wherever they come from
     best = min(times, key=times.__getitem__)
     rate = known[best][1].cycles / max(times[best], SHORTEST_MS)
     cycles = {name: rate * spent for name, spent in times.items()}

@@ -10,7 +10,15 @@ from gmpq.backends.tvm.build import build
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan import Choice, Step, Verdict, cheapest, plan
 from gmpq.backends.tvm.target import find
-from gmpq.backends.tvm.tune import KERNELS_VERSION, Effort, Tuning, key_of, name_of, tuned
+from gmpq.backends.tvm.tune import (
+    KERNELS_VERSION,
+    Effort,
+    Tuning,
+    fastest,
+    key_of,
+    name_of,
+    tuned,
+)
 from gmpq.ir import Conv2d, IntGraph, QParams, Requantize, Window
 from tests.builders import Q8, chain, residual, weight
 
@@ -121,3 +129,14 @@ def test_the_shipped_results_are_of_these_kernels() -> None:
 
     if SHIPPED.exists():
         assert json.loads(SHIPPED.read_text())["kernels"] == KERNELS_VERSION
+
+
+def test_of_equal_times_the_first_choice_decides_in_whatever_order_they_come() -> None:
+    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+        if site.node.name == "block.conv":
+            names = [name_of(choice) for choice in choices]
+            for order in (names, sorted(names), names[::-1]):
+                assert fastest(choices, dict.fromkeys(order, 0.25)).choice == choices[0]
+        return cheapest(site, choices)
+
+    plan(residual(), find("native"), choose)
