@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 from gmpq.backends.rpc.address import Address
-from gmpq.backends.rpc.fleet import Fleet
+from gmpq.backends.rpc.pool import Fleet
 from gmpq.errors import GmpqError
 from predicted import layers, loops, networks, remote, shapes, tiles
 from versus import document, rows

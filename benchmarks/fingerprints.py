@@ -54,7 +54,7 @@ def write_policy(network: str, path: Path) -> None:
     bits, size = NETWORKS[network]
     gmpq("search", "uniform", network, "--weights", "random:0", "--bits", bits, "-o", str(path))
     policy = json.loads(path.read_text("utf-8"))
-    policy["model"]["input"] |= {"shape": [1, 3, size, size], "resize": size}
+    policy["model"]["input"] = {"shape": [1, 3, size, size], "resize": size}
     path.write_text(json.dumps(policy), "utf-8")
 
 

@@ -3,7 +3,7 @@
     python benchmarks/ilp.py --repeats 10
 
 Layers and costs are the networks' own; losses are random, convex and falling with the bits, of all
-sizes, as measured ones are. Times are of ``gmpq.search.program.solve``, median and longest.
+sizes, as measured ones are. Times are of ``gmpq.search.ilp.solver.solve``, median and longest.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 
 from gmpq import models, table
 from gmpq.lower import lower
-from gmpq.search import rows
-from gmpq.search.program import Choice, Row, solve
-from gmpq.search.space import Space, space_of
+from gmpq.search.ilp import constraints
+from gmpq.search.ilp.solver import Choice, Row, solve
+from gmpq.search.ilp.space import Space, space_of
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2")
 RATIO = 7.0  # of float32 weights to searched ones: MobileNetV2 reaches no more, its last layer at 8
@@ -37,8 +37,8 @@ def random_choice(space: Space, seed: int) -> Choice:
 
 def bounds(space: Space) -> dict[str, tuple[Row, ...]]:
     """Return the levels of LIMPQ's table, with BOPs alone and with a size as well."""
-    bops = rows.mean_product(space, 12.0)
-    return {"BOPs": (bops,), "BOPs and size": (bops, rows.compression(space, RATIO))}
+    bops = constraints.mean_product(space, 12.0)
+    return {"BOPs": (bops,), "BOPs and size": (bops, constraints.compression(space, RATIO))}
 
 
 @click.command()

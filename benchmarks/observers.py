@@ -20,20 +20,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gmpq import cost, models, policy_io, table
+from gmpq import models, table
 from gmpq.accuracy.metrics import Energy, largest
 from gmpq.backends.torch_codes import TorchCodes
+from gmpq.backends.torch_float import run_outputs
 from gmpq.calib.collect import collect
 from gmpq.calib.observers import find
 from gmpq.calib.statistics import Statistics
-from gmpq.data import Preprocessing, find_images, preprocess
+from gmpq.inputs.images import Preprocessing, find_images, preprocess
+from gmpq.inputs.job import Sources, open_network
+from gmpq.inputs.photographs import open_photograph
 from gmpq.ir import FloatGraph
-from gmpq.job import Sources, open_network
 from gmpq.lower import lower
-from gmpq.lower.run import run_outputs
+from gmpq.passes import cost
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
-from gmpq.photographs import open_photograph
 from gmpq.policy import InputSpec, LayerBits, ModelSpec, Policy
+from gmpq.policy import file as policy_file
 
 LITE0 = Path(__file__).parents[1] / "examples" / "efficientnet_lite0_w8a8.json"
 NETWORKS = "efficientnet_lite0,mobilenet_v2,resnet18,squeezenet1_1"
@@ -80,7 +82,7 @@ def main(networks: str, observers: str, bits: str, output_bits: int | None, swap
 
 def prepare(name: str, seen: tuple[str, ...], held: tuple[str, ...]) -> Subject:
     """Return the network ``name``, calibrated on ``seen`` and asked about crops of ``held``."""
-    policy = policy_io.read(LITE0) if name == "efficientnet_lite0" else random_policy(name)
+    policy = policy_file.read(LITE0) if name == "efficientnet_lite0" else random_policy(name)
     network = open_network(policy, Sources(LITE0))
     graph = lower(network.module, network.shape, network.name)
     how = Preprocessing.of(network.shape, policy.model.input)

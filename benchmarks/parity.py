@@ -18,13 +18,15 @@ from pathlib import Path
 import click
 import numpy as np
 
-from gmpq import cost, models, policy_io
-from gmpq.compile import compile_network
-from gmpq.compile_options import CompileOptions
-from gmpq.job import Sources, open_job
+from gmpq import models
+from gmpq.artifact.parity import Parity
+from gmpq.compile.network import compile_network
+from gmpq.compile.options import CompileOptions
+from gmpq.inputs.job import Sources, open_job
 from gmpq.lower import lower
-from gmpq.parity import Parity
+from gmpq.passes import cost
 from gmpq.policy import InputSpec, LayerBits, ModelSpec, Policy
+from gmpq.policy import file as policy_file
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "squeezenet1_1", "efficientnet_lite0")
 WEIGHTS = {
@@ -56,7 +58,7 @@ def compiled(network: str, bits: dict[str, LayerBits]) -> Parity:
     spec = ModelSpec(network, weights, InputSpec(mean=(0.485, 0.456, 0.406), std=(0.25,) * 3))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "policy.json"
-        policy_io.write(Policy(bits, model=spec), path)
+        policy_file.write(Policy(bits, model=spec), path)
         job = open_job(Sources(path, calibration=(PHOTOGRAPHS,), images=8))
         options = CompileOptions(bench=False, samples=1)
         return compile_network(job, options, Path(folder) / "out").parity

@@ -12,11 +12,11 @@ from __future__ import annotations
 import click
 
 from gmpq import table
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.target.cpu import find
 from gmpq.errors import GmpqError
+from machine.peaks import ROUNDS, Peaks, measure
+from machine.quiet import scaling
 from versus.document import machine
-from versus.peaks import ROUNDS, Peaks, measure
-from versus.quiet import scaling
 
 
 @click.command()

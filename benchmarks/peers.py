@@ -15,11 +15,11 @@ from pathlib import Path
 
 import click
 
-from gmpq.backends.tvm.tune import Effort
+from gmpq.backends.tvm.tuning.tune import Effort
 from gmpq.errors import GmpqError
 from versus import report
 from versus.options import BITS, NETWORKS, Counts, Names, Options
-from versus.tools import TOOLS
+from versus.peers.tools import TOOLS
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 EFFORTS = click.Choice([effort.value for effort in Effort])

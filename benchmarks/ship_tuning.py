@@ -2,8 +2,8 @@
 
     python benchmarks/ship_tuning.py [--targets native,x86-64-v4-vnni] [--threads 1,2]
 
-Layers that are known already are not measured again; delete ``backends/tvm/tuned.json`` to start
-anew. Run it on a quiet machine.
+Layers that are known already are not measured again; delete
+``backends/tvm/tuning/shipped.json`` to start anew. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 
 import click
 
-from gmpq import cost
-from gmpq.backends.tvm import target
-from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.tune import SHIPPED, Effort, Tuning, tuned
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.target import cpu
+from gmpq.backends.tvm.tuning.tune import SHIPPED, Effort, Tuning, tuned
 from gmpq.calib.collect import collect
+from gmpq.inputs.job import Sources, open_job
 from gmpq.ir import IntGraph
-from gmpq.job import Sources, open_job
 from gmpq.lower import lower
+from gmpq.passes import cost
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import bind
 
@@ -53,7 +53,7 @@ def main(targets: str, threads: str) -> None:
                 measured: list[str] = []
                 with tempfile.TemporaryDirectory() as folder:
                     choose = tuned(tuning, measured.append)
-                    build(graph, target.find(name), Path(folder), choose)
+                    build(graph, cpu.find(name), Path(folder), choose)
                 print(f"{policy.stem} {name} {count} threads: {len(measured)} layers", flush=True)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
+from gmpq.backends.torch_float import run_float
 from gmpq.calib.statistics import Histogram, Statistics, join, layout
 from gmpq.errors import CalibrationError
 from gmpq.ir import FloatGraph, Shape
-from gmpq.lower.run import run_float
 
 _EXACT_COUNT = 1 << 24  # torch.histc counts in float32
 

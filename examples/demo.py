@@ -17,19 +17,22 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from gmpq import conditions, latency, parity, programs, runtime, serialize, table
+from gmpq import runtime, table
+from gmpq.artifact import conditions, latency, parity
+from gmpq.artifact.evaluate import count_right
+from gmpq.artifact.files import GRAPH, MODEL
+from gmpq.artifact.latency import Plan
 from gmpq.backends.base import Tensor, timing
+from gmpq.backends.ort.float_baseline import to_float_onnx
 from gmpq.backends.ort.session import Options, could_saturate, open_session, precision_setting
 from gmpq.cli.entry import run
 from gmpq.cli.terminal import Terminal
-from gmpq.compile import GRAPH, Report, compile_network
-from gmpq.compile_options import CompileOptions
-from gmpq.data import Images, find_images
-from gmpq.evaluate import count_right
-from gmpq.export.float_onnx import to_float_onnx
+from gmpq.compile.network import Report, compile_network
+from gmpq.compile.options import CompileOptions
 from gmpq.export.storage import WeightStorage
-from gmpq.job import Job, Sources, open_job
-from gmpq.latency import Plan
+from gmpq.files import saved_graph
+from gmpq.inputs.images import Images, find_images
+from gmpq.inputs.job import Job, Sources, open_job
 from gmpq.lower import lower
 
 HERE = Path(__file__).parent
@@ -99,10 +102,10 @@ def _quantized(kind: str, report: Report, place: Path, threads: int) -> list[Ent
     compiled.set_threads(threads)
     verdict = "equal" if report.parity.equal else "DIFFERENT"
     model, library, parameters = (
-        (place / name).stat().st_size for name in (programs.MODEL, "model.so", "params.bin")
+        (place / name).stat().st_size for name in (MODEL, "model.so", "params.bin")
     )
-    exact = could_saturate(serialize.load(place / GRAPH))
-    ort = _onnxruntime(place / programs.MODEL, threads, exact=exact)
+    exact = could_saturate(saved_graph.load(place / GRAPH))
+    ort = _onnxruntime(place / MODEL, threads, exact=exact)
     bops = report.costs.bops
     return [
         Entrant(f"onnxruntime {kind}", ort, bops, model, verdict, precision_setting(exact=exact)),

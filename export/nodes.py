@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto
 
 from gmpq import numerics
-from gmpq.export.draft import Attribute, Draft
+from gmpq.export.builder import Attribute, Draft
 from gmpq.ir import (
     NO_PADDING,
     Add,

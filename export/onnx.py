@@ -20,7 +20,7 @@ import json
 
 from onnx import ModelProto, StringStringEntryProto, TensorProto, helper
 
-from gmpq.export.draft import Draft
+from gmpq.export.builder import Draft
 from gmpq.export.nodes import emit
 from gmpq.export.storage import WeightStorage
 from gmpq.ir import Conv2d, IntGraph, Linear

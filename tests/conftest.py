@@ -10,10 +10,10 @@ import pytest
 from hypothesis import settings
 
 from gmpq.errors import TargetError
-from tests import native
-from tests.boards import server as server
-from tests.boards import start_board as start_board
-from tests.boards import tracker as tracker
+from tests.support import native
+from tests.support.boards import server as server
+from tests.support.boards import start_board as start_board
+from tests.support.boards import tracker as tracker
 
 GOLDEN = Path(__file__).parent / "golden"
 

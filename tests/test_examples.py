@@ -13,11 +13,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from gmpq import cost, policy_io
-from gmpq.explain import layers_of_policy
-from gmpq.job import Sources, build_network
+from gmpq.artifact.explain import layers_of_policy
+from gmpq.inputs.job import Sources, build_network
 from gmpq.lower import lower
+from gmpq.passes import cost
 from gmpq.policy import bind
+from gmpq.policy import file as policy_file
 
 ROOT = Path(__file__).parents[1]
 POLICIES = sorted((ROOT / "examples").glob("*.json"))
@@ -31,10 +32,10 @@ needs_packages = pytest.mark.skipif(
 @needs_packages
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
 def test_policies_fit_their_networks(path: Path) -> None:
-    schema = json.loads((resources.files("gmpq.schema") / "policy-v1.json").read_text("utf-8"))
+    schema = json.loads((resources.files("gmpq.policy") / "policy-v1.json").read_text("utf-8"))
     jsonschema.validate(json.loads(path.read_text("utf-8")), schema)
-    policy = policy_io.read(path)
-    assert policy_io.to_text(policy) == path.read_text("utf-8")
+    policy = policy_file.read(path)
+    assert policy_file.to_text(policy) == path.read_text("utf-8")
     network = build_network(policy, Sources(path))
     graph = lower(network.module, network.shape, network.name)
     assert bind(policy, cost.layer_names(graph))
@@ -42,7 +43,7 @@ def test_policies_fit_their_networks(path: Path) -> None:
 
 
 def test_the_mixed_policy_of_the_demo_covers_every_layer() -> None:
-    policy = policy_io.read(ROOT / "examples" / "efficientnet_lite0_mixed.json")
+    policy = policy_file.read(ROOT / "examples" / "efficientnet_lite0_mixed.json")
     assert policy.default is None
     assert {found.w for found in policy.layers.values()} == {4, 5, 6, 8}
     assert {found.a for found in policy.layers.values()} == {4, 5, 6, 8}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,52 +13,74 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LINKED = ("calib", "export", "backends")  # they stand at the top and are linked into gmpq/
 
-# A module imports from its own layer or from one above it in this list; longer names win.
-LAYERS = (
-    ("gmpq", "gmpq.errors", "gmpq.numerics", "gmpq.locations", "gmpq.table", "gmpq.progress"),
-    ("gmpq.untrusted", "gmpq.temporary"),
-    ("gmpq.ir", "gmpq.policy", "gmpq.policy_io", "gmpq.strict_json", "gmpq.schema"),
-    ("gmpq.typed_json",),
-    ("gmpq.manifest", "gmpq.description", "gmpq.shared_library", "gmpq.loading", "gmpq.runtime"),
-    (
-        "gmpq.spec",
-        "gmpq.spec_types",
-        "gmpq.spec_windows",
-        "gmpq.backends.base",
-        "gmpq.backends.reference",
-        "gmpq.models",
-    ),
-    ("gmpq.arrays", "gmpq.photographs"),
-    ("gmpq.passes", "gmpq.calib", "gmpq.cost", "gmpq.data", "gmpq.qat.quantizers"),
-    ("gmpq.lower", "gmpq.training"),
-    ("gmpq.calib.collect", "gmpq.calib.sweep"),  # they run the lowered network
-    ("gmpq.export", "gmpq.backends"),
-    ("gmpq.accuracy", "gmpq.conditions", "gmpq.graph_fields"),
-    ("gmpq.parity", "gmpq.output_parity", "gmpq.latency", "gmpq.staging", "gmpq.serialize"),
-    ("gmpq.samples", "gmpq.job", "gmpq.programs", "gmpq.explain", "gmpq.compile_options"),
-    ("gmpq.contents",),
-    ("gmpq.compile", "gmpq.output", "gmpq.evaluate", "gmpq.qat", "gmpq.board", "gmpq.fleet"),
-    ("gmpq.search",),
-    ("gmpq.cli",),
+# A module imports from its own folder and from those above it in this list.
+FOLDERS = (
+    "gmpq",
+    "gmpq.files",
+    "gmpq.policy",
+    "gmpq.runtime",
+    "gmpq.models",
+    "gmpq.inputs",
+    "gmpq.backends",
+    "gmpq.calib",
+    "gmpq.passes",
+    "gmpq.lower",
+    "gmpq.export",
+    "gmpq.backends.ort",
+    "gmpq.backends.rpc",
+    "gmpq.backends.rpc.server",
+    "gmpq.backends.tvm",
+    "gmpq.backends.tvm.target",
+    "gmpq.backends.tvm.kernels",
+    "gmpq.backends.tvm.kernels.cpu.isa",
+    "gmpq.backends.tvm.kernels.cpu.epilogue",
+    "gmpq.backends.tvm.kernels.cpu.bitserial",
+    "gmpq.backends.tvm.kernels.cpu.depthwise",
+    "gmpq.backends.tvm.kernels.cpu.direct",
+    "gmpq.backends.tvm.kernels.cpu.elementwise",
+    "gmpq.backends.tvm.kernels.cpu.gemv",
+    "gmpq.backends.tvm.kernels.cpu.winograd",
+    "gmpq.backends.tvm.kernels.cpu",
+    "gmpq.backends.tvm.plan",
+    "gmpq.backends.tvm.codegen",
+    "gmpq.backends.tvm.tuning",
+    "gmpq.backends.tvm.emulation",
+    "gmpq.accuracy",
+    "gmpq.artifact",
+    "gmpq.compile",
+    "gmpq.boards",
+    "gmpq.training",
+    "gmpq.qat.quantizers",
+    "gmpq.qat",
+    "gmpq.search",
+    "gmpq.search.ilp",
+    "gmpq.search.indicators",
+    "gmpq.search.differentiable",
+    "gmpq.search.latency",
+    "gmpq.cli",
 )
-HOMES = {
+KERNELS = "gmpq.backends.tvm.kernels.cpu"
+SHARED = (KERNELS, f"{KERNELS}.isa", f"{KERNELS}.epilogue")  # the other folders are families
+DEVICE_FREE = ("gmpq.backends.tvm.kernels", "gmpq.backends.tvm.plan")
+HOMES = {  # of heavy libraries, with the folders in them
     "torch": (
         "gmpq.models",
         "gmpq.lower",
         "gmpq.calib",
         "gmpq.qat",
         "gmpq.search",
-        "gmpq.accuracy.measure",
+        "gmpq.accuracy",
         "gmpq.training",
-        "gmpq.backends.torch_codes",
+        "gmpq.backends",
     ),
-    "onnx": ("gmpq.export", "gmpq.backends.ort", "gmpq.programs"),
-    "onnxruntime": ("gmpq.export", "gmpq.backends.ort"),
+    "onnx": ("gmpq.export", "gmpq.backends.ort", "gmpq.artifact"),
+    "onnxruntime": ("gmpq.backends.ort",),
     "tvm": ("gmpq.backends.tvm",),
-    "tvm_ffi": ("gmpq.backends.tvm", "gmpq.backends.rpc.worker"),
+    "tvm_ffi": ("gmpq.backends.tvm", "gmpq.backends.rpc"),
     "scipy": ("gmpq.search",),
-    "matplotlib": ("gmpq.search.picture",),
+    "matplotlib": ("gmpq.search",),
 }
+MOST_FILES, MOST_LINES, MOST_FUNCTION_LINES = 20, 300, 40
 
 
 def sources() -> dict[str, Path]:
@@ -98,15 +121,20 @@ def within(module: str, package: str) -> bool:
     return module == package or module.startswith(f"{package}.")
 
 
-def layer(module: str) -> int:
-    named = [
-        (len(package), index)
-        for index, packages in enumerate(LAYERS)
-        for package in packages
-        if within(module, package) and (package != "gmpq" or module == "gmpq")
-    ]
-    assert named, f"{module} has no place in LAYERS"
-    return max(named)[1]
+def folder(module: str) -> str:
+    return module if SOURCES[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+def imported_folders(module: str) -> set[str]:
+    """Return the folders of this package that a module imports from, but its own."""
+    names = {name for name in imports(SOURCES[module]) if within(name, "gmpq") and name != "gmpq"}
+    return {folder(name) for name in names} - {folder(module)}
+
+
+def python_files() -> list[Path]:
+    """Return all files of the repository that are written in Python."""
+    folders = ("gmpq", *LINKED, "tests", "benchmarks", "examples")
+    return [path for name in folders for path in sorted((ROOT / name).rglob("*.py"))]
 
 
 def test_the_wheel_holds_every_folder() -> None:
@@ -118,14 +146,48 @@ def test_the_wheel_holds_every_folder() -> None:
         assert (ROOT / "gmpq" / folder).readlink() == Path("..") / folder
 
 
+def test_every_folder_has_one_line() -> None:
+    assert sorted(FOLDERS) == sorted({folder(module) for module in SOURCES})
+
+
 @pytest.mark.parametrize("module", SOURCES)
 def test_imports_point_one_way(module: str) -> None:
-    wrong = [
-        name
-        for name in imports(SOURCES[module])
-        if within(name, "gmpq") and name != "gmpq" and layer(name) > layer(module)
+    above = FOLDERS[: FOLDERS.index(folder(module))]
+    assert imported_folders(module) - set(above) == set()
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if within(name, KERNELS)])
+def test_no_kernel_family_imports_another(module: str) -> None:
+    families = {name for name in FOLDERS if within(name, KERNELS)} - set(SHARED)
+    if folder(module) != KERNELS:  # which has the list of them
+        assert imported_folders(module) & families == set()
+
+
+@pytest.mark.parametrize("module", [m for m in SOURCES if folder(m) in DEVICE_FREE])
+def test_the_contract_and_the_planner_know_no_device_but_the_list_of_its_families(
+    module: str,
+) -> None:
+    allowed = {KERNELS} if module == "gmpq.backends.tvm.plan.registry" else set()
+    assert {name for name in imported_folders(module) if within(name, KERNELS)} <= allowed
+
+
+def test_folders_and_files_are_small() -> None:
+    files = python_files()
+    counts = Counter(path.parent for path in files)
+    assert {path: count for path, count in counts.items() if count > MOST_FILES} == {}
+    lines = {path: len(path.read_text("utf-8").splitlines()) for path in files}
+    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
+
+
+def test_functions_are_short() -> None:
+    long = [
+        (str(path.relative_to(ROOT)), node.name)
+        for path in python_files()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= MOST_FUNCTION_LINES
     ]
-    assert wrong == []
+    assert long == []
 
 
 @pytest.mark.parametrize("module", SOURCES)
@@ -134,6 +196,6 @@ def test_heavy_libraries_have_a_home(module: str) -> None:
         name
         for name in imports(SOURCES[module])
         for library, homes in HOMES.items()
-        if within(name, library) and not any(within(module, home) for home in homes)
+        if within(name, library) and not any(within(folder(module), home) for home in homes)
     ]
     assert wrong == []

@@ -27,7 +27,7 @@ from gmpq.ir import (
     Value,
     Window,
 )
-from tests.strategies import graphs, random_graph, random_input
+from tests.support.strategies import graphs, random_graph, random_input
 
 Q = QParams.full(0.05, 128, 8)
 

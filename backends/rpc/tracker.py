@@ -16,7 +16,7 @@ from typing import Any
 
 from gmpq.backends.rpc.address import LAST_PORT, Address, is_host
 from gmpq.errors import BoardError, JsonError, closest
-from gmpq.strict_json import Parsed, listed, load, positive, require, show, string, unique
+from gmpq.files.strict_json import Parsed, listed, load, positive, require, show, string, unique
 
 MAGIC = 0x2F271
 SUCCESS, REQUEST, SUMMARY = 0, 4, 6  # codes of tvm/rpc/base.py

@@ -28,9 +28,9 @@ from typing import Any, assert_never
 
 import tvm_ffi
 
-from gmpq.backends.rpc.job import Inquiry, Job, Task, Trial, from_json, likeness_of
+from gmpq.backends.rpc.tasks import Inquiry, Job, Task, Trial, from_json, likeness_of
 
-PROTOCOL = 3  # of backends/board/information.cc
+PROTOCOL = 3  # of backends/rpc/server/information.cc
 WARM_UP = 3
 BLOCKS = 3  # whole runs and steps take turns, so that a board that slows down slows both
 CALL_S = 2.0  # a call to the board takes about so long at most

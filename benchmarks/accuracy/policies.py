@@ -11,22 +11,24 @@ from typing import Any
 
 from accuracy import plan
 from accuracy.plan import BITS, LEVELS, Cell, Effort
-from gmpq import models, policy_io
-from gmpq.data import Preprocessing
+from gmpq import models
+from gmpq.inputs.images import Preprocessing
 from gmpq.lower import lower
 from gmpq.policy import LayerBits, ModelSpec
+from gmpq.policy import file as policy_file
 from gmpq.progress import Silent
-from gmpq.search import baselines, bounds
-from gmpq.search.bounds import Bounds, Rule
-from gmpq.search.gmpq.request import Request
-from gmpq.search.gmpq.run import search_policy
-from gmpq.search.gmpq.settings import TeacherRecipe
-from gmpq.search.gmpq.teacher import Lesson, save_teacher, train_teacher
-from gmpq.search.gmpq.train import accuracy
-from gmpq.search.indicators import Indicators
-from gmpq.search.limpq import LimpqOptions
-from gmpq.search.measured import Candidates, Measurement, measure_sensitivity, train_limpq
-from gmpq.search.space import Space, space_of
+from gmpq.search.differentiable.options import Request
+from gmpq.search.differentiable.run import search_policy
+from gmpq.search.differentiable.settings import TeacherRecipe
+from gmpq.search.differentiable.teacher import Lesson, save_teacher, train_teacher
+from gmpq.search.differentiable.train import accuracy
+from gmpq.search.ilp import baselines
+from gmpq.search.ilp.bounds import Bounds
+from gmpq.search.ilp.space import Space, space_of
+from gmpq.search.indicators.indicators import Indicators
+from gmpq.search.indicators.limpq import LimpqOptions
+from gmpq.search.indicators.measure import Candidates, Measurement, measure_sensitivity, train_limpq
+from gmpq.search.indicators.policy import Rule, search
 from gmpq.search.subject import Subject
 from gmpq.training.augment import Augmentation
 from gmpq.training.data import open_labelled
@@ -145,7 +147,7 @@ def gmpq(work: Work, method: str, limits: Mapping[int, float]) -> Policies:
             resume=bool(policies),  # the search is over then, and its logits answer again
         )
         search_policy(request, Silent())
-        policies[n] = dict(policy_io.read(out).layers)
+        policies[n] = dict(policy_file.read(out).layers)
     return policies
 
 
@@ -169,7 +171,5 @@ def cost(space: Space, bits: Bits) -> int:
 
 def answers(found: Indicators, rule: Rule) -> Policies:
     """Return the bits that losses lead to at each level."""
-    bounded = (
-        (n, bounds.search(found, Bounds(mean_product=n * n), rule, ModelSpec())) for n in LEVELS
-    )
+    bounded = ((n, search(found, Bounds(mean_product=n * n), rule, ModelSpec())) for n in LEVELS)
     return {n: dict(policy.layers) for n, policy in bounded}

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Mapping
 
 from accuracy.policies import Work
-from gmpq import policy_io
-from gmpq.data import Preprocessing, find_images
-from gmpq.job import Sources
+from gmpq.inputs.images import Preprocessing, find_images
+from gmpq.inputs.job import Sources
 from gmpq.policy import LayerBits, Policy
+from gmpq.policy import file as policy_file
 from gmpq.qat.finetune import FinetuneOptions, finetune, integer_accuracy
 from gmpq.qat.options import TrainOptions
 
@@ -27,7 +27,7 @@ def tune(work: Work, bits: Mapping[str, LayerBits]) -> float:
     """Return the accuracy of the finetuned integer graph on the test images."""
     effort = work.effort
     policy = work.folder / f"{work.cell.name}-{key(bits)}.json"
-    policy_io.write(Policy(bits, model=work.model), policy)
+    policy_file.write(Policy(bits, model=work.model), policy)
     training = TrainOptions(
         epochs=effort.tune_epochs,
         batch=effort.batch,

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.counts import Block, counted, instructions
-from gmpq.backends.tvm.emulator import Emulated
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.emulation.instruction_counts import Block, counted, instructions
+from gmpq.backends.tvm.emulation.qemu import Emulated
 from gmpq.backends.tvm.kernels.base import Candidate, Site
-from gmpq.backends.tvm.plan import Choice, Verdict, cheapest
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest
+from gmpq.backends.tvm.target.cpu import find
 from gmpq.ir import Conv2d
 from predicted import mca
 from versus.layer import Layer, one_layer

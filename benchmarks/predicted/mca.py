@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import click
 
-from gmpq.backends.tvm.counts import Block, instructions
+from gmpq.backends.tvm.emulation.instruction_counts import Block, instructions
 
 VERSION = "19"
 TRIPLE = "aarch64-linux-gnu"

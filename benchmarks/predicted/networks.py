@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.counts import Block, counted, instructions
-from gmpq.backends.tvm.emulator import Emulated
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.emulation.instruction_counts import Block, counted, instructions
+from gmpq.backends.tvm.emulation.qemu import Emulated
+from gmpq.backends.tvm.target.cpu import find
 from predicted import mca
 from versus.policies import choose
 from versus.subject import Subject

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 import numpy as np
 
-from gmpq import fleet as benching
 from gmpq.backends import reference
-from gmpq.backends.rpc import fleet as fleets
-from gmpq.backends.rpc.fleet import Fleet
-from gmpq.backends.rpc.job import Effort, job_of
-from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.target import find
+from gmpq.backends.rpc import pool
+from gmpq.backends.rpc.pool import Fleet
+from gmpq.backends.rpc.tasks import Effort, job_of
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.target.cpu import find
+from gmpq.boards import bench
 from versus.policies import choose
 from versus.subject import Subject
 
@@ -36,13 +36,13 @@ def row(subject: Subject, bits: str, target: str, fleet: Fleet) -> tuple[str, ..
         program = build(graph, find(target), folder).program
         (folder / "sample").write_bytes(subject.image.tobytes())
         job = job_of(folder, program, machine, (str(folder / "sample"),), COMPARE_ONLY)
-        report = fleets.run(fleet, [job], folder)
+        report = pool.run(fleet, [job], folder)
         done = [visit for _, visit in report.visits if visit.samples]
         if not done:
             told = [visit.failed or visit.lost for _, visit in report.visits]
             raise click.UsageError("; ".join([*told, *report.missing]))
         visit = done[-1]
-        found = dict(benching.values_of(program, visit.values / "0"))
+        found = dict(bench.values_of(program, visit.values / "0"))
     exact = all(np.array_equal(value, expected[key]) for key, value in found.items())
     board = visit.before.get("processor") or str(visit.board)
     count = sum(value.size for value in found.values())

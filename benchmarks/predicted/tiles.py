@@ -18,11 +18,11 @@ import tvm
 from tvm import transform
 from tvm.tirx import transform as tirx
 
-from gmpq.backends.tvm.build import LOWERING
-from gmpq.backends.tvm.kernels import direct, direct_mmla, direct_neon
+from gmpq.backends.tvm.codegen.build import LOWERING
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Site
-from gmpq.backends.tvm.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.kernels.cpu.direct import arm_mmla, arm_neon, direct
+from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
+from gmpq.backends.tvm.target.cpu import Target, find
 from gmpq.ir import Conv2d
 from predicted import loops, mca
 from versus.layer import Layer, one_layer
@@ -51,14 +51,14 @@ class Case:
     bits: tuple[int, ...] = (8,)
 
 
-NEON = ("direct_neon", direct_neon.candidates, (8, 4, 2))
+NEON = ("direct_neon", arm_neon.candidates, (8, 4, 2))
 CASES = (
     Case("cortex-a53", "rpi3", *NEON),
     Case("cortex-a72", "rpi4", *NEON),
     Case("cortex-a55", "arm64-dotprod", "direct", direct.candidates),
     Case("neoverse-n1", "aarch64-linux-gnu,neoverse-n1", "direct", direct.candidates),
     Case("neoverse-v1", "aarch64-linux-gnu,neoverse-v1", "direct", direct.candidates),
-    Case("neoverse-v1", "aarch64-linux-gnu,neoverse-v1", "direct_mmla", direct_mmla.candidates),
+    Case("neoverse-v1", "aarch64-linux-gnu,neoverse-v1", "direct_mmla", arm_mmla.candidates),
 )
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gmpq.backends.tvm.tune import Effort
+from gmpq.backends.tvm.tuning.tune import Effort
 from gmpq.ir import IntGraph
-from versus.float_onnx import FloatModel, exported, given
-from versus.peaks import Peaks
+from machine.peaks import Peaks
+from versus.peers.float_onnx import FloatModel, exported, given
 from versus.policies import choose
 from versus.subject import Subject
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pictures import panels
+from versus.peers.tools import GMPQ, ORT_QDQ
 from versus.rows import Row
-from versus.tools import GMPQ, ORT_QDQ
 
 POLICIES = 12
 STYLES = ((GMPQ, "o", "tab:blue"), (ORT_QDQ, "x", "tab:orange"))

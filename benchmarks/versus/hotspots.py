@@ -16,11 +16,11 @@ from functools import partial
 import click
 
 from gmpq import table
-from gmpq.backends.tvm.plan import Step
-from versus.machine_code import Code, disassembled, loaded_at
+from gmpq.backends.tvm.plan.plan import Step
+from machine.machine_code import Code, disassembled, loaded_at
+from machine.sampler import sampled
 from versus.options import Options
 from versus.rows import or_dash
-from versus.sampler import sampled
 from versus.shares import StepTime, of_peak, squares
 from versus.steps import Timed, timed
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import click
 
-from gmpq.backends.tvm.target import find
-from gmpq.cost import NetworkCost
+from gmpq.backends.tvm.target.cpu import find
+from gmpq.passes.cost import NetworkCost
+from machine.quiet import Gauge, gauge
 from versus.bench import Bench
 from versus.contender import Contender
-from versus.gmpq_tool import open_gmpq
+from versus.peers.gmpq_tool import open_gmpq
+from versus.peers.tools import GMPQ, ORT_QDQ, open_peer
 from versus.policies import choose, ladder
-from versus.quiet import Gauge, gauge
 from versus.rows import Row, fastest
 from versus.shares import share
 from versus.timing import Measured, Plan, round_robin
-from versus.tools import GMPQ, ORT_QDQ, open_peer
 
 IDLE = 0.1  # of a core: what a clock that ticks coarsely may add
 
@@ -72,7 +72,7 @@ def measure(bench: Bench, cell: Cell) -> Found:
 
 def measure_ladder(bench: Bench, cell: Cell, count: int) -> list[Row]:
     """Return the rows of ``count`` policies from few BOPs to many, in gmpq and onnxruntime."""
-    from versus.onnxruntime_tool import open_policy
+    from versus.peers.onnxruntime_tool import open_policy
 
     subject = bench.subject
     opened, costs = [], {}

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from gmpq import models
-from gmpq.backends.tvm.tune import Effort
+from gmpq.backends.tvm.tuning.tune import Effort
 from gmpq.errors import closest
+from versus.peers.tools import TOOLS
 from versus.policies import BUDGETS, MIXED, UNIFORM
-from versus.tools import TOOLS
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2")
 DRAWN = (".svg", ".png")

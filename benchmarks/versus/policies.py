@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmpq.policy import LayerBits
-from gmpq.search import baselines
+from gmpq.search.ilp import baselines
 
 MIXED = "mixed"
 UNIFORM = re.compile(r"w([1-8])a([1-8])$")

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import click
 
-from gmpq.backends.tvm import target
-from gmpq.backends.tvm.tune import Effort
+from gmpq.backends.tvm.target import cpu
+from gmpq.backends.tvm.tuning.tune import Effort
+from machine.peaks import Peaks
+from machine.peaks import measure as measure_peaks
 from versus import correlation, document, rows, shares
 from versus.bench import Bench
 from versus.measure import Cell, measure, measure_ladder
 from versus.options import Options
-from versus.peaks import Peaks
-from versus.peaks import measure as measure_peaks
+from versus.peers.tools import GMPQ, versions
 from versus.rows import Row
 from versus.subject import Subject
 from versus.timing import Plan
-from versus.tools import GMPQ, versions
 
 
 def run(options: Options) -> list[Row]:
@@ -46,7 +46,7 @@ def run(options: Options) -> list[Row]:
         found = correlate(options)
         shown = [correlation.cells(found)]
     else:
-        peaks = measure_peaks(target.find(options.target)) if GMPQ in options.tools else None
+        peaks = measure_peaks(cpu.find(options.target)) if GMPQ in options.tools else None
         if peaks is not None:
             about.append(f"peaks: {peaks}")
             click.echo(about[-1])

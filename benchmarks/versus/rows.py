@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from gmpq import table
-from versus.tools import GMPQ, INT8_PEERS
+from versus.peers.tools import GMPQ, INT8_PEERS
 
 Case: TypeAlias = tuple[str, int, str]  # network, threads, bits
 

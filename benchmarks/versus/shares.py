@@ -1,7 +1,7 @@
 """How near the layers of a program of gmpq come to what the machine can multiply.
 
 The share of some layers is the time that their products would take at the peak of their
-instructions (``versus.peaks``) over the time that they took. Products are those of the algorithm:
+instructions (``machine.peaks``) over the time that they took. Products are those of the algorithm:
 a Winograd kernel has fewer than its layer has MACs, and is held to fewer. Where LLVM chooses the
 instructions, there is no peak, and the time counts with nothing against it.
 """
@@ -17,9 +17,9 @@ from typing import TypeAlias
 
 from gmpq.backends.base import Tensor
 from gmpq.ir import Conv2d, IntGraph
+from machine.peaks import Peaks
+from machine.quiet import Gauge, near, undisturbed
 from versus.contender import Compiled
-from versus.peaks import Peaks
-from versus.quiet import Gauge, near, undisturbed
 from versus.rows import Row, or_dash
 
 RUNS, WARM_UP, LEAST = 100, 3, 15

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gmpq import table
-from gmpq.backends.tvm import target
-from gmpq.backends.tvm.plan import Step
-from gmpq.backends.tvm.tune import Effort
-from versus import peaks as machine_peaks
+from gmpq.backends.tvm.plan.plan import Step
+from gmpq.backends.tvm.target import cpu
+from gmpq.backends.tvm.tuning.tune import Effort
+from machine import peaks as machine_peaks
+from machine.peaks import Peaks
+from machine.quiet import gauge
 from versus.bench import Bench
 from versus.contender import Compiled
-from versus.gmpq_tool import compile_gmpq
 from versus.options import Options
-from versus.peaks import Peaks
+from versus.peers.gmpq_tool import compile_gmpq
 from versus.policies import choose
-from versus.quiet import gauge
 from versus.rows import or_dash
 from versus.shares import StepTime, of_peak, squares, step_times
 from versus.subject import Subject
@@ -56,7 +56,7 @@ def timed(options: Options) -> Iterator[Timed]:
         tune = Effort(options.tune)
         bench = Bench(subject, cache, scratch, target=options.target, tune=tune)
         compiled = compile_gmpq(bench, subject.quantized(bits), threads)
-        native = target.find(options.target)
+        native = cpu.find(options.target)
         peaks = machine_peaks.measure(native)
         with gauge(native, threads) as reading:
             times = step_times(compiled, subject.image, peaks, threads, reading)

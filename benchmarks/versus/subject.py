@@ -9,14 +9,15 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from gmpq import cost, models
+from gmpq import models
 from gmpq.backends.base import Tensor
 from gmpq.calib.collect import collect
 from gmpq.calib.statistics import Statistics
-from gmpq.cost import NetworkCost
 from gmpq.ir import FloatGraph, IntGraph, Shape
 from gmpq.lower import lower
 from gmpq.models.random import random_images, randomize
+from gmpq.passes import cost
+from gmpq.passes.cost import NetworkCost
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import LayerBits
 

@@ -2,7 +2,7 @@
 
 A turn goes through all programs. Each runs once without being counted, so that the caches, and the
 threads of the one before that still spin, do not count against it, and then some counted times.
-Around every run a gauge tells whether others use the machine (``versus.quiet``); what ran while
+Around every run a gauge tells whether others use the machine (``machine.quiet``); what ran while
 they did does not count, unless hardly anything else did: then all runs of all programs count, since
 undisturbed runs of one compare with nothing but undisturbed ones of another.
 """
@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 
 from gmpq.backends.base import Timing, timing
-from versus.quiet import Gauge, Reading, always_quiet, near
+from machine.quiet import Gauge, Reading, always_quiet, near
 
 PATIENCE = 4  # times the planned seconds, for runs that are not disturbed
 

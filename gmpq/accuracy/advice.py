@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from gmpq.calib.statistics import Statistics
-from gmpq.data import Preprocessing
+from gmpq.inputs.images import Preprocessing
 from gmpq.ir import Add, FloatGraph, MaxPool, Pad, Reshape, Upsample
-from gmpq.passes.classes import classes
 from gmpq.passes.fuse import fuse_clamps
 from gmpq.passes.ranges import SMALLEST_SCALE
 from gmpq.passes.reals import real_values
+from gmpq.passes.scale_groups import classes
 from gmpq.policy import LayerBits
 
 MOST_RATIO = 32  # of two ranges that share a scale: 8 bits leave the narrower one 3

@@ -19,8 +19,9 @@ import torch
 from gmpq.accuracy.loss import Loss, NodeLoss, OutputLoss
 from gmpq.accuracy.metrics import Energy, clipped_share, cosines, has_classes, largest
 from gmpq.backends.torch_codes import compute
+from gmpq.backends.torch_float import rerun, run_float
 from gmpq.calib.collect import check_batch
-from gmpq.data import Images
+from gmpq.inputs.images import Images
 from gmpq.ir import (
     Concat,
     Dequantize,
@@ -36,7 +37,6 @@ from gmpq.ir import (
     Softmax,
     Upsample,
 )
-from gmpq.lower.run import rerun, run_float
 
 IMAGES, LEAST_IMAGES = 32, 2
 MOST_MACS = 128_000_000_000  # of the float network on these images: 32 images of ResNet50

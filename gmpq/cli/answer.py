@@ -9,15 +9,16 @@ import click
 
 if TYPE_CHECKING:
     from gmpq.policy import Policy
-    from gmpq.search.space import Space
+    from gmpq.search.ilp.space import Space
 
 
 def write(policy: Policy, space: Space, out: Path, plot: Path | None) -> None:
     """Write ``policy``, print what it costs, and draw it into ``plot``, if that is given."""
-    from gmpq import policy_io
-    from gmpq.search import bounds, picture
+    from gmpq.policy import file as policy_file
+    from gmpq.search import plot as picture
+    from gmpq.search.ilp import bounds
 
-    policy_io.write(policy, out)
+    policy_file.write(policy, out)
     click.echo(bounds.to_table(space, policy.layers))
     if plot is not None:
         picture.draw_policy(policy.layers, out.name, plot)

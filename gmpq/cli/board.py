@@ -17,7 +17,7 @@ from gmpq.cli.options import candidate_options, subject_options
 from gmpq.cli.types import PATH, POSITIVE
 
 if TYPE_CHECKING:
-    from gmpq.backends.rpc.fleet import Fleet
+    from gmpq.backends.rpc.pool import Fleet
     from gmpq.search.subject import Subject
 
 WHEELS = click.option(
@@ -64,19 +64,19 @@ def _fleet(tracker: str | None, key: str | None, boards: int, deadline: float) -
     if tracker is None or key is None:
         raise click.UsageError("boards need both: --tracker HOST:PORT --key KEY")
     from gmpq.backends.rpc.address import Address
-    from gmpq.backends.rpc.fleet import Fleet
+    from gmpq.backends.rpc.pool import Fleet
 
     return Fleet(Address.parse(tracker), key, boards, deadline, distinct=True)
 
 
 def bench_on_boards(out: Path, fleet: Fleet, threads: int, repeat: int, *, layers: bool) -> int:
     """Print what boards find about the program in ``out``; return 1 if they differ."""
-    from gmpq import fleet as benching
-    from gmpq.backends.rpc.job import Effort
+    from gmpq.backends.rpc.tasks import Effort
+    from gmpq.boards import bench
     from gmpq.cli.terminal import Terminal
 
-    results = benching.bench(out, fleet, Effort(threads, repeat), Terminal().stage)
-    click.echo(benching.to_text(results, layers=layers))
+    results = bench.bench(out, fleet, Effort(threads, repeat), Terminal().stage)
+    click.echo(bench.to_text(results, layers=layers))
     if any(visit.emulated for visit in results.visits):
         print_instructions(out)
     return 0 if results.equal else 1
@@ -84,7 +84,7 @@ def bench_on_boards(out: Path, fleet: Fleet, threads: int, repeat: int, *, layer
 
 def print_instructions(out: Path) -> None:
     """Print how many instructions the program in ``out`` takes, if it is emulated here."""
-    from gmpq.output import instructions_of
+    from gmpq.artifact.recheck import instructions_of
 
     found = instructions_of(out)
     if found is not None:
@@ -123,12 +123,12 @@ def profile(
     """
     if fleet is None or repeat == 0:
         raise click.UsageError("give --tracker HOST:PORT and --key KEY, and --repeat above 0")
-    from gmpq.backends.rpc.job import Effort
+    from gmpq.backends.rpc.tasks import Effort
     from gmpq.cli.terminal import Terminal
     from gmpq.errors import OutputError
-    from gmpq.search import profile as profiling
-    from gmpq.search.measured import Candidates
-    from gmpq.search.space import BITS, WIDE
+    from gmpq.search.ilp.space import BITS, WIDE
+    from gmpq.search.indicators.measure import Candidates
+    from gmpq.search.latency import profile as profiling
 
     if not out.parent.is_dir():
         raise OutputError(f"{out}: there is no folder {out.parent}: make it")
@@ -152,7 +152,7 @@ def board() -> None:
 @WHEELS
 def build_command(target: str, out: Path | None, wheels: Path | None) -> None:
     """Write the folder to copy to a board: server, libraries, start script."""
-    from gmpq.board import build_board
+    from gmpq.boards.package import build_board
 
     place = out or Path(f"board-{target}")
     build_board(target, wheels, place)
@@ -174,7 +174,7 @@ def emulate_command(
     cpu: str, tracker: str, key: str, port: int, limit: int, wheels: Path | None
 ) -> None:
     """Serve as an emulated board until interrupted; its times are no latencies."""
-    from gmpq.board import Serving, emulation
+    from gmpq.boards.package import Serving, emulation
 
     command = emulation(Serving(cpu, tracker, key, port, limit), wheels, user_cache())
     sys.stdout.flush()

@@ -22,13 +22,13 @@ from gmpq.cli.finetune import finetune
 from gmpq.cli.options import sources_options
 from gmpq.cli.search import search
 from gmpq.cli.types import PATH, Ratio
-from gmpq.locations import plain_name, refuse_models
+from gmpq.files.locations import plain_name, refuse_models
 
 if TYPE_CHECKING:
-    from gmpq.backends.rpc.fleet import Fleet
-    from gmpq.compile import Report
-    from gmpq.compile_options import CompileOptions
-    from gmpq.job import Sources
+    from gmpq.backends.rpc.pool import Fleet
+    from gmpq.compile.network import Report
+    from gmpq.compile.options import CompileOptions
+    from gmpq.inputs.job import Sources
 
 EXAMPLE = """\b
 Example:
@@ -130,8 +130,8 @@ def compile_command(
     model.h, classify.c), parity.json, latency.json and manifest.json. It appears when all is done,
     or not at all.
     """
-    from gmpq.backends.tvm.tune import Effort
-    from gmpq.compile_options import CompileOptions
+    from gmpq.backends.tvm.tuning.tune import Effort
+    from gmpq.compile.options import CompileOptions
     from gmpq.export.storage import WeightStorage
 
     options = CompileOptions(
@@ -170,8 +170,8 @@ def verify(out: Path) -> int:
 
     Every file is first compared with its digest in manifest.json.
     """
-    from gmpq import parity
-    from gmpq.output import check_again
+    from gmpq.artifact import parity
+    from gmpq.artifact.recheck import check_again
 
     refuse_models(out, "gmpq verifies directories that it compiled")
     found = check_again(out)
@@ -199,8 +199,8 @@ def bench(
     """
     if fleet is not None:
         return bench_on_boards(out, fleet, threads, repeat, layers=layers)
-    from gmpq import latency
-    from gmpq.output import measure_again
+    from gmpq.artifact import latency
+    from gmpq.artifact.recheck import measure_again
 
     refuse_models(out, "gmpq measures directories that it compiled")
     measured = measure_again(out, threads, latency.Plan(seconds=seconds))
@@ -227,18 +227,18 @@ def explain(path: Path, costs: bool, loss: bool, factory: str | None, plot: Path
     layer, its time, and why other kernels were refused; or what every node costs in accuracy.
     """
     if path.is_dir():
-        from gmpq.output import explain_loss, explain_output
+        from gmpq.artifact.recheck import explain_loss, explain_output
 
         click.echo(explain_loss(path) if loss else explain_output(path))
         return
     if loss:
         raise click.UsageError(f"--loss is of a compiled directory, {path} is none: compile it")
-    from gmpq.explain import bits_of_policy, costs_of_policy, layers_of_policy
-    from gmpq.job import Sources
+    from gmpq.artifact.explain import bits_of_policy, costs_of_policy, layers_of_policy
+    from gmpq.inputs.job import Sources
 
     sources = Sources(path, factory=factory)
     if plot is not None:
-        from gmpq.search.picture import draw_policy
+        from gmpq.search.plot import draw_policy
 
         draw_policy(bits_of_policy(sources), path.name, plot)
     click.echo(costs_of_policy(sources) if costs else layers_of_policy(sources))
@@ -249,10 +249,10 @@ for command in (evaluate, search, finetune, profile, board):
 
 
 def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool) -> int:
+    from gmpq.artifact.staging import check_replaceable
     from gmpq.cli.terminal import Terminal
-    from gmpq.compile import compile_network
-    from gmpq.job import open_job
-    from gmpq.staging import check_replaceable
+    from gmpq.compile.network import compile_network
+    from gmpq.inputs.job import open_job
 
     check_replaceable(out)
     report = compile_network(open_job(sources), options, out, Terminal())
@@ -261,9 +261,11 @@ def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool
 
 
 def _print_report(report: Report, out: Path, *, bench: bool, explain: bool) -> None:
-    from gmpq import cost, latency, parity, table
+    from gmpq import table
     from gmpq.accuracy.report import summary
-    from gmpq.explain import kernels_table
+    from gmpq.artifact import latency, parity
+    from gmpq.artifact.explain import kernels_table
+    from gmpq.passes import cost
 
     if explain:
         kernels = kernels_table(report.kernels, latency.to_json(report.latency)["rows"])

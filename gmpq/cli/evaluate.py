@@ -36,7 +36,7 @@ def evaluate(
     network, onnxruntime and the compiled program. Exits with 1 if these two differ where they must
     not.
     """
-    from gmpq import evaluate as work
+    from gmpq.artifact import evaluate as work
     from gmpq.cli.terminal import Terminal
 
     request = work.Request(out, data, limit, weights, factory)

@@ -103,7 +103,7 @@ def finetune(
     appears when training is done. OUT.training beside it holds the last checkpoint until then.
     """
     from gmpq.cli.terminal import Terminal
-    from gmpq.job import Sources
+    from gmpq.inputs.job import Sources
     from gmpq.progress import Silent
     from gmpq.qat import finetune as work
     from gmpq.training.processes import joined, rank

@@ -36,7 +36,7 @@ def sources_options(command: Callable[..., Any]) -> Callable[..., Any]:
         images: int | None,
         **rest: Any,
     ) -> Any:
-        from gmpq.job import Sources
+        from gmpq.inputs.job import Sources
 
         return command(sources=Sources(policy, weights, factory, calibration, images), **rest)
 
@@ -85,8 +85,8 @@ def bound_options(command: Callable[..., Any]) -> Callable[..., Any]:
         table: Path | None,
         **rest: Any,
     ) -> Any:
-        from gmpq.search import latency_table
-        from gmpq.search.bounds import Bounds
+        from gmpq.search.ilp import latency_table
+        from gmpq.search.ilp.bounds import Bounds
 
         times = None if table is None else latency_table.read(table)
         bounds = Bounds(bops, published_bops, mean_product, size_mb, compression, latency_ms, times)

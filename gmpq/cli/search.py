@@ -23,10 +23,11 @@ from gmpq.cli.types import POSITIVE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gmpq.search.bounds import Bounds, Rule
-    from gmpq.search.indicators import Indicators
-    from gmpq.search.limpq import LimpqOptions
-    from gmpq.search.measured import Candidates
+    from gmpq.search.ilp.bounds import Bounds
+    from gmpq.search.indicators.indicators import Indicators
+    from gmpq.search.indicators.limpq import LimpqOptions
+    from gmpq.search.indicators.measure import Candidates
+    from gmpq.search.indicators.policy import Rule
     from gmpq.search.subject import Subject
 
 
@@ -93,7 +94,7 @@ def sensitivity(
     Nothing is trained and no labels are needed: the float network runs once per layer and bits with
     this layer's weight, or its input, quantized. With --indicators a second bound takes no time.
     """
-    from gmpq.search.bounds import Rule
+    from gmpq.search.indicators.policy import Rule
 
     def measure() -> Indicators:
         with_data = _with_data(subject, calibration, images)
@@ -147,10 +148,10 @@ def limpq(
     The labels are those of gmpq's images: the folder of a photograph, or "labels" of an .npz. With
     --indicators a second bound takes no time.
     """
-    from gmpq.search.bounds import Rule
+    from gmpq.search.indicators.policy import Rule
 
     def measure() -> Indicators:
-        from gmpq.search.limpq import LimpqOptions
+        from gmpq.search.indicators.limpq import LimpqOptions
 
         options = LimpqOptions(epochs, batch, rate, augment=augment, seed=seed)
         return _train(_with_data(subject, data, images), bits.candidates(ends), options)
@@ -168,8 +169,8 @@ def _measure(
     from gmpq.cli.terminal import Terminal
     from gmpq.passes.ptq import QuantizeOptions
     from gmpq.passes.weights import WeightObserver
-    from gmpq.search.measured import Measurement, measure_sensitivity
-    from gmpq.search.sensitivity import Divergence, SensitivityOptions
+    from gmpq.search.indicators.measure import Measurement, measure_sensitivity
+    from gmpq.search.indicators.sensitivity import Divergence, SensitivityOptions
 
     quantization = QuantizeOptions(observers.find(observer), WeightObserver(weight_observer))
     options = SensitivityOptions(quantization, Divergence(loss))
@@ -178,7 +179,7 @@ def _measure(
 
 def _train(subject: Subject, candidates: Candidates, options: LimpqOptions) -> Indicators:
     from gmpq.cli.terminal import Terminal
-    from gmpq.search.measured import train_limpq
+    from gmpq.search.indicators.measure import train_limpq
 
     return train_limpq(subject, candidates, options, Terminal())
 
@@ -192,8 +193,8 @@ class _Bits:
 
     def candidates(self, ends: bool) -> Candidates:
         """Return what layers choose from, the first and the last one too if ``ends``."""
-        from gmpq.search.measured import Candidates
-        from gmpq.search.space import BITS, WIDE
+        from gmpq.search.ilp.space import BITS, WIDE
+        from gmpq.search.indicators.measure import Candidates
 
         return Candidates(self.weight or BITS, self.input or BITS, None if ends else WIDE)
 
@@ -207,7 +208,7 @@ def _indicators(
     measure: Callable[[], Indicators],
 ) -> Indicators:
     """Return the losses in the file ``path``, or measure them and write the file."""
-    from gmpq.search import indicators as files
+    from gmpq.search.indicators import indicators as files
 
     if path is not None and path.exists():
         return files.reuse(path, subject.name, method, bits.weight, bits.input)
@@ -228,11 +229,11 @@ def _answer(
     out: Path,
     plot: Path | None,
 ) -> None:
-    from gmpq.search import bounds as searching
+    from gmpq.search.indicators.policy import search as least_loss
 
     for rule in rules:
         suffix = f"-alpha{rule.alpha:g}" if len(rules) > 1 else ""
         path = out.with_stem(out.stem + suffix)
-        policy = searching.search(found, bounds, rule, subject.model_for(path))
+        policy = least_loss(found, bounds, rule, subject.model_for(path))
         policy = replace(policy, calibration=subject.calibration_for(path))
         write(policy, found.space, path, plot and plot.with_stem(plot.stem + suffix))

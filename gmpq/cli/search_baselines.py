@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gmpq.policy import LayerBits, Policy, Provenance
-    from gmpq.search.bounds import Bounds
-    from gmpq.search.space import Space
+    from gmpq.search.ilp.bounds import Bounds
+    from gmpq.search.ilp.space import Space
     from gmpq.search.subject import Subject
 
 
@@ -39,7 +39,7 @@ def random_command(
 ) -> None:
     """Draw random bits that cost what is given, to within 1%."""
     from gmpq.policy import Provenance
-    from gmpq.search import baselines
+    from gmpq.search.ilp import baselines
 
     space = _space(subject)
     drawn = baselines.random(space, bounds.level(space), seed, bits)
@@ -56,7 +56,7 @@ def random_command(
 def uniform_command(subject: Subject, bits: str, out: Path, plot: Path | None) -> None:
     """Give all layers the same bits, and 8 to the first and the last."""
     from gmpq.policy import LayerBits, Provenance
-    from gmpq.search import baselines
+    from gmpq.search.ilp import baselines
 
     pair = PAIR.fullmatch(bits)
     if pair is None:
@@ -68,7 +68,7 @@ def uniform_command(subject: Subject, bits: str, out: Path, plot: Path | None) -
 
 def _space(subject: Subject) -> Space:
     from gmpq.lower import lower
-    from gmpq.search.space import space_of
+    from gmpq.search.ilp.space import space_of
 
     network = subject.build()
     return space_of(lower(network.module, network.shape, network.name))

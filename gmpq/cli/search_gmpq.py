@@ -11,11 +11,11 @@ import click
 from gmpq.cli.types import NUMBERS, PATH, POSITIVE, WHOLE_NUMBERS
 
 if TYPE_CHECKING:
-    from gmpq.search.gmpq.request import Request
+    from gmpq.search.differentiable.options import Request
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-# Listed here, so that --help needs no torch; a test holds them to gmpq.search.gmpq.
+# Listed here, so that --help needs no torch; a test holds them to gmpq.search.differentiable.
 QUANTIZERS = ("haq", "running", "lsq", "hwgq")
 CLASSES = ("own", "teacher", "label")
 
@@ -196,7 +196,7 @@ def edmips_command(**given: Any) -> None:
 def _search(defaults: Defaults, given: dict[str, Any]) -> None:
     from gmpq.cli.terminal import Terminal
     from gmpq.progress import Silent
-    from gmpq.search.gmpq.run import search_policy
+    from gmpq.search.differentiable.run import search_policy
     from gmpq.training.processes import joined, rank
 
     request = _request(defaults, given)
@@ -208,6 +208,6 @@ def _search(defaults: Defaults, given: dict[str, Any]) -> None:
 
 def _request(defaults: Defaults, given: dict[str, Any]) -> Request:
     """Return what is asked; the fields that need no other type have the options' names."""
-    from gmpq.search.gmpq.request import Request
+    from gmpq.search.differentiable.options import Request
 
     return Request(method=defaults.name, **given)

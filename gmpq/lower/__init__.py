@@ -1,4 +1,4 @@
 """From a PyTorch module to the float graph."""
 
+from gmpq.backends.torch_float import run_float as run_float
 from gmpq.lower.network import lower as lower
-from gmpq.lower.run import run_float as run_float

@@ -15,7 +15,7 @@ from gmpq.ir import (
     Silu,
     Softmax,
 )
-from gmpq.lower import joins
+from gmpq.lower import elementwise
 from gmpq.lower.call import Call, Operand, as_array
 
 
@@ -93,7 +93,7 @@ def multiply(call: Call) -> Operand:
         match call.builder.producer(gate):
             case Activation(inputs=(argument,), function=Sigmoid()) if argument == source:
                 return _emit(call, source, Silu())
-    return joins.multiply(call)
+    return elementwise.multiply(call)
 
 
 def softmax(call: Call) -> Operand:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gmpq.ir import FloatConv2d, Window
-from gmpq.lower import activations, joins
+from gmpq.lower import activations, elementwise
 from gmpq.lower.call import Call, Operand
 
 Channels: TypeAlias = NDArray[np.float64]  # [C]
@@ -128,7 +128,7 @@ def _combine(call: Call, first: float, second: float) -> Operand:
         "input": _moved(call, call.value("input"), first, 0.0),
         "other": _moved(call, call.value("other"), second, 0.0),
     }
-    return joins.add(replace(call, arguments=summands))
+    return elementwise.add(replace(call, arguments=summands))
 
 
 def _same_shape(call: Call, name: str) -> str:

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from gmpq.backends.torch_float import run_float
 from gmpq.ir import FloatGraph
 from gmpq.lower.outputs import tensors
-from gmpq.lower.run import run_float
 
 
 def lowering_error(module: nn.Module, graph: FloatGraph, batch: NDArray[np.float32]) -> float:

@@ -15,7 +15,7 @@ from gmpq.errors import LoweringError
 from gmpq.ir import FloatGraph, Graph, Shape, Value
 from gmpq.lower.call import Argument, Builder, Call, Operand, Permuted, Shuffled, refusal
 from gmpq.lower.outputs import Output, outputs_of
-from gmpq.lower.table import CURES, DOCUMENT, OPERATORS, RULES
+from gmpq.lower.rules import CURES, DOCUMENT, OPERATORS, RULES
 
 INPUT = "input"
 

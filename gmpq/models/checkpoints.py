@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from gmpq.errors import GmpqError
+from gmpq.files.untrusted import require_file
 from gmpq.models.weight_files import READ_ERRORS
-from gmpq.untrusted import require_file
 
 # What load_state_dict of networks and optimizers raises for a state that is not theirs.
 UNFIT = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)

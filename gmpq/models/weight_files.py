@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from gmpq.errors import WeightsError
-from gmpq.untrusted import DAMAGE, opened
+from gmpq.files.untrusted import DAMAGE, opened
 
 State: TypeAlias = Mapping[str, torch.Tensor]
 

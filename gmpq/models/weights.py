@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gmpq.errors import WeightsError
-from gmpq.locations import locate
+from gmpq.files.locations import locate
 from gmpq.models.modules import oddity_of
 from gmpq.models.weight_files import FoundState, State, read_state
 

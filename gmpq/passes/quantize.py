@@ -45,10 +45,10 @@ from gmpq.ir import (
     Upsample,
     Value,
 )
-from gmpq.passes.classes import SharedScale, classes, layer_bits, reads_float
 from gmpq.passes.fuse import fuse_clamps
 from gmpq.passes.ranges import RangeOf, encode, encode_class
 from gmpq.passes.reals import real_values
+from gmpq.passes.scale_groups import SharedScale, classes, layer_bits, reads_float
 from gmpq.passes.tables import table
 from gmpq.passes.weights import WeightObserver, quantize_layer
 from gmpq.policy import LayerBits

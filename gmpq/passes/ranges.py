@@ -11,7 +11,7 @@ import numpy as np
 from gmpq import numerics
 from gmpq.errors import CalibrationError
 from gmpq.ir import Clamp, QParams
-from gmpq.passes.classes import SharedScale
+from gmpq.passes.scale_groups import SharedScale
 
 Range: TypeAlias = tuple[float, float]
 RangeOf: TypeAlias = Callable[[str, int], Range]  # of a value at a number of bits

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gmpq.backends.torch_float import run_float
 from gmpq.calib.collect import collect
 from gmpq.calib.observers import Mse, Observer, Range
 from gmpq.ir import FloatConv2d, FloatLinear, Window
 from gmpq.lower.network import Trainable
-from gmpq.lower.run import run_float
-from gmpq.passes.classes import layer_bits
 from gmpq.passes.quantize import Layer, encode_network
+from gmpq.passes.scale_groups import layer_bits
 from gmpq.policy import LayerBits
 from gmpq.qat.layers import LoneNorm, QuantizedLayer, apply_layer
 from gmpq.qat.network import Part, QatNetwork

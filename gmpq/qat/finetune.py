@@ -20,14 +20,17 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from gmpq import cost, manifest, policy_io, serialize
+from gmpq.artifact.staging import check_replaceable, staged
 from gmpq.backends.torch_codes import TorchCodes
-from gmpq.data import Images, Preprocessing
 from gmpq.errors import OutputError, TrainingError
+from gmpq.files import manifest, saved_graph
+from gmpq.inputs.images import Images, Preprocessing
+from gmpq.inputs.job import Network, Sources, open_network
 from gmpq.ir import IntGraph
-from gmpq.job import Network, Sources, open_network
 from gmpq.lower.network import Trainable, lower_trainable
+from gmpq.passes import cost
 from gmpq.policy import LayerBits, Policy, bind
+from gmpq.policy import file as policy_file
 from gmpq.progress import Progress, Silent
 from gmpq.qat import scales
 from gmpq.qat.build import Start, build
@@ -36,7 +39,6 @@ from gmpq.qat.fit import LOG, Course, fit
 from gmpq.qat.network import QatNetwork
 from gmpq.qat.options import TrainOptions
 from gmpq.qat.weights import Owners, find_owners, write_back
-from gmpq.staging import check_replaceable, staged
 from gmpq.training.data import (
     Labelled,
     check_labels,
@@ -141,7 +143,7 @@ def integer_accuracy(graph: IntGraph, images: Images, batch: int = 64) -> float:
 def _open(
     sources: Sources, data: tuple[str, str | None], options: TrainOptions, told: Progress
 ) -> _Opened:
-    policy = policy_io.read(sources.policy)
+    policy = policy_file.read(sources.policy)
     network = open_network(policy, sources)
     told.stage(f"reading {network.name}")
     lowered = lower_trainable(network.module, network.shape, network.name)
@@ -238,6 +240,6 @@ def _write(opened: _Opened, network: QatNetwork, graph: IntGraph, work: Path, pl
     named = opened.policy.calibration
     calibration = None if named is None else named.seen_from(place, opened.folder)
     policy = replace(opened.policy, model=model, calibration=calibration)
-    policy_io.write(policy, work / POLICY)
+    policy_file.write(policy, work / POLICY)
     (work / WEIGHTS).write_bytes(save(state))
-    serialize.save(graph, work / GRAPH)
+    saved_graph.save(graph, work / GRAPH)

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gmpq.data import Images
 from gmpq.errors import TrainingError
+from gmpq.inputs.images import Images
 from gmpq.models.checkpoints import UNFIT
 from gmpq.progress import Progress
 from gmpq.qat import checkpoint

@@ -14,6 +14,7 @@ from typing import TypeAlias, assert_never
 import torch
 from torch import nn
 
+from gmpq.backends.torch_float import compute
 from gmpq.errors import TrainingError
 from gmpq.ir import (
     Activation,
@@ -32,10 +33,9 @@ from gmpq.ir import (
     Softmax,
     Upsample,
 )
-from gmpq.lower.run import compute
-from gmpq.passes.classes import layer_bits
 from gmpq.passes.quantize import Encoded
 from gmpq.passes.ranges import LARGEST_SCALE, SMALLEST_SCALE
+from gmpq.passes.scale_groups import layer_bits
 from gmpq.qat.layers import LoneNorm, QuantizedLayer
 from gmpq.qat.scales import LsqScale, MakeScale, PactScale
 from gmpq.training.scores import scores_of

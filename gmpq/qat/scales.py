@@ -1,7 +1,7 @@
 """The learned scale of a class of activations: LSQ's step or PACT's clip.
 
-``scale`` is one number for all values that ``gmpq.passes.classes`` ties together; each value has
-its own codes ``low - zero .. high - zero`` around it.
+``scale`` is one number for all values that ``gmpq.passes.scale_groups`` ties together; each value
+has its own codes ``low - zero .. high - zero`` around it.
 """
 
 from __future__ import annotations

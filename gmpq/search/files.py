@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gmpq.errors import JsonError, OutputError, SearchError
-from gmpq.policy import JSON
-from gmpq.strict_json import Parsed, load, members, require, show
-from gmpq.untrusted import read_text
+from gmpq.files.strict_json import JSON, Parsed, load, members, require, show
+from gmpq.files.untrusted import read_text
 
 
 def read_members(path: Path, version: int, names: tuple[str, ...]) -> dict[str, Parsed]:

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmpq import policy_io
 from gmpq.errors import CalibrationError
-from gmpq.locations import refuse_models, seen_from
+from gmpq.files.locations import refuse_models, seen_from
 from gmpq.policy import CalibrationSpec, ModelSpec, Policy
+from gmpq.policy import file as policy_file
 
 if TYPE_CHECKING:
-    from gmpq.data import Images, Preprocessing
-    from gmpq.job import Network, Sources
+    from gmpq.inputs.images import Images, Preprocessing
+    from gmpq.inputs.job import Network, Sources
     from gmpq.training.data import Labelled
 
 
@@ -49,7 +49,7 @@ class Subject:
         Raises:
             GmpqError: it is not described, or its weights cannot be used.
         """
-        from gmpq.job import open_network
+        from gmpq.inputs.job import open_network
 
         return open_network(self._policy(), self._sources())
 
@@ -59,7 +59,7 @@ class Subject:
         Raises:
             GmpqError: it is not described.
         """
-        from gmpq.job import build_network
+        from gmpq.inputs.job import build_network
 
         return build_network(self._policy(), self._sources())
 
@@ -69,7 +69,7 @@ class Subject:
         Raises:
             CalibrationError: there are none, or they cannot be used.
         """
-        from gmpq.job import calibration_images
+        from gmpq.inputs.job import calibration_images
 
         return calibration_images(self._policy(), self._sources(), self._preprocessing(network))
 
@@ -86,7 +86,7 @@ class Subject:
         return open_all(self.calibration, self._preprocessing(network)).spread(self.limit)
 
     def _preprocessing(self, network: Network) -> Preprocessing:
-        from gmpq.data import Preprocessing
+        from gmpq.inputs.images import Preprocessing
 
         return Preprocessing.of(network.shape, self.model.input)
 
@@ -107,7 +107,7 @@ class Subject:
         return Policy(layers={}, model=self.model, calibration=self.named)
 
     def _sources(self) -> Sources:
-        from gmpq.job import Sources
+        from gmpq.inputs.job import Sources
 
         calibration, limit = self.calibration, self.limit
         return Sources(self.path, self.weights, self.factory, calibration, limit)
@@ -125,5 +125,5 @@ def find(text: str, weights: str | None = None, factory: str | None = None) -> S
     path = Path(text)
     refuse_models(path)
     is_policy = path.suffix == ".json" or path.is_file()
-    policy = policy_io.read(path) if is_policy else Policy({}, model=ModelSpec(arch=text))
+    policy = policy_file.read(path) if is_policy else Policy({}, model=ModelSpec(arch=text))
     return Subject(policy.model, path, weights, factory, named=policy.calibration)

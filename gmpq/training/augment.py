@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gmpq.data import RESAMPLING, Preprocessing, picture, preprocess
-from gmpq.photographs import open_photograph
+from gmpq.inputs.images import RESAMPLING, Preprocessing, picture, preprocess
+from gmpq.inputs.photographs import open_photograph
 from gmpq.training.data import Item, Labelled
 
 Floats = NDArray[np.float32]

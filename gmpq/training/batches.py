@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gmpq.data import Images
+from gmpq.inputs.images import Images
 from gmpq.training.augment import Draw
 from gmpq.training.processes import rank, world_size
 

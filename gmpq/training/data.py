@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gmpq.data import Images, Preprocessing, picture, preprocess, read_arrays
 from gmpq.errors import TrainingError, closest
+from gmpq.files.locations import locate
+from gmpq.inputs.images import Images, Preprocessing, picture, preprocess, read_arrays
+from gmpq.inputs.photographs import find_photographs
 from gmpq.ir import FloatGraph
-from gmpq.locations import locate
-from gmpq.photographs import find_photographs
 from gmpq.training.scores import scores_of
 
 TORCHVISION = "torchvision:"

@@ -10,9 +10,9 @@ import torch
 
 from gmpq.accuracy.advice import calibration_warnings
 from gmpq.calib.collect import collect
-from gmpq.data import Preprocessing
+from gmpq.inputs.images import Preprocessing
 from gmpq.ir import FloatGraph
-from tests.float_graphs import RELU, FloatDraft, images, uniform
+from tests.support.float_graphs import RELU, FloatDraft, images, uniform
 
 PLAIN = Preprocessing((3, 9, 8), (0.0,) * 3, (1.0,) * 3)
 IMAGENET = Preprocessing((3, 9, 8), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -13,13 +13,13 @@ from gmpq.accuracy.loss import Loss
 from gmpq.accuracy.measure import Extent, energy_of, measure
 from gmpq.accuracy.metrics import Energy, cosines, largest
 from gmpq.backends import reference
-from gmpq.data import Images, Preprocessing
 from gmpq.errors import CalibrationError
+from gmpq.inputs.images import Images, Preprocessing
 from gmpq.ir import FloatGraph, IntGraph
 from gmpq.numerics import dequantize
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import LayerBits
-from tests.float_graphs import (
+from tests.support.float_graphs import (
     RELU,
     FloatDraft,
     float_values,

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gmpq import typed_json
-from gmpq.accuracy import loss as losses
-from gmpq.accuracy import report
+from gmpq.accuracy import loss, report
 from gmpq.accuracy.loss import Loss, NodeLoss, OutputLoss
 from gmpq.errors import OutputError
+from gmpq.files import typed_json
 from gmpq.policy import LayerBits
 
 FAR = OutputLoss("logits", 12.34, 0.9711, 0.875)
@@ -37,7 +36,7 @@ def test_the_worst_come_first_and_what_is_exact_not_at_all() -> None:
 
 def test_json_keeps_everything(tmp_path: Path) -> None:
     path = tmp_path / "loss.json"
-    path.write_text(json.dumps(losses.to_json(LOSS)), "utf-8")
+    path.write_text(json.dumps(loss.to_json(LOSS)), "utf-8")
     assert typed_json.read(path, Loss, OutputError) == LOSS
 
 

@@ -30,7 +30,7 @@ for package in "$folder"/apt/archives/*.deb; do dpkg-deb --extract "$package" "$
 # The board server is linked to TVM's libraries for ARM.
 "$python" -m pip download --quiet --no-deps --only-binary=:all: --dest "$folder/tvm" \
   --platform manylinux_2_28_aarch64 --constraint "$here/constraints.txt" \
-  $("$python" -c 'from gmpq.backends.board.libraries import versions; print(*versions())')
+  $("$python" -c 'from gmpq.backends.rpc.server.tvm_libraries import versions; print(*versions())')
 
 version=$(ls "$folder"/root/usr/lib | sed -n 's/^python3\.\([0-9]*\)$/3.\1/p')
 "$python" -m pip download --quiet --no-deps --only-binary=:all: --dest "$folder/wheels" \

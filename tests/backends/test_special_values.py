@@ -12,10 +12,10 @@ from gmpq.backends.base import Tensor
 from gmpq.backends.ort.program import OrtProgram
 from gmpq.backends.ort.session import LEVELS, Options
 from gmpq.backends.torch_codes import TorchCodes
-from gmpq.backends.tvm import emulator
-from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.emulator import Emulated
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.emulation import qemu
+from gmpq.backends.tvm.emulation.qemu import Emulated
+from gmpq.backends.tvm.target.cpu import find
 from gmpq.export.onnx import to_onnx
 from gmpq.export.storage import WeightStorage
 from gmpq.ir import Dequantize, Graph, IntGraph, QParams, Quantize, Value
@@ -67,7 +67,7 @@ def test_reference_torch_and_onnxruntime(q: QParams, codes: tuple[int, ...]) -> 
 @pytest.mark.parametrize("name", TARGETS)
 def test_compiled_programs(name: str, q: QParams, codes: tuple[int, ...], tmp_path: Path) -> None:
     target, graph = find(name), network(q)
-    reason = None if target.runs_here() else emulator.missing(target)
+    reason = None if target.runs_here() else qemu.missing(target)
     if reason is not None:
         pytest.skip(reason)
     program = build(graph, target, tmp_path).program

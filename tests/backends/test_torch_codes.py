@@ -22,7 +22,7 @@ from gmpq.ir import (
     Value,
     Window,
 )
-from tests.strategies import graphs, random_graph, random_input
+from tests.support.strategies import graphs, random_graph, random_input
 
 
 @settings(max_examples=80, deadline=None)

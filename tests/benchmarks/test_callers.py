@@ -5,7 +5,7 @@ from pathlib import Path
 
 from callers import row, sample
 from gmpq import runtime
-from tests.written_networks import layer, write
+from tests.support.written_networks import layer, write
 
 
 def test_wrong_results_are_counted(tmp_path: Path) -> None:

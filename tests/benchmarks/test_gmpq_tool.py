@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from gmpq.backends.tvm.build import build
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.target.cpu import find
 from gmpq.ir import Conv2d, IntGraph
 from gmpq.models.random import random_images, randomize
 from gmpq.policy import LayerBits
 from gmpq.runtime import Network
 from versus.bench import Bench
-from versus.gmpq_tool import is_exact, open_gmpq
+from versus.peers.gmpq_tool import is_exact, open_gmpq
 from versus.subject import Subject
 
 

@@ -13,17 +13,18 @@ import pytest
 from click.testing import CliRunner
 
 from gmpq.backends.tvm.kernels.base import Work
-from gmpq.backends.tvm.plan import Step
+from gmpq.backends.tvm.plan.plan import Step
 from gmpq.policy import LayerBits
 from layers import main
+from machine import sampler
+from machine.machine_code import disassembled, in_blocks, loaded_at
+from machine.sampler import sampled
 from tests.benchmarks.test_gmpq_tool import subject
-from versus import hotspots, sampler
+from versus import hotspots
 from versus.bench import Bench
-from versus.gmpq_tool import compile_gmpq
 from versus.hotspots import HEADER, Spot, cells, multiplying, summary
-from versus.machine_code import disassembled, in_blocks, loaded_at
 from versus.options import Options
-from versus.sampler import sampled
+from versus.peers.gmpq_tool import compile_gmpq
 from versus.shares import StepTime
 
 LISTING = """

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from gmpq.backends.tvm.build import assemble
+from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.kernels.base import Work
-from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.target.cpu import Target, find
 from gmpq.ir import Graph
+from machine.peak_loops import DotLoop, TileLoop, loops
+from machine.peaks import Peaks, measure, planned
 from peaks import main, rows
-from versus.peak_loops import DotLoop, TileLoop, loops
-from versus.peaks import Peaks, measure, planned
 
 V3, VNNI = find("x86-64-v3"), find("x86-64-v4-vnni")
 WIDEST = replace(

@@ -7,7 +7,7 @@ import torch
 from gmpq import models
 from gmpq.errors import SearchError
 from gmpq.policy import LayerBits
-from gmpq.search.baselines import TOLERANCE
+from gmpq.search.ilp.baselines import TOLERANCE
 from versus.policies import BUDGETS, Budget, choose, draw, ladder
 from versus.subject import Subject
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 import pytest
 
-from gmpq.backends.tvm.counts import Block, instructions
-from gmpq.backends.tvm.emulator import missing
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.emulation.instruction_counts import Block, instructions
+from gmpq.backends.tvm.emulation.qemu import missing
+from gmpq.backends.tvm.target.cpu import find
 from predicted import layers, loops, mca, tiles
 
 llvm = pytest.mark.skipif(

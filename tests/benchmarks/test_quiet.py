@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gmpq.backends.tvm.target import find
-from versus.quiet import Gauge, gauge, undisturbed
+from gmpq.backends.tvm.target.cpu import find
+from machine.quiet import Gauge, gauge, undisturbed
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,17 @@ import pytest
 from click.testing import CliRunner
 
 from gmpq.backends.tvm.kernels.base import Work
-from gmpq.backends.tvm.plan import Step
+from gmpq.backends.tvm.plan.plan import Step
 from gmpq.policy import LayerBits
 from layers import main
+from machine.peaks import Peaks
+from machine.quiet import Gauge, always_quiet
 from tests.benchmarks.test_gmpq_tool import subject
 from tests.benchmarks.test_rows import row
 from versus.bench import Bench
 from versus.contender import Compiled
-from versus.gmpq_tool import compile_gmpq
 from versus.measure import Cell, measure
-from versus.peaks import Peaks
-from versus.quiet import Gauge, always_quiet
+from versus.peers.gmpq_tool import compile_gmpq
 from versus.rows import to_json
 from versus.shares import (
     STRETCH_MS,

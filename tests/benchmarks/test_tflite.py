@@ -11,8 +11,8 @@ from ai_edge_litert.interpreter import Interpreter  # after the check that it is
 
 from gmpq.backends import reference
 from versus.bench import Bench
+from versus.peers.tflite import channels_last, to_tflite
 from versus.subject import Subject
-from versus.tflite import channels_last, to_tflite
 
 
 def test_channels_move_last() -> None:

@@ -9,7 +9,7 @@ import torch
 from gmpq.calib.collect import collect
 from gmpq.errors import CalibrationError
 from gmpq.ir import FloatGraph, FloatLinear
-from tests.float_graphs import RELU, FloatDraft, float_values, images, random_float_graph
+from tests.support.float_graphs import RELU, FloatDraft, float_values, images, random_float_graph
 
 
 def _linear() -> FloatGraph:

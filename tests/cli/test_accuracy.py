@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gmpq import evaluate, manifest
+from gmpq.artifact import evaluate
+from gmpq.files import manifest
 from tests.cli.conftest import Desk
 from tests.cli.networks import SHAPE
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from gmpq.backends.tvm import emulator
+from gmpq.backends.tvm.emulation import qemu
 from gmpq.policy import LayerBits
-from gmpq.search import latency_table
-from tests.boards import StartBoard
+from gmpq.search.ilp import latency_table
 from tests.cli.conftest import Desk
 from tests.cli.test_mistakes import refused
 from tests.cli.test_processes import start
-from tests.trackers import Tracker
+from tests.support.boards import StartBoard
+from tests.support.trackers import Tracker
 
 
 def test_bench_on_a_board(desk: Desk, tracker: Tracker, start_board: StartBoard) -> None:
@@ -110,7 +110,7 @@ def test_mistakes_of_building(desk: Desk) -> None:
 
 def test_mistakes_of_emulating(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("board", "emulate", "--cpu", "cortex-a72", "--tracker", "a:1", "--key", "rpi4")
-    monkeypatch.setattr(emulator.shutil, "which", lambda _: None)
+    monkeypatch.setattr(qemu.shutil, "which", lambda _: None)
     refused(desk, desk.gmpq(*words), "cannot emulate cortex-a72: to emulate arm64: apt-get install")
     refused(desk, desk.gmpq("board", "emulate", "--cpu", "x"), "Missing option '--tracker'")
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from gmpq.files.saved_graph import load
 from gmpq.ir import Conv2d
-from gmpq.serialize import load
 from tests.cli.conftest import Desk
 from tests.cli.networks import SHAPE, small
 from tests.cli.test_mistakes import refused

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import native
 from tests.cli.conftest import Desk
+from tests.support import native
 
 ROOT = Path(__file__).parents[2]
 COMPILE = (
@@ -233,7 +233,7 @@ def modules_after(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import gmpq, gmpq.ir, gmpq.policy, gmpq.policy_io, gmpq.numerics, gmpq.backends.reference",
+        "import gmpq, gmpq.ir, gmpq.policy.file, gmpq.numerics, gmpq.backends.reference",
         "import gmpq.cli",
         "import gmpq.runtime",
     ],

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmpq import policy_io
 from gmpq.policy import CalibrationSpec, LayerBits
+from gmpq.policy import file as policy_file
 from tests.cli.conftest import Desk, Result
 
 IMPORTED = ("--import", "tests.cli.networks:small")
@@ -39,7 +39,7 @@ def test_a_searched_policy_compiles(desk: Desk) -> None:
     data = ("--calibration", "r8.npy")
     found = desk.gmpq("search", "sensitivity", "r8.json", *data, "--bits", "4", "-o", "mixed.json")
     assert (found.code, found.err) == (0, "")
-    policy = policy_io.read(desk.folder / "mixed.json")
+    policy = policy_file.read(desk.folder / "mixed.json")
     assert policy.layers["conv1"] == policy.layers["fc"] == LayerBits(8, 8)
     assert policy.provenance is not None
     assert policy.provenance.method == "sensitivity"
@@ -55,7 +55,9 @@ def test_indicators_answer_a_second_bound(desk: Desk, monkeypatch: pytest.Monkey
     again = desk.gmpq(*MEASURE, "--bits", "w5a6", "--indicators", "i.json", "-o", "b.json")
     assert (again.code, again.err) == (0, "")
     assert (desk.folder / "i.json").read_bytes() == kept
-    few, many = (policy_io.read(desk.folder / name).layers["body"] for name in ("a.json", "b.json"))
+    few, many = (
+        policy_file.read(desk.folder / name).layers["body"] for name in ("a.json", "b.json")
+    )
     assert few.w * few.a <= 9 < many.w * many.a <= 30
 
 
@@ -71,7 +73,7 @@ def test_limpq_with_a_sweep_of_alpha(desk: Desk) -> None:
     found = desk.gmpq(*TRAIN, "--data", "train.npz", *swept)
     assert (found.code, found.err) == (0, "")
     for alpha in ("0.5", "2"):
-        policy = policy_io.read(desk.folder / f"limpq-alpha{alpha}.json")
+        policy = policy_file.read(desk.folder / f"limpq-alpha{alpha}.json")
         assert policy.provenance is not None
         assert (policy.provenance.method, policy.provenance.dataset) == ("limpq", "train.npz")
         body = policy.layers["body"]
@@ -81,12 +83,12 @@ def test_limpq_with_a_sweep_of_alpha(desk: Desk) -> None:
 def test_uniform_and_random_policies(desk: Desk) -> None:
     resnet8(desk)
     assert desk.gmpq("search", "uniform", "r8.json", "--bits", "w3a5", "-o", "u.json").code == 0
-    uniform = policy_io.read(desk.folder / "u.json")
+    uniform = policy_file.read(desk.folder / "u.json")
     assert uniform.layers["layer2.0.conv1"] == LayerBits(3, 5)
     assert uniform.model.weights == "random:3"
     drawn = ("search", "random", "r8.json", "--bits", "4", "--seed", "7", "-o", "r.json")
     assert desk.gmpq(*drawn).code == 0
-    random = policy_io.read(desk.folder / "r.json")
+    random = policy_file.read(desk.folder / "r.json")
     assert random.provenance is not None
     assert (random.provenance.method, random.provenance.seed) == ("random", 7)
     text = desk.gmpq("explain", "r.json", "--costs").out
@@ -97,7 +99,7 @@ def test_weights_are_named_from_the_policys_folder(desk: Desk) -> None:
     (desk.folder / "policies").mkdir()
     weighted = (*MEASURE, "--weights", "weights.pt", "--bits", "3", "-o", "policies/a.json")
     assert desk.gmpq(*weighted).code == 0
-    policy = policy_io.read(desk.folder / "policies" / "a.json")
+    policy = policy_file.read(desk.folder / "policies" / "a.json")
     assert policy.model.weights == str(Path("..") / "weights.pt")
 
 
@@ -108,7 +110,7 @@ def test_images_of_the_policy_are_measured_and_named_from_the_new_folder(desk: D
     command = ("search", "sensitivity", "policy.json", *IMPORTED, "--bits", "4")
     found = desk.gmpq(*command, "-o", "found/p.json")
     assert (found.code, found.err) == (0, "")
-    policy = policy_io.read(desk.folder / "found" / "p.json")
+    policy = policy_file.read(desk.folder / "found" / "p.json")
     assert policy.calibration == CalibrationSpec(("../images.npy",), 2)
     kept = json.loads((desk.folder / "found" / "p.indicators.json").read_text("utf-8"))
     assert kept["details"]["images"] == 2

@@ -13,18 +13,18 @@ import pytest
 import torch
 from PIL import Image
 
-from gmpq import policy_io
 from gmpq.cli import search_gmpq
 from gmpq.cli.commands import group
 from gmpq.cli.entry import run
 from gmpq.policy import Policy
-from gmpq.search.gmpq.quantizers import QUANTIZERS
-from gmpq.search.gmpq.settings import ExplainedClass
+from gmpq.policy import file as policy_file
+from gmpq.search.differentiable.quantizers import QUANTIZERS
+from gmpq.search.differentiable.settings import ExplainedClass
 from tests.cli.conftest import Desk, Result
-from tests.search.gmpq.small import small, write_pictures
+from tests.search.differentiable.small import small, write_pictures
 
 QUICK = ("--epochs", "1", "--batch", "16", "--teacher-epochs", "1")
-SMALL = ("--import", "tests.search.gmpq.small:small", "--shape", "3,12,12")
+SMALL = ("--import", "tests.search.differentiable.small:small", "--shape", "3,12,12")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def search(desk: Desk, *more: str, method: str = "gmpq") -> Result:
 
 
 def found(desk: Desk) -> Policy:
-    return policy_io.read(desk.folder / "found.json")
+    return policy_file.read(desk.folder / "found.json")
 
 
 def details(policy: Policy) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from gmpq import manifest
-from gmpq.backends.tvm.emulator import missing
-from gmpq.backends.tvm.target import find
-from gmpq.locations import plain_name
+from gmpq.backends.tvm.emulation.qemu import missing
+from gmpq.backends.tvm.target.cpu import find
+from gmpq.files import manifest
+from gmpq.files.locations import plain_name
 from tests.cli.conftest import Desk
 
 SPELLED = "aarch64-linux-gnu,cortex-a55,+dotprod"

@@ -12,8 +12,8 @@ from onnx import numpy_helper, printer
 from gmpq.export.onnx import expose, serialize, to_onnx
 from gmpq.export.storage import WeightStorage
 from gmpq.ir import IntGraph, Linear, QParams
-from tests.builders import Q8, chain, residual, weight
-from tests.strategies import graphs, random_graph
+from tests.support.builders import Q8, chain, residual, weight
+from tests.support.strategies import graphs, random_graph
 
 
 def _fully_connected(bits: int) -> IntGraph:

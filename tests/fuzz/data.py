@@ -16,7 +16,7 @@ from safetensors.torch import save as save_tensors
 
 from tests.cli.networks import SHAPE, small
 from tests.fuzz.documents import COMPILE, WEIGHTS, Workspace
-from tests.mutants import torn
+from tests.support.mutants import torn
 
 KINDS = (torch.int8, torch.bool, torch.complex64, torch.float16, torch.float64, torch.bfloat16)
 

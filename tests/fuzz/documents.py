@@ -13,8 +13,8 @@ from typing import Any
 
 from safetensors.numpy import save as save_arrays
 
-from gmpq import manifest, serialize
-from tests.mutants import mutant, torn
+from gmpq.files import manifest, saved_graph
+from tests.support.mutants import mutant, torn
 
 OWN = ("--import", "tests.cli.networks:small")
 # The target is looked up after everything is read, and before anything is computed.
@@ -89,7 +89,7 @@ def graphs(space: Workspace, rng: random.Random) -> tuple[str, ...]:
     """Damage a trained graph."""
     header, arrays = space.graph
     text = damaged(header, rng).decode(errors="replace")
-    content = save_arrays(arrays, {serialize.HEADER: text})
+    content = save_arrays(arrays, {saved_graph.HEADER: text})
     space.write("bad.safetensors", torn(content, rng) if rng.randrange(5) == 0 else content)
     model = space.policy["model"] | {"quantized": "bad.safetensors"}
     space.write("policy.json", json.dumps(space.policy | {"model": model}).encode())

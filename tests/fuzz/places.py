@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.fuzz.documents import COMPILE, OWN, WEIGHTS, Workspace, damaged
-from tests.mutants import torn
+from tests.support.mutants import torn
 
 ODD = "odd"
 

@@ -30,12 +30,12 @@ from gmpq.backends.rpc import tracker
 from gmpq.backends.rpc.address import Address
 from gmpq.cli.commands import group
 from gmpq.cli.entry import run
-from gmpq.data import Preprocessing, find_images
+from gmpq.inputs.images import Preprocessing, find_images
 from tests.cli.conftest import POLICY
 from tests.cli.networks import SHAPE, small
+from tests.files.test_graph_mutants import parts
 from tests.fuzz import data, documents, places
 from tests.fuzz.documents import OWN, Workspace
-from tests.test_graph_mutants import parts
 
 CASES = int(os.environ.get("GMPQ_FUZZ", "1000"))
 ONLY = os.environ.get("GMPQ_FUZZ_ONLY", "")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gmpq.ir import FloatConv2d
-from tests.networks import Call, check_equal
+from tests.support.networks import Call, check_equal
 
 IMAGE = (2, 6, 11, 9)
 PER_CHANNEL = torch.linspace(-1.5, 2, 6).reshape(1, 6, 1, 1)

@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
-from gmpq.lower.table import CURES, DOCUMENT, OPERATORS, RULES, Rule
+from gmpq.lower.rules import CURES, DOCUMENT, OPERATORS, RULES, Rule
 
 ROOT = Path(__file__).parents[2]
-BEGIN, END = "<!-- made from gmpq/lower/table.py: {} -->\n\n", "\n<!-- end -->"
+BEGIN, END = "<!-- made from gmpq/lower/rules.py: {} -->\n\n", "\n<!-- end -->"
 
 
 def row(rule: Rule) -> str:

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from gmpq.errors import LoweringError
 from gmpq.ir import FloatConv2d, FloatGraph
 from gmpq.lower import lower, run_float
-from tests.networks import Call, check_equal, image, randomized
+from tests.support.networks import Call, check_equal, image, randomized
 
 SHAPE = (1, 4, 6, 6)
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from gmpq.ir import AvgPool, Clamp, FloatConv2d, MaxPool, Multiply, Padding, Upsample
-from tests.networks import Call, check_equal, randomized
+from tests.support.networks import Call, check_equal, randomized
 
 IMAGE = (2, 6, 11, 9)
 VECTOR = (2, 12)

@@ -13,7 +13,7 @@ from torch import nn
 from gmpq.errors import LoweringError
 from gmpq.ir import FloatGraph, Reshape, Softmax
 from gmpq.lower import lower
-from tests.networks import Call, check_equal
+from tests.support.networks import Call, check_equal
 
 SHAPE = (1, 4, 6, 6)
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from gmpq.backends import reference
 from gmpq.calib.sweep import sweep
-from gmpq.cost import layer_names
 from gmpq.errors import GmpqError
 from gmpq.ir import FloatGraph, IntGraph
 from gmpq.lower import lower
 from gmpq.lower.fidelity import lowering_error
+from gmpq.passes.cost import layer_names
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import LayerBits
-from tests.random_modules import RandomModule
+from tests.support.random_modules import RandomModule
 
 SEEDS = int(os.environ.get("GMPQ_FUZZ_MODULES", "40"))
 MOST_ERROR = 1e-4  # of the largest output

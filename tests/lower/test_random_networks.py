@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gmpq.ir import FloatConv2d
-from tests.networks import check_equal, randomized
+from tests.support.networks import check_equal, randomized
 
 ACTIVATIONS: tuple[Callable[[int], nn.Module], ...] = (
     lambda _: nn.ReLU(inplace=True),

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from gmpq.errors import LoweringError, WeightsError
 from gmpq.lower import lower
-from tests.networks import Call
+from tests.support.networks import Call
 
 SHAPE = (1, 4, 6, 6)
 

@@ -11,7 +11,7 @@ from torch import nn
 from gmpq.errors import LoweringError, PolicyError
 from gmpq.ir import FloatConv2d, FloatGraph, FloatLinear
 from gmpq.models import ARCHS, Arch, find
-from tests.networks import check_equal, randomized
+from tests.support.networks import check_equal, randomized
 
 PARAMETERS = {  # of torchvision's documentation, and of the papers
     "resnet18": 11_689_512,

@@ -11,7 +11,7 @@ import torch
 from gmpq.errors import TrainingError
 from gmpq.qat import checkpoint
 from gmpq.qat.checkpoint import Checkpoint
-from tests.mutants import torn
+from tests.support.mutants import torn
 
 STATE = Checkpoint(
     options="{}",

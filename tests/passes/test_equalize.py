@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gmpq.ir import Clamp, FloatConv2d, FloatGraph, FloatLinear, Function, LeakyRelu, PRelu, Silu
 from gmpq.passes.equalize import equalize
-from tests.float_graphs import RELU, FloatDraft, float_values, images, random_float_graph
+from tests.support.float_graphs import RELU, FloatDraft, float_values, images, random_float_graph
 
 SLOPES = np.array([0.1, -0.2, 0.3, 0.0, 0.5, 1.5], np.float32)
 

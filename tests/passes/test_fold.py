@@ -32,7 +32,7 @@ from gmpq.passes.dead_code import drop_dead_code
 from gmpq.passes.fold_batch_norm import fold_batch_norm
 from gmpq.passes.fold_pad import fold_pad
 from gmpq.passes.fold_reshape import fold_reshape
-from tests.networks import image, outputs
+from tests.support.networks import image, outputs
 
 IMAGE = (1, 4, 6, 6)
 RELU = Clamp(0.0, np.inf)

@@ -23,7 +23,7 @@ from gmpq.passes.bias_correct import bias_correct
 from gmpq.passes.equalize import equalize
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.passes.weights import WeightObserver
-from tests.float_graphs import (
+from tests.support.float_graphs import (
     RELU,
     FloatDraft,
     float_values,

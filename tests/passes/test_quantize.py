@@ -32,7 +32,7 @@ from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.passes.quantize import quantize
 from gmpq.passes.weights import WeightObserver
 from gmpq.policy import LayerBits
-from tests.float_graphs import (
+from tests.support.float_graphs import (
     RELU,
     FloatDraft,
     float_values,

@@ -9,7 +9,7 @@ from gmpq.errors import LoweringError, PolicyError, WeightsError
 from gmpq.ir import FloatConv2d, FloatGraph
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import LayerBits
-from tests.float_graphs import FloatDraft, statistics_of, uniform
+from tests.support.float_graphs import FloatDraft, statistics_of, uniform
 
 
 def test_softmax_in_the_middle_is_refused() -> None:

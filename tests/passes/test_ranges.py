@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gmpq.errors import CalibrationError
 from gmpq.ir import Clamp
-from gmpq.passes.classes import SharedScale
 from gmpq.passes.ranges import Range, encode, encode_class
+from gmpq.passes.scale_groups import SharedScale
 
 bounds = st.floats(-1e4, 1e4, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3)
 pairs = st.tuples(bounds, bounds).map(lambda pair: (min(pair), max(pair)))

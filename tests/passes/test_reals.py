@@ -23,7 +23,14 @@ from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.passes.quantize import quantize
 from gmpq.passes.reals import real_values
 from gmpq.passes.weights import WeightObserver
-from tests.float_graphs import RELU, FloatDraft, float_values, images, statistics_of, uniform
+from tests.support.float_graphs import (
+    RELU,
+    FloatDraft,
+    float_values,
+    images,
+    statistics_of,
+    uniform,
+)
 
 
 def detector() -> FloatGraph:

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gmpq.cost import layer_names
 from gmpq.lower.network import Trainable, lower_trainable
 from gmpq.models.random import randomize
+from gmpq.passes.cost import layer_names
 from gmpq.policy import LayerBits
 from gmpq.qat.build import Start, build
 from gmpq.qat.network import QatNetwork

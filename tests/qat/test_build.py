@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from gmpq.backends.torch_codes import TorchCodes
+from gmpq.backends.torch_float import run_float
 from gmpq.calib.collect import collect
 from gmpq.ir import FloatConv2d, FloatLinear
 from gmpq.lower.network import lower_trainable
-from gmpq.lower.run import run_float
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.qat.build import build
 from gmpq.qat.emit import to_integer_graph

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from gmpq import serialize
+from gmpq.files import saved_graph
 from gmpq.qat import fit
 from tests.qat.conftest import Desk, separable
 
@@ -76,7 +76,7 @@ def test_a_network_of_named_outputs_is_trained_by_its_scores(desk: Desk) -> None
     assert found.code == 0, found.err
     losses = [row["loss"] for row in rows(desk.folder / "tuned" / "log.jsonl")]
     assert losses[1] < losses[0]
-    graph = serialize.load(desk.folder / "tuned" / "graph.safetensors")
+    graph = saved_graph.load(desk.folder / "tuned" / "graph.safetensors")
     assert graph.outputs == ("features.0", "scores")
 
 

@@ -14,8 +14,8 @@ from gmpq.lower.network import lower_trainable
 from gmpq.qat.build import build
 from gmpq.qat.emit import to_integer_graph
 from gmpq.qat.weights import find_owners, write_back
-from tests.networks import Call
 from tests.qat.nets import NETWORKS, SHAPE, images, randomized, trained_a_little, uniform
+from tests.support.networks import Call
 
 
 @pytest.mark.parametrize("make", NETWORKS)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gmpq.data import Preprocessing
+from gmpq.inputs.images import Preprocessing
 from gmpq.models.random import randomize
 from gmpq.training.data import Labelled
 

@@ -7,15 +7,16 @@ import re
 import numpy as np
 import pytest
 
-from gmpq import cost, models
+from gmpq import models
 from gmpq.errors import SearchError
 from gmpq.lower import lower
+from gmpq.passes import cost
 from gmpq.policy import LayerBits, ModelSpec
-from gmpq.search import rows
-from gmpq.search.bounds import Bounds, to_table
-from gmpq.search.gmpq.search import Deployment
-from gmpq.search.gmpq.survey import survey
-from gmpq.search.space import WIDE, space_of
+from gmpq.search.differentiable.inspect import survey
+from gmpq.search.differentiable.search import Deployment
+from gmpq.search.ilp import constraints
+from gmpq.search.ilp.bounds import Bounds, to_table
+from gmpq.search.ilp.space import WIDE, space_of
 
 BITS = (2, 3, 4)
 # The last layer of a SqueezeNet is a convolution: GMPQ searches its bits, --ends all ends'.
@@ -30,7 +31,7 @@ def test_all_counts_agree(name: str, ends: LayerBits | None) -> None:
     picks = np.random.default_rng(0).integers(0, len(BITS), (len(space.searched), 2))
     bits = space.bits(picks)
     expected = cost.measure(graph, bits).published_bops
-    assert rows.published_bops(space, 0.0).total(picks) == pytest.approx(expected)
+    assert constraints.published_bops(space, 0.0).total(picks) == pytest.approx(expected)
     told = re.search(r"published convention +(\S+) G", to_table(space, bits))
     assert told is not None
     assert told[1] == f"{expected / 1e9:.3f}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gmpq.data import Preprocessing
+from gmpq.inputs.images import Preprocessing
 from gmpq.training import batches
 from gmpq.training.augment import Augmentation, Draw
 from gmpq.training.batches import plain_batches, steps_per_epoch, training_batches, whole_batch

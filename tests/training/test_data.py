@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gmpq.data import Preprocessing
 from gmpq.errors import CalibrationError, GmpqError, TrainingError
+from gmpq.inputs.images import Preprocessing
 from gmpq.training.augment import Augmentation, Draw
 from gmpq.training.data import Labelled, check_classes, check_labels, open_all, open_labelled, split
 from tests.qat.conftest import separable

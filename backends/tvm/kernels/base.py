@@ -11,13 +11,8 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.copies import Copy
-from gmpq.backends.tvm.dot import multiplied_lanes
-from gmpq.backends.tvm.epilogue import Finish, Output
-from gmpq.backends.tvm.kernels.requant import STEPS, largest_step
-from gmpq.backends.tvm.layout import Layout
-from gmpq.backends.tvm.residual import Residual
-from gmpq.backends.tvm.target import Target
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import Target
 from gmpq.ir import Conv2d, Linear, Node, QParams, Value
 
 Array: TypeAlias = NDArray[Any]
@@ -99,31 +94,6 @@ class Site:
     def stored(self) -> tuple[Tensor, ...]:
         """The tensors that the kernel writes."""
         return (*((self.result,) if self.keeps else ()), *self.copies)
-
-    @property
-    def finish(self) -> Finish:
-        """What becomes of the accumulators of a convolution or a fully connected layer."""
-        residual = None
-        if self.addition is not None:
-            residual = Residual(self.addition.term.codes, self.addition.term.q, self.result.q)
-        outputs = tuple(self._stored_as(tensor) for tensor in self.stored)
-        return Finish(outputs, self.output.value.q, residual, self._packed_lanes)
-
-    def _stored_as(self, tensor: Tensor) -> Output:
-        if tensor is self.result:
-            return Output(tensor.codes)
-        copy = Copy.between(self.result.q, tensor.q)
-        assert copy is not None, "fuse takes copies that one factor makes"
-        return Output(tensor.codes, copy)
-
-    @property
-    def _packed_lanes(self) -> int | None:
-        assert isinstance(self.node, Conv2d | Linear)
-        q = self.output.value.q
-        if q is None:
-            return None
-        steps = largest_step(self.node.weight, self.inputs[0].q, q)
-        return multiplied_lanes(self.target) if steps < STEPS else None
 
     def work(self, instruction: str, times: float = 1) -> Work:
         """Return the work of multiplying every code by every weight of its window ``times``."""

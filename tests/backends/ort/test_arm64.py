@@ -12,7 +12,7 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.export.onnx import expose, to_onnx
-from tests.strategies import random_graph, random_input
+from tests.support.strategies import random_graph, random_input
 
 ROOT = Path(__file__).parents[3]
 USERLAND = Path(os.environ.get("GMPQ_ARM64", ROOT / "out" / "arm64"))

@@ -5,8 +5,8 @@ from onnx import NodeProto, helper
 from gmpq.backends.ort.latency import layer_samples
 from gmpq.backends.ort.optimized import optimize, owners
 from gmpq.export.onnx import to_onnx
-from tests.builders import residual
-from tests.strategies import random_graph, random_input
+from tests.support.builders import residual
+from tests.support.strategies import random_graph, random_input
 
 
 def test_every_operator_has_an_owner() -> None:

@@ -31,9 +31,9 @@ from gmpq.ir import (
     Value,
     Window,
 )
-from tests.builders import Q8, chain, residual, weight
-from tests.single_layers import random_convolution, random_linear, writing_float32
-from tests.strategies import graphs, random_codes, random_graph, random_input
+from tests.support.builders import Q8, chain, residual, weight
+from tests.support.single_layers import random_convolution, random_linear, writing_float32
+from tests.support.strategies import graphs, random_codes, random_graph, random_input
 
 INTEGER_LEVELS = (Level.EXTENDED, Level.ALL)
 FLOAT_LEVELS = (Level.DISABLED, Level.BASIC)

@@ -17,8 +17,8 @@ from gmpq.backends.ort.program import OrtProgram
 from gmpq.backends.ort.session import Options, could_saturate, precision_setting
 from gmpq.export.onnx import to_onnx
 from gmpq.ir import Conv2d, IntGraph, QParams, Window
-from tests.builders import Q8, chain, weight
-from tests.strategies import random_input
+from tests.support.builders import Q8, chain, weight
+from tests.support.strategies import random_input
 
 ROOT = Path(__file__).parents[3]
 AVX2 = Host("x86_64", "any", 1, frozenset({"avx2"}))

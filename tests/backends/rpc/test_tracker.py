@@ -15,7 +15,7 @@ import pytest
 from gmpq.backends.rpc.address import Address
 from gmpq.backends.rpc.tracker import Holder, holders, request, told
 from gmpq.errors import BoardError
-from tests.trackers import Tracker
+from tests.support.trackers import Tracker
 
 HERE = Holder("rpi4", "10.0.0.5:9090", "10.0.0.9:5000")
 

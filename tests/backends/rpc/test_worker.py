@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gmpq.backends.rpc.job import Inquiry, Trial, from_json, likeness_of, to_json
+from gmpq.backends.rpc.tasks import Inquiry, Trial, from_json, likeness_of, to_json
 from gmpq.backends.rpc.worker import failure, shares
-from tests.backends.rpc.programs import job
+from tests.support.board_programs import job
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""From a plan to files: kernels, entry points, header, libraries."""

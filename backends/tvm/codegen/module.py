@@ -1,0 +1,115 @@
+"""From a plan to one module of plain C functions, its parameters, and its entry.
+
+    int32_t gmpq_steps(params, workspace, inputs..., outputs..., int32_t first, int32_t last)
+
+runs the steps first <= i < last. Running one step at a time shows every intermediate value and
+times every layer, in the very program that is shipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm.ir import PrimType
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+from tvm_ffi import structural_equal
+
+from gmpq.backends.tvm.kernels.base import Array, Call
+from gmpq.backends.tvm.kernels.cpu.isa.builder import C_FUNCTION, Expr
+from gmpq.backends.tvm.plan.memory import ALIGNMENT, SLACK
+from gmpq.backends.tvm.plan.plan import Plan
+from gmpq.ir import IntGraph
+
+ENTRY = "gmpq_steps"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Emitted:
+    """A module ready to compile, and the bytes of its parameters."""
+
+    module: tvm.IRModule
+    params: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A call with its symbol and the offsets of its constants."""
+
+    call: Call
+    symbol: str
+    constants: tuple[int, ...]
+
+
+def emit(graph: IntGraph, plan: Plan) -> Emitted:
+    """Return the module and the parameters of a planned graph."""
+    symbols: dict[PrimFunc, str] = {}
+    params = bytearray()
+    steps = [[_bind(call, symbols, params) for call in step.calls] for step in plan.steps]
+    functions = {
+        symbol: function.with_attr("global_symbol", symbol) for function, symbol in symbols.items()
+    }
+    entry = _entry(graph, plan, steps, len(params) + SLACK)
+    module = tvm.IRModule({ENTRY: entry, **functions})
+    return Emitted(module, bytes(params) + bytes(SLACK))
+
+
+def _bind(call: Call, symbols: dict[PrimFunc, str], params: bytearray) -> _Bound:
+    symbol = _symbol(call.function, symbols)
+    return _Bound(call, symbol, tuple(_append(params, array) for array in call.constants))
+
+
+def _symbol(function: PrimFunc, symbols: dict[PrimFunc, str]) -> str:
+    """Return the symbol of ``function``; equal functions share one."""
+    for known, symbol in symbols.items():
+        if structural_equal(known, function):
+            return symbol
+    symbols[function] = f"gmpq_kernel_{len(symbols)}"
+    return symbols[function]
+
+
+def _append(params: bytearray, array: Array) -> int:
+    params.extend(bytes(-len(params) % ALIGNMENT))
+    offset = len(params)
+    params.extend(np.ascontiguousarray(array).tobytes())
+    return offset
+
+
+def _entry(graph: IntGraph, plan: Plan, steps: list[list[_Bound]], params_bytes: int) -> PrimFunc:
+    with IRBuilder() as builder:
+        with T.prim_func(s_tir=True):
+            T.func_name(ENTRY)
+            T.func_attr({"calling_conv": C_FUNCTION, "global_symbol": ENTRY})
+            base = T.arg("params", T.handle("uint8"))
+            memory = T.arg("workspace", T.handle("uint8"))
+            ends = {
+                name: T.arg(f"{role}_{i}", T.handle("float32"))
+                for role, names in (("input", graph.inputs), ("output", graph.outputs))
+                for i, name in enumerate(names)
+            }
+            first, last = T.arg("first", T.int32()), T.arg("last", T.int32())
+            T.func_ret(PrimType("int32"))
+            params = T.decl_buffer((params_bytes,), "uint8", data=base)
+            size = plan.memory.size_bytes + SLACK
+            workspace = T.decl_buffer((size,), "uint8", data=memory)
+            places: Mapping[str, Expr] = {
+                name: T.address_of(workspace[offset])
+                for name, offset in plan.memory.offsets.items()
+            } | ends
+            for i, calls in enumerate(steps):
+                with T.If(T.And(first <= i, i < last)), T.Then():
+                    for bound in calls:
+                        _call(bound, places, params)
+            T.Return(T.int32(0))
+        return builder.get()
+
+
+def _call(bound: _Bound, places: Mapping[str, Expr], params: Expr) -> None:
+    inputs = [places[name] for name in bound.call.inputs]
+    constants = [T.address_of(params[offset]) for offset in bound.constants]
+    outputs = [places[name] for name in bound.call.outputs]
+    T.evaluate(T.call_extern("int32", bound.symbol, *inputs, *constants, *outputs))

@@ -1,0 +1,137 @@
+"""Compiling C and linking, for this machine or another.
+
+Libraries that are shipped are linked by the compiler of the ``ziglang`` package where it is
+installed (``pip install gmpq[cross]``): it links for every target, and against an old C library, so
+that old systems can load what a new one compiles. Otherwise, and for programs that run here, the C
+compiler of the target does it, against the C library that this system has for it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gmpq.backends.tvm.target.cpu import Target
+from gmpq.errors import TargetError
+
+OLDEST_GLIBC = "2.17"  # the oldest that zig links against: CentOS 7, Debian 8
+FAST = ("-O2", "-g0")  # of linking too: zig compiles its own runtime as it is told
+C = ("-std=gnu11", *FAST)
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """Commands for one target."""
+
+    compiler: tuple[str, ...]
+    archiver: tuple[str, ...]
+
+
+def compile_object(source: Path, flags: Sequence[str], target: Target) -> Path:
+    """Return the object file of one C file, beside it; it may lie in a shared library.
+
+    Raises:
+        TargetError: No C compiler for the target is installed, or it cannot compile.
+    """
+    made = source.with_suffix(".o")
+    words = (*C, "-fPIC", *flags, "-c", source.name, "-o", made.name)
+    commands = [[*found.compiler, *words] for found in _shipping(target)]
+    _run(commands, target, made, source.parent)
+    return made
+
+
+def compile_program(
+    source: Path, target: Target, program: Path, flags: Sequence[str] = ("-ldl",)
+) -> None:
+    """Write the executable ``program`` from one C file; ``flags`` end with what it is linked with.
+
+    Raises:
+        TargetError: No C compiler for the target is installed, or it cannot compile.
+    """
+    command = [*find_toolchain(target).compiler, *C, str(source), *flags]
+    _run([[*command, "-o", str(program)]], target, program)
+
+
+def compile_plugin(source: Path, target: Target, library: Path) -> None:
+    """Write the shared ``library`` from one C file; undefined names are for its host to give.
+
+    Raises:
+        TargetError: No C compiler for the target is installed, or it cannot compile.
+    """
+    compile_program(source, target, library, ("-shared", "-fPIC"))
+
+
+def link(words: Sequence[str], target: Target, made: Path, folder: Path) -> None:
+    """Write what the flags and objects of ``words`` make; the linker runs in ``folder``.
+
+    Raises:
+        TargetError: No C compiler for the target is installed, or it cannot link.
+    """
+    commands = [
+        [*found.compiler, *FAST, *words, "-o", str(made.absolute())] for found in _shipping(target)
+    ]
+    _run(commands, target, made, folder)
+
+
+def archive(member: Path, target: Target, library: Path) -> None:
+    """Write the static ``library`` of one object, without dates or owners.
+
+    Raises:
+        TargetError: No archiver for the target is installed, or it cannot write.
+    """
+    words = ("rcsD", str(library), str(member))
+    _run([[*found.archiver, *words] for found in _shipping(target)], target, library)
+
+
+def find_toolchain(target: Target) -> Toolchain:
+    """Return the commands that compile and link programs for the target.
+
+    Raises:
+        TargetError: No C compiler for it is installed.
+    """
+    return _one_of(target, (_system(target), _zig(target)))[0]
+
+
+def _shipping(target: Target) -> list[Toolchain]:
+    """Return what makes libraries that are shipped, the one for the most systems first."""
+    return _one_of(target, (_zig(target), _system(target)))
+
+
+def _one_of(target: Target, toolchains: Sequence[Toolchain | None]) -> list[Toolchain]:
+    found = [each for each in toolchains if each is not None]
+    if not found:
+        raise TargetError(
+            f"target {target.name}: C compiler {target.compiler!r} not found: "
+            "install it, or run: pip install gmpq[cross]"
+        )
+    return found
+
+
+def _system(target: Target) -> Toolchain | None:
+    archiver = "ar" if target.compiler == "cc" else f"{target.compiler.removesuffix('gcc')}ar"
+    here = shutil.which(target.compiler) and shutil.which(archiver)
+    return Toolchain((target.compiler,), (archiver,)) if here else None
+
+
+def _zig(target: Target) -> Toolchain | None:
+    if importlib.util.find_spec("ziglang") is None:
+        return None
+    zig, triple = (sys.executable, "-m", "ziglang"), f"{target.triple}.{OLDEST_GLIBC}"
+    return Toolchain((*zig, "cc", "-target", triple), (*zig, "ar"))
+
+
+def _run(
+    commands: Sequence[list[str]], target: Target, made: Path, folder: Path | None = None
+) -> None:
+    """Run the first of ``commands`` that succeeds; zig does not where it has no cache to write."""
+    for command in commands:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+    first = (done.stderr.strip().splitlines() or ["no message"])[0]
+    raise TargetError(f"target {target.name}: {command[0]} cannot make {made.name}: {first}")

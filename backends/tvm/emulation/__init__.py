@@ -1,0 +1,1 @@
+"""Running programs for other machines: under QEMU, and counting their instructions."""

@@ -1,0 +1,1 @@
+"""Convolution of few bits by counting the bits of planes."""

@@ -1,0 +1,234 @@
+"""Direct convolution of any shape, and fully connected layers as 1x1 on a 1x1 image.
+
+With codes x, zero point z and weights w the accumulator of output channel o is
+
+    sum over taps of (x - z) * w + bias  =  sum of x * w  +  (bias - z * sum of w),
+
+and the bracket is a constant that starts the accumulator; the padding holds z, so border windows
+need no case of their own.
+
+A tile of ``rows`` x ``columns`` output pixels times ``vectors`` vectors of output channels stays in
+registers while the loop runs over the taps and over groups of four input channels. Tiles, and
+blocks of output channels, are moved inwards at the end of a range, so that an odd size computes
+some pixels twice and needs no remainder code; both writers store the same codes.
+
+Groups: a block of output channels reads the union of its groups' input channels, with zero weights
+where a channel belongs to another group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from gmpq.backends.tvm.kernels.base import (
+    Array,
+    Call,
+    Candidate,
+    Family,
+    Site,
+    arriving,
+)
+from gmpq.backends.tvm.kernels.cpu.direct.accumulate import (
+    Place,
+    Registers,
+    Sums,
+    accumulate_lanes,
+    accumulate_tile,
+)
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
+    Shape,
+    Tile,
+    best_tiles,
+    blocked,
+    of_blocks,
+    shape_of,
+)
+from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Bound, Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    LINE,
+    Buffer,
+    Expr,
+    align_stack,
+    c_function,
+    inwards,
+    prefetch,
+    view,
+)
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Dot, best_dot, shift_of
+from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.ir import Conv2d, Linear
+
+MOST_TILES = 8
+ARM_LANES = 4  # of int32: any stack aligns them, and fetching ahead was not measured there
+FETCHED_BYTES = 12 << 10  # of weights that fit a first-level cache beside those in use and codes
+
+
+def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
+    """Return the ``most`` tiles of the fewest predicted cycles."""
+    node, q = site.node, site.inputs[0].q
+    assert isinstance(node, Conv2d | Linear)
+    dot = best_dot(site.target, max(q.high, q.zero_point), node.weight.codes)
+    shape, work = shape_of(site, dot.lanes), site.work(dot.instruction)
+    found = [
+        Candidate(str(tile), cycles, partial(build, site, shape, dot, tile), work)
+        for tile, cycles in best_tiles(shape, dot, site.target, most)
+    ]
+    return arriving(site, found, np.dtype(dot.dtype).itemsize)
+
+
+def build(site: Site, shape: Shape, dot: Dot, tile: Tile) -> Call:
+    """Return the call of one tile."""
+    accumulate = accumulate_lanes if isinstance(dot, Sdot) else accumulate_tile
+    function = kernel(shape, dot, tile, finish_of(site), accumulate)
+    return site.call(function, constants(site, shape, dot, tile))
+
+
+FAMILY = Family("direct", (Conv2d, Linear), candidates)
+
+
+# --- the code ------------------------------------------------------------------------------------
+
+Accumulate: TypeAlias = Callable[[Sums], Registers]
+Parameter: TypeAlias = tuple[str, str, int]  # name, element type, elements
+
+
+class Weights(Protocol):
+    """How weights lie in memory."""
+
+    @property
+    def dtype(self) -> str:
+        """Type of a weight."""
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of weights of a step, per vector of outputs."""
+
+    @property
+    def elements(self) -> int:
+        """Weights of a vector."""
+
+
+def kernel(
+    shape: Shape,
+    dot: Weights,
+    tile: Tile,
+    finish: Finish,
+    accumulate: Accumulate,
+    more: tuple[Parameter, ...] = (),
+    steps: int | None = None,
+) -> PrimFunc:
+    """Return ``f(x, [residual], weights, start, factor, [more], outputs)``.
+
+    The weights are of ``steps`` steps, or else of every tap and group of channels of every block.
+    """
+    blocks = -(-shape.vectors // tile.vectors)
+    steps = steps or blocks * shape.steps
+    row_tiles = shape.x.batch * -(-shape.y.height // tile.rows)
+
+    def body(x_: Expr, *others: Expr) -> None:
+        (w_, start_, factor_, *more_), ends = finish.split(others)
+        x = view(x_, "int32", shape.x.size_bytes // GROUP)
+        w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
+        start = view(start_, "int32", blocks * tile.vectors * shape.lanes)
+        end = ends.bind(factor_, shape.vectors * shape.lanes)
+        tables = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
+        with T.parallel(0, blocks * row_tiles) as item:
+            if shape.lanes > ARM_LANES:
+                align_stack()
+                _fetch_next(tile, w, blocks, row_tiles, item)
+            row_tile, block = _item(tile, item, row_tiles, blocks)
+            image, row = _row(shape, tile, row_tile)
+            vector = inwards(block, tile.vectors, shape.vectors)
+            with T.serial(0, -(-shape.y.width // tile.columns)) as column_tile:
+                column = inwards(column_tile, tile.columns, shape.y.width)
+                place = Place(image, row, column, block, vector)
+                acc = accumulate(Sums(shape, dot, tile, place, x, w, start, tables))
+                finish_tile(shape, tile, place, acc, end)
+
+    constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
+    names = (*constant, *((name, kind) for name, kind, _ in more))
+    return c_function(finish.parameters(("x", "int32"), names), body)
+
+
+def _item(tile: Tile, item: Expr, row_tiles: int, blocks: int) -> tuple[Expr, Expr]:
+    """Return the row of tiles and the block of one item of the loop."""
+    if tile.blocks_outside:
+        return item % row_tiles, item // row_tiles
+    return item // blocks, item % blocks
+
+
+def _fetch_next(tile: Tile, w: Buffer, blocks: int, row_tiles: int, item: Expr) -> None:
+    """Ask for a part of the next block's weights: along the rows of this block for all of them.
+
+    What the processor fetches by itself comes late where all weights of a block are read once from
+    afar, for its first row of tiles. With blocks inside, that was slower: it came all at once.
+    """
+    if not tile.blocks_outside:
+        return
+    size, line = int(w.shape[0]) // blocks, LINE // np.dtype(str(w.dtype)).itemsize
+    lines = -(-size // line)
+    if row_tiles > 1 and lines * LINE <= FETCHED_BYTES:
+        part = -(-lines // row_tiles)
+        first = (item // row_tiles + 1) * size + item % row_tiles * part * line
+        for number in range(part):
+            prefetch(w, first + number * line)
+
+
+def _row(shape: Shape, tile: Tile, number: Expr) -> tuple[Expr, Expr]:
+    """Return the image and the first row of a row of tiles, counted over all images."""
+    tiles = -(-shape.y.height // tile.rows)
+    return number // tiles, inwards(number % tiles, tile.rows, shape.y.height)
+
+
+def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bound) -> None:
+    """Finish and store the accumulators of a tile."""
+    pixels = product(range(tile.rows), range(tile.columns))
+    sums = [
+        PixelSums(
+            (place.image, place.row + row, place.column + column), [slot[0] for slot in slots]
+        )
+        for (row, column), slots in zip(pixels, acc, strict=True)
+    ]
+    end.put(sums, place.vector * shape.lanes, shape.lanes)
+
+
+# --- the constants -------------------------------------------------------------------------------
+
+
+def constants(site: Site, shape: Shape, dot: Dot, tile: Tile) -> tuple[Array, Array, Array]:
+    """Return packed weights, start values and factors."""
+    assert isinstance(site.node, Conv2d | Linear)
+    packed = dot.pack(blocked(site.node.weight.codes, shape, tile))
+    return constants_of(site, shape, tile, packed, shift_of(dot))
+
+
+def constants_of(
+    site: Site, shape: Shape, tile: Tile, packed: Array, shift: int = 0
+) -> tuple[Array, Array, Array]:
+    """Return ``packed`` weights with the blocks' start values, and the factors of all outputs.
+
+    Codes come less ``shift``.
+    """
+    assert isinstance(site.node, Conv2d | Linear)
+    weight = site.node.weight
+    start, factor = start_and_factor(weight, site.inputs[0].q, site.output.value.q)
+    if shift:  # modulo 2**32, as the accumulator
+        sums = weight.codes.reshape(len(start), -1).sum(axis=1, dtype=np.int64)
+        start = (start + shift * sums).astype(np.int32)
+    padded = shape.vectors * shape.lanes
+    return packed, of_blocks(_pad(start, padded), shape, tile), _pad(factor, padded)
+
+
+def _pad(values: Array, length: int) -> Array:
+    return np.pad(values, (0, length - len(values)))

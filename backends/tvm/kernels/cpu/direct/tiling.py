@@ -1,0 +1,203 @@
+"""How a direct convolution is cut into tiles, and how its weights are laid out for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+
+from gmpq.backends.tvm.kernels.base import Array, Site
+from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import LANES as SDOT_LANES
+from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Dot
+from gmpq.backends.tvm.kernels.layout import GROUP, Layout
+from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.pipeline import pace_of
+from gmpq.ir import Conv2d, Linear, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What stays in registers: output pixels times vectors of output channels."""
+
+    rows: int
+    columns: int
+    vectors: int
+    blocks_outside: bool  # walk all pixels for one block of channels, or the other way round
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels of the tile."""
+        return self.rows * self.columns
+
+    def __str__(self) -> str:
+        order = "blocks" if self.blocks_outside else "rows"
+        return f"{self.rows}x{self.columns} pixels x {self.vectors} vectors, {order} outside"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes that the loops run over."""
+
+    window: Window
+    x: Layout
+    y: Layout
+    depth: int  # groups of input channels that one block reads
+    inputs_per_group: int
+    outputs_per_group: int
+    lanes: int
+    group: int = GROUP  # input channels that one step multiplies
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of output channels."""
+        return -(-self.y.channels // self.lanes)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an output: ``group`` input channels of a tap each."""
+        return self.window.kernel[0] * self.window.kernel[1] * self.depth
+
+    @property
+    def beside(self) -> bool:
+        """Tell whether the codes that a row of taps reads lie side by side."""
+        return self.window.dilation[1] == 1 and self.depth * self.group == self.x.stored
+
+    def first_channel(self, block_channel: Expr) -> Expr:
+        """Return the first input channel read by the block that starts at ``block_channel``."""
+        if self.inputs_per_group >= self.x.channels:
+            return 0
+        group = block_channel // self.outputs_per_group
+        start = group * self.inputs_per_group // GROUP * GROUP
+        last = self.x.stored - self.depth * self.group
+        return min(start, last) if isinstance(block_channel, int) else T.min(start, last)
+
+
+def shape_of(site: Site, lanes: int) -> Shape:
+    """Return the loop sizes of a convolution or a fully connected layer."""
+    node, x, y = site.node, site.inputs[0].codes, site.output.codes
+    assert isinstance(node, Conv2d | Linear)
+    if isinstance(node, Linear):
+        return Shape(Window((1, 1)), x, y, -(-x.channels // GROUP), x.channels, y.channels, lanes)
+    inputs, outputs = x.channels // node.groups, y.channels // node.groups
+    depth = _depth(x, inputs, outputs, lanes) if node.groups > 1 else -(-x.channels // GROUP)
+    return Shape(node.window, x, y, depth, inputs, outputs, lanes)
+
+
+def _depth(x: Layout, inputs: int, outputs: int, lanes: int) -> int:
+    """Return the groups of four channels that cover the union of any vector's input groups."""
+    spans = [
+        (
+            c // outputs * inputs // GROUP * GROUP,
+            min((c + lanes - 1) // outputs * inputs + inputs, x.channels),
+        )
+        for c in range(0, x.channels // inputs * outputs, lanes)
+    ]
+    return min(max(-(-(end - start) // GROUP) for start, end in spans), x.stored // GROUP)
+
+
+def best_tiles(
+    shape: Shape, dot: Dot, target: Target, most: int, vectors: int | None = None
+) -> list[tuple[Tile, float]]:
+    """Return the tiles that fit the registers with the fewest predicted cycles, best first.
+
+    Among equals of ``Sdot``, squares come first: processors in order take them a little faster. All
+    have ``vectors`` vectors, if it is given.
+    """
+    spare = target.registers - dot.temporaries
+    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``direct.accumulate_lanes``)
+    item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
+    weights = shape.vectors * shape.steps * item
+    grouped = shape.inputs_per_group < shape.x.channels
+    widest = 1 if grouped else min(4, shape.vectors)
+    tiles = [
+        Tile(rows, columns, wide, blocks_outside(shape, weights, rows, wide, target))
+        for rows, columns, wide in product(
+            range(1, min(4, shape.y.height) + 1),
+            range(1, min(28, shape.y.width) + 1),
+            range(1, widest + 1) if vectors is None else (vectors,),
+        )
+        if rows * columns * (wide + codes) + wide * dot.vectors <= spare
+    ]
+    timed = [(tile, _cycles(shape, dot, tile, target)) for tile in tiles]
+    return sorted(timed, key=lambda t: (t[1], codes * abs(t[0].rows - t[0].columns)))[:most]
+
+
+def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
+    """Return predicted cycles: products and operands, or two loads a cycle.
+
+    A vector of weights that comes from the second-level cache takes as long as two loads.
+    """
+    pixels = tile.rows * tile.columns
+    tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
+    blocks = -(-shape.vectors // tile.vectors)
+    pace = pace_of(target)
+    steps_of_load = _steps_of_load(shape) if isinstance(dot, Sdot) else 1.0
+    one = tile.vectors * dot.product_cycles + dot.operand_cycles / steps_of_load
+    multiplications = pace.slower * pixels * one
+    vectors = tile.vectors * dot.vectors
+    size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * shape.steps
+    loads = pixels / steps_of_load + vectors * (2 if size > target.near_bytes // 2 else 1)
+    finish = 5 * pixels * tile.vectors + 10
+    step = pace.waiting * pace.step(multiplications, loads)
+    return shape.x.batch * tiles * blocks * (shape.steps * step + finish)
+
+
+def _steps_of_load(shape: Shape) -> float:
+    """Return how many steps of ``dot_arm.add_by_lanes`` a load of codes serves, of at most four."""
+    length = shape.depth * (shape.window.kernel[1] if shape.beside else 1)
+    return length / -(-length // SDOT_LANES)
+
+
+def blocks_outside(shape: Shape, weights: int, rows: int, vectors: int, target: Target) -> bool:
+    """Tell which order reads fewer bytes: all ``weights`` per row, or all pixels per block.
+
+    An image that stays in the first-level cache may be read again, and one in the second-level
+    cache rather than weights that do not fit there: these come from afar every time.
+    """
+    image = shape.x.image
+    if image <= target.near_bytes // 2:
+        return True
+    if weights < target.cache_bytes // 4:
+        return False
+    if image <= target.cache_bytes // 2 < weights:
+        return True
+    row_tiles = -(-shape.y.height // rows)
+    blocks = -(-shape.vectors // vectors)
+    return blocks * image + weights < row_tiles * weights + image
+
+
+def blocked(codes: Array, shape: Shape, tile: Tile) -> Array:
+    """Return weights int8 [blocks, kH, kW, depth, vectors, lanes, 4]."""
+    kernel_rows, kernel_columns = shape.window.kernel
+    outputs = len(codes)
+    taps = codes.reshape(outputs, -1, kernel_rows, kernel_columns).transpose(0, 2, 3, 1)
+    width = tile.vectors * shape.lanes
+    blocks = -(-shape.vectors // tile.vectors)
+    packed = np.zeros(
+        (blocks, width, kernel_rows, kernel_columns, shape.depth * shape.group), np.int8
+    )
+    for block, lane in product(range(blocks), range(width)):
+        first = min(block * tile.vectors, shape.vectors - tile.vectors) * shape.lanes
+        output = first + lane
+        if output < outputs:
+            group = output // shape.outputs_per_group
+            channel = group * shape.inputs_per_group - shape.first_channel(first)
+            packed[block, lane, :, :, channel : channel + taps.shape[3]] = taps[output]
+    split = packed.reshape(
+        blocks, tile.vectors, shape.lanes, kernel_rows, kernel_columns, shape.depth, shape.group
+    )
+    return np.ascontiguousarray(split.transpose(0, 3, 4, 5, 1, 2, 6))
+
+
+def of_blocks(values: Array, shape: Shape, tile: Tile) -> Array:
+    """Return the values [blocks, vectors * lanes] of each block of all outputs' [vectors * lanes].
+
+    The last block is moved inwards, as in ``blocked``.
+    """
+    firsts = np.arange(0, shape.vectors, tile.vectors)
+    vectors = np.minimum(firsts, shape.vectors - tile.vectors)[:, None] + np.arange(tile.vectors)
+    return values.reshape(shape.vectors, shape.lanes)[vectors].reshape(len(firsts), -1)

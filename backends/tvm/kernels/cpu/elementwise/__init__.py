@@ -1,0 +1,1 @@
+"""Operators other than layers."""

@@ -1,0 +1,165 @@
+"""Where a network meets real numbers: quantization, dequantization, softmax; and the halo.
+
+Real tensors are float32 in their logical order [N, C, H, W] or [N, C].
+"""
+
+from __future__ import annotations
+
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from gmpq.backends.tvm.kernels.base import Call, Family, Site, Tensor, only
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    Buffer,
+    Expr,
+    c_function,
+    cast,
+    inwards,
+    load,
+    put,
+    registers,
+    splat,
+    store,
+    to_codes,
+    vector,
+    view,
+)
+from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR, Layout, spatial
+from gmpq.ir import Dequantize, QParams, Quantize, Shape, Softmax
+
+
+def build_quantize(site: Site) -> Call:
+    """Return the call that quantizes a float32 image."""
+    return site.call(_quantize(site.output.codes, site.output.q))
+
+
+def build_dequantize(site: Site) -> Call:
+    """Return the call that writes float32 values."""
+    (x,) = site.inputs
+    return site.call(_dequantize(x.codes, x.q))
+
+
+def build_softmax(site: Site) -> Call:
+    """Return the call of a float32 softmax over the channels."""
+    (x,) = site.inputs
+    return site.call(_softmax(x.value.shape))
+
+
+QUANTIZE = Family("quantize", (Quantize,), only(build_quantize))
+DEQUANTIZE = Family("dequantize", (Dequantize,), only(build_dequantize))
+SOFTMAX = Family("softmax", (Softmax,), only(build_softmax))
+
+
+def halo_call(tensor: Tensor) -> Call | None:
+    """Return the call that fills a value's halo with its zero point; None if it has no halo."""
+    layout = tensor.codes
+    if not any(layout.halo):
+        return None
+    return Call(_fill_halo(layout, tensor.q.zero_point), (), (), (tensor.value.name,))
+
+
+def _quantize(y: Layout, q: QParams) -> PrimFunc:
+    lanes = min(VECTOR, y.width)
+    elements = y.batch * y.channels * y.height * y.width
+
+    def body(x_: Expr, y_: Expr) -> None:
+        source = view(x_, "float32", elements)
+        target = view(y_, "int32", y.size_bytes // GROUP)
+        with T.parallel(0, y.batch * y.height) as item:
+            image, row = item // y.height, item % y.height
+            with T.serial(0, -(-y.width // lanes)) as tile:
+                column = inwards(tile, lanes, y.width)
+                start = y.origin + image * y.image + row * y.row + column * y.stored
+                place = T.floordiv(start, GROUP)
+                whole, rest = divmod(y.channels, GROUP)
+                with T.serial(0, whole) as group:
+                    codes = _group(source, y, q, (image, group, row, column), lanes, GROUP)
+                    store(target, place + group, codes, lanes, y.stored // GROUP)
+                if rest:
+                    codes = _group(source, y, q, (image, whole, row, column), lanes, rest)
+                    store(target, place + whole, codes, lanes, y.stored // GROUP)
+
+    return c_function((("x", "float32"), ("y", "int32")), body)
+
+
+def _group(
+    source: Buffer,
+    y: Layout,
+    q: QParams,
+    place: tuple[Expr, Expr, Expr, Expr],
+    lanes: int,
+    channels: int,
+) -> Expr:
+    """Return the codes of up to four channels of ``lanes`` pixels, one int32 per pixel."""
+    image, group, row, column = place
+    packed = registers(1, vector("int32", lanes))[0]
+    put(packed, splat(T.int32(0), lanes))
+    for byte in range(channels):
+        channel = group * GROUP + byte
+        start = ((image * y.channels + channel) * y.height + row) * y.width + column
+        steps = load(source, start, lanes) / splat(T.float32(q.scale), lanes)
+        codes = to_codes(steps, q, lanes)
+        shifted = T.shift_left(cast("int32", lanes, codes), splat(T.int32(8 * byte), lanes))
+        put(packed, T.bitwise_or(packed[0], shifted))
+    return packed[0]
+
+
+def _dequantize(x: Layout, q: QParams) -> PrimFunc:
+    def body(x_: Expr, y_: Expr) -> None:
+        source = view(x_, "uint8", x.size_bytes)
+        target = view(y_, "float32", x.batch * x.channels * x.height * x.width)
+        with T.parallel(0, x.batch * x.channels) as item:
+            image, channel = item // x.channels, item % x.channels
+            with T.grid(x.height, x.width) as (row, column):
+                place = x.origin + image * x.image + row * x.row + column * x.stored + channel
+                centred = cast("int32", 1, source[place]) - q.zero_point
+                real = cast("float32", 1, centred) * T.float32(q.scale)
+                store(target, (item * x.height + row) * x.width + column, real, 1)
+
+    return c_function((("x", "uint8"), ("y", "float32")), body)
+
+
+def _softmax(shape: Shape) -> PrimFunc:
+    batch, channels, height, width = spatial(shape)
+    pixels = height * width
+
+    def body(x_: Expr, y_: Expr) -> None:
+        x = view(x_, "float32", batch * channels * pixels)
+        y = view(y_, "float32", batch * channels * pixels)
+        with T.parallel(0, batch * pixels) as item:
+            first = item // pixels * channels * pixels + item % pixels
+            largest, total = registers(2, "float32")
+            put(largest, x[first])
+            put(total, T.float32(0))
+            with T.serial(0, channels) as c:
+                put(largest, T.max(largest[0], x[first + c * pixels]))
+            with T.serial(0, channels) as c:
+                power = T.exp(x[first + c * pixels] - largest[0])
+                put(total, total[0] + power)
+                store(y, first + c * pixels, power, 1)
+            with T.serial(0, channels) as c:
+                place = first + c * pixels
+                store(y, place, y[place] / total[0], 1)
+
+    return c_function((("x", "float32"), ("y", "float32")), body)
+
+
+def _fill_halo(layout: Layout, zero_point: int) -> PrimFunc:
+    halo, fill = layout.halo, T.uint8(zero_point)
+    top, bottom = layout.origin - halo.left * layout.stored, halo.bottom * layout.row
+
+    def body(y_: Expr) -> None:
+        y = view(y_, "uint8", layout.size_bytes)
+        with T.serial(0, layout.batch) as image:
+            with T.serial(0, top) as i:
+                store(y, image * layout.image + i, fill, 1)
+            with T.serial(0, bottom) as i:
+                store(y, image * layout.image + layout.image - bottom + i, fill, 1)
+            with T.serial(0, layout.height) as row:
+                start = image * layout.image + top + row * layout.row
+                with T.serial(0, halo.left * layout.stored) as i:
+                    store(y, start + i, fill, 1)
+                with T.serial(0, halo.right * layout.stored) as i:
+                    store(y, start + layout.row - halo.right * layout.stored + i, fill, 1)
+
+    return c_function((("y", "uint8"),), body)

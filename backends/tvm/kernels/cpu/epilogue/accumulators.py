@@ -1,0 +1,86 @@
+"""Which vectors of accumulators become codes together.
+
+A tile's vectors are taken pixel by pixel, ``together`` at a time: a group may hold the last ones of
+one pixel and the first ones of the next. Codes of one pixel lie side by side in memory; a run of
+them is as long as a power of two and begins at a multiple of it, as parts of registers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr
+from gmpq.backends.tvm.kernels.layout import Layout
+
+Pixel: TypeAlias = tuple[Expr, Expr, Expr]  # image, row, column
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelSums:
+    """Accumulators of one pixel: vectors of channels that follow each other."""
+
+    pixel: Pixel
+    acc: Sequence[Expr]
+    kept: Expr | None = None  # whether to store them, where that depends
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """Vectors of one pixel."""
+
+    sums: PixelSums
+    first: int  # of the pixel's vectors
+    place: int  # in the group
+    count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Vectors that become one vector of codes; a last group may have fewer than ``together``."""
+
+    runs: tuple[Run, ...]
+    channel: Expr  # of every pixel's first vector
+    lanes: int  # of a vector of accumulators
+    together: int
+
+    @property
+    def size(self) -> int:
+        """Codes of the group, those of missing vectors included."""
+        return self.together * self.lanes
+
+    @property
+    def vectors(self) -> list[tuple[Expr, Expr]]:
+        """Accumulators and their first channels."""
+        return [
+            (run.sums.acc[n], self.channel + n * self.lanes)
+            for run in self.runs
+            for n in range(run.first, run.first + run.count)
+        ]
+
+    def place(self, layout: Layout, run: Run) -> Expr:
+        """Return where the codes of a run lie."""
+        image, row, column = run.sums.pixel
+        inside = image * layout.image + row * layout.row + column * layout.stored
+        return layout.origin + inside + self.channel + run.first * self.lanes
+
+
+def groups_of(
+    sums: Sequence[PixelSums], channel: Expr, lanes: int, together: int
+) -> Iterator[Group]:
+    """Yield the groups of a tile's accumulators."""
+    vectors = [(pixel, n) for pixel in sums for n in range(len(pixel.acc))]
+    for start in range(0, len(vectors), together):
+        runs = tuple(_runs(vectors[start : start + together]))
+        yield Group(runs, channel, lanes, together)
+
+
+def _runs(vectors: list[tuple[PixelSums, int]]) -> Iterator[Run]:
+    place = 0
+    while place < len(vectors):
+        sums, first = vectors[place]
+        same = sum(other is sums for other, _ in vectors[place:])
+        count = next(n for n in (4, 2, 1) if n <= same and place % n == 0)
+        yield Run(sums, first, place, count)
+        place += count

@@ -1,0 +1,199 @@
+"""The code of fully connected layers with packed weights (``gemv`` has the algebra)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import assert_never
+
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    LINE,
+    Buffer,
+    Expr,
+    c_function,
+    inwards,
+    load,
+    prefetch,
+    pure,
+    put,
+    registers,
+    splat,
+    view,
+)
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Vnni
+from gmpq.backends.tvm.kernels.layout import GROUP, Layout
+
+STEPS = 8  # of four inputs: a vector of one-bit digits holds so many
+SHORT = 4  # of them, whose sums of pairs int16 holds
+INPUTS = STEPS * GROUP
+AHEAD = 4096  # bytes; processors fetch ahead on their own, but not beyond a page
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes that the loops run over."""
+
+    x: Layout
+    y: Layout
+    dot: Vnni | Narrow
+    digits: tuple[int, ...]
+    smallest: int  # weight
+    vectors: int  # of outputs, of one task
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of ``INPUTS`` inputs."""
+        return -(-self.x.channels // INPUTS)
+
+    @property
+    def all_vectors(self) -> int:
+        """Vectors of outputs."""
+        return -(-self.y.channels // self.dot.lanes)
+
+    @property
+    def blocks(self) -> int:
+        """Tasks of one image."""
+        return -(-self.all_vectors // self.vectors)
+
+    @property
+    def round_bytes(self) -> int:
+        """Bytes of the weights of a round."""
+        return self.vectors * sum(self.digits) * self.dot.elements
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The function of one block size."""
+
+    shape: Shape
+    finish: Finish
+
+    @property
+    def lanes(self) -> int:
+        """Outputs of a vector."""
+        return self.shape.dot.lanes
+
+    @property
+    def kind(self) -> str:
+        """Type of a vector."""
+        return f"int32x{self.lanes}"
+
+    def function(self) -> PrimFunc:
+        """Return ``f(x, ones, weights, start, factor, outputs)``."""
+        shape, lanes = self.shape, self.lanes
+        outputs = shape.all_vectors * lanes
+
+        def body(x_: Expr, *others: Expr) -> None:
+            (ones_, w_, start_, factor_), ends = self.finish.split(others)
+            x = view(x_, "int32", shape.x.size_bytes // GROUP)
+            ones = view(ones_, "int32", self._ones * lanes)
+            w = view(w_, "int32", shape.blocks * shape.rounds * shape.round_bytes // GROUP)
+            start = view(start_, "int32", outputs)
+            end = ends.bind(factor_, outputs)
+            with T.parallel(0, shape.x.batch * shape.blocks) as item:
+                image, block = item // shape.blocks, item % shape.blocks
+                corner = (shape.x.origin + image * shape.x.image) // GROUP
+                total = self._sum(x, ones, corner)
+                acc = self._multiply(x, w, corner, block)
+                first = inwards(block, shape.vectors, shape.all_vectors) * lanes
+                less = splat(total * shape.smallest, lanes)
+                sums = [
+                    load(start, first + v * lanes, lanes) + less + self._joined(slots)
+                    for v, slots in enumerate(acc)
+                ]
+                end.put([PixelSums((image, 0, 0), sums)], first, lanes)
+
+        constants = (("ones", "int32"), ("w", "int32"), ("start", "int32"), ("factor", "float32"))
+        return c_function(self.finish.parameters(("x", "int32"), constants), body)
+
+    @property
+    def _chains(self) -> int:
+        """Accumulators of a digit: a product of VNNI waits for the one before it."""
+        return 2 if isinstance(self.shape.dot, Vnni) else 1
+
+    @property
+    def _ones(self) -> int:
+        """Vectors of ones."""
+        return -(-self.shape.rounds * INPUTS // self.shape.dot.elements)
+
+    def _sum(self, x: Buffer, ones: Buffer, corner: Expr) -> Expr:
+        """Return the sum of the codes of one image."""
+        (sums,) = registers(1, self.kind)
+        put(sums, splat(T.int32(0), self.lanes))
+        with T.serial(0, self._ones) as i:
+            codes = load(x, corner + i * self.lanes, self.lanes)
+            put(sums, self._add(sums[0], [(codes, load(ones, i * self.lanes, self.lanes))]))
+        (total,) = registers(1, "int32")
+        put(total, pure("llvm.vector.reduce.add", "int32", sums[0]))
+        return total[0]
+
+    def _multiply(self, x: Buffer, w: Buffer, corner: Expr, block: Expr) -> list[list[Buffer]]:
+        """Return the accumulators of each digit, by vector."""
+        shape, chains = self.shape, self._chains
+        count = chains * len(shape.digits)
+        acc = [registers(count, self.kind) for _ in range(shape.vectors)]
+        for slot in (slot for slots in acc for slot in slots):
+            put(slot, splat(T.int32(0), self.lanes))
+        with T.serial(0, shape.rounds) as number:
+            codes = registers(STEPS, self.kind)
+            for step, slot in enumerate(codes):
+                put(slot, splat(x[corner + number * STEPS + step], self.lanes))
+            place = (block * shape.rounds + number) * (shape.round_bytes // GROUP)
+            for line in range(0, shape.round_bytes, LINE):
+                prefetch(w, place + (AHEAD + line) // GROUP)
+            for slots in acc:
+                for d, bits in enumerate(shape.digits):
+                    self._digits(slots[chains * d : chains * (d + 1)], codes, w, place, bits)
+                    place = place + STEPS * bits // 8 * self.lanes
+        return acc
+
+    def _digits(
+        self, slots: list[Buffer], codes: list[Buffer], w: Buffer, place: Expr, bits: int
+    ) -> None:
+        """Multiply one vector's digits of ``bits`` bits of a round."""
+        per_vector = 8 // bits
+        weights = registers(STEPS // per_vector, self.kind)
+        for number, slot in enumerate(weights):
+            put(slot, load(w, place + number * self.lanes, self.lanes))
+        pairs = [
+            (code[0], self._digit(weights[step // per_vector][0], step % per_vector, bits))
+            for step, code in enumerate(codes)
+        ]
+        for number in range(STEPS // SHORT):
+            slot = slots[number % len(slots)]
+            put(slot, self._add(slot[0], pairs[number * SHORT : (number + 1) * SHORT]))
+
+    def _digit(self, weights: Expr, part: int, bits: int) -> Expr:
+        mask = splat(T.int32(((1 << bits) - 1) * 0x01010101), self.lanes)
+        return T.bitwise_and(T.shift_right(weights, splat(T.int32(part * bits), self.lanes)), mask)
+
+    def _add(self, acc: Expr, steps: list[tuple[Expr, Expr]]) -> Expr:
+        """Return ``acc`` plus the products of at most ``SHORT`` steps of codes and digits."""
+        dot = self.shape.dot
+        kind = f"int8x{dot.elements}"
+        operands = [([T.reinterpret(kind, c)], [T.reinterpret(kind, d)]) for c, d in steps]
+        match dot:
+            case Vnni():
+                for codes, digits in operands:
+                    acc = dot.accumulate(acc, codes, digits)
+                return acc
+            case Narrow():
+                return acc + dot.widen(reduce(add, (dot.pairs(*each) for each in operands)))
+            case _:
+                assert_never(dot)
+
+    def _joined(self, slots: list[Buffer]) -> Expr:
+        """Return the sum of the products of all digits."""
+        low, value = 0, splat(T.int32(0), self.lanes)
+        for d, bits in enumerate(self.shape.digits):
+            chains = slots[self._chains * d : self._chains * (d + 1)]
+            total = reduce(add, (slot[0] for slot in chains))
+            value = value + T.shift_left(total, splat(T.int32(low), self.lanes))
+            low += bits
+        return value

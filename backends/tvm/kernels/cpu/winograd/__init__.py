@@ -1,0 +1,1 @@
+"""Winograd convolution in integers, exact by a proof per layer."""

@@ -1,0 +1,150 @@
+"""The products of Winograd convolution by dot products, in register tiles.
+
+Per position, [tiles, channels] x [channels, outputs]. Operands are bytes, added in int32 by VNNI or
+sdot, or they are int16, added in int32 by vpmaddwd or by smlal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import TypeAlias
+
+from tvm.script.ir_builder import tirx as T
+
+from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import LANES, ByLane, Sdot, Smlal, add_by_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    Buffer,
+    Expr,
+    inwards,
+    load,
+    put,
+    registers,
+    splat,
+    store,
+)
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni, Words, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import At, DotTiles, Memory, Sizes, steps
+from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.pipeline import Pace, pace_of
+
+Dot: TypeAlias = Vnni | Words | ByLane
+MOST_ROWS, MOST_VECTORS = 14, 4
+NAMES = {Words: "int16", Vnni: "vnni", Sdot: "sdot", Smlal: "smlal"}
+
+
+@dataclass(frozen=True, slots=True)
+class DotProduct(DotTiles):
+    """Tiles that dot products multiply."""
+
+    dot: Dot
+
+    def __str__(self) -> str:
+        return f"{NAMES[type(self.dot)]} {self.rows} x {self.vectors} vectors"
+
+    @property
+    def instruction(self) -> str:
+        """What multiplies."""
+        return self.dot.instruction
+
+    def cycles(self, pace: Pace) -> float:
+        """Return predicted cycles of one position."""
+        step = _step_cycles(self.dot, self.rows, self.vectors, pace)
+        return self.blocks * (self.depth * step + self.rows * self.vectors * 2)
+
+    def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
+        """Write M of one position; ``more`` adds to what it holds."""
+        m, (position, weights) = memory.m, at
+        with T.serial(0, self.row_blocks) as block:
+            if memory.ahead is not None:
+                memory.ahead.fetch(position * self.row_blocks + block)
+            first = inwards(block, self.rows, self.tiles)
+            place = position * self.output_pitch + first * (self.vectors * self.lanes)
+            codes = position * self.input_pitch + first * (self.pixel)
+            acc = self._sums(memory, (codes, weights))
+            for i, slot in enumerate(acc):
+                here = place + i * self.lanes
+                total = load(m, here, self.lanes) + slot[0] if more else slot[0]
+                store(m, here, total, self.lanes)
+
+    def _sums(self, memory: Memory, at: tuple[Expr, Expr]) -> list[Buffer]:
+        """Return the sums of products by row and vector."""
+        acc, dot = registers(self.rows * self.vectors, f"int32x{self.lanes}"), self.dot
+        if isinstance(dot, ByLane):
+            _fill(acc, [splat(T.int32(0), self.lanes)] * len(acc))
+            rows = [acc[n : n + self.vectors] for n in range(0, len(acc), self.vectors)]
+            parts = (partial(part, memory, at) for part in (self._codes, self._weights))
+            add_by_lanes(dot, rows, self.depth, *parts)
+        else:
+            for k, first in steps(self.depth):
+                for slot, code, weight in self._step(acc, memory, (*at, k)):
+                    total = dot.product if first else partial(dot.accumulate, slot[0])
+                    put(slot, total([code], [weight]))
+        return acc
+
+    def _codes(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
+        """Return four steps of codes of every row."""
+        places = (at[0] + p * (self.pixel) + k for p in range(self.rows))
+        return [load(memory.v, place, LANES) for place in places]
+
+    def _weights(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
+        """Return the weights of one step."""
+        elements = self.dot.elements
+        first = at[1] + k * (self.vectors * elements)
+        return [load(memory.u, first + n * elements, elements) for n in range(self.vectors)]
+
+    def _step(
+        self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr, Expr]
+    ) -> Iterator[tuple[Buffer, Expr, Expr]]:
+        """Yield every accumulator with its codes and weights."""
+        assert not isinstance(self.dot, ByLane)
+        first_code, first_weight, k = at
+        kind = f"{self.dot.dtype}x{self.dot.elements}"
+        weights = registers(self.vectors, kind)
+        _fill(weights, self._weights(memory, (first_code, first_weight), k))
+        codes = registers(1, kind)[0]
+        for p in range(self.rows):
+            word = memory.v[first_code + p * (self.pixel) + k]
+            put(codes, self.dot.operands(word)[0])
+            for n, weight in enumerate(weights):
+                yield acc[p * self.vectors + n], codes[0], weight[0]
+
+
+def _fill(slots: list[Buffer], values: list[Expr]) -> None:
+    for slot, value in zip(slots, values, strict=True):
+        put(slot, value)
+
+
+def _step_cycles(dot: Dot, rows: int, vectors: int, pace: Pace) -> float:
+    products = rows * vectors * dot.product_cycles
+    if isinstance(dot, Smlal):  # of any processor, two cycles
+        return pace.step(products, rows / LANES + vectors)
+    return pace.step(products * pace.slower, rows + vectors)
+
+
+def dot_for(target: Target, proof: Proof) -> Dot:
+    """Return the target's fastest exact instruction for the operands of ``proof``."""
+    vnni, lanes = "avx512vnni" in target.features, multiplied_lanes(target)
+    if proof.dtype == "int16":
+        return Smlal() if lanes is None else Words(lanes, fused=vnni)
+    if vnni:
+        return Vnni()
+    assert "dotprod" in target.features
+    return Sdot()
+
+
+def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
+    """Return the register tiles for blocks of ``sizes.tiles``, the best predicted one first."""
+    vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
+    codes = 1 if isinstance(dot, ByLane) else 0  # registers of a row
+    found = [
+        DotProduct(rows, wide, sizes.tiles, vectors, sizes.stored, dot, depth)
+        for rows, wide in product(
+            range(1, min(sizes.tiles, MOST_ROWS) + 1), range(1, min(vectors, MOST_VECTORS) + 1)
+        )
+        if rows * (wide + codes) + wide + dot.temporaries <= target.registers
+    ]
+    return sorted(found, key=lambda p: p.cycles(pace_of(target)))

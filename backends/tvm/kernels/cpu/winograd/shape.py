@@ -1,0 +1,156 @@
+"""Sizes of a Winograd convolution, and how threads share it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gmpq.backends.tvm.kernels.base import Work
+from gmpq.backends.tvm.kernels.cpu.winograd.dot import DotProduct
+from gmpq.backends.tvm.kernels.cpu.winograd.products import Product
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import Sizes
+from gmpq.backends.tvm.kernels.cpu.winograd.transforms import Transform
+from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import Fresh
+from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct
+from gmpq.backends.tvm.kernels.layout import Layout
+
+NEAR_BYTES = 384 << 10  # of weights that stay in the second-level cache
+MOST_PARTS = 4  # of the outputs, where the blocks of tiles alone are too few for threads
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes that the loops run over."""
+
+    transform: Transform
+    x: Layout
+    y: Layout
+    padding: tuple[int, int]  # top, left
+    fold: int  # rows and columns of codes in one pixel
+    tiles: int  # of one block
+    splits: tuple[int, ...]
+
+    @property
+    def across(self) -> int:
+        """Tiles along a row."""
+        return -(-self.y.width // self.transform.size)
+
+    @property
+    def all_tiles(self) -> int:
+        """Tiles of one image."""
+        return -(-self.y.height // self.transform.size) * self.across
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of tiles, of all images."""
+        return self.x.batch * -(-self.all_tiles // self.tiles)
+
+    @property
+    def stored(self) -> int:
+        """Channels of one pixel in V."""
+        return self.x.stored if self.fold == 1 else self.x.channels * self.fold * self.fold
+
+    @property
+    def sizes(self) -> Sizes:
+        """What the products of one position run over."""
+        channels = self.stored if self.fold > 1 else self.x.channels
+        return Sizes(self.tiles, channels, self.stored, self.y.channels)
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How the products of a shape are computed; ``fresh`` weights are transformed by each task."""
+
+    shape: Shape
+    product: Product
+    fresh: Fresh | None = None
+    least_parts: int = 1  # however few the outputs are
+
+    def __str__(self) -> str:
+        text = f"{self.shape.transform}, {self.shape.tiles} tiles, {self.product}"
+        if self.fresh is not None:
+            text = f"{text}, {self.fresh}"
+        return text if self.least_parts == 1 else f"{text}, in {self.parts} parts"
+
+    @property
+    def groups(self) -> int:
+        """The groups of outputs that follow each other."""
+        return -(-self.product.all_vectors // self.product.vectors)
+
+    @property
+    def share(self) -> int:
+        """The groups of outputs of one part, of which each transforms the input again."""
+        worth = self.shape.y.channels // self.product.fewest_outputs
+        cheap = min(MOST_PARTS // self.shape.blocks, worth)
+        return -(-self.groups // max(self.least_parts, cheap))
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts threads share the groups of outputs of one block."""
+        return -(-self.groups // self.share)
+
+    @property
+    def pieces(self) -> int:
+        """What threads share."""
+        return self.shape.blocks * self.parts
+
+    def shared(self, threads: int) -> Scheme | None:
+        """Return the scheme in pieces for all of ``threads`` threads; None if it has them."""
+        found = replace(self, least_parts=-(-threads // self.shape.blocks))
+        return found if self.pieces < threads <= found.pieces else None
+
+    @property
+    def input_words(self) -> int:
+        """The int32 of V."""
+        return self.shape.transform.positions * self.product.input_pitch
+
+    @property
+    def sums(self) -> int:
+        """The int32 of M."""
+        return self.shape.transform.positions * self.product.output_pitch
+
+    @property
+    def passes(self) -> int:
+        """Products per tile and input channel."""
+        return self.shape.transform.positions + len(self.shape.splits)
+
+    @property
+    def work(self) -> Work:
+        """What all passes multiply, without padding channels."""
+        shape = self.shape
+        codes = shape.x.batch * shape.all_tiles * shape.x.channels * shape.fold * shape.fold
+        return Work(self.passes * codes * shape.y.channels, self.product.instruction)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """The bytes of V and M, and of transformed weights."""
+        size = 4 * (self.input_words + self.sums)
+        item = np.dtype(self.product.dtype).itemsize
+        return size if self.fresh is None else size + item * self.fresh.elements
+
+    @property
+    def group_elements(self) -> int:
+        """The weights of one group of outputs."""
+        if isinstance(self.product, ByteProduct):
+            return self.product.group_elements
+        return self.passes * self.product.block_elements
+
+    @property
+    def weights_elements(self) -> int:
+        """The weights in memory; packed ones count by bytes."""
+        if self.fresh is not None:
+            return self.groups * self.fresh.group_bytes
+        return self.groups * self.group_elements
+
+    @property
+    def asks_ahead(self) -> bool:
+        """Tell whether products ask for weights ahead, which no second-level cache holds."""
+        far = self.fresh is not None or self.weights_bytes > NEAR_BYTES
+        return far and isinstance(self.product, DotProduct | ByteProduct)
+
+    @property
+    def weights_bytes(self) -> int:
+        """The bytes of all weights in memory."""
+        item = np.dtype(self.product.dtype).itemsize if self.fresh is None else 1
+        return item * self.weights_elements

@@ -1,0 +1,257 @@
+"""Exact integer Winograd convolution; ``winograd_proof`` proves it layer by layer.
+
+A block of tiles goes through three stages that stay in the caches of one core (``winograd_code``):
+
+    V[position, tile, channel]   = B^T d B + offset     bytes, or int16 without an offset
+    M[position, tile, output]    = V x U                int32, by dot products or by matrices
+    Y                            = A^T M A + start      requantized, a tile's pixels at once
+
+``start`` holds the bias, the correction for the zero point and, by pixel of a tile, what the
+offsets add: A^T (offset * sum of U) A.
+
+U lies in memory; or, where all tiles of an image are one block, each task transforms the kernels
+that it needs (``winograd_weights``). A few channels of stride 2 are seen as sixteen of stride 1
+(``winograd_fold``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
+from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.isa import neon
+from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts
+from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
+from gmpq.backends.tvm.kernels.cpu.winograd.products import fitted, means_for
+from gmpq.backends.tvm.kernels.cpu.winograd.proof import (
+    Proof,
+    lifted,
+    prove,
+    prove_words,
+    signed,
+    split,
+)
+from gmpq.backends.tvm.kernels.cpu.winograd.scale import WORD, power_of_two
+from gmpq.backends.tvm.kernels.cpu.winograd.shape import Scheme, Shape
+from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import seen
+from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
+from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import fresh_for
+from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct, adds_in_runs
+from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.pipeline import pace_of
+from gmpq.ir import Conv2d
+
+SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
+WEIGHTS_KEPT = 0.75  # of the second-level cache, from one block of tiles to the next
+MOST_TILES = 64
+MOST_SCHEMES = 4  # of one transform and type, beside the best ones for some threads
+THREADS = (2, 4)
+AWAITED = 0.5  # of the cycles to read weights that were asked for ahead
+LARGE = 63  # a weight that leaves no room in int16 for long runs
+
+
+def refuses(site: Site) -> str | None:
+    """Return why no transform can compute the site exactly."""
+    if not site.target.features & {"avx2", "amx-int8", "neon"}:
+        return "needs AVX2, AMX or NEON"
+    node, _ = _seen(site)
+    window = node.window
+    if node.groups > 1:
+        return "needs one group"
+    if window.dilation != (1, 1) or not _transforms(node):
+        return "needs a 3x3 kernel of stride 1 or 2, or few channels of stride 2; no dilation"
+    found = [proof for transform in _transforms(node) for proof in _proofs(site, transform)]
+    reasons = [reason for reason in found if isinstance(reason, str)]
+    return None if len(reasons) < len(found) else reasons[0]
+
+
+def candidates(site: Site) -> tuple[Candidate, ...]:
+    """Return every transform that fits, with its best sizes of a block of tiles."""
+    found = []
+    for transform in _transforms(_seen(site)[0]):
+        for proof in _proofs(site, transform):
+            if isinstance(proof, Proof):
+                found += _best(site, proof, _fresh(site, proof))
+                roomy = lifted(proof, _seen(site)[0]) if proof.dtype == "int16" else proof
+                found += _best(site, roomy, _stored(site, roomy))
+    return tuple(sorted(found, key=lambda candidate: candidate.cycles))
+
+
+FAMILY = Family("winograd", (Conv2d,), candidates, refuses)
+
+
+def _seen(site: Site) -> tuple[Conv2d, int]:
+    assert isinstance(site.node, Conv2d)
+    return seen(site.node, site.inputs[0].codes)
+
+
+def _transforms(node: Conv2d) -> list[Transform]:
+    """Return the transforms of the node's kernel and stride."""
+    window = node.window
+    return [
+        transform
+        for transform in TRANSFORMS
+        if window.kernel == (transform.kernel, transform.kernel)
+        and window.stride == (transform.stride, transform.stride)
+    ]
+
+
+def _proofs(site: Site, transform: Transform) -> list[Proof | str]:
+    """Return the proofs for bytes and for int16, or why they fail.
+
+    Where dot products or matrix products multiply bytes, int16 does not pay.
+    """
+    node, _ = _seen(site)
+    y = site.output.codes
+    if min(y.height, y.width) < transform.size:
+        return [f"{transform} needs {transform.size} rows and columns, has {y.height}x{y.width}"]
+    features, found = site.target.features, _proof(site, transform)
+    if features & {"dotprod", "i8mm", "amx-int8"}:
+        return [found]
+    return [found, prove_words(node, site.inputs[0].q, transform)]
+
+
+def _proof(site: Site, transform: Transform) -> Proof | str:
+    """Return the proof for bytes; where these are added in int16, for small weights."""
+    (node, _), qx = _seen(site), site.inputs[0].q
+    found = prove(node, qx, transform)
+    if adds_in_runs(site.target):
+        small = isinstance(found, Proof) and np.abs(found.weights).max(initial=0) <= LARGE
+        return found if small else prove(node, qx, transform.lowered)
+    if isinstance(found, str):
+        return found
+    return signed(split(found)) if "neon" in site.target.features else split(found)
+
+
+def _shape(site: Site, proof: Proof, tiles: int) -> Shape:
+    node, fold = _seen(site)
+    padding = (node.window.padding.top, node.window.padding.left)
+    x, y = site.inputs[0].codes, site.output.codes
+    return Shape(proof.transform, x, y, padding, fold, tiles, proof.splits)
+
+
+def _stored(site: Site, proof: Proof) -> list[Scheme]:
+    """Return blocks of tiles of all sizes, with weights that lie in memory."""
+    everything = _shape(site, proof, 1).all_tiles
+    means = means_for(site.target, proof, extras=True)
+    sizes = {-(-everything // n) for n in range(1, everything + 1)}
+    found = []
+    for tiles in sorted(size for size in sizes if size <= MOST_TILES):
+        shape = _shape(site, proof, tiles)
+        kinds = {
+            type(product): product
+            for product in fitted(site.target, means, shape.sizes)[::-1]
+            if not (proof.splits and product.overlaps)
+        }
+        found += [Scheme(shape, product) for product in kinds.values()]
+    return found
+
+
+def _fresh(site: Site, proof: Proof) -> list[Scheme]:
+    """Return one block of all tiles of an image, with weights that each task transforms."""
+    shape = _shape(site, proof, 1)
+    if proof.splits or shape.all_tiles > MOST_TILES:
+        return []
+    shape = _shape(site, proof, shape.all_tiles)
+    codes, means = _seen(site)[0].weight.codes, means_for(site.target, proof, extras=False)
+    found = []
+    for product in fitted(site.target, means, shape.sizes):
+        vectors = product.block_elements // product.weight_lanes
+        fresh = fresh_for(proof.transform, codes, product.weight_lanes, vectors, product.dtype)
+        found.append(Scheme(shape, product, fresh))
+    return found
+
+
+def _best(site: Site, proof: Proof, schemes: list[Scheme]) -> list[Candidate]:
+    """Return the best predicted schemes that fit the second-level cache, and those for threads."""
+    fitting = [scheme for scheme in schemes if scheme.scratch_bytes <= _scratch_bytes(site.target)]
+    shared = [scheme.shared(threads) for scheme in fitting for threads in THREADS]
+    found = [
+        Candidate(
+            str(scheme),
+            _cycles(site, scheme),
+            partial(build, site, scheme, proof),
+            scheme.work,
+            scheme.pieces,
+            scheme.weights_bytes,
+        )
+        for scheme in (*fitting, *(scheme for scheme in shared if scheme is not None))
+    ]
+    best = sorted(found, key=lambda candidate: candidate.cycles)[:MOST_SCHEMES]
+    return [*dict.fromkeys(best + [_fastest(found, threads) for threads in THREADS if found])]
+
+
+def _fastest(found: list[Candidate], threads: int) -> Candidate:
+    return min(found, key=lambda candidate: candidate.cycles_on(threads))
+
+
+def _scratch_bytes(target: Target) -> int:
+    """Return what a block may keep; processors without dot products have no cache behind."""
+    return min(SCRATCH_BYTES, target.cache_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
+
+
+def _cycles(site: Site, scheme: Scheme) -> float:
+    """Return predicted cycles: additions, loads and stores of the transforms, and products."""
+    shape, product, pace = scheme.shape, scheme.product, pace_of(site.target)
+    t = shape.transform
+    terms = both_counts(t.input) + 3 * t.positions
+    vectors = -(-shape.stored // (product.group * product.lanes))
+    inputs = scheme.parts * shape.tiles * vectors * terms
+    terms = both_counts(t.output) + t.positions + t.size * t.size * 5
+    outputs = shape.tiles * product.all_vectors * terms
+    kept = scheme.weights_bytes <= WEIGHTS_KEPT * site.target.cache_bytes
+    reads = 1 if kept else shape.blocks
+    fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.instructions()
+    computed = (inputs + outputs + fresh) / pace.issue + scheme.passes * product.cycles(pace)
+    streamed = reads * streamed_cycles(site, scheme.weights_bytes)
+    if scheme.asks_ahead:
+        return max(shape.blocks * computed, streamed) + AWAITED * streamed
+    return shape.blocks * computed + streamed
+
+
+def build(site: Site, scheme: Scheme, proof: Proof) -> Call:
+    """Return the call of one transform and block size."""
+    (x,), y = site.inputs, site.output
+    assert isinstance(site.node, Conv2d)
+    scheme, setup, weights = _constants(scheme, proof, _seen(site)[0].weight.codes)
+    product, transform = scheme.product, scheme.shape.transform
+    start, factor = start_and_factor(site.node.weight, x.q, y.value.q)
+    starts = transform.scale * start.astype(np.int64) - _of_offsets(proof)
+    missing = (0, product.all_vectors * product.lanes - y.codes.channels)
+    wrapped = ((starts + WORD // 2) % WORD - WORD // 2).astype(np.int32)  # modulo 2**32
+    constants = (
+        setup,
+        weights,
+        np.pad(wrapped, ((0, 0), missing)),
+        np.pad(factor / np.float32(power_of_two(transform)), missing),
+    )
+    function = kernel(scheme, tuple(proof.offsets.tolist()), finish_of(site))
+    return site.call(function, constants)
+
+
+def _of_offsets(proof: Proof) -> Array:
+    """Return what the offsets add to the outputs of a tile: A^T (offset * sum of U) A, by pixel."""
+    a, points = np.array(proof.transform.output, np.int64), proof.transform.points
+    added = (proof.offsets[:, None] * proof.sums).reshape(points, points, -1)
+    return np.asarray(np.einsum("ip,jq,pqo->ijo", a, a, added).reshape(len(a) ** 2, -1))
+
+
+def _constants(scheme: Scheme, proof: Proof, codes: Array) -> tuple[Scheme, Array, Array]:
+    """Return the scheme with all that it needs to know, its setup, and the weights it reads."""
+    product, fresh = scheme.product, scheme.fresh
+    if fresh is not None:
+        taps = codes.transpose(2, 3, 0, 1).reshape(-1, *codes.shape[:2])
+        setup = product.setup()
+        if isinstance(product, ByteProduct):
+            setup = product.late_table(fresh.pitch)
+        return scheme, setup, fresh.pack(product.pack(taps))
+    if isinstance(product, ByteProduct):
+        exact, setup, weights = product.packed(proof)
+        return replace(scheme, product=exact), setup, weights
+    by_group = product.pack(proof.weights).swapaxes(0, 1)
+    return scheme, product.setup(), np.ascontiguousarray(by_group)

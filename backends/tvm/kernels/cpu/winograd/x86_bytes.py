@@ -1,0 +1,147 @@
+"""The products of Winograd convolution in bytes by vpmaddubsw, in the runs of ``winograd_runs``.
+
+Per position, [tiles, channels] x [channels, outputs]; ``winograd_bytes_code`` has the loops.
+Positions of one length follow each other in memory, and the code of each length is there once. A
+table tells the order, where the weights of each position begin, and which codes extra steps take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate, product
+from typing import ClassVar
+
+import numpy as np
+
+from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import DotTiles, Sizes
+from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_overflow import Packed
+from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import (
+    LONGEST_SHORT,
+    Runs,
+    choose,
+    cycles_of,
+)
+from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.pipeline import Pace
+
+MOST_ROWS, VECTORS = 14, (1, 2, 4)
+AROUND = 20  # cycles to begin and end a register tile
+
+
+@dataclass(frozen=True, slots=True)
+class ByteProduct(DotTiles):
+    """Register tiles whose runs differ by position."""
+
+    dot: Narrow
+    runs: Runs
+
+    instruction: ClassVar[str] = "vpmaddubsw+vpaddw"
+
+    def __str__(self) -> str:
+        return f"{self.runs}, {self.rows} x {self.vectors} vectors"
+
+    @property
+    def step_elements(self) -> int:
+        """Weights of one step."""
+        return self.vectors * self.dot.elements
+
+    @property
+    def group_elements(self) -> int:
+        """Weights of one group of outputs."""
+        positions = len(self.runs.lengths)
+        return (positions * self.depth + sum(self.runs.extras)) * self.step_elements
+
+    def cycles(self, _pace: Pace) -> float:
+        """Return predicted cycles of a position, on average."""
+        kinds = [*zip(self.runs.lengths, self.runs.extras, strict=True)]
+        total = sum(self._tile_cycles(length, extras) for length, extras in kinds)
+        return self.blocks * total / len(kinds)
+
+    def _tile_cycles(self, length: int, extras: int) -> float:
+        whole, rest = divmod(self.depth, length)
+        runs = whole * self._run_cycles(length) + (self._run_cycles(rest) if rest else 0)
+        return runs + extras * self._run_cycles(1) + self.rows * self.vectors / 2 + AROUND
+
+    def _run_cycles(self, length: int) -> float:
+        slots = self.rows * self.vectors
+        loads = (self.rows + self.vectors) / slots
+        return slots * max(cycles_of(length, self.depth, loads), length * loads / 2)
+
+    @property
+    def order(self) -> list[int]:
+        """Positions, those of one length in a row."""
+        lengths = self.runs.lengths
+        return sorted(range(len(lengths)), key=lambda position: (lengths[position], position))
+
+    def packed(self, proof: Proof) -> tuple[ByteProduct, Array, Array]:
+        """Return the product with the extra steps that there are, its table and its weights."""
+        form = (self.lanes, self.vectors)
+        parts = [
+            Packed.of(weights, int(span), form, length)
+            for weights, span, length in zip(
+                proof.weights, proof.spans, self.runs.lengths, strict=True
+            )
+        ]
+        runs = replace(self.runs, extras=tuple(part.steps.shape[1] for part in parts)).evened
+        exact = replace(self, runs=runs)
+        ordered = [parts[position].filled(runs.extras[position]) for position in exact.order]
+        sizes = [part.kept.shape[1] + part.extra.shape[1] for part in ordered]
+        places = [0, *accumulate(size * self.step_elements for size in sizes)]
+        both = [array for part in ordered for array in (part.kept, part.extra)]
+        table = exact.table(places[:-1], np.concatenate([part.steps for part in ordered], axis=1))
+        return exact, table, np.concatenate(both, axis=1)
+
+    def late_table(self, pitch: int) -> Array:
+        """Return the table for weights that lie ``pitch`` apart from position to position."""
+        return self.table([position * pitch for position in self.order], np.zeros(0))
+
+    def table(self, places: list[int], extra: Array) -> Array:
+        """Return positions, the places of their weights, and the extra steps by group."""
+        return np.concatenate([self.order, places, extra.reshape(-1)]).astype(np.int32)
+
+    @property
+    def table_size(self) -> int:
+        """Elements of the table."""
+        groups = -(-self.all_vectors // self.vectors)
+        return 2 * len(self.runs.lengths) + groups * sum(self.runs.extras)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRuns:
+    """The runs of a layer, by the vectors of a group of outputs."""
+
+    dot: Narrow
+    by_vectors: tuple[tuple[int, Runs], ...]
+
+
+def adds_in_runs(target: Target) -> bool:
+    """Tell whether bytes are added in int16: the processor has vpmaddubsw, and nothing better."""
+    return multiplied_lanes(target) is not None and not target.features & {"avx512vnni", "amx-int8"}
+
+
+def byte_runs(target: Target, proof: Proof, *, extras: bool) -> ByteRuns | None:
+    """Return the runs for the operands of ``proof``, or None where all need ``extras``."""
+    lanes = multiplied_lanes(target)
+    assert lanes is not None
+    found = {
+        (vectors, choose(proof, (lanes, vectors), extras=extras, long=long)): None
+        for vectors in VECTORS
+        for long in (False, True)
+        if vectors <= -(-proof.weights.shape[1] // lanes)
+    }
+    fitting = tuple((vectors, runs) for vectors, runs in found if runs is not None)
+    return ByteRuns(Narrow(lanes), fitting) if fitting else None
+
+
+def byte_tiles(target: Target, runs: ByteRuns, sizes: Sizes) -> Iterator[ByteProduct]:
+    """Yield the register tiles for blocks of ``sizes.tiles``."""
+    dot = runs.dot
+    vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
+    for rows, (wide, own) in product(range(1, min(sizes.tiles, MOST_ROWS) + 1), runs.by_vectors):
+        steps_held = max(n for n in (1, *own.lengths) if n <= LONGEST_SHORT)
+        if rows * wide + steps_held * wide + dot.temporaries <= target.registers:
+            yield ByteProduct(rows, wide, sizes.tiles, vectors, sizes.stored, dot, depth, own)

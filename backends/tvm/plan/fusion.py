@@ -1,0 +1,79 @@
+"""What the kernel of a convolution computes besides.
+
+    conv -> c;  add(c, r) -> y                  becomes    conv with residual r -> y
+    conv -> y;  requantize(y) -> y', y'' ...    becomes    conv -> y, y', y'' ...
+
+or both. An addition is taken over if nothing else reads c, and r is there before the convolution
+runs; a copy if one factor makes it. Where copies alone are read, y itself is not stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import exact_factor
+from gmpq.ir import Add, Conv2d, IntGraph, Requantize
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """The nodes that a convolution takes over, and whether its own codes are stored."""
+
+    addition: Add | None
+    copies: tuple[Requantize, ...]
+    stored: bool
+
+    @property
+    def nodes(self) -> tuple[Add | Requantize, ...]:
+        """The nodes that are taken over."""
+        return (*((self.addition,) if self.addition else ()), *self.copies)
+
+
+def fusions(graph: IntGraph) -> dict[str, Fusion]:
+    """Return what convolutions take over, by the convolution's name."""
+    additions = _additions(graph)
+    found = {}
+    for node in graph.nodes:
+        if isinstance(node, Conv2d) and node.groups == 1:
+            addition = additions.get(node.name)
+            value = addition.output if addition else node.output
+            copies = _copies(graph, value)
+            if addition or copies:
+                found[node.name] = Fusion(addition, copies, _is_read(graph, value, copies))
+    return found
+
+
+def _additions(graph: IntGraph) -> dict[str, Add]:
+    """Return the addition that each convolution takes over, by the convolution's name."""
+    order = {node.output: i for i, node in enumerate(graph.nodes)}
+    found = {}
+    for node in graph.nodes:
+        if isinstance(node, Add) and order[node.inputs[0]] != order[node.inputs[1]]:
+            last = graph.producer(max(node.inputs, key=order.__getitem__))
+            if isinstance(last, Conv2d) and last.groups == 1 and _private(graph, last.output):
+                found[last.name] = node
+    return found
+
+
+def _private(graph: IntGraph, value: str) -> bool:
+    return len(graph.consumers(value)) == 1 and value not in graph.outputs
+
+
+def _copies(graph: IntGraph, value: str) -> tuple[Requantize, ...]:
+    return tuple(
+        node
+        for node in graph.consumers(value)
+        if isinstance(node, Requantize) and _has_factor(graph, node)
+    )
+
+
+def _has_factor(graph: IntGraph, node: Requantize) -> bool:
+    source, target = graph.values[node.inputs[0]].q, graph.values[node.output].q
+    assert source is not None, "spec.check: a requantization reads codes"
+    assert target is not None, "spec.check: a requantization writes codes"
+    return exact_factor(source, target) is not None
+
+
+def _is_read(graph: IntGraph, value: str, copies: tuple[Requantize, ...]) -> bool:
+    """Tell whether anyone but the copies needs ``value``."""
+    return not copies or value in graph.outputs or len(graph.consumers(value)) > len(copies)

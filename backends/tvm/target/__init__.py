@@ -1,0 +1,1 @@
+"""Targets: processors, their features and caches, and what LLVM makes of them."""

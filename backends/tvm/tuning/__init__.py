@@ -1,0 +1,1 @@
+"""Choosing kernels by measured time, here or on boards."""

@@ -1,0 +1,227 @@
+"""Choosing kernels by measured time, remembered on disk.
+
+The candidates of a node become the steps of one small program over the same tensors, and are run in
+turn, round after round. Before each run as many bytes are read as the network has weights, which
+drives the constants out of the caches as far as its other layers do. The median decides.
+
+A result is kept under a key of all that the time depends on: the node's shape, its codes, the
+target, the threads, the candidates, the versions of TVM and of these kernels, and what board it was
+measured on, if any (``tune_boards``). Whether codes or float32 are stored is not in it: that adds
+the same to every candidate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+
+from gmpq.backends.tvm.codegen.build import assemble
+from gmpq.backends.tvm.kernels.base import Site
+from gmpq.backends.tvm.plan.memory import Life, place
+from gmpq.backends.tvm.plan.plan import (
+    Choice,
+    Chooser,
+    Plan,
+    Step,
+    Verdict,
+    name_of,
+    predicted,
+    size_bytes,
+)
+from gmpq.backends.tvm.tuning.cache import Warn, read, remember
+from gmpq.files import temporary
+from gmpq.ir import Conv2d, Graph, IntGraph, Linear
+from gmpq.runtime import Network
+
+KERNELS_VERSION = 9  # raise it when a kernel's speed changes
+ROUNDS = 15
+SHORTEST_MS = 1e-5  # as times are rounded
+
+
+class Effort(Enum):
+    """How many candidates are measured."""
+
+    OFF = "off"  # none: predicted cycles decide
+    QUICK = "quick"  # the best predicted ones, and the best of each family
+    FULL = "full"  # all
+
+    def select(self, choices: Sequence[Choice], threads: int) -> list[Choice]:
+        """Return the choices worth measuring on ``threads`` threads."""
+        if self is Effort.FULL:
+            return list(choices)
+        ranked = sorted(choices, key=lambda choice: choice[1].cycles_on(threads))
+        firsts = {family.name: (family, candidate) for family, candidate in reversed(ranked)}
+        best = ranked[:QUICK]
+        return best + [choice for choice in firsts.values() if choice not in best]
+
+
+QUICK = 4
+SHIPPED = Path(__file__).with_name("shipped.json")
+
+
+def _ignore(_warning: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How to tune: effort, threads of the measured runs, and earlier results.
+
+    ``cache`` is read and written; the package's own results are read too. With a ``board``, results
+    are of boards like it, and nothing is measured here. ``warn`` is told what is wrong with them.
+    """
+
+    effort: Effort
+    threads: int
+    cache: Path | None = None
+    board: str | None = None
+    found: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    warn: Warn = _ignore
+
+    @property
+    def known(self) -> dict[str, Mapping[str, float]]:
+        """All earlier results, by key."""
+        shipped = read(SHIPPED, KERNELS_VERSION, self.warn)
+        return shipped | read(self.cache, KERNELS_VERSION, self.warn) | dict(self.found)
+
+    def remember(self, key: str, measured_ms: Mapping[str, float]) -> None:
+        """Add a result to the cache."""
+        remember(self.cache, KERNELS_VERSION, {key: measured_ms}, self.warn)
+
+    def measures(self, site: Site) -> bool:
+        """Tell whether candidates at ``site`` are measured on this machine."""
+        here = self.board is None and site.target.runs_here()
+        return here and self.effort is not Effort.OFF
+
+
+def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
+    """Return a chooser that takes remembered results, and measures what is not known yet.
+
+    ``told`` is called with the name of each node that is measured.
+    """
+    guess, known = predicted(tuning.threads), tuning.known
+
+    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+        if not worth_measuring(site, choices):
+            return guess(site, choices)
+        key = key_of(site, choices, tuning)
+        if not _usable(choices, known.get(key, {})):
+            if not tuning.measures(site):
+                return guess(site, choices)
+            told(site.node.name)
+            worth = tuning.effort.select(choices, tuning.threads)
+            known[key] = measure(site, worth, tuning.threads)
+            tuning.remember(key, known[key])
+        return fastest(choices, known[key])
+
+    return choose
+
+
+def worth_measuring(site: Site, choices: Sequence[Choice]) -> bool:
+    """Tell whether there is a choice, at a layer."""
+    return len(choices) > 1 and isinstance(site.node, Conv2d | Linear)
+
+
+def _usable(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> bool:
+    return any(name_of(choice) in measured_ms for choice in choices)
+
+
+def fastest(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> Verdict:
+    """Return the choice with the smallest measured time, of equal ones the first choice."""
+    known = {name_of(choice): choice for choice in choices if name_of(choice) in measured_ms}
+    times = {name: measured_ms[name] for name in known}  # in one order, wherever they come from
+    best = min(times, key=times.__getitem__)
+    rate = known[best][1].cycles / max(times[best], SHORTEST_MS)
+    cycles = {name: rate * spent for name, spent in times.items()}
+    return Verdict(known[best], times, cycles)
+
+
+def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
+    """Return the key under which a result is remembered."""
+    node = site.node
+    window = asdict(node.window) if isinstance(node, Conv2d) else None
+    described = {
+        "kernels": KERNELS_VERSION,
+        "tvm": tvm.__version__,
+        "cpu": site.target.cpu,
+        "features": sorted(site.target.features),
+        "threads": tuning.threads,
+        "window": window,
+        "groups": node.groups if isinstance(node, Conv2d) else 1,
+        "layouts": [asdict(tensor.codes) for tensor in (*site.inputs, *site.stored)],
+        "addition": site.addition is not None,
+        "near": site.near,
+        "copies": len(site.copies),
+        "candidates": sorted(name_of(choice) for choice in choices),
+        **({} if tuning.board is None else {"board": tuning.board}),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, float]:
+    """Return the median milliseconds of each choice by name."""
+    with temporary.folder() as folder:
+        network = Network(folder, write_trial(site, choices, folder))
+        network.set_threads(threads)
+        samples = _samples(network.stepper(), len(choices), others_bytes(site))
+        network.set_threads(1)
+    return medians(choices, samples)
+
+
+def others_bytes(site: Site) -> int:
+    """Return how many bytes are read before each run, so that it finds its constants far away."""
+    return max(2 * site.target.cache_bytes, site.weights_bytes)
+
+
+def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) -> dict[str, float]:
+    """Return the median of each choice's milliseconds, by name."""
+    return {
+        name_of(choice): round(statistics.median(times), 5)
+        for choice, times in zip(choices, samples_ms, strict=True)
+    }
+
+
+def write_trial(site: Site, choices: Sequence[Choice], folder: Path) -> Mapping[str, Any]:
+    """Write a program whose steps are the candidates into ``folder``; return what a run needs."""
+    return assemble(_NOTHING, _trial(site, choices), site.target, folder).program
+
+
+_NOTHING: IntGraph = Graph("trial", (), (), {}, ())
+
+
+def _trial(site: Site, choices: Sequence[Choice]) -> Plan:
+    """Return a plan whose steps are the candidates, all on the same tensors."""
+    outputs = tuple(tensor.value.name for tensor in site.stored)
+    steps = tuple(
+        Step(site.node.name, outputs, family.name, "", (candidate.build(),), {}, {})
+        for family, candidate in choices
+    )
+    tensors = {tensor.value.name: tensor for tensor in (*site.read, *site.stored)}
+    lives = {name: Life(size_bytes(tensor), 0, 1) for name, tensor in tensors.items()}
+    return Plan(steps, tensors, place(lives))
+
+
+def _samples(step: Callable[[int, int], None], count: int, others: int) -> list[list[float]]:
+    """Return milliseconds of each step over several rounds, ``others`` bytes read before each."""
+    other = np.ones(others, np.uint8)
+    samples: list[list[float]] = [[] for _ in range(count)]
+    for _ in range(ROUNDS + 1):
+        for i in range(count):
+            other.max()
+            start = time.perf_counter()
+            step(i, i + 1)
+            samples[i].append((time.perf_counter() - start) * 1e3)
+    return [times[1:] for times in samples]  # the first round warms up

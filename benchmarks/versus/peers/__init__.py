@@ -1,0 +1,1 @@
+"""Other runtimes at their best settings."""

@@ -1,0 +1,1 @@
+"""Boards: a package that makes one serve, and the bench that visits them."""

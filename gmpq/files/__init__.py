@@ -1,0 +1,1 @@
+"""What files hold, read strictly: JSON, paths, saved graphs, manifests, whoever wrote them."""

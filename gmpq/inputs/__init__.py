@@ -1,0 +1,1 @@
+"""What a user gives to a compile: network, weights, policy and images."""

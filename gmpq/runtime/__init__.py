@@ -1,0 +1,11 @@
+"""Running a compiled network with numpy alone.
+
+network = gmpq.runtime.load("resnet18-native")
+logits = network.run(image)          # float32 [1, 3, 224, 224] to float32 [1, 1000]
+"""
+
+from gmpq.runtime.network import UNWRITTEN as UNWRITTEN
+from gmpq.runtime.network import Floats as Floats
+from gmpq.runtime.network import Network as Network
+from gmpq.runtime.network import codes_of as codes_of
+from gmpq.runtime.network import load as load

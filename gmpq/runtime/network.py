@@ -1,0 +1,289 @@
+"""Running a compiled network with numpy alone.
+
+    network = gmpq.runtime.load("resnet18-native")
+    logits = network.run(image)          # float32 [1, 3, 224, 224] to float32 [1, 1000]
+
+``load`` reads ``manifest.json``, ``params.bin`` and ``model.so`` of the directory. Several threads
+may call a network at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmpq.errors import OutputError
+from gmpq.files import manifest
+from gmpq.program import Step, TensorSpec, parse
+from gmpq.runtime.loading import LIBRARY, PARAMS, Memory, Program, open_program
+
+Tensor: TypeAlias = NDArray[Any]
+Floats: TypeAlias = NDArray[np.float32]
+
+UNWRITTEN = 0xFFFFFFFF  # the bits of a NaN that no program computes, before a run that is checked
+
+
+class Network:
+    """A compiled network in this process.
+
+    Each call of ``run`` takes a workspace that no other call uses; as many are kept as calls ran at
+    once. The parameters are shared.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        program: Mapping[str, Any],
+        digests: Mapping[str, str] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Load the ``program`` in ``directory``.
+
+        Args:
+            directory: Holds ``model.so`` and ``params.bin``.
+            program: What the manifest tells about them, under ``tvm``.
+            digests: The SHA-256 of both by name, which are compared where they are given.
+            preprocessing: What the manifest tells about photographs.
+
+        Raises:
+            OutputError: A file is missing, damaged, or not for this machine.
+        """
+        self.preprocessing = MappingProxyType(dict(preprocessing or {}))
+        try:
+            self._description = parse(program)
+        except ValueError as error:
+            raise OutputError(f"{directory / manifest.NAME}: {error}: compile again") from error
+        self._program: Program | None = open_program(self._description, directory, digests or {})
+        self._free: list[Memory] = []  # workspaces
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The layers in execution order."""
+        return self._description.steps
+
+    @property
+    def target(self) -> str:
+        """The target that the network was compiled for."""
+        return self._description.target
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The arrays that ``run`` takes, in their order."""
+        return self._description.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The arrays that ``run`` returns, in their order."""
+        return self._description.outputs
+
+    def set_threads(self, threads: int) -> None:
+        """Run each layer on ``threads`` threads, of one call at a time; others run on their own.
+
+        Raises:
+            ValueError: So many threads cannot be started, or the network is closed.
+        """
+        if self._opened().set_threads(threads) != 0:
+            raise ValueError(f"cannot run on {threads} threads: choose 1 to 256")
+
+    def run(self, *inputs: Floats) -> Floats | tuple[Floats, ...]:
+        """Return the outputs for float32 ``inputs``; a single output comes alone.
+
+        Raises:
+            TypeError: An input is no numpy array.
+            ValueError: An input has another shape or type than the network's, or it is closed.
+        """
+        checked, outputs = self._checked(inputs), self._outputs()
+        workspace = self._take()
+        try:
+            self._call(workspace, checked, outputs, 0, len(self._description.steps))
+        finally:
+            self._give(workspace)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def run_named(self, *inputs: Floats) -> dict[str, Floats]:
+        """Return the outputs for float32 ``inputs`` by name, in the order of ``run``.
+
+        Raises:
+            ValueError: An input has another shape or type than the network.
+        """
+        found = self.run(*inputs)
+        arrays = found if isinstance(found, tuple) else (found,)
+        return dict(zip((output.name for output in self.outputs), arrays, strict=True))
+
+    def run_checked(self, *inputs: Floats) -> list[tuple[str, Floats]]:
+        """Return the outputs by name as ``gmpq_run`` leaves them in memory of ``UNWRITTEN``.
+
+        Raises:
+            TypeError: An input is no numpy array.
+            ValueError: An input has another shape or type than the network's, or it is closed.
+        """
+        checked, outputs = self._checked(inputs), self._unwritten()
+        program, workspace = self._opened(), self._poisoned()  # held here while they are used
+        status = program.run(
+            program.params.pointer, workspace.pointer, _pointers(checked), _pointers(outputs)
+        )
+        if status != 0:
+            raise RuntimeError(f"the compiled network failed with status {status}")
+        return list(zip((output.name for output in self.outputs), outputs, strict=True))
+
+    def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
+        """Yield every value by name as it is computed: codes as uint8, outputs as float32."""
+        checked, outputs = self._checked(inputs), self._unwritten()
+        names = [output.name for output in self.outputs]
+        workspace = self._poisoned()
+        for i, step in enumerate(self.steps):
+            self._call(workspace, checked, outputs, i, i + 1)
+            places = self._description.codes[i]
+            for name in step.outputs:
+                if name in places:
+                    yield name, codes_of(workspace.content, places[name])
+                elif name in names:
+                    yield name, outputs[names.index(name)].copy()
+
+    def stepper(self, *inputs: Floats) -> Callable[[int, int], None]:
+        """Return a function that runs the steps ``first <= i < last`` on ``inputs``, for timing."""
+        checked, outputs = self._checked(inputs), self._outputs()
+        workspace = Memory.of(self._description.workspace_bytes)
+        return lambda first, last: self._call(workspace, checked, outputs, first, last)
+
+    def close(self) -> None:
+        """End the network's threads and free its memory, as soon as no call runs any more."""
+        self._program = None
+        self._free.clear()
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _opened(self) -> Program:
+        program = self._program
+        if program is None:
+            raise ValueError("the network is closed: load it again")
+        return program
+
+    def _take(self) -> Memory:
+        """Return a workspace that no other call uses; threads may take and give at once."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Memory.of(self._description.workspace_bytes)
+
+    def _give(self, workspace: Memory) -> None:
+        if self._program is not None:
+            self._free.append(workspace)
+
+    def _outputs(self) -> list[Floats]:
+        return [np.empty(output.shape, np.float32) for output in self.outputs]
+
+    def _unwritten(self) -> list[Floats]:
+        """Return outputs of ``UNWRITTEN``."""
+        outputs = self._outputs()
+        for output in outputs:
+            output.view(np.uint32).fill(UNWRITTEN)
+        return outputs
+
+    def _poisoned(self) -> Memory:
+        """Return a workspace that holds nothing of earlier runs."""
+        workspace = Memory.of(self._description.workspace_bytes)
+        workspace.content.fill(UNWRITTEN & 0xFF)
+        return workspace
+
+    def _checked(self, inputs: Sequence[Floats]) -> list[Floats]:
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"expected {len(self.inputs)} inputs, got {len(inputs)}")
+        return [_checked(array, spec) for array, spec in zip(inputs, self.inputs, strict=True)]
+
+    def _call(
+        self,
+        workspace: Memory,
+        inputs: Sequence[Floats],
+        outputs: Sequence[Floats],
+        first: int,
+        last: int,
+    ) -> None:
+        program = self._opened()  # held here, so that it stays loaded
+        status = program.run_steps(
+            program.params.pointer,
+            workspace.pointer,
+            _pointers(inputs),
+            _pointers(outputs),
+            first,
+            last,
+        )
+        if status != 0:
+            raise RuntimeError(f"the compiled network failed with status {status}")
+
+
+def load(directory: str | Path, *, check: bool = True) -> Network:
+    """Return the network that ``gmpq-compile`` wrote into ``directory``.
+
+    Args:
+        directory: Holds ``manifest.json``, ``params.bin`` and ``model.so``.
+        check: Whether to compare the digests of the latter two, which takes some milliseconds.
+
+    Raises:
+        OutputError: The directory holds no compiled network, a damaged one, or one for another
+            machine.
+    """
+    folder = Path(directory)
+    fields = manifest.read(folder)
+    digests = _digests(fields.get("files"), folder / manifest.NAME) if check else None
+    preprocessing = fields.get("preprocessing")
+    known = preprocessing if isinstance(preprocessing, dict) else None
+    return Network(folder, fields.get("tvm", {}), digests, known)
+
+
+def _digests(files: Any, place: Path) -> dict[str, str]:
+    try:
+        return {name: files[name]["sha256"] for name in (LIBRARY, PARAMS)}
+    except (KeyError, TypeError) as error:
+        raise OutputError(
+            f"{place}: damaged: it has no digest of {LIBRARY} and {PARAMS}: compile again"
+        ) from error
+
+
+def codes_of(workspace: Tensor, output: Mapping[str, Any]) -> Tensor:
+    """Return the codes that a step left in the bytes of ``workspace``."""
+    start = workspace[output["offset"] :]
+    return np.lib.stride_tricks.as_strided(start, output["shape"], output["strides"]).copy()
+
+
+def _checked(array: object, spec: TensorSpec) -> Floats:
+    """Return an input as the program reads it: in one piece, aligned; copied if it is not."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(_refusal(array, spec))
+    if array.dtype != np.float32 or array.shape != spec.shape:
+        raise ValueError(_refusal(array, spec))
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else array.copy(order="C")
+
+
+def _refusal(given: object, spec: TensorSpec) -> str:
+    """Return why ``given`` is no input, and what to pass instead."""
+    wanted = f"input {spec.name!r} must be a numpy array, {spec.dtype} {list(spec.shape)}, got"
+    match given:
+        case np.ndarray() if given.dtype != np.float32:
+            return f"{wanted} {given.dtype}: pass x.astype(np.float32)"
+        case np.ndarray():
+            cure = ": pass x[None]" if (1, *given.shape) == spec.shape else ""
+            return f"{wanted} {list(given.shape)}{cure}"
+    kind = type(given)
+    cure = "x.numpy(force=True)" if kind.__module__ == "torch" else "np.asarray(x, np.float32)"
+    return f"{wanted} {kind.__module__}.{kind.__qualname__}: pass {cure}"
+
+
+def _pointers(arrays: Sequence[Tensor]) -> Any:
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))

@@ -1,1 +1,0 @@
-"""The policy's JSON Schema, published as data."""

@@ -1,0 +1,84 @@
+"""The state of a search after an epoch, in a file that runs no code; written all or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gmpq.errors import OutputError, SearchError
+from gmpq.models import checkpoints
+from gmpq.models.checkpoints import UNFIT
+from gmpq.search.differentiable.objective import Objective
+from gmpq.search.differentiable.settings import Space
+
+VERSION = 1
+
+
+@dataclass(slots=True, eq=False)
+class Training:
+    """A search that is under way; it changes as it goes on."""
+
+    objective: Objective
+    weights: torch.optim.SGD
+    logits: torch.optim.SGD
+    epoch: int = 0  # how many are done
+    seconds: float = 0.0  # spent on them
+
+
+def save(training: Training, path: Path) -> None:
+    """Write ``training`` to ``path``; raises ``OutputError``."""
+    state = {
+        "version": VERSION,
+        "space": _space(training.objective.settings.space),
+        "epoch": training.epoch,
+        "seconds": training.seconds,
+        "network": training.objective.network.state_dict(),
+        "weights": training.weights.state_dict(),
+        "logits": training.logits.state_dict(),
+    }
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        torch.save(state, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch tells a full disk by a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written: {error}") from error
+
+
+def load(training: Training, path: Path) -> None:
+    """Bring ``training`` to where the file ``path`` was written.
+
+    Raises:
+        SearchError: the file is missing, not a checkpoint, or of another search.
+    """
+    require_checkpoint(path)
+    state = checkpoints.read(path, SearchError, "start anew")
+    space = _space(training.objective.settings.space)
+    if state.get("version") != VERSION or state.get("space") != space:
+        raise SearchError(
+            f"{path}: is of version {state.get('version')} and bits {state.get('space')}, "
+            f"this search of {VERSION} and {space}: give the same options, or start anew"
+        )
+    try:
+        training.objective.network.load_state_dict(state["network"])
+        training.weights.load_state_dict(state["weights"])
+        training.logits.load_state_dict(state["logits"])
+        epoch, seconds = int(state["epoch"]), float(state["seconds"])
+    except UNFIT as error:
+        raise SearchError(
+            f"{path}: does not fit the network or its quantizers: give the same options, "
+            "or start anew"
+        ) from error
+    training.epoch, training.seconds = epoch, seconds
+
+
+def require_checkpoint(path: Path) -> None:
+    """Pass a path where a file is; raises ``SearchError``."""
+    if not path.is_file():
+        raise SearchError(f"{path}: no such checkpoint: start without --resume")
+
+
+def _space(space: Space) -> list[list[int]]:
+    return [list(space.weights), list(space.activations)]

@@ -1,0 +1,139 @@
+"""The bounds that a user gives, and what bits cost beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gmpq import table
+from gmpq.errors import SearchError
+from gmpq.policy import LayerBits
+from gmpq.search.ilp import constraints
+from gmpq.search.ilp.latency_table import LatencyTable
+from gmpq.search.ilp.solver import Row
+from gmpq.search.ilp.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a policy may cost at most; None is no bound."""
+
+    bops: float | None = None
+    published_bops: float | None = None
+    mean_product: float | None = None  # of w and a: 16 for --bits 4, 12 for w3a4
+    size_mb: float | None = None  # of 1e6 bytes
+    compression: float | None = None  # of the weights against float32
+    latency_ms: float | None = None
+    times: LatencyTable | None = None
+
+    def rows(self, space: Space) -> tuple[Row, ...]:
+        """Return the bounds as rows.
+
+        Raises:
+            SearchError: there is none, or the latency table lacks a time.
+        """
+        self.check()
+        found = (
+            _row(constraints.bops, space, self.bops),
+            _row(constraints.published_bops, space, self.published_bops),
+            _row(constraints.mean_product, space, self.mean_product),
+            _row(
+                constraints.size,
+                space,
+                None if self.size_mb is None else self.size_mb * constraints.MEGABYTE,
+            ),
+            _row(constraints.compression, space, self.compression),
+            self._latency(space),
+        )
+        return tuple(row for row in found if row is not None)
+
+    def check(self) -> None:
+        """Pass bounds that bound something.
+
+        Raises:
+            SearchError: there is none, or latency lacks its table or its limit.
+        """
+        if (self.times is None) != (self.latency_ms is None):
+            raise SearchError(
+                "a bound on latency needs the table and the limit: "
+                "give --latency-table FILE and --latency MILLISECONDS"
+            )
+        if not self.constraint():
+            raise SearchError(
+                "no bound: every layer would get the most bits: "
+                "give --bops, --published-bops, --bits, --size, --compression or --latency"
+            )
+
+    def level(self, space: Space) -> float:
+        """Return the mean ``w * a`` of the searched layers at the bound on BOPs.
+
+        Raises:
+            SearchError: not exactly one bound is given, or it is none on BOPs.
+        """
+        given = [limit for limit in (self.bops, self.published_bops, self.mean_product) if limit]
+        if len(given) != 1 or len(self.constraint()) != 1:
+            raise SearchError(
+                "random bits are drawn to one number of BOPs: "
+                "give --bops, --published-bops or --bits, and nothing else"
+            )
+        (row,) = self.rows(space)
+        macs = np.array([layer.macs for layer in space.searched], np.float64)
+        costs = row.costs[:, 0, 0] / (macs * space.weight_bits[0] * space.input_bits[0])
+        if not np.allclose(costs, costs[0]):
+            raise SearchError(
+                "published BOPs leave out the first and the last layer, whose bits are drawn too: "
+                "give --bops or --bits, or leave out --ends"
+            )
+        return float((row.limit - row.fixed) / (costs[0] * macs.sum()))
+
+    def constraint(self) -> dict[str, float]:
+        """Return the bounds by name, as a policy's provenance keeps them."""
+        named = {
+            "bops": self.bops,
+            "published_bops": self.published_bops,
+            "mean_product": self.mean_product,
+            "size_mb": self.size_mb,
+            "compression": self.compression,
+            "latency_ms": self.latency_ms,
+        }
+        return {name: limit for name, limit in named.items() if limit is not None}
+
+    def _latency(self, space: Space) -> Row | None:
+        if self.times is None or self.latency_ms is None:
+            return None
+        return constraints.latency(space, self.times, self.latency_ms)
+
+
+def to_table(space: Space, bits: Mapping[str, LayerBits]) -> str:
+    """Return the bits of every layer, and what they cost, as text."""
+    lines = [(name, str(found.w), str(found.a)) for name, found in bits.items()]
+    return f"{table.render(('layer', 'w', 'a'), lines)}\n\n{_totals(space, bits)}"
+
+
+def _totals(space: Space, bits: Mapping[str, LayerBits]) -> str:
+    named = [layer for layer in space.layers if not layer.auxiliary]
+    pairs = [(layer, bits[layer.name]) for layer in named]
+    rest = sum(64 * layer.macs for layer in space.layers if layer.auxiliary)
+    total = rest + sum(layer.macs * b.w * b.a for layer, b in pairs)
+    middle = [(layer, b) for layer, b in pairs if layer.kept is None]
+    macs = sum(layer.macs for layer, _ in middle)
+    mean = sum(layer.macs * b.w * b.a for layer, b in middle) / macs
+    published = sum(space.published_shares[layer.name] * b.w * b.a for layer, b in pairs)
+    size = sum(layer.weights * b.w / 8 for layer, b in pairs)
+    count = sum(layer.weights for layer, _ in pairs)
+    rows_ = [
+        ("BOPs, all layers at their real bits", f"{total / constraints.GIGA:.3f} G"),
+        ("BOPs, published convention", f"{published / constraints.GIGA:.3f} G"),
+        ("mean w x a of the searched layers", f"{mean:.3f}"),
+        (
+            "weights, at their bits",
+            f"{size / constraints.MEGABYTE:.3f} MB ({4 * count / size:.2f} times)",
+        ),
+    ]
+    return table.render(("network", "cost"), rows_)
+
+
+def _row(make: Callable[[Space, float], Row], space: Space, limit: float | None) -> Row | None:
+    return None if limit is None else make(space, limit)

@@ -1,0 +1,1 @@
+"""What bits cost in quality: sensitivity, and the learned steps of LIMPQ."""

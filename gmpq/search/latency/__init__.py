@@ -1,0 +1,1 @@
+"""Milliseconds per layer and bits, measured."""

@@ -1,0 +1,76 @@
+"""What predictions know of processors, and what the planner makes of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs, Steps
+from gmpq.backends.tvm.plan.plan import plan
+from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target.pipeline import HALVES_MULTIPLIED, ONE_BY_ONE, WIDE, Pace, pace_of
+from gmpq.ir import Conv2d, Padding, QParams, Window
+from tests.support.single_layers import network_of, random_weight
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("arm64", ONE_BY_ONE),
+        ("armv7", ONE_BY_ONE),
+        ("arm64-dotprod", ONE_BY_ONE),
+        ("rpi4", HALVES_MULTIPLIED),
+        ("aarch64-linux-gnu,cortex-a57", HALVES_MULTIPLIED),
+        ("rpi5", WIDE),
+        ("x86-64-v3", WIDE),
+    ],
+)
+def test_every_target_has_its_processors_pace(target: str, expected: Pace) -> None:
+    assert pace_of(find(target)) == expected
+
+
+def test_loads_come_beside_instructions_unless_these_run_in_order() -> None:
+    assert ONE_BY_ONE.step(computing=16, loads=8) == 24
+    assert WIDE.step(computing=16, loads=8) == 16.5
+    assert WIDE.step(computing=1, loads=8) == 4.5
+
+
+def test_products_of_two_bits_are_cheaper_only_where_bytes_multiply_fast() -> None:
+    words = Runs(64, Steps(1, 1, 64), Steps(1, 1, 64), None)
+    narrow = Runs(64, Steps(1, 1, 64), Steps(1, 1, 64), Steps(1, 1, 32))
+    tile = (4, 8)
+    assert narrow.step_cycles(ONE_BY_ONE, *tile) < 0.7 * words.step_cycles(ONE_BY_ONE, *tile)
+    assert narrow.step_cycles(HALVES_MULTIPLIED, *tile) == words.step_cycles(
+        HALVES_MULTIPLIED, *tile
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "bits", "kernel", "stride", "expected"),
+    [
+        pytest.param("rpi4", 2, 3, 1, "bitserial", id="a72-w2"),
+        pytest.param("rpi4", 2, 1, 1, "bitserial", id="a72-w2-1x1"),
+        pytest.param("rpi4", 3, 3, 1, "winograd", id="a72-w3"),
+        pytest.param("rpi4", 3, 1, 1, "bitserial", id="a72-w3-1x1"),
+        pytest.param("rpi4", 4, 1, 1, "direct_neon", id="a72-w4-1x1"),
+        pytest.param("arm64", 1, 3, 1, "bitserial", id="a53-w1"),
+        pytest.param("arm64", 2, 3, 1, "winograd", id="a53-w2"),
+        pytest.param("arm64", 2, 3, 2, "bitserial", id="a53-w2-stride-2"),
+        pytest.param("arm64", 3, 1, 1, "direct_neon", id="a53-w3-1x1"),
+        pytest.param("arm64-dotprod", 2, 1, 1, "direct", id="a55-w2-1x1"),
+        pytest.param("arm64-dotprod", 2, 3, 1, "winograd", id="a55-w2"),
+        pytest.param("arm64-dotprod", 1, 1, 1, "bitserial", id="a55-w1-1x1"),
+        pytest.param("rpi5", 2, 1, 1, "direct", id="a76-w2-1x1"),
+        pytest.param("rpi5", 1, 1, 1, "bitserial", id="a76-w1-1x1"),
+        pytest.param("rpi5", 1, 3, 1, "winograd", id="a76-w1"),
+    ],
+)
+def test_planes_of_bits_are_counted_where_that_is_fastest(
+    target: str, bits: int, kernel: int, stride: int, expected: str
+) -> None:
+    weight = random_weight(np.random.default_rng(0), (128, 128, kernel, kernel), bits)
+    padding = Padding(*[kernel // 2] * 4)
+    window = Window((kernel, kernel), (stride, stride), padding)
+    node = Conv2d("conv", ("x",), "y", weight, window)
+    graph = network_of(node, QParams.full(1.0, 0, bits), (28, 28), 1)
+    assert plan(graph, find(target)).steps[1].kernel == expected

@@ -1,0 +1,21 @@
+"""Kernels for AVX-512 VNNI on any processor: arithmetic in place of the instruction."""
+
+from __future__ import annotations
+
+from tvm.script.ir_builder import tirx
+
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, splat
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni
+from gmpq.backends.tvm.kernels.layout import GROUP
+
+
+def arithmetic(_: Vnni, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
+    """Return what vpdpbusd does, by arithmetic that any processor has."""
+    codes, digits = (tirx.reinterpret("int32x16", side[0]) for side in (operands, weights))
+    for byte in range(GROUP):
+        code = tirx.bitwise_and(
+            tirx.shift_right(codes, splat(tirx.int32(8 * byte), 16)), splat(tirx.int32(255), 16)
+        )
+        raised = tirx.shift_left(digits, splat(tirx.int32(24 - 8 * byte), 16))
+        acc = acc + code * tirx.shift_right(raised, splat(tirx.int32(24), 16))
+    return acc
