@@ -9,11 +9,18 @@ FOOLBOX := foolbox==3.3.4  # 20 labelled photographs; its own dependencies are n
 WORKERS ?= 2
 DATA ?= data
 NARROW ?= x86-64-v3
-NATIVE_TESTS := $(addprefix tests/,test_compile.py test_loading.py test_runtime.py test_verify.py \
-	test_random_outputs.py cli/test_board.py cli/test_targets.py cli/test_processes.py qat/test_emit.py \
-	benchmarks/test_gmpq_tool.py $(addprefix backends/tvm/test_,c_program.py copies.py depthwise.py \
-	depthwise_bytes.py elf.py epilogue.py fuse.py packing.py processes.py processor.py programs.py reals.py \
-	residual.py static.py target.py toolchain.py tune.py tune_boards.py two_networks.py winograd.py))
+NATIVE_TESTS := $(addprefix tests/, \
+	artifact/test_random_outputs.py artifact/test_recheck.py benchmarks/test_gmpq_tool.py \
+	cli/test_board.py cli/test_processes.py cli/test_targets.py compile/test_network.py \
+	qat/test_emit.py runtime/test_loading.py runtime/test_network.py \
+	$(addprefix backends/tvm/, \
+		codegen/test_c_program.py codegen/test_elf.py codegen/test_processes.py codegen/test_static.py \
+		codegen/test_toolchain.py codegen/test_two_networks.py kernels/cpu/depthwise/test_depthwise.py \
+		kernels/cpu/depthwise/test_x86_bytes.py kernels/cpu/elementwise/test_reals.py \
+		kernels/cpu/epilogue/test_epilogue.py kernels/cpu/epilogue/test_narrowing.py \
+		kernels/cpu/epilogue/test_requantized_copy.py kernels/cpu/epilogue/test_residual.py \
+		kernels/cpu/winograd/test_winograd.py plan/test_fusion.py target/test_cpu.py \
+		target/test_llvm.py test_random_programs.py tuning/test_boards.py tuning/test_tune.py))
 ARM_PACKAGES := qemu-user libc6-arm64-cross libc6-armhf-cross libstdc++6-arm64-cross
 FASHION := out/fashion/usr/share/datasets/fashion-mnist
 
