@@ -36,7 +36,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import (
 )
 from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import Pace, pace_of
+from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 
 SPILL = 10  # cycles to store 16 accumulators, and to load them again for the output's transform
 
@@ -76,7 +76,7 @@ class TileProduct:
         """Whether some tiles are multiplied twice, which must not add to M then."""
         return self.tiles % self.width != 0
 
-    def cycles(self, _pace: Pace) -> float:
+    def cycles(self, _pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
         b = self.blocking
         step = max(PRODUCT * b.accumulators, LATENCY, LOAD * (b.tiles + b.vectors))
@@ -197,7 +197,7 @@ def fitted(target: Target, means: Means, sizes: Sizes) -> list[Product]:
         found += register_tiles(target, means, sizes)
     if "amx-int8" in target.features:
         found += _tile_products(sizes)
-    return sorted(found, key=lambda p: p.cycles(pace_of(target)))
+    return sorted(found, key=lambda p: p.cycles(pipeline_of(target)))
 
 
 def _tile_products(sizes: Sizes) -> list[TileProduct]:
