@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.plan.plan import Chooser, predicted
-from gmpq.backends.tvm.target import cpu
 from gmpq.backends.tvm.tuning.tune import Effort, Tuning, tuned
 from gmpq.runtime import Network
 from machine.quiet import gauge
@@ -40,12 +40,12 @@ def medians(
     for name, chooser in choosers.items():
         directory = folder / name
         directory.mkdir()
-        built = build(graph, cpu.find("native"), directory, chooser)
+        built = build(graph, targets.find("native"), directory, chooser)
         networks[name] = Network(directory, built.program)
         networks[name].set_threads(threads)
     image = subject.image
     runs = {name: lambda network=network: network.run(image) for name, network in networks.items()}
-    with gauge(cpu.find("native"), threads) as reading:
+    with gauge(targets.find("native"), threads) as reading:
         spent = round_robin(runs, PLAN, reading)
     for network in networks.values():
         network.set_threads(1)

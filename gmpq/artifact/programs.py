@@ -31,12 +31,12 @@ from gmpq.backends.ort.session import (
     run,
 )
 from gmpq.backends.torch_codes import TorchCodes
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.qemu import Emulated
-from gmpq.backends.tvm.plan.fusion import fusions
-from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.plan.plan import fuses
+from gmpq.backends.tvm.target import Target
 from gmpq.errors import OutputError
 from gmpq.export.storage import WeightStorage
 from gmpq.files import temporary
@@ -115,9 +115,9 @@ def _networks(programs: Programs, folder: Path) -> dict[str, Network | Emulated]
         return {}
     emulated = isinstance(programs.tvm, Emulated)
     shipped, alone = (f"{level}, emulated" if emulated else level for level in (SHIPPED, UNFUSED))
-    if not fusions(programs.graph):
+    target = targets.find(programs.tvm.target)
+    if not fuses(programs.graph, target):
         return {shipped: programs.tvm}
-    target = cpu.find(programs.tvm.target)
     program = build(programs.graph, target, folder, fuse=False).program
     unfused = Emulated(folder, program, target) if emulated else Network(folder, program)
     return {shipped: programs.tvm, alone: unfused}

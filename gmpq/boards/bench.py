@@ -27,7 +27,7 @@ from gmpq.backends.rpc import pool
 from gmpq.backends.rpc.pool import Fleet
 from gmpq.backends.rpc.session import NOT_A_LATENCY, Visit
 from gmpq.backends.rpc.tasks import Effort, Job, job_of, span_of
-from gmpq.backends.tvm.target import cpu
+from gmpq.backends.tvm import target as targets
 from gmpq.errors import BoardError
 from gmpq.files import saved_graph, temporary
 from gmpq.files.manifest import versions
@@ -152,7 +152,7 @@ def _job(program: _Program, folder: Path, effort: Effort) -> Job:
         arrays = [sample[end["name"]] for end in description["inputs"]]
         path.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
         paths.append(str(path))
-    machine = cpu.find(program.contents.target).triple.split("-", maxsplit=1)[0]
+    machine = targets.find(program.contents.target).machine
     return job_of(program.directory, description, machine, tuple(paths), effort)
 
 

@@ -31,11 +31,11 @@ from gmpq.artifact.samples import Inputs
 from gmpq.artifact.staging import staged
 from gmpq.backends.ort.fusion import FusionReport
 from gmpq.backends.ort.fusion import report as fusion_report
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import Form, build
 from gmpq.backends.tvm.codegen.header import check_prefix
 from gmpq.backends.tvm.plan.plan import Step
-from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tuning.boards import likeness, tuned_on
 from gmpq.backends.tvm.tuning.tune import Tuning, tuned
 from gmpq.calib.sweep import sweep
@@ -140,7 +140,7 @@ def compile_network(
 
 def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     check_prefix(options.name)
-    target = cpu.find(options.target)
+    target = targets.find(options.target)
     board = None if options.fleet is None else likeness(options.fleet, target, told.stage)
     quantization = options.quantization(job.policy.output_bits)
     network = job.network

@@ -15,7 +15,7 @@ from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.qemu import Emulated
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.export.onnx import to_onnx
 from gmpq.export.storage import WeightStorage
 from gmpq.ir import Dequantize, Graph, IntGraph, QParams, Quantize, Value

@@ -17,18 +17,17 @@ from gmpq.backends.tvm.codegen.example import EXAMPLE, classify_program
 from gmpq.backends.tvm.codegen.header import private_header, public_header
 from gmpq.backends.tvm.codegen.library import compile_parts, write_shared, write_static
 from gmpq.backends.tvm.codegen.module import emit
+from gmpq.backends.tvm.codegen.stack import most_stack_bytes
 from gmpq.backends.tvm.kernels.base import Tensor
-from gmpq.backends.tvm.plan.memory import SLACK
 from gmpq.backends.tvm.plan.plan import (
     Chooser,
     Plan,
     Step,
     cheapest,
-    most_stack_bytes,
     moved_bytes,
     plan,
 )
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 from gmpq.files import temporary
 from gmpq.ir import IntGraph
 from gmpq.program import PREFIX
@@ -122,7 +121,7 @@ def assemble(
 
 def compile_module(module: tvm.IRModule, target: Target, folder: Path) -> Path:
     """Return the object file of ``module``, whose functions are plain C functions already."""
-    llvm = target.llvm()
+    llvm = target.tvm()
     host = llvm.with_host(llvm)
     lowered = transform.Sequential([tirx.BindTarget(host), *LOWERING])(module)
     path = folder / "model.o"
@@ -139,7 +138,7 @@ def _program(
         "features": sorted(target.features),
         "prefix": prefix,
         "params_bytes": params_bytes,
-        "workspace_bytes": planned.memory.size_bytes + SLACK,
+        "workspace_bytes": planned.memory.workspace_bytes,
         "live_bytes": planned.memory.live_bytes,
         "stack_bytes": most_stack_bytes(planned),
         "moved_bytes": sum(moved_bytes(planned, step) for step in planned.steps),

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmpq.backends.tvm.codegen.toolchain import compile_program
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.llvm import ARM, ARM32
 from gmpq.errors import TargetError
 from gmpq.files import temporary
@@ -65,7 +65,7 @@ EMULATORS = {
 }
 
 
-def missing(target: Target) -> str | None:
+def missing(target: CpuTarget) -> str | None:
     """Return what has to be installed before programs of ``target`` can be emulated."""
     emulator = EMULATORS.get(target.triple)
     if emulator is None:
@@ -77,14 +77,14 @@ def missing(target: Target) -> str | None:
     return None
 
 
-def processor(target: Target) -> str:
+def processor(target: CpuTarget) -> str:
     """Return the oldest processor of qemu's that has the instructions of ``target``."""
     if target.attributes:
         return NEWEST
     return EMULATORS[target.triple].processors.get(target.cpu, NEWEST)
 
 
-def command(target: Target, program: Path, flags: Sequence[str] = ()) -> list[str]:
+def command(target: CpuTarget, program: Path, flags: Sequence[str] = ()) -> list[str]:
     """Return what runs ``program`` of ``target`` here: to be followed by its arguments.
 
     ``flags`` are for the emulator.
@@ -106,7 +106,7 @@ class Emulated:
 
     directory: Path
     program: Mapping[str, Any]
-    processor: Target
+    processor: CpuTarget
 
     @property
     def target(self) -> str:
@@ -190,7 +190,7 @@ class Emulated:
 
 
 @lru_cache(maxsize=2)
-def _runner(target: Target) -> bytes:
+def _runner(target: CpuTarget) -> bytes:
     """Return the program ``runner.c`` for ``target``."""
     source = resources.files("gmpq.backends.tvm.emulation").joinpath("runner.c")
     with temporary.folder() as folder:

@@ -22,7 +22,7 @@ from gmpq.backends.rpc.tasks import Inquiry, Trial, likeness_of
 from gmpq.backends.tvm.codegen.build import LIBRARY, PARAMS
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tuning.tune import (
     ROUNDS,
     Tuning,
@@ -45,7 +45,7 @@ class _Untried:
     """A layer whose candidates have no times yet."""
 
     key: str
-    site: Site
+    site: Site[Target]
     choices: Sequence[Choice]
 
 
@@ -56,7 +56,7 @@ def likeness(fleet: Fleet, target: Target, told: Told = lambda _: None) -> str:
         BoardError: there is none, or it is none that measures times of ``target``.
     """
     with temporary.folder() as folder:
-        report = pool.run(fleet, [Inquiry(_machine(target))], folder, told)
+        report = pool.run(fleet, [Inquiry(target.machine)], folder, told)
     for _, visit in report.visits:
         if visit.done:
             return likeness_of(visit.before)
@@ -85,7 +85,7 @@ def _untried(graph: IntGraph, target: Target, tuning: Tuning) -> Iterator[_Untri
     """Yield the layers without known times, one of each kind."""
     found: dict[str, _Untried] = {}
 
-    def note(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def note(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if worth_measuring(site, choices):
             key = key_of(site, choices, tuning)
             found.setdefault(
@@ -134,7 +134,7 @@ def _trial(layer: _Untried, tuning: Tuning, folder: Path, told: Told) -> Trial:
     own = Path(tempfile.mkdtemp(dir=folder))
     program = write_trial(layer.site, layer.choices, own)
     return Trial(
-        machine=_machine(layer.site.target),
+        machine=layer.site.target.machine,
         likeness=tuning.board,
         library=str(own / LIBRARY),
         params=str(own / PARAMS),
@@ -145,10 +145,6 @@ def _trial(layer: _Untried, tuning: Tuning, folder: Path, told: Told) -> Trial:
         rounds=ROUNDS,
         others_bytes=others_bytes(layer.site),
     )
-
-
-def _machine(target: Target) -> str:
-    return target.triple.split("-", maxsplit=1)[0]
 
 
 def _reasons(report: Report) -> list[str]:

@@ -21,9 +21,9 @@ from gmpq.backends.rpc import pool
 from gmpq.backends.rpc.pool import Fleet
 from gmpq.backends.rpc.session import NOT_A_LATENCY, Visit
 from gmpq.backends.rpc.tasks import Effort, Job, job_of
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 from gmpq.boards.bench import board_line
 from gmpq.calib.statistics import Statistics
 from gmpq.calib.sweep import sweep
@@ -72,7 +72,7 @@ def profile(
     Raises:
         GmpqError: the network, the images or the target cannot be used, or no board measured.
     """
-    processor = cpu.find(target)
+    processor = targets.find(target)
     network = _open(subject, among, told)
     pairs = [LayerBits(w, a) for w in among.weight_bits for a in among.input_bits]
     with temporary.folder() as folder:
@@ -132,7 +132,7 @@ def _job(
     sample = own / "sample"
     sizes = [int(np.prod(end["shape"])) for end in program["inputs"]]
     sample.write_bytes(np.zeros(sum(sizes), np.float32).tobytes())  # times do not depend on values
-    machine = target.triple.split("-", maxsplit=1)[0]
+    machine = target.machine
     job = job_of(own, program, machine, (str(sample),), effort)
     return job, [step["node"] for step in program["steps"]]
 

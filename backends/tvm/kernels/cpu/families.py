@@ -28,8 +28,9 @@ from gmpq.backends.tvm.kernels.cpu.elementwise import (
 )
 from gmpq.backends.tvm.kernels.cpu.gemv import gemv
 from gmpq.backends.tvm.kernels.cpu.winograd import winograd
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
-KERNELS: tuple[Family, ...] = (
+KERNELS: tuple[Family[CpuTarget], ...] = (
     x86_rows.FAMILY,
     depthwise_bytes.FAMILY,
     depthwise_neon.FAMILY,

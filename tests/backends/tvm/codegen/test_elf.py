@@ -11,7 +11,7 @@ from gmpq.backends.tvm.codegen import toolchain
 from gmpq.backends.tvm.codegen.elf import glibc_needed, global_symbols, keep_global
 from gmpq.backends.tvm.codegen.toolchain import OLDEST_GLIBC, compile_object, link
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 
 PART = """
 extern int base(void);

@@ -11,7 +11,7 @@ import pytest
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import Form, build
 from gmpq.backends.tvm.codegen.toolchain import compile_program
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.support.single_layers import network_of, random_weight
 from tests.support.strategies import random_input

@@ -13,7 +13,7 @@ from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import Form, build
 from gmpq.backends.tvm.codegen.toolchain import compile_program
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import (
     Conv2d,
     Dequantize,

@@ -18,7 +18,7 @@ from gmpq.backends.tvm.codegen.elf import global_symbols
 from gmpq.backends.tvm.codegen.example import EXAMPLE, classify_program
 from gmpq.backends.tvm.codegen.toolchain import compile_program
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import IntGraph
 from tests.support.strategies import random_graph, random_input
 

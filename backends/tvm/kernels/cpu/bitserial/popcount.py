@@ -23,7 +23,7 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.kernels.cpu.bitserial.planes import WORD, Form
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, held, pure, splat
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 BYTE = 8  # codes whose bits of one plane fill a byte
 
@@ -135,7 +135,7 @@ def _added_in_pairs(vectors: list[Expr]) -> list[Expr]:
 Counter: TypeAlias = LaneCounter | ByteCounter
 
 
-def counter_of(target: Target) -> Counter | None:
+def counter_of(target: CpuTarget) -> Counter | None:
     """Return how the target counts, if it can."""
     bits = neon.word_bits(target)
     if bits is not None:

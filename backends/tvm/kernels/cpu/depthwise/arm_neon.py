@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.depthwise import depthwise
 from gmpq.backends.tvm.kernels.cpu.depthwise.depthwise import (
     Sums,
@@ -27,7 +27,8 @@ from gmpq.backends.tvm.kernels.cpu.depthwise.depthwise import (
 )
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, cast, held, put, zeros
-from gmpq.backends.tvm.kernels.layout import VECTOR
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Conv2d
 
 Run: TypeAlias = tuple[int, ...]  # taps whose products are added in int8, or one alone

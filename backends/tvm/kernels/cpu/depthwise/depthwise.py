@@ -16,7 +16,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
@@ -35,8 +35,9 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     view,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable, Words, multiplied_lanes
-from gmpq.backends.tvm.kernels.layout import VECTOR, Layout
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import VECTOR, CpuTarget
 from gmpq.ir import Conv2d, Window
 
 MOST_COLUMNS = 14
@@ -91,7 +92,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     return (Candidate("", cycles, partial(build, site), site.work(instruction)),)
 
 
-def _tap_cycles(target: Target) -> float:
+def _tap_cycles(target: CpuTarget) -> float:
     """Return the cycles of a tap of 16 channels; without dot products they are widened twice."""
     if "avx512vnni" in target.features:
         return 1.5
@@ -185,7 +186,7 @@ def _corner(x: Layout, window: Window, image: Expr, row: Expr, column: Expr) -> 
     return first + image * x.image + down + across
 
 
-def _accumulate(target: Target, acc: list[Buffer], tile: Tile) -> None:
+def _accumulate(target: CpuTarget, acc: list[Buffer], tile: Tile) -> None:
     tile.begin(acc)
     for tap in range(len(tile.taps)):
         (weight,) = held([tile.weight(tap)])
@@ -194,7 +195,7 @@ def _accumulate(target: Target, acc: list[Buffer], tile: Tile) -> None:
             put(slot, _add_product(slot[0], codes, weight, target))
 
 
-def _add_product(acc: Expr, codes: Expr, weight: Expr, target: Target) -> Expr:
+def _add_product(acc: Expr, codes: Expr, weight: Expr, target: CpuTarget) -> Expr:
     if "avx512vnni" in target.features:
         pairs = [T.reinterpret("int16x32", operand) for operand in (codes, weight)]
         return pure("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pairs)

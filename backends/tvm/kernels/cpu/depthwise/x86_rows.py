@@ -21,7 +21,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.depthwise import depthwise
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import Lanes, lanes_for
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_tiling import Part, Tile, taps_of, tiles
@@ -46,6 +46,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     registers,
     view,
 )
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Conv2d, QParams, Window
 

@@ -26,7 +26,7 @@ from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import packed_order, unpacked
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, cast, pure, store
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni, Words
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 TURNED = np.arange(16).reshape(4, 4).T
 
@@ -179,7 +179,7 @@ class Pairs:
 Lanes: TypeAlias = Wide | Slim | Pairs
 
 
-def lanes_for(target: Target) -> tuple[Lanes, ...]:
+def lanes_for(target: CpuTarget) -> tuple[Lanes, ...]:
     """Return the ways to fill lanes that the target has, widest first."""
     if "avx512vnni" in target.features:
         return Wide(), Slim("avx512vbmi" in target.features)

@@ -19,7 +19,7 @@ from operator import add
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, arriving
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Sums
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile, best_tiles, blocked, shape_of
@@ -34,7 +34,8 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_int16 import run_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, held, put
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, multiplied_lanes
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
+from gmpq.backends.tvm.target.cpu import GROUP
 from gmpq.ir import Conv2d
 
 MOST_TILES = 4  # of each number of vectors

@@ -16,7 +16,7 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, held, load, scratch, store
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.target.cpu import GROUP
 
 PIXELS = 8  # of a vector
 QUAD = 4  # steps, or outputs, that are turned at once

@@ -14,14 +14,7 @@ from functools import partial
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import (
-    Call,
-    Candidate,
-    Family,
-    Site,
-    arriving,
-    streamed_cycles,
-)
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Place, Sums, accumulate_tile
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, finish_tile
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile, best_tiles, blocked, shape_of
@@ -37,6 +30,7 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, inwards, view
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Wide, Words, best_dot, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving, streamed_cycles
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Conv2d
 
@@ -93,7 +87,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
         for tile, direct in best_tiles(shape, dot, site.target, MOST_TILES)
         for stage in stages(shape, site.inputs[0].codes, tile)
     ]
-    found.sort(key=lambda candidate: candidate.cycles)
+    found.sort(key=lambda candidate: candidate.cost)
     return arriving(site, found[:MOST_TILES], WORD_BYTES)
 
 

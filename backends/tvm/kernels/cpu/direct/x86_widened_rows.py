@@ -25,7 +25,8 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     vector,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Words
-from gmpq.backends.tvm.kernels.layout import GROUP, Layout
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import GROUP
 
 WORD_BYTES = 2
 STEP = Words.group  # codes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from gmpq.backends.tvm.kernels.base import Site, Tensor
+from gmpq.backends.tvm.kernels.base import Tensor
 from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish, Output
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import STEPS, largest_step
 from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import Copy
 from gmpq.backends.tvm.kernels.cpu.epilogue.residual import Residual
 from gmpq.backends.tvm.kernels.cpu.isa.dot import multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.ir import Conv2d, Linear
 
 

@@ -27,7 +27,7 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, cast, pure, splat
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 Array: TypeAlias = NDArray[Any]
 
@@ -255,7 +255,7 @@ class Portable:
 Dot: TypeAlias = Vnni | Narrow | Wide | Words | Sdot | Portable
 
 
-def best_dot(target: Target, highest_code: int, weights: Array) -> Dot:
+def best_dot(target: CpuTarget, highest_code: int, weights: Array) -> Dot:
     """Return the fastest exact instruction for codes up to ``highest_code``."""
     if "avx512vnni" in target.features:
         return Vnni()
@@ -275,7 +275,7 @@ def shift_of(dot: Dot) -> int:
     return dot.shift if isinstance(dot, Sdot) else 0
 
 
-def multiplied_lanes(target: Target) -> int | None:
+def multiplied_lanes(target: CpuTarget) -> int | None:
     """Return the int32 lanes of the widest vpmaddubsw and vpmaddwd; None without AVX2."""
     if "avx512bw" in target.features:
         return 16

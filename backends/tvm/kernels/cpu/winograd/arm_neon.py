@@ -28,8 +28,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     chosen,
     padded,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import GROUP, CpuTarget
 from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 LANES = 4
@@ -122,7 +121,7 @@ class NeonProduct(NeonTiles):
         return [(x, w) for w, x in product(held(ws), held(xs))]
 
 
-def runs_for(target: Target, proof: Proof) -> tuple[Runs, ...]:
+def runs_for(target: CpuTarget, proof: Proof) -> tuple[Runs, ...]:
     """Return the legal runs of sums over the channels, for the operands of ``proof``."""
     bits = neon.word_bits(target)
     assert bits is not None
@@ -132,7 +131,7 @@ def runs_for(target: Target, proof: Proof) -> tuple[Runs, ...]:
     return runs_of(rows, (low, low + spans), bits)
 
 
-def neon_tiles(target: Target, runs: Runs, sizes: Sizes) -> Iterator[NeonProduct]:
+def neon_tiles(target: CpuTarget, runs: Runs, sizes: Sizes) -> Iterator[NeonProduct]:
     """Yield the register tiles for blocks of ``sizes.tiles``."""
     vectors = -(-sizes.outputs // LANES)
     for rows, wide in product(

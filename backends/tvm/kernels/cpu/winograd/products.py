@@ -34,8 +34,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import (
     byte_runs,
     byte_tiles,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import GROUP, VECTOR, CpuTarget
 from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 
 SPILL = 10  # cycles to store 16 accumulators, and to load them again for the output's transform
@@ -172,7 +171,7 @@ Product: TypeAlias = DotProduct | ByteProduct | NeonProduct | MatrixProduct | Ti
 Means: TypeAlias = Dot | ByteRuns | tuple[Runs, ...] | None  # None where nothing is exact
 
 
-def means_for(target: Target, proof: Proof, *, extras: bool) -> Means:
+def means_for(target: CpuTarget, proof: Proof, *, extras: bool) -> Means:
     """Return what multiplies the operands of ``proof`` beside AMX and the matrices of ARM.
 
     ``extras`` tells whether some weights may be left to extra steps.
@@ -184,7 +183,7 @@ def means_for(target: Target, proof: Proof, *, extras: bool) -> Means:
     return dot_for(target, proof)
 
 
-def fitted(target: Target, means: Means, sizes: Sizes) -> list[Product]:
+def fitted(target: CpuTarget, means: Means, sizes: Sizes) -> list[Product]:
     """Return the products of ``sizes``, the best predicted one of each kind first."""
     found: list[Product] = []
     if "i8mm" in target.features:

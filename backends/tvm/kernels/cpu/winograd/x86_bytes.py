@@ -25,7 +25,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import (
     choose,
     cycles_of,
 )
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 MOST_ROWS, VECTORS = 14, (1, 2, 4)
@@ -118,12 +118,12 @@ class ByteRuns:
     by_vectors: tuple[tuple[int, Runs], ...]
 
 
-def adds_in_runs(target: Target) -> bool:
+def adds_in_runs(target: CpuTarget) -> bool:
     """Tell whether bytes are added in int16: the processor has vpmaddubsw, and nothing better."""
     return multiplied_lanes(target) is not None and not target.features & {"avx512vnni", "amx-int8"}
 
 
-def byte_runs(target: Target, proof: Proof, *, extras: bool) -> ByteRuns | None:
+def byte_runs(target: CpuTarget, proof: Proof, *, extras: bool) -> ByteRuns | None:
     """Return the runs for the operands of ``proof``, or None where all need ``extras``."""
     lanes = multiplied_lanes(target)
     assert lanes is not None
@@ -137,7 +137,7 @@ def byte_runs(target: Target, proof: Proof, *, extras: bool) -> ByteRuns | None:
     return ByteRuns(Narrow(lanes), fitting) if fitting else None
 
 
-def byte_tiles(target: Target, runs: ByteRuns, sizes: Sizes) -> Iterator[ByteProduct]:
+def byte_tiles(target: CpuTarget, runs: ByteRuns, sizes: Sizes) -> Iterator[ByteProduct]:
     """Yield the register tiles for blocks of ``sizes.tiles``."""
     dot = runs.dot
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)

@@ -8,7 +8,7 @@ import pytest
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Portable, Vnni, Wide, best_dot
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import (
     Conv2d,
     Dequantize,
