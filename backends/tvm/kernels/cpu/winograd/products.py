@@ -20,7 +20,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import (
     byte_tiles,
 )
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import pace_of
+from gmpq.backends.tvm.target.pipeline import pipeline_of
 
 Product: TypeAlias = DotProduct | ByteProduct | NeonProduct | MatrixProduct | TileProduct
 Means: TypeAlias = Dot | ByteRuns | tuple[Runs, ...] | None  # None where nothing is exact
@@ -51,4 +51,4 @@ def fitted(target: Target, means: Means, sizes: Sizes) -> list[Product]:
         found += register_tiles(target, means, sizes)
     if "amx-int8" in target.features:
         found += amx_tiles(sizes)
-    return sorted(found, key=lambda p: p.cycles(pace_of(target)))
+    return sorted(found, key=lambda p: p.cycles(pipeline_of(target)))

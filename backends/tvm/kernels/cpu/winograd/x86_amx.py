@@ -22,7 +22,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.amx import (
 from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Expr, inwards, run
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import At, Memory, Sizes, chosen, padded
 from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 SPILL = 10  # cycles to store 16 accumulators, and to load them again for the output's transform
 
@@ -62,7 +62,7 @@ class TileProduct:
         """Whether some tiles are multiplied twice, which must not add to M then."""
         return self.tiles % self.width != 0
 
-    def cycles(self, _pace: Pace) -> float:
+    def cycles(self, _pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
         b = self.blocking
         step = max(PRODUCT * b.accumulators, LATENCY, LOAD * (b.tiles + b.vectors))
