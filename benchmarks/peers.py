@@ -5,7 +5,7 @@
 
 Networks have random weights with realistic activations. The peers run int8 whatever the policy,
 since none of them is faster on fewer bits; the ratio is the best int8 peer's time over gmpq's.
-Needs ``pip install 'gmpq[bench]'``.
+Needs the extra ``bench``, as `make bench` installs it.
 """
 
 from __future__ import annotations
