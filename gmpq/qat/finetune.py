@@ -1,6 +1,6 @@
 """A policy and float weights become trained weights and the integer graph that they mean.
 
-    report = finetune(Sources(Path("policy.json")), "train.npz", FinetuneOptions(), Path("tuned"))
+    report = finetune(Sources(Path("policy.json")), ("train.npz", None), options, Path("tuned"))
 
 The directory holds ``policy.json``, ``weights.safetensors``, ``graph.safetensors`` and
 ``log.jsonl``; compiling its policy compiles that very graph. It appears when training is done.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from gmpq.qat.build import Start, build
 from gmpq.qat.emit import to_integer_graph
 from gmpq.qat.fit import LOG, Course, fit
 from gmpq.qat.network import QatNetwork
-from gmpq.qat.options import TrainOptions
+from gmpq.qat.options import FinetuneOptions, TrainOptions
 from gmpq.qat.weights import Owners, find_owners, write_back
 from gmpq.training.data import (
     Labelled,
@@ -53,17 +53,6 @@ from gmpq.training.scores import scores_of
 POLICY, WEIGHTS, GRAPH = "policy.json", "weights.safetensors", "graph.safetensors"
 CALIBRATION_BATCH = 32
 DEVICES = ("cpu", "cuda")
-
-
-@dataclass(frozen=True, slots=True)
-class FinetuneOptions:
-    """What the user may choose beside the data."""
-
-    training: TrainOptions = field(default_factory=TrainOptions)
-    resume: bool = False
-    workers: int = 0  # threads that read photographs ahead
-    threads: int | None = None  # of torch; 1 repeats a training bit for bit
-    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,7 +216,7 @@ def _claimed(folder: Path, resume: bool) -> Iterator[None]:
 
 def _start(opened: _Opened, options: TrainOptions) -> QatNetwork:
     order = np.random.default_rng(options.seed).permutation(len(opened.train))
-    chosen = opened.train.take(order[: options.calibration]).inputs()
+    chosen = opened.train.take(order[: options.calibration_images]).inputs()
     batches = [torch.from_numpy(batch) for batch in chosen.batches(CALIBRATION_BATCH)]
     start = Start(make_scale=scales.find(options.method), output_bits=opened.policy.output_bits)
     return build(opened.lowered, opened.bits, batches, start)
