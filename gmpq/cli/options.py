@@ -123,17 +123,17 @@ def sources_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def subject_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what names the network, as one argument ``subject`` without data."""
+def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what names the network, as one argument ``source`` without data."""
 
     @click.argument("network")
     @click.option("--weights", help="Weights file, package:NAME/PATH, or random[:SEED].")
     @click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
     @functools.wraps(command)
     def run(*, network: str, weights: str | None, factory: str | None, **rest: Any) -> Any:
-        from gmpq.search import subject
+        from gmpq.search import network_source
 
-        return command(subject=subject.find(network, weights, factory), **rest)
+        return command(source=network_source.find(network, weights, factory), **rest)
 
     return run
 
