@@ -32,7 +32,7 @@ def totals(values: np.ndarray, assignment: Assignment) -> np.ndarray:
 
 
 def instance(seed: int) -> tuple[Losses, list[Constraint], Assignment]:
-    """Return a random program: one to three constraints, ties, forbidden pairs, all kinds of bounds."""
+    """Return a random program: one to three constraints, ties, forbidden pairs."""
     rng = np.random.default_rng(seed)
     shape = list(ASSIGNMENTS)[seed % len(ASSIGNMENTS)]
     size = (LAYERS, *shape)
