@@ -15,11 +15,11 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
-    held,
-    inwards,
+    clamped_start,
+    in_registers,
     load,
-    put,
     scratch,
     splat,
     store,
@@ -129,18 +129,21 @@ class Kernel:
             w, start = view(w_, "int32", weights), view(start_, "int32", shape.vectors * lanes)
             end = ends.bind(factor_, shape.vectors * lanes)
             with T.parallel(0, shape.x.batch * row_tiles) as item:
-                image, first = item // row_tiles, inwards(item % row_tiles, tile.rows, y.height)
+                image, first = (
+                    item // row_tiles,
+                    clamped_start(item % row_tiles, tile.rows, y.height),
+                )
                 planes = self._pack(x, image, first)
                 with T.grid(blocks, tile.rows, -(-y.width // tile.columns)) as (block, row, t):
-                    column = inwards(t, tile.columns, y.width)
+                    column = clamped_start(t, tile.columns, y.width)
                     totals = self._count(planes, w, (block, row, column))
-                    vector = inwards(block, tile.vectors, shape.vectors)
+                    vector = clamped_start(block, tile.vectors, shape.vectors)
                     begun = self._begun(totals, start, vector)
                     sums = [
                         PixelSums((image, first + row, column + p), acc)
                         for p, acc in enumerate(begun)
                     ]
-                    end.put(sums, vector * lanes, lanes)
+                    end.store(sums, vector * lanes, lanes)
 
         constants = (("w", "int32"), ("start", "int32"), ("factor", "float32"))
         return c_function(self.finish.parameters(("x", "int8"), constants), body)
@@ -189,7 +192,7 @@ class Kernel:
                 for slot, each in zip(slots, pixel, strict=True):
                     values = [count[0] for count in each]
                     pairs = [*zip(shape.magnitudes, values, strict=True)]
-                    put(slot, slot[0] + shape.counter.joined(pairs))
+                    assign(slot, slot[0] + shape.counter.joined(pairs))
         return totals
 
     def _begun(
@@ -197,7 +200,7 @@ class Kernel:
     ) -> Iterator[list[Expr]]:
         """Yield the accumulators of every pixel: sums and what they start with."""
         lanes, wide = self.shape.lanes, range(self.tile.vectors)
-        starts = held([load(start, (vector + n) * lanes, lanes) for n in wide])
+        starts = in_registers([load(start, (vector + n) * lanes, lanes) for n in wide])
         for slots in totals:
             yield [first + slot[0] for first, slot in zip(starts, slots, strict=True)]
 
@@ -217,7 +220,7 @@ class Kernel:
         for p, slots in enumerate(counts):
             place = ((pixel + p * sx) * depth + word) * shape.planes
             words = [splat(planes[place + i], shape.lanes) for i in range(shape.planes)]
-            for i, code in enumerate(held(words)):
+            for i, code in enumerate(in_registers(words)):
                 for magnitudes, weight in zip(slots, weights, strict=True):
                     self._add(magnitudes, i, code, weight)
 
@@ -225,15 +228,15 @@ class Kernel:
         """Return the weight planes of one step by vector, loaded once for all pixels."""
         count, lanes = self.shape.form.stored, self.shape.lanes
         first, all_ = step * (self.tile.vectors * count), range(self.tile.vectors * count)
-        values = held([load(w, (first + i) * lanes, lanes) for i in all_])
+        values = in_registers([load(w, (first + i) * lanes, lanes) for i in all_])
         return [values[i : i + count] for i in range(0, len(values), count)]
 
     def _add(self, counts: list[Buffer], plane: int, code: Expr, weight: list[Expr]) -> None:
         """Add the counts of one plane of codes, by magnitude."""
         form, counter, magnitudes = self.shape.form, self.shape.counter, self.shape.magnitudes
         if form.signed:
-            (code,) = held([T.bitwise_xor(code, weight[0])])
+            (code,) = in_registers([T.bitwise_xor(code, weight[0])])
         for n, factor in enumerate(form.factors):
             bits = T.bitwise_and(code, weight[form.signed + n]) if form.masked else code
             slot = counts[magnitudes.index(factor << plane)]
-            put(slot, slot[0] + counter.counted(bits))
+            assign(slot, slot[0] + counter.counted(bits))

@@ -26,7 +26,14 @@ from gmpq.backends.tvm.kernels.cpu.depthwise.loops import (
     tile_columns,
 )
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, cast, held, put, zeros
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    Buffer,
+    Expr,
+    assign,
+    cast,
+    in_registers,
+    zeros,
+)
 from gmpq.backends.tvm.kernels.layout import VECTOR
 from gmpq.ir import Conv2d
 
@@ -112,21 +119,21 @@ def _accumulate(cut: Cut, shifted: bool, acc: list[Buffer], tile: Tile) -> None:
         if len(cut) == 1:
             tile.begin(acc)  # they need no registers before
         for slot, sums in zip(acc, short, strict=True):
-            put(slot, slot[0] + cast("int32", VECTOR, sums[0]))
+            assign(slot, slot[0] + cast("int32", VECTOR, sums[0]))
 
 
 def _add_run(acc: list[Buffer], run: Run, shifted: bool, tile: Tile) -> None:
     kind = "int16" if len(run) == 1 else "int8"
     short = acc if len(run) == 1 else zeros(len(acc), "int8", VECTOR)
     for tap in run:
-        (weight,) = held([tile.weight(tap)])
+        (weight,) = in_registers([tile.weight(tap)])
         for p, slot in enumerate(short):
             codes = T.reinterpret(f"int8x{VECTOR}", tile.codes(tap, p))
             codes = neon.signed(codes) if shifted else codes
-            put(slot, slot[0] + _as(kind, codes) * _as(kind, weight))
+            assign(slot, slot[0] + _as(kind, codes) * _as(kind, weight))
     if kind == "int8":
         for slot, sums in zip(acc, short, strict=True):
-            put(slot, slot[0] + cast("int16", VECTOR, sums[0]))
+            assign(slot, slot[0] + cast("int16", VECTOR, sums[0]))
 
 
 def _as(kind: str, codes: Expr) -> Expr:

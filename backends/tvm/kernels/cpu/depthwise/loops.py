@@ -19,11 +19,11 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
     cast,
-    inwards,
+    clamped_start,
     load,
-    put,
     registers,
     store,
     to_codes,
@@ -84,7 +84,7 @@ class Tile:
     def begin(self, acc: list[Buffer]) -> None:
         """Put the start values into the accumulators."""
         for slot in acc:
-            put(slot, load(self.start, self.vector * VECTOR, VECTOR))
+            assign(slot, load(self.start, self.vector * VECTOR, VECTOR))
 
     def codes(self, tap: int, pixel: int) -> Expr:
         """Return the codes that a tap of a pixel reads."""
@@ -119,7 +119,7 @@ def kernel(site: Site, sums: Sums) -> PrimFunc:
         with T.parallel(0, y.batch * y.height) as item:
             image, row = item // y.height, item % y.height
             with T.grid(y.stored // VECTOR, -(-y.width // columns)) as (v, tile):
-                column = inwards(tile, columns, y.width)
+                column = clamped_start(tile, columns, y.width)
                 acc = registers(columns, "int32x16")
                 place = _corner(x, window, image, row, column) + v * VECTOR
                 sums.accumulate(acc, Tile(x, y, window, source, weights, start, place, v))

@@ -23,10 +23,10 @@ from gmpq.backends.tvm.kernels.cpu.depthwise.loops import (
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
+    call_intrinsic,
     cast,
-    held,
-    pure,
-    put,
+    in_registers,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Words, multiplied_lanes
@@ -71,14 +71,14 @@ FAMILY = Family("depthwise", (Conv2d,), candidates, refuses)
 def _accumulate(target: Target, acc: list[Buffer], tile: Tile) -> None:
     tile.begin(acc)
     for tap in range(len(tile.taps)):
-        (weight,) = held([tile.weight(tap)])
+        (weight,) = in_registers([tile.weight(tap)])
         for p, slot in enumerate(acc):
             codes = cast("int32", VECTOR, tile.codes(tap, p))
-            put(slot, _add_product(slot[0], codes, weight, target))
+            assign(slot, _add_product(slot[0], codes, weight, target))
 
 
 def _add_product(acc: Expr, codes: Expr, weight: Expr, target: Target) -> Expr:
     if "avx512vnni" in target.features:
         pairs = [T.reinterpret("int16x32", operand) for operand in (codes, weight)]
-        return pure("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pairs)
+        return call_intrinsic("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pairs)
     return acc + codes * weight

@@ -24,7 +24,7 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import packed_order, unpacked
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, cast, pure, store
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, call_intrinsic, cast, store
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vnni, Words
 from gmpq.backends.tvm.target.cpu import Target
 
@@ -65,7 +65,7 @@ class Wide:
 
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
         """Return ``acc`` plus the products of four rows."""
-        return pure("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, codes, weights)
+        return call_intrinsic("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, codes, weights)
 
     def store(self, y: Buffer, places: list[Expr], codes: Expr) -> None:
         """Store the bytes of each pixel at its place."""
@@ -114,16 +114,16 @@ class Slim:
         """Return the vector of codes of four rows of a block."""
         whole = T.reinterpret("int8x64", T.Shuffle(rows, list(range(64))))
         if self.permutes_bytes:
-            return [pure("llvm.x86.avx512.permvar.qi.512", "int8x64", whole, turn)]
+            return [call_intrinsic("llvm.x86.avx512.permvar.qi.512", "int8x64", whole, turn)]
         words, numbers = T.reinterpret("int32x16", whole), TURNED.reshape(-1).tolist()
         order = T.Shuffle([T.int32(n) for n in numbers], list(range(16)))
-        near = pure("llvm.x86.avx512.permvar.si.512", "int32x16", words, order)
+        near = call_intrinsic("llvm.x86.avx512.permvar.si.512", "int32x16", words, order)
         codes = T.reinterpret("int8x64", near)
-        return [pure("llvm.x86.avx512.pshuf.b.512", "int8x64", codes, turn)]
+        return [call_intrinsic("llvm.x86.avx512.pshuf.b.512", "int8x64", codes, turn)]
 
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
         """Return ``acc`` plus the products of four rows."""
-        return pure("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, codes, weights)
+        return call_intrinsic("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, codes, weights)
 
     def store(self, y: Buffer, places: list[Expr], codes: Expr) -> None:
         """Store the bytes of each pixel at its place."""
@@ -167,7 +167,7 @@ class Pairs:
 
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
         """Return ``acc`` plus the products of two rows."""
-        return acc + pure("llvm.x86.avx2.pmadd.wd", "int32x8", codes, weights)
+        return acc + call_intrinsic("llvm.x86.avx2.pmadd.wd", "int32x8", codes, weights)
 
     def store(self, y: Buffer, places: list[Expr], codes: Expr) -> None:
         """Store the bytes of each pixel at its place."""

@@ -9,7 +9,7 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Array, Site
 from gmpq.backends.tvm.kernels.cpu.depthwise.taps import Taps
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import Lanes, lanes_for
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, inwards
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, clamped_start
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Conv2d, Window
 
@@ -33,7 +33,7 @@ class Part:
 
     def start(self, block: Expr) -> Expr:
         """Return the first channel of a block."""
-        return self.first + inwards(block, self.lanes.channels, self.channels)
+        return self.first + clamped_start(block, self.lanes.channels, self.channels)
 
     def order(self) -> Array:
         """Return the channel of every lane, [blocks, vectors, lanes]."""

@@ -29,10 +29,10 @@ from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
-    held,
+    assign,
+    call_intrinsic,
+    in_registers,
     load,
-    pure,
-    put,
     view,
     zeros,
 )
@@ -125,7 +125,7 @@ def _accumulate(steps: Steps, sums: Sums) -> Registers:
     for (p, slots), n in product(enumerate(total), range(sums.tile.vectors)):
         two = [acc[p // 2 * couples + 2 * n + i][0] for i in range(2)]
         lanes = [first + i for first in (0, 4) for i in (2 * (p % 2), 2 * (p % 2) + 1)]
-        put(slots[n], slots[n][0] + T.Shuffle(two, lanes))
+        assign(slots[n], slots[n][0] + T.Shuffle(two, lanes))
     return total
 
 
@@ -138,10 +138,10 @@ def _add(steps: Steps, sums: Sums, acc: list[Buffer], step: Step) -> None:
     for half in range(2):
         for couple in range(couples):
             place = (number * couples + couple) * 2 + half
-            (weights,) = held([load(sums.w, place * neon.CODES, neon.CODES)])
+            (weights,) = in_registers([load(sums.w, place * neon.CODES, neon.CODES)])
             for pair, pixels in enumerate(codes[half]):
                 slot = acc[pair * couples + couple]
-                put(slot, _usmmla(slot[0], pixels, weights))
+                assign(slot, _usmmla(slot[0], pixels, weights))
 
 
 def _codes(sums: Sums, step: Step) -> list[list[Expr]]:
@@ -149,9 +149,9 @@ def _codes(sums: Sums, step: Step) -> list[list[Expr]]:
     r, s, k = step
     x = view(sums.x.data, "int8", sums.shape.x.size_bytes)
     first = sums.corner() + sums.tap(r, s) + k * neon.CODES
-    pixels = held([load(x, first + offset, neon.CODES) for offset in sums.offsets()])
+    pixels = in_registers([load(x, first + offset, neon.CODES) for offset in sums.offsets()])
     return [
-        held(
+        in_registers(
             [
                 T.Shuffle([a, b], [*range(start, start + 8), *range(16 + start, 24 + start)])
                 for a, b in zip(pixels[::2], pixels[1::2], strict=True)
@@ -162,4 +162,4 @@ def _codes(sums: Sums, step: Step) -> list[list[Expr]]:
 
 
 def _usmmla(acc: Expr, codes: Expr, weights: Expr) -> Expr:
-    return pure("llvm.aarch64.neon.usmmla", "int32x4", acc, codes, weights)
+    return call_intrinsic("llvm.aarch64.neon.usmmla", "int32x4", acc, codes, weights)

@@ -25,7 +25,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.kernels.cpu.isa.builder import held, load, put, view
+from gmpq.backends.tvm.kernels.cpu.isa.builder import assign, in_registers, load, view
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs, runs_of
 from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import At, Product, summed
 from gmpq.backends.tvm.target.pipeline import Pace, pace_of
@@ -147,7 +147,7 @@ def _accumulate(runs: Runs, shifted: bool, sums: Sums) -> Registers:
     sums.begin(total)
     for (p, slots), n in product(enumerate(total), range(sums.tile.vectors)):
         four = [acc[(n * LANES + lane) * pixels + p][0] for lane in range(LANES)]
-        put(slots[n], slots[n][0] + neon.across(four))
+        assign(slots[n], slots[n][0] + neon.across(four))
     return total
 
 
@@ -164,4 +164,4 @@ def _products(runs: Runs, shifted: bool, sums: Sums, step: At) -> list[Product]:
     channels = sums.tile.vectors * LANES
     places = (number * channels + channel for channel in range(channels))
     weights = [load(sums.w, place * neon.CODES, neon.CODES) for place in places]
-    return [(x, w) for w, x in product(held(weights), held(codes))]
+    return [(x, w) for w, x in product(in_registers(weights), in_registers(codes))]

@@ -61,7 +61,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Expr,
     align_stack,
     c_function,
-    inwards,
+    clamped_start,
     prefetch,
     view,
 )
@@ -149,9 +149,9 @@ def kernel(
                 _fetch_next(tile, w, blocks, row_tiles, item)
             row_tile, block = _item(tile, item, row_tiles, blocks)
             image, row = _row(shape, tile, row_tile)
-            vector = inwards(block, tile.vectors, shape.vectors)
+            vector = clamped_start(block, tile.vectors, shape.vectors)
             with T.serial(0, -(-shape.y.width // tile.columns)) as column_tile:
-                column = inwards(column_tile, tile.columns, shape.y.width)
+                column = clamped_start(column_tile, tile.columns, shape.y.width)
                 place = Place(image, row, column, block, vector)
                 acc = accumulate(Sums(shape, dot, tile, place, x, w, start, tables))
                 finish_tile(shape, tile, place, acc, end)
@@ -188,7 +188,7 @@ def _fetch_next(tile: Tile, w: Buffer, blocks: int, row_tiles: int, item: Expr) 
 def _row(shape: Shape, tile: Tile, number: Expr) -> tuple[Expr, Expr]:
     """Return the image and the first row of a row of tiles, counted over all images."""
     tiles = -(-shape.y.height // tile.rows)
-    return number // tiles, inwards(number % tiles, tile.rows, shape.y.height)
+    return number // tiles, clamped_start(number % tiles, tile.rows, shape.y.height)
 
 
 def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bound) -> None:
@@ -200,7 +200,7 @@ def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bou
         )
         for (row, column), slots in zip(pixels, acc, strict=True)
     ]
-    end.put(sums, place.vector * shape.lanes, shape.lanes)
+    end.store(sums, place.vector * shape.lanes, shape.lanes)
 
 
 # --- the constants -------------------------------------------------------------------------------

@@ -47,9 +47,9 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
     c_function,
-    inwards,
+    call_intrinsic_void,
+    clamped_start,
     load,
-    run,
     scratch,
     view,
 )
@@ -125,7 +125,7 @@ def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
             ends.bind(factor_, outputs),
         )
         with T.parallel(0, blocks * items) as item:
-            run("llvm.x86.ldtilecfg", setup)
+            call_intrinsic_void("llvm.x86.ldtilecfg", setup)
             if b.blocks_outside:
                 block, place = item // items, item % items
             else:
@@ -137,7 +137,7 @@ def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
                 image, rows = place // rows_of(shape, b), place % rows_of(shape, b)
                 with T.serial(0, groups_of(shape, b)) as group:
                     _tile_group(shape, b, buffers, (block, image, rows, group))
-            run("llvm.x86.tilerelease")
+            call_intrinsic_void("llvm.x86.tilerelease")
 
     constant = (("setup", "uint8"), ("w", "int8"), ("start", "int32"), ("factor", "float32"))
     return c_function(finish.parameters(("x", "uint8"), constant), body)
@@ -148,18 +148,20 @@ def _tile_group(
 ) -> None:
     block, image, rows, group = at
     extent, width = extent_of(shape, b.flat), width_of(shape, b)
-    row = 0 if b.flat else inwards(rows, b.down, shape.y.height)
-    column = inwards(group, width, extent)
+    row = 0 if b.flat else clamped_start(rows, b.down, shape.y.height)
+    column = clamped_start(group, width, extent)
     # Where the tiles are more than the image holds, the last one overlaps its neighbour.
     tiles = [
         (row + i, column + min(j * b.pixels, width - b.pixels))
         for i, j in product(range(b.down), range(b.across))
     ]
-    vector = inwards(block, b.vectors, shape.vectors)
+    vector = clamped_start(block, b.vectors, shape.vectors)
     _multiply(shape, b, buffers, (block, image, vector), tiles)
     sums = [scratch(b.pixels * VECTOR, "int32") for _ in range(b.accumulators)]
     for i, memory in enumerate(sums):
-        run("llvm.x86.tilestored64", T.int8(i), T.address_of(memory[0]), T.int64(DEPTH))
+        call_intrinsic_void(
+            "llvm.x86.tilestored64", T.int8(i), T.address_of(memory[0]), T.int64(DEPTH)
+        )
     for memory, ((row, column), n) in zip(sums, product(tiles, range(b.vectors)), strict=True):
         _finish(shape, b, buffers.end, memory, (image, row, column, vector + n))
 
@@ -178,7 +180,7 @@ def _multiply(
     corners = [corner + row * (sy * x.row) + column * (sx * x.stored) for row, column in tiles]
     for i, (_, n) in enumerate(product(tiles, range(b.vectors))):
         start = T.address_of(buffers.start[(vector + n) * VECTOR])
-        run("llvm.x86.tileloadd64", T.int8(i), start, T.int64(0))
+        call_intrinsic_void("llvm.x86.tileloadd64", T.int8(i), start, T.int64(0))
     for number, (r, s) in enumerate(shape.runs):
         with T.serial(0, shape.steps) as step:
             offset = r * dy * x.row + s * dx * x.stored + step * DEPTH
@@ -191,13 +193,17 @@ def _step(b: Blocking, buffers: _Buffers, places: list[Expr], stride: int, base:
     first_weight = b.accumulators + b.inputs
     for n in range(b.vectors):
         weights = T.address_of(buffers.w[(base * b.vectors + n) * (VECTOR * DEPTH)])
-        run("llvm.x86.tileloadd64", T.int8(first_weight + n), weights, T.int64(DEPTH))
+        call_intrinsic_void(
+            "llvm.x86.tileloadd64", T.int8(first_weight + n), weights, T.int64(DEPTH)
+        )
     for i, place in enumerate(places):
         codes = T.int8(b.accumulators + i % b.inputs)
-        run("llvm.x86.tileloadd64", codes, T.address_of(buffers.x[place]), T.int64(stride))
+        call_intrinsic_void(
+            "llvm.x86.tileloadd64", codes, T.address_of(buffers.x[place]), T.int64(stride)
+        )
         for n in range(b.vectors):
             accumulator = T.int8(i * b.vectors + n)
-            run("llvm.x86.tdpbusd", accumulator, codes, T.int8(first_weight + n))
+            call_intrinsic_void("llvm.x86.tdpbusd", accumulator, codes, T.int8(first_weight + n))
 
 
 def _finish(
@@ -212,13 +218,13 @@ def _finish(
 
     if not b.flat:
         pixels = [PixelSums((image, row, first + p), acc(p)) for p in range(b.pixels)]
-        end.put(pixels, vector * VECTOR, VECTOR)
+        end.store(pixels, vector * VECTOR, VECTOR)
         return
     together = min(TOGETHER, b.pixels)
     with T.serial(0, -(-b.pixels // together)) as group:
         pixels = []
-        for p in (inwards(group, together, b.pixels) + i for i in range(together)):
+        for p in (clamped_start(group, together, b.pixels) + i for i in range(together)):
             down, across = (first + p) // pitch, (first + p) % pitch
             kept = None if pitch == width else across < width
             pixels.append(PixelSums((image, down, T.min(across, width - 1)), acc(p), kept))
-        end.put(pixels, vector * VECTOR, VECTOR)
+        end.store(pixels, vector * VECTOR, VECTOR)

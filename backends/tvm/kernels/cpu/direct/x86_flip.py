@@ -32,7 +32,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import (
 )
 from gmpq.backends.tvm.kernels.cpu.direct.x86_int16 import run_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, held, put
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, assign, in_registers
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, multiplied_lanes
 from gmpq.backends.tvm.kernels.layout import GROUP
 from gmpq.ir import Conv2d
@@ -216,11 +216,11 @@ def _add_entry(sums: Sums, acc: Registers, form: Form, step: Expr, vector: Expr)
     vectors = [sums.weights(sums.w, vector + n) for n in range(form.vectors)]
     weights, masks = vectors[: form.steps], vectors[form.steps :]
     first, kept = sums.corner() // GROUP, form.steps - form.flipped
-    there = held([first + places[step + k] for k in range(form.steps)])
+    there = in_registers([first + places[step + k] for k in range(form.steps)])
     for offset, pixel in zip(sums.offsets(), acc, strict=True):
-        codes = held([dot.operands(sums.x[place + offset // GROUP])[0] for place in there])
+        codes = in_registers([dot.operands(sums.x[place + offset // GROUP])[0] for place in there])
         for n, slot in enumerate(pixel):
             flipped = [T.bitwise_xor(x, m[n][0]) for x, m in zip(codes[kept:], masks, strict=True)]
             operands = zip([*codes[:kept], *flipped], weights, strict=True)
             products = [dot.pairs([operand], weight[n]) for operand, weight in operands]
-            put(slot, slot[0] + dot.widen(reduce(add, products)))
+            assign(slot, slot[0] + dot.widen(reduce(add, products)))

@@ -34,7 +34,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Sums
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile, best_tiles, blocked, shape_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.kernels.cpu.isa.builder import put, splat
+from gmpq.backends.tvm.kernels.cpu.isa.builder import assign, splat
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, multiplied_lanes
 from gmpq.ir import Conv2d, Linear
 
@@ -155,13 +155,13 @@ def _accumulate(run: Run, sums: Sums) -> Registers:
     with T.grid(*runs) as (r, s, k):
         narrow = sums.registers(f"int16x{2 * shape.lanes}")
         for slot in chain(*narrow):
-            put(slot, splat(T.int16(0), 2 * shape.lanes))
+            assign(slot, splat(T.int16(0), 2 * shape.lanes))
         with T.grid(run.rows, run.columns, run.depth) as (i, j, m):
             step = (r * run.rows + i, s * run.columns + j, k * run.depth + m)
             for slot, operands, weights in sums.products(narrow, step):
-                put(slot, slot[0] + dot.pairs(operands, weights))
+                assign(slot, slot[0] + dot.pairs(operands, weights))
         if runs == (1, 1, 1):
             sums.begin(acc)  # they need no registers before
         for slot, short in zip(chain(*acc), chain(*narrow), strict=True):
-            put(slot, slot[0] + dot.widen(short[0]))
+            assign(slot, slot[0] + dot.widen(short[0]))
     return acc

@@ -23,11 +23,11 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Bound, Finish
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
-    held,
-    inwards,
+    clamped_start,
+    in_registers,
     load,
-    put,
     registers,
     scratch,
     splat,
@@ -105,7 +105,7 @@ def kernel(plan: Plan, words: int, finish: Finish) -> PrimFunc:
             memory = Memory(staged, table, places, parts, start, sums)
             blocks = T.min(T.int32(per_part), plan.blocks - part * per_part)
             with T.serial(0, blocks) as block:
-                vector = inwards(part * per_part + block, plan.vectors, shape.vectors)
+                vector = clamped_start(part * per_part + block, plan.vectors, shape.vectors)
                 with T.serial(0, count) as tile:
                     _tile(plan, memory, image, vector, first, tile, end)
 
@@ -142,10 +142,10 @@ def _add_pair(
     stage = plan.stage
     acc = [registers(vectors, f"int32x{LANES}") for _ in range(OUTPUTS)]
     for n, slots in enumerate(acc):
-        (value,) = held([memory.start[(first + pair) * OUTPUTS + n]])
+        (value,) = in_registers([memory.start[(first + pair) * OUTPUTS + n]])
         for slot in slots:
-            put(slot, splat(value, LANES))
-    begin, plain, masked = held(
+            assign(slot, splat(value, LANES))
+    begin, plain, masked = in_registers(
         [T.Cast("int64", memory.parts[3 * (first + pair) + n]) for n in range(3)]
     )
     place = tile * stage.tile_words
@@ -165,16 +165,21 @@ def _add_entry(
     """Add the entry at ``entry`` to accumulators by output and vector of pixels."""
     dot, words = Narrow(LANES), memory.staged.codes
     *fields, last = (splat(memory.table[entry + n], LANES) for n in (*range(WORDS - 1), WORDS))
-    weights, mask = held([_bytes(each) for each in fields]), held([last] if masked else [])
+    weights, mask = (
+        in_registers([_bytes(each) for each in fields]),
+        in_registers([last] if masked else []),
+    )
     there = 2 * (entry + WORDS - 1)
-    places = held([tile + PLACE * T.Cast("int64", memory.places[there + k]) for k in range(STEPS)])
+    places = in_registers(
+        [tile + PLACE * T.Cast("int64", memory.places[there + k]) for k in range(STEPS)]
+    )
     for v in range(len(acc[0])):
         loaded = [load(words, place + v * PIXELS, LANES) for place in places]
         flipped = [reduce(T.bitwise_xor, mask, codes) for codes in loaded]
-        codes = held([_bytes(each) for each in flipped])
+        codes = in_registers([_bytes(each) for each in flipped])
         for n, slots in enumerate(acc):
             products = [dot.pairs([x], [weights[k * OUTPUTS + n]]) for k, x in enumerate(codes)]
-            put(slots[v], slots[v][0] + dot.widen(reduce(add, products)))
+            assign(slots[v], slots[v][0] + dot.widen(reduce(add, products)))
 
 
 def _bytes(words: Expr) -> Expr:
@@ -194,7 +199,7 @@ def _finish(
                 by_pixel[half + k].append(acc)
     staged, place = memory.staged, tile * width + v * PIXELS
     sums = [
-        PixelSums((image, *held([staged.rows[place + i], staged.columns[place + i]])), acc)
+        PixelSums((image, *in_registers([staged.rows[place + i], staged.columns[place + i]])), acc)
         for i, acc in enumerate(by_pixel)
     ]
-    end.put(sums, channel, LANES)
+    end.store(sums, channel, LANES)

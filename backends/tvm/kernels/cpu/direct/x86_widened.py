@@ -35,7 +35,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_widened_rows import (
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, inwards, view
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, clamped_start, view
 from gmpq.backends.tvm.kernels.cpu.isa.dot import best_dot
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Wide, Words, multiplied_lanes
 from gmpq.backends.tvm.kernels.layout import Layout
@@ -141,12 +141,12 @@ def kernel(dot: Words, stage: Stage, finish: Finish) -> PrimFunc:
         start = view(start_, "int32", blocks * tile.vectors * shape.lanes)
         end = ends.bind(factor_, shape.vectors * shape.lanes)
         with T.parallel(0, shape.x.batch * items) as item:
-            image, first = item // items, inwards(item % items, stage.rows, y.height)
+            image, first = item // items, clamped_start(item % items, stage.rows, y.height)
             memory = widen(stage, x, image, first)
             with T.serial(0, blocks) as block:
-                channel = inwards(block, tile.vectors, shape.vectors)
+                channel = clamped_start(block, tile.vectors, shape.vectors)
                 with T.grid(stage.rows // tile.rows, -(-y.width // tile.columns)) as (r, c):
-                    row, column = r * tile.rows, inwards(c, tile.columns, y.width)
+                    row, column = r * tile.rows, clamped_start(c, tile.columns, y.width)
                     there = Place(0, row, column, block, channel)
                     acc = accumulate_tile(Sums(shape, dot, tile, there, memory, w, start))
                     here = Place(image, first + row, column, block, channel)

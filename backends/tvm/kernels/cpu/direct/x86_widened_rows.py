@@ -18,7 +18,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
     cast,
-    inwards,
+    clamped_start,
     load,
     scratch,
     store,
@@ -109,7 +109,7 @@ def widen(stage: Stage, x: Buffer, image: Expr, first: Expr) -> Buffer:
 def _copy(stage: Stage, x: Buffer, memory: Buffer, start: Expr) -> None:
     lanes = next(n for n in (2 * stage.shape.lanes, 16, 8, GROUP) if n <= stage.codes)
     with T.serial(0, -(-stage.codes // lanes)) as v:
-        place = inwards(v, lanes, stage.codes)
+        place = clamped_start(v, lanes, stage.codes)
         _put(memory, place, load(x, start + place, lanes), lanes)
 
 

@@ -18,13 +18,13 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import Copy, requan
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
+    call_intrinsic,
     cast,
-    held,
-    inwards,
+    clamped_start,
+    in_registers,
     load,
-    pure,
-    put,
     registers,
     splat,
     store,
@@ -74,8 +74,8 @@ def _copy(x: Layout, y: Layout, copy: Copy, size: int) -> PrimFunc:
         with T.parallel(0, y.batch * y.height) as item:
             image, row = item // y.height, item % y.height
             with T.serial(0, -(-width // size)) as v:
-                place = inwards(v, size, width)
-                (codes,) = held([load(source, row_start(x, image, row) + place, size)])
+                place = clamped_start(v, size, width)
+                (codes,) = in_registers([load(source, row_start(x, image, row) + place, size)])
                 store(target, row_start(y, image, row) + place, copy.codes(codes, size), size)
 
     return c_function((("x", "uint8"), ("y", "uint8")), body)
@@ -142,10 +142,10 @@ def _permute(x: Layout, y: Layout) -> PrimFunc:
             image, row = item // y.height, item % y.height
             quarters = registers(4, "int8x64")
             for i, quarter in enumerate(quarters):
-                put(quarter, load(table, i * PERMUTED, PERMUTED))
+                assign(quarter, load(table, i * PERMUTED, PERMUTED))
             width = y.width * y.stored
             with T.serial(0, -(-width // PERMUTED)) as v:
-                place = inwards(v, PERMUTED, width)
+                place = clamped_start(v, PERMUTED, width)
                 codes = load(source, row_start(x, image, row) + place, PERMUTED)
                 store(target, row_start(y, image, row) + place, _entries(codes, quarters), PERMUTED)
 
@@ -156,7 +156,7 @@ def _entries(codes: Expr, quarters: list[Buffer]) -> Expr:
     """Return the table's entries: VPERMI2B takes the low seven bits, a comparison the eighth."""
     index = T.reinterpret("int8x64", codes)
     halves = [
-        pure("llvm.x86.avx512.vpermi2var.qi.512", "int8x64", low[0], index, high[0])
+        call_intrinsic("llvm.x86.avx512.vpermi2var.qi.512", "int8x64", low[0], index, high[0])
         for low, high in (quarters[:2], quarters[2:])
     ]
     upper = codes >= splat(T.uint8(128), PERMUTED)

@@ -26,7 +26,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
     cast,
-    held,
+    in_registers,
     load,
     store,
     to_codes,
@@ -101,28 +101,28 @@ class Bound:
     residual: Buffer | None
     outputs: Sequence[Buffer]
 
-    def put(self, sums: Sequence[PixelSums], channel: Expr, lanes: int) -> None:
+    def store(self, sums: Sequence[PixelSums], channel: Expr, lanes: int) -> None:
         """Finish and store the accumulators of pixels whose channels begin at ``channel``."""
         q = self.finish.q
         together = TOGETHER if lanes == self.finish.packed_lanes else 1
         for group in groups_of(sums, channel, lanes, together):
             steps = self._steps(group)
-            (codes,) = held([steps[0] if q is None else _codes(steps, group, q)])
+            (codes,) = in_registers([steps[0] if q is None else _codes(steps, group, q)])
             if self.finish.residual is not None:
                 assert q is not None, "sums are of codes"
                 term = self._term(group, self.finish.residual.layout)
-                (codes,) = held([self.finish.residual.sum(codes, q, term, group.size)])
+                (codes,) = in_registers([self.finish.residual.sum(codes, q, term, group.size)])
             for output, memory in zip(self.finish.outputs, self.outputs, strict=True):
                 found = codes
                 if output.copy is not None:
-                    (found,) = held([output.copy.codes(codes, group.size)])
+                    (found,) = in_registers([output.copy.codes(codes, group.size)])
                 for run in group.runs:
                     _store(memory, group.place(output.layout, run), found, group, run)
 
     def _steps(self, group: Group) -> list[Expr]:
         """Return the rescaled accumulators of each vector."""
         lanes = group.lanes
-        return held(
+        return in_registers(
             [
                 cast("float32", lanes, acc) * load(self.factor, channel, lanes)
                 for acc, channel in group.vectors

@@ -27,7 +27,7 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import (
     to_bytes,
     unpacked,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, cast, pure, splat, to_codes
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, cast, splat, to_codes
 from gmpq.ir import QParams
 from gmpq.numerics import Codes, dequantize, quantize, requantize
 
@@ -81,8 +81,10 @@ class Copy:
         results = []
         for half in (0, 1):
             raised = unpacked([splat(T.uint8(0), size), codes], 1, half)  # 256 * x
-            upper = pure(MULTIPLY_HIGH[lanes], dtype, T.reinterpret(dtype, raised), multiplier)
-            total = pure("llvm.sadd.sat", dtype, upper, addend)
+            upper = call_intrinsic(
+                MULTIPLY_HIGH[lanes], dtype, T.reinterpret(dtype, raised), multiplier
+            )
+            total = call_intrinsic("llvm.sadd.sat", dtype, upper, addend)
             results.append(T.shift_right(total, shift))
         return clipped(to_bytes(results, lanes), self.q, size)
 

@@ -22,7 +22,7 @@ from typing import TypeAlias
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, put, zeros
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, assign, zeros
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs, Steps
 
 At: TypeAlias = tuple[Expr, Expr, Expr]  # the loops of ``Steps``
@@ -66,7 +66,7 @@ def _add_halves(acc: list[Buffer], products: list[Product]) -> None:
     """Add the lower products of all accumulators, then the upper ones: no sum waits for itself."""
     for half in (neon.lower, neon.upper):
         for slot, (x, w) in zip(acc, products, strict=True):
-            put(slot, slot[0] + neon.multiplied(half(x), half(w)))
+            assign(slot, slot[0] + neon.multiplied(half(x), half(w)))
 
 
 def _add_bytes(runs: Runs, acc: list[Buffer], products: Products, first: At) -> None:
@@ -75,13 +75,13 @@ def _add_bytes(runs: Runs, acc: list[Buffer], products: Products, first: At) -> 
     short = zeros(len(acc), "int8", 16)
     with T.grid(*runs.bytes) as step:
         for slot, (x, w) in zip(short, products(_plus(first, step)), strict=True):
-            put(slot, slot[0] + x * w)
+            assign(slot, slot[0] + x * w)
     _widen(runs, acc, short, 8)
 
 
 def _widen(runs: Runs, acc: list[Buffer], short: list[Buffer], lanes: int) -> None:
     for slot, narrow in zip(acc, short, strict=True):
-        put(slot, neon.pairs_added(runs.bits, slot[0], narrow[0], lanes))
+        assign(slot, neon.pairs_added(runs.bits, slot[0], narrow[0], lanes))
 
 
 def _first(run: Steps, number: At) -> At:

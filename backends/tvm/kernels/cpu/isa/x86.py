@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, pure, splat
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, splat
 from gmpq.backends.tvm.target.cpu import Target
 
 Array: TypeAlias = NDArray[Any]
@@ -70,7 +70,9 @@ class Vnni:
 
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the four products per lane."""
-        return pure("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, operands[0], weights[0])
+        return call_intrinsic(
+            "llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, operands[0], weights[0]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +117,12 @@ class Narrow:
     def pairs(self, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return the sums of two products each, two int16 per lane."""
         intrinsic = MULTIPLY_BYTES[self.lanes]
-        return pure(intrinsic, f"int16x{2 * self.lanes}", operands[0], weights[0])
+        return call_intrinsic(intrinsic, f"int16x{2 * self.lanes}", operands[0], weights[0])
 
     def widen(self, pairs: Expr) -> Expr:
         """Return the sum of both int16 of each lane."""
         ones = splat(T.int16(1), 2 * self.lanes)
-        return pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", pairs, ones)
+        return call_intrinsic(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", pairs, ones)
 
     def product(self, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return the sum of the four products per lane."""
@@ -165,7 +167,9 @@ class Wide:
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the four products per lane."""
         for codes, weight in zip(operands, weights, strict=True):
-            acc = acc + pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", codes, weight)
+            acc = acc + call_intrinsic(
+                MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", codes, weight
+            )
         return acc
 
 
@@ -207,13 +211,15 @@ class Words:
 
     def product(self, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return the sum of the two products per lane."""
-        return pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", operands[0], weights[0])
+        return call_intrinsic(
+            MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", operands[0], weights[0]
+        )
 
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the two products per lane."""
         if self.fused:
             pair = (operands[0], weights[0])
-            return pure("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pair)
+            return call_intrinsic("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pair)
         return acc + self.product(operands, weights)
 
 

@@ -29,11 +29,11 @@ from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
-    held,
-    inwards,
+    assign,
+    call_intrinsic,
+    clamped_start,
+    in_registers,
     load,
-    pure,
-    put,
     registers,
     splat,
     store,
@@ -99,11 +99,11 @@ class MatrixProduct(NeonTiles):
         position, weights = at
         acc = registers(self.rows // PAIR * self.couples, f"int32x{LANES}")
         with T.serial(0, self.row_blocks) as block:
-            first = inwards(block, self.rows, self.tiles)
+            first = clamped_start(block, self.rows, self.tiles)
             place = position * self.output_pitch + first * self.channels
             for i, slot in enumerate(acc):
                 sums = load(memory.m, place + i * LANES, LANES)
-                put(slot, sums if more else splat(T.int32(0), LANES))
+                assign(slot, sums if more else splat(T.int32(0), LANES))
             with T.serial(0, self.depth) as k:
                 codes = position * (GROUP * self.input_pitch) + first * self.stored
                 self._add(acc, memory, (codes + k * (PAIR * RUN), weights), k)
@@ -115,13 +115,18 @@ class MatrixProduct(NeonTiles):
         codes, weights = at
         v = view(memory.v.data, "int8", GROUP * int(memory.v.shape[0]))
         pairs = range(self.rows // PAIR)
-        tiles = held([load(v, codes + p * (PAIR * self.stored), neon.CODES) for p in pairs])
+        tiles = in_registers([load(v, codes + p * (PAIR * self.stored), neon.CODES) for p in pairs])
         for couple in range(self.couples):
             place = weights + (k * self.couples + couple) * neon.CODES
-            (two,) = held([load(memory.u, place, neon.CODES)])
+            (two,) = in_registers([load(memory.u, place, neon.CODES)])
             for pair, codes_ in enumerate(tiles):
                 slot = acc[pair * self.couples + couple]
-                put(slot, pure("llvm.aarch64.neon.smmla", f"int32x{LANES}", slot[0], codes_, two))
+                assign(
+                    slot,
+                    call_intrinsic(
+                        "llvm.aarch64.neon.smmla", f"int32x{LANES}", slot[0], codes_, two
+                    ),
+                )
 
 
 def matrix_tiles(target: Target, sizes: Sizes) -> Iterator[MatrixProduct]:

@@ -15,7 +15,15 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Expr, held, inwards, load, store, view
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    LINE,
+    Expr,
+    clamped_start,
+    in_registers,
+    load,
+    store,
+    view,
+)
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs, runs_of
 from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import At as Step
 from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import Product, summed
@@ -100,7 +108,7 @@ class NeonProduct(NeonTiles):
         """Write M of one position; ``more`` adds to what it holds."""
         position, weights = at
         with T.serial(0, self.row_blocks) as block:
-            first = inwards(block, self.rows, self.tiles)
+            first = clamped_start(block, self.rows, self.tiles)
             codes = position * (GROUP * self.input_pitch) + first * self.stored
             products = partial(self._products, memory, codes, weights)
             acc = summed(self.runs, self.rows * self.channels, self.rows, products)
@@ -119,7 +127,7 @@ class NeonProduct(NeonTiles):
         xs = [load(v, place, neon.CODES) for place in places]
         first = weights + k * (self.channels * neon.CODES)
         ws = [load(memory.u, first + n * neon.CODES, neon.CODES) for n in range(self.channels)]
-        return [(x, w) for w, x in product(held(ws), held(xs))]
+        return [(x, w) for w, x in product(in_registers(ws), in_registers(xs))]
 
 
 def runs_for(target: Target, proof: Proof) -> tuple[Runs, ...]:

@@ -18,9 +18,9 @@ from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import LANES, ByLane, Sdot, Smlal
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
-    inwards,
+    assign,
+    clamped_start,
     load,
-    put,
     registers,
     splat,
     store,
@@ -61,7 +61,7 @@ class DotProduct(DotTiles):
         with T.serial(0, self.row_blocks) as block:
             if memory.ahead is not None:
                 memory.ahead.fetch(position * self.row_blocks + block)
-            first = inwards(block, self.rows, self.tiles)
+            first = clamped_start(block, self.rows, self.tiles)
             place = position * self.output_pitch + first * (self.vectors * self.lanes)
             codes = position * self.input_pitch + first * (self.pixel)
             acc = self._sums(memory, (codes, weights))
@@ -82,7 +82,7 @@ class DotProduct(DotTiles):
             for k, first in steps(self.depth):
                 for slot, code, weight in self._step(acc, memory, (*at, k)):
                     total = dot.product if first else partial(dot.accumulate, slot[0])
-                    put(slot, total([code], [weight]))
+                    assign(slot, total([code], [weight]))
         return acc
 
     def _codes(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
@@ -108,14 +108,14 @@ class DotProduct(DotTiles):
         codes = registers(1, kind)[0]
         for p in range(self.rows):
             word = memory.v[first_code + p * (self.pixel) + k]
-            put(codes, self.dot.operands(word)[0])
+            assign(codes, self.dot.operands(word)[0])
             for n, weight in enumerate(weights):
                 yield acc[p * self.vectors + n], codes[0], weight[0]
 
 
 def _fill(slots: list[Buffer], values: list[Expr]) -> None:
     for slot, value in zip(slots, values, strict=True):
-        put(slot, value)
+        assign(slot, value)
 
 
 def _step_cycles(dot: Dot, rows: int, vectors: int, pace: Pace) -> float:

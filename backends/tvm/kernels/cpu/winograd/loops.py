@@ -16,8 +16,8 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Expr,
     c_function,
     cast,
-    held,
-    inwards,
+    clamped_start,
+    in_registers,
     load,
     scratch,
     splat,
@@ -55,19 +55,22 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
         end = ends.bind(factor_, outputs)
         with T.parallel(0, scheme.pieces) as item:
             section, block = item % parts, item // parts
-            image, first = block // blocks, inwards(block % blocks, shape.tiles, shape.all_tiles)
+            image, first = (
+                block // blocks,
+                clamped_start(block % blocks, shape.tiles, shape.all_tiles),
+            )
             v = scratch(scheme.input_words + VECTOR, "int32")
             m = scratch(scheme.sums, "int32")
             u = weights if fresh is None else scratch(fresh.elements, product.dtype)
             product.begin(setup)
             _transform_input(scheme, x, v, offsets, (image, first))
             with T.serial(0, share) as member:
-                group = inwards(section, share, groups) + member
+                group = clamped_start(section, share, groups) + member
                 if fresh is not None:
                     fresh.write(weights, u, group)
                 ahead = _ahead(scheme, weights, group)
                 _multiply(scheme, Memory(v, u, m, table, ahead), group)
-                first_vector = inwards(group, product.vectors, product.all_vectors)
+                first_vector = clamped_start(group, product.vectors, product.all_vectors)
                 _transform_output(scheme, m, (start, end), (image, first, first_vector))
             product.end()
 
@@ -115,8 +118,8 @@ def _multiply(scheme: Scheme, memory: Memory, group: Expr) -> None:
 def _corner(shape: Shape, tile: Expr) -> tuple[Expr, Expr]:
     """Return the first output row and column of a tile."""
     size = shape.transform.size
-    row = inwards(tile // shape.across, size, shape.y.height)
-    return row, inwards(tile % shape.across, size, shape.y.width)
+    row = clamped_start(tile // shape.across, size, shape.y.height)
+    return row, clamped_start(tile % shape.across, size, shape.y.width)
 
 
 def _tile(scheme: Scheme, number: Expr) -> Expr:
@@ -159,7 +162,7 @@ def _transform_input(
         for position, value in enumerate(chain.from_iterable(both_sides(t.input, d))):
             if offsets[position] % 256:
                 value = value + splat(T.uint8(offsets[position] % 256), lanes)
-            (words,) = held([T.reinterpret(vector("int32", lanes // group), value)])
+            (words,) = in_registers([T.reinterpret(vector("int32", lanes // group), value)])
             for lane in range(0, lanes, run):
                 place = T.floordiv(_place(scheme, tile, part * lanes + lane), group)
                 some = words if run == lanes else _part(words, lane // group, run // group)
@@ -208,7 +211,7 @@ def _transform_output(
             for (row, column), value in zip(corners, values, strict=True):
                 total = divided(value + first_sums, shape.transform, lanes)
                 outputs.append(PixelSums((image, row + i, column + j), [total]))
-        end.put(outputs, channel, lanes)
+        end.store(outputs, channel, lanes)
 
 
 def _sums(scheme: Scheme, m: Buffer, place: Expr) -> list[tuple[int, int, Expr]]:
@@ -227,7 +230,7 @@ def _by_tile(vectors: list[list[tuple[int, int, Expr]]]) -> Iterator[tuple[int, 
     for same in zip(*vectors, strict=True):
         i, j, _ = same[0]
         values = [value for _, _, value in same]
-        yield i, j, values if len(values) == 1 else _by_halves(*held(values))
+        yield i, j, values if len(values) == 1 else _by_halves(*in_registers(values))
 
 
 def _by_halves(a: Expr, b: Expr) -> list[Expr]:

@@ -20,10 +20,10 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
-    held,
-    inwards,
+    assign,
+    clamped_start,
+    in_registers,
     load,
-    put,
     registers,
     store,
 )
@@ -41,7 +41,7 @@ def multiply(product: ByteProduct, memory: Memory, group: Expr, weights: Expr) -
         with T.serial(first, first + count) as number:
             places = memory.table[number], weights + memory.table[positions + number]
             table = extra + (number - first) * extras
-            _position(product, memory, (*held([*places]), table, number), length, extras)
+            _position(product, memory, (*in_registers([*places]), table, number), length, extras)
         first, extra = first + count, extra + count * extras
 
 
@@ -57,7 +57,7 @@ def _position(
     with T.serial(0, product.row_blocks) as block:
         if memory.ahead is not None:
             memory.ahead.fetch(number * product.row_blocks + block)
-        first = inwards(block, product.rows, product.tiles)
+        first = clamped_start(block, product.rows, product.tiles)
         codes = position * product.input_pitch + first * product.pixel
         place = position * product.output_pitch + first * (product.vectors * product.lanes)
         in_memory = LONGEST_SHORT < length < product.depth
@@ -86,7 +86,7 @@ class _Tile:
         m, lanes = self.memory.m, self.product.lanes
         here = self.place + slot * lanes
         if self.acc is not None:
-            put(self.acc[slot], value if first else self.acc[slot][0] + value)
+            assign(self.acc[slot], value if first else self.acc[slot][0] + value)
         else:
             store(m, here, value if first else load(m, here, lanes) + value, lanes)
 
@@ -106,7 +106,7 @@ class _Tile:
         product, elements = self.product, self.product.dot.elements
         first = place + step * product.step_elements
         places = (first + n * elements for n in range(product.vectors))
-        return held([load(self.memory.u, place, elements) for place in places])
+        return in_registers([load(self.memory.u, place, elements) for place in places])
 
 
 def _add_all(tile: _Tile, at: tuple[Expr, Expr], length: int) -> None:
@@ -117,7 +117,7 @@ def _add_all(tile: _Tile, at: tuple[Expr, Expr], length: int) -> None:
     _add_run(tile, at, begun, first=True)
     with T.serial(0, len(firsts) - 1) as j:
         step = j * length + begun
-        there, here = held([codes + step, weights + step * product.step_elements])
+        there, here = in_registers([codes + step, weights + step * product.step_elements])
         _add_run(tile, (there, here), length, first=False)
 
 
@@ -131,7 +131,7 @@ def _add_short(tile: _Tile, at: tuple[Expr, Expr], length: int, *, first: bool) 
     dot, vectors, (codes, weights) = tile.product.dot, tile.product.vectors, at
     all_weights = [tile.weights(weights, k) for k in range(length)]
     for row in range(tile.product.rows):
-        operands = held([tile.codes(codes, row, k) for k in range(length)])
+        operands = in_registers([tile.codes(codes, row, k) for k in range(length)])
         for n in range(vectors):
             pairs = zip(operands, all_weights, strict=True)
             total = reduce(add, [dot.pairs([x], [w[n]]) for x, w in pairs])
@@ -146,10 +146,10 @@ def _add_long(tile: _Tile, at: tuple[Expr, Expr], length: int, *, first: bool) -
     for k, begins in steps(length):
         vectors = tile.weights(weights, k)
         for row in range(product.rows):
-            (operand,) = held([tile.codes(codes, row, k)])
+            (operand,) = in_registers([tile.codes(codes, row, k)])
             for n, weight in enumerate(vectors):
                 slot = short[row * product.vectors + n]
                 pairs = product.dot.pairs([operand], [weight])
-                put(slot, pairs if begins else slot[0] + pairs)
+                assign(slot, pairs if begins else slot[0] + pairs)
     for slot in range(slots):
         tile.add(slot, product.dot.widen(short[slot][0]), first=first)

@@ -17,7 +17,14 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import (
     packed,
     packed_order,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, held, load, store, view
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    Expr,
+    c_function,
+    in_registers,
+    load,
+    store,
+    view,
+)
 from gmpq.ir import QParams
 from gmpq.numerics import round_half_even
 from tests.support.c_functions import compiled
@@ -67,7 +74,7 @@ def packing(q: QParams, lanes: int, groups: int) -> PrimFunc:
         )
         with tirx.serial(0, groups) as group:
             four = [load(steps, group * size + i * lanes, lanes) for i in range(TOGETHER)]
-            store(codes, group * size, in_order(packed(held(four), q, lanes), lanes), size)
+            store(codes, group * size, in_order(packed(in_registers(four), q, lanes), lanes), size)
 
     return c_function((("steps", "float32"), ("codes", "uint8")), body)
 
