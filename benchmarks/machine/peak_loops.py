@@ -34,7 +34,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     vector,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni, Words, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw, vpmaddubsw_lanes
 from gmpq.backends.tvm.target.cpu import Target
 
 OUTPUT = "y"
@@ -65,7 +65,7 @@ class BitPlanes:
         return acc + call_intrinsic("llvm.ctpop", vector("int32", self.lanes), both)
 
 
-Dot: TypeAlias = Vnni | Narrow | Words | BitPlanes
+Dot: TypeAlias = Vpdpbusd | Vpmaddubsw | Int16Dot | BitPlanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +124,10 @@ class DotLoop:
     @property
     def _short(self) -> bool:
         """Whether sums stay in int16, as within a run of ``direct16``."""
-        return isinstance(self.dot, Narrow) and self.dot.run > 1
+        return isinstance(self.dot, Vpmaddubsw) and self.dot.run > 1
 
     def _add(self, acc: Expr, codes: Expr, weight: Expr) -> Expr:
-        if isinstance(self.dot, Narrow) and self._short:
+        if isinstance(self.dot, Vpmaddubsw) and self._short:
             return acc + self.dot.pairs([codes], [weight])
         return self.dot.accumulate(acc, [codes], [weight])
 
@@ -220,12 +220,12 @@ def loops(target: Target) -> list[Loop]:
 
 
 def _dots(target: Target) -> list[Dot]:
-    lanes = multiplied_lanes(target)
+    lanes = vpmaddubsw_lanes(target)
     found: list[Dot] = []
     if lanes is not None:
-        found += [Narrow(lanes), Narrow(lanes, run=2), Words(lanes)]
+        found += [Vpmaddubsw(lanes), Vpmaddubsw(lanes, run=2), Int16Dot(lanes)]
     if "avx512vnni" in target.features:
-        found += [Vnni(), Words(16, fused=True)]
+        found += [Vpdpbusd(), Int16Dot(16, fused=True)]
     if {"avx512vpopcntdq", "avx512bw"} <= target.features:
         found.append(BitPlanes())
     return found

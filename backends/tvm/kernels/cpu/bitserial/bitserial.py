@@ -31,7 +31,7 @@ from gmpq.backends.tvm.kernels.cpu.bitserial.loops import Kernel, Shape, Tile
 from gmpq.backends.tvm.kernels.cpu.bitserial.planes import Form, planes_of, words
 from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import counter_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.target.pipeline import Pace, pace_of
 from gmpq.ir import Conv2d, Linear, Window
 
@@ -159,7 +159,7 @@ def build(site: Site, shape: Shape, tile: Tile) -> Call:
     _, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.value.q)
     rest = (0, padded - len(start))
     packed = _packed(planes_of(node.weight.codes).bits, shape, tile)
-    function = Kernel(shape, tile, finish_of(site)).function()
+    function = Kernel(shape, tile, epilogue_of(site)).function()
     return site.call(function, (packed, np.pad(start, rest), np.pad(factor, rest)))
 
 

@@ -11,7 +11,7 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.kernels.cpu.bitserial.planes import WORD, Form
 from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import Counter
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Epilogue
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
@@ -115,7 +115,7 @@ class Kernel:
 
     shape: Shape
     tile: Tile
-    finish: Finish
+    epilogue: Epilogue
 
     def function(self) -> PrimFunc:
         """Return ``f(x, [residual], weights, start, factor, outputs)``."""
@@ -124,10 +124,10 @@ class Kernel:
         weights = blocks * shape.steps.total * tile.vectors * shape.form.stored * lanes
 
         def body(x_: Expr, *others: Expr) -> None:
-            (w_, start_, factor_), ends = self.finish.split(others)
+            (w_, start_, factor_), arguments = self.epilogue.split(others)
             x = view(x_, "int8", shape.x.size_bytes)
             w, start = view(w_, "int32", weights), view(start_, "int32", shape.vectors * lanes)
-            end = ends.bind(factor_, shape.vectors * lanes)
+            bound = arguments.bind(factor_, shape.vectors * lanes)
             with T.parallel(0, shape.x.batch * row_tiles) as item:
                 image, first = (
                     item // row_tiles,
@@ -143,10 +143,10 @@ class Kernel:
                         PixelSums((image, first + row, column + p), acc)
                         for p, acc in enumerate(begun)
                     ]
-                    end.store(sums, vector * lanes, lanes)
+                    bound.store(sums, vector * lanes, lanes)
 
         constants = (("w", "int32"), ("start", "int32"), ("factor", "float32"))
-        return c_function(self.finish.parameters(("x", "int8"), constants), body)
+        return c_function(self.epilogue.parameters(("x", "int8"), constants), body)
 
     def _pack(self, x: Buffer, image: Expr, first: Expr) -> Buffer:
         """Return int32 [rows, columns, words, planes] of the rows that a task reads.

@@ -66,7 +66,7 @@ FAMILY = Family("depthwise_neon", (Conv2d,), candidates, refuses)
 
 def build(site: Site, cut: Cut) -> Call:
     """Return the call of a depthwise convolution."""
-    low, _ = neon.ends(site.inputs[0].q)
+    low, _ = neon.code_range(site.inputs[0].q)
     columns = tile_columns(site.output.codes.width, 6 if len(cut) == 1 else 4)
     sums = Sums(columns, "int8", partial(_accumulate, cut, low < 0))
     return site.call(kernel(site, sums), constants(site, sums, -low))
@@ -76,24 +76,26 @@ def _cut(site: Site) -> Cut:
     assert isinstance(site.node, Conv2d)
     codes = site.node.weight.codes
     taps = codes.reshape(len(codes), -1).T
-    ends = neon.ends(site.inputs[0].q)
+    ends = neon.code_range(site.inputs[0].q)
     return tuple(_runs(taps, words, ends) for words in runs(taps, ends, range(len(taps)), np.int16))
 
 
-def _runs(taps: Array, words: Run, ends: tuple[int, int]) -> tuple[Run, ...]:
+def _runs(taps: Array, words: Run, code_range: tuple[int, int]) -> tuple[Run, ...]:
     """Return the runs in int8 within one in int16; runs of two cost as much as single taps."""
-    found = runs(taps, ends, words, np.int8)
+    found = runs(taps, code_range, words, np.int8)
     return found if len(found) * 2 < len(words) else tuple((tap,) for tap in words)
 
 
-def runs(taps: Array, ends: tuple[int, int], which: Sequence[int], kind: type) -> tuple[Run, ...]:
+def runs(
+    taps: Array, code_range: tuple[int, int], which: Sequence[int], kind: type
+) -> tuple[Run, ...]:
     """Return ``which`` of the taps [taps, C], cut into the longest runs whose sums fit ``kind``.
 
     A tap that does not fit by itself is a run of its own.
     """
     limits = np.iinfo(kind)
     found: list[list[int]] = []
-    products = [end * taps.astype(np.int32) for end in ends]
+    products = [code * taps.astype(np.int32) for code in code_range]
     bounds = np.stack([np.minimum(*products), np.maximum(*products)])
     total = np.zeros_like(bounds[:, 0])
     for tap in which:

@@ -15,7 +15,7 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Array, Site
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
@@ -110,7 +110,7 @@ def kernel(site: Site, sums: Sums) -> PrimFunc:
     """Return ``f(x, weights [taps, C], start, factor, y)``."""
     node, x, y, q = site.node, site.inputs[0].codes, site.output.codes, site.output.value.q
     assert isinstance(node, Conv2d)
-    window, columns, dtype = node.window, sums.columns, finish_of(site).dtype
+    window, columns, dtype = node.window, sums.columns, epilogue_of(site).dtype
 
     def body(x_: Expr, w_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
         source, result = view(x_, "uint8", x.size_bytes), view(y_, dtype, y.size)

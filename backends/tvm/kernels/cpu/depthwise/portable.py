@@ -29,7 +29,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     in_registers,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Words, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.layout import VECTOR
 from gmpq.backends.tvm.target.cpu import Target
 from gmpq.ir import Conv2d
@@ -53,7 +53,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     taps = node.window.kernel[0] * node.window.kernel[1]
     cycles = vectors * (taps * _tap_cycles(site.target) + 5)
     fused = "avx512vnni" in site.target.features
-    instruction = Words(fused=True).instruction if fused else Portable.instruction
+    instruction = Int16Dot(fused=True).instruction if fused else Portable.instruction
     return (Candidate("", cycles, partial(build, site), site.work(instruction)),)
 
 
@@ -61,7 +61,7 @@ def _tap_cycles(target: Target) -> float:
     """Return the cycles of a tap of 16 channels; without dot products they are widened twice."""
     if "avx512vnni" in target.features:
         return 1.5
-    lanes = multiplied_lanes(target)
+    lanes = vpmaddubsw_lanes(target)
     return 8.0 if lanes is None else 30 / lanes
 
 

@@ -34,7 +34,7 @@ from gmpq.backends.tvm.kernels.cpu.depthwise.x86_bytes_loops import (
     Tile,
     order,
 )
-from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import packed_order
+from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import narrowed_order
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import (
     STEPS,
     accumulators,
@@ -166,7 +166,7 @@ def build(site: Site, tile: Tile, scale: FusedScale) -> Call:
     codes = np.pad(node.weight.codes[:, 0], (padding, (0, 0), (0, 0)))
     firsts = np.arange(0, y.codes.stored, CHANNELS)  # of blocks; the last one may overlap
     blocks = np.minimum(firsts, y.codes.stored - CHANNELS)[:, None, None]
-    lanes, wide = ((blocks + place).reshape(-1) for place in (order(), packed_order(WIDE_LANES)))
+    lanes, wide = ((blocks + place).reshape(-1) for place in (order(), narrowed_order(WIDE_LANES)))
     kernel = Kernel(x.codes, y.codes, node.window, tile, y.q)
     constants = (
         _weights(codes[blocks + order()], kernel),

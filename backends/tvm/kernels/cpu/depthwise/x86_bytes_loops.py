@@ -19,7 +19,7 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.depthwise.taps import Taps
-from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import packed, unpacked
+from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import narrowed, unpacked
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_by_fma import BITS
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
@@ -36,7 +36,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     store,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import MULTIPLY_BYTES
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import VPMADDUBSW
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import QParams, Window
 
@@ -212,7 +212,7 @@ class Kernel:
                     for (row, _), weight in zip(step.touched, weights, strict=True):
                         slot = acc[row, p][step.vector]
                         products = call_intrinsic(
-                            MULTIPLY_BYTES[WIDE_LANES], f"int16x{LANES}", codes, weight
+                            VPMADDUBSW[WIDE_LANES], f"int16x{LANES}", codes, weight
                         )
                         assign(slot, slot[0] + products)
         return acc
@@ -235,7 +235,7 @@ class Kernel:
         for (row, pixel), slots in acc.items():
             sums = [slot[0] for slot in slots]
             steps = self._steps(buffers, sums, run.block * CHANNELS + zero)
-            codes = packed(in_registers(steps), self.q, WIDE_LANES)
+            codes = narrowed(in_registers(steps), self.q, WIDE_LANES)
             store(buffers.y, corner + row * y.row + pixel * y.stored, codes, CHANNELS)
 
     def _steps(self, buffers: _Buffers, sums: list[Expr], channel: Expr) -> list[Expr]:

@@ -25,7 +25,7 @@ from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.cpu.depthwise import loops
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import Lanes, lanes_for
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_tiling import Part, Tile, taps_of, tiles
-from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, packed
+from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, narrowed
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import (
     STEPS,
     accumulators,
@@ -286,7 +286,7 @@ class _Straight:
         ]
         steps += steps[-1:] * (TOGETHER - len(steps))
         codes = registers(1, f"uint8x{TOGETHER * lanes.lanes}")[0]
-        assign(codes, packed(steps, self.kernel.q, lanes.lanes))
+        assign(codes, narrowed(steps, self.kernel.q, lanes.lanes))
         places = [self.at.y + row * y.row + p * y.stored for p in pixels]
         lanes.store(self.buffers.y, places, codes[0])
 

@@ -23,9 +23,9 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import packed_order, unpacked
+from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import narrowed_order, unpacked
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, call_intrinsic, cast, store
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vnni, Words
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd
 from gmpq.backends.tvm.target.cpu import Target
 
 TURNED = np.arange(16).reshape(4, 4).T
@@ -46,12 +46,12 @@ class Wide:
     product_cycles: float = 0.5
     finish_cycles: float = 1.6
     spill_cycles: float = 0.0  # of each row of outputs after the first
-    instruction: str = Vnni.instruction
+    instruction: str = Vpdpbusd.instruction
 
     @property
     def order(self) -> Array:
         """Channel of each lane, [vectors, lanes]."""
-        return packed_order(16)
+        return narrowed_order(16)
 
     @property
     def turn(self) -> Array:
@@ -88,7 +88,7 @@ class Slim:
     product_cycles: float = 0.5
     finish_cycles: float = 2.2
     spill_cycles: float = 0.0
-    instruction: str = Vnni.instruction
+    instruction: str = Vpdpbusd.instruction
 
     @property
     def interleave_cycles(self) -> float:
@@ -147,7 +147,7 @@ class Pairs:
     product_cycles: float = 0.6
     finish_cycles: float = 2.0
     spill_cycles: float = 1.5
-    instruction: str = Words().instruction
+    instruction: str = Int16Dot().instruction
 
     @property
     def order(self) -> Array:

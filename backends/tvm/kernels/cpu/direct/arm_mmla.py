@@ -24,7 +24,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Step, Sum
 from gmpq.backends.tvm.kernels.cpu.direct.arm_neon import LANES, Packed, rows_of, tiles
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile, shape_of
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
@@ -100,7 +100,7 @@ def build(site: Site, shape: Shape, tile: Tile) -> Call:
     steps = Steps(*rows.shape[1:4])
     count = len(rows) * steps.total
     function = kernel(
-        shape, Packed(), tile, finish_of(site), partial(_accumulate, steps), steps=count
+        shape, Packed(), tile, epilogue_of(site), partial(_accumulate, steps), steps=count
     )
     return site.call(function, constants_of(site, shape, tile, _matrices(rows)))
 

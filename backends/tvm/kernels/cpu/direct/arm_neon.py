@@ -23,7 +23,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
     blocks_outside,
     shape_of,
 )
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import assign, in_registers, load, view
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs, runs_of
@@ -58,7 +58,7 @@ def _runs(site: Site) -> tuple[Runs, ...]:
     assert isinstance(node, Conv2d | Linear)
     assert bits is not None
     rows = rows_of(node.weight.codes, shape_of(site, LANES), Tile(1, 1, 1, blocks_outside=False))
-    return runs_of(rows, neon.ends(site.inputs[0].q), bits)
+    return runs_of(rows, neon.code_range(site.inputs[0].q), bits)
 
 
 def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
@@ -117,10 +117,10 @@ def build(site: Site, shape: Shape, runs: Runs, tile: Tile) -> Call:
     """Return the call of one tile."""
     assert isinstance(site.node, Conv2d | Linear)
     rows = rows_of(site.node.weight.codes, shape, tile)
-    low, _ = neon.ends(site.inputs[0].q)
+    low, _ = neon.code_range(site.inputs[0].q)
     accumulate = partial(_accumulate, runs, low < 0)
     steps = len(rows) * runs.steps.total
-    function = kernel(shape, Packed(), tile, finish_of(site), accumulate, steps=steps)
+    function = kernel(shape, Packed(), tile, epilogue_of(site), accumulate, steps=steps)
     return site.call(function, constants_of(site, shape, tile, rows, -low))
 
 

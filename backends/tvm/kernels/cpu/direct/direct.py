@@ -51,9 +51,9 @@ from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
     shape_of,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Bound, Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundEpilogue, Epilogue
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     LINE,
@@ -90,7 +90,7 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
 def build(site: Site, shape: Shape, dot: Dot, tile: Tile) -> Call:
     """Return the call of one tile."""
     accumulate = accumulate_lanes if isinstance(dot, Sdot) else accumulate_tile
-    function = kernel(shape, dot, tile, finish_of(site), accumulate)
+    function = kernel(shape, dot, tile, epilogue_of(site), accumulate)
     return site.call(function, constants(site, shape, dot, tile))
 
 
@@ -123,7 +123,7 @@ def kernel(
     shape: Shape,
     dot: Weights,
     tile: Tile,
-    finish: Finish,
+    epilogue: Epilogue,
     accumulate: Accumulate,
     more: tuple[Parameter, ...] = (),
     steps: int | None = None,
@@ -137,11 +137,11 @@ def kernel(
     row_tiles = shape.x.batch * -(-shape.y.height // tile.rows)
 
     def body(x_: Expr, *others: Expr) -> None:
-        (w_, start_, factor_, *more_), ends = finish.split(others)
+        (w_, start_, factor_, *more_), arguments = epilogue.split(others)
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
         start = view(start_, "int32", blocks * tile.vectors * shape.lanes)
-        end = ends.bind(factor_, shape.vectors * shape.lanes)
+        bound = arguments.bind(factor_, shape.vectors * shape.lanes)
         tables = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
         with T.parallel(0, blocks * row_tiles) as item:
             if shape.lanes > ARM_LANES:
@@ -154,11 +154,11 @@ def kernel(
                 column = clamped_start(column_tile, tile.columns, shape.y.width)
                 place = Place(image, row, column, block, vector)
                 acc = accumulate(Sums(shape, dot, tile, place, x, w, start, tables))
-                finish_tile(shape, tile, place, acc, end)
+                store_tile(shape, tile, place, acc, bound)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
     names = (*constant, *((name, kind) for name, kind, _ in more))
-    return c_function(finish.parameters(("x", "int32"), names), body)
+    return c_function(epilogue.parameters(("x", "int32"), names), body)
 
 
 def _item(tile: Tile, item: Expr, row_tiles: int, blocks: int) -> tuple[Expr, Expr]:
@@ -191,8 +191,10 @@ def _row(shape: Shape, tile: Tile, number: Expr) -> tuple[Expr, Expr]:
     return number // tiles, clamped_start(number % tiles, tile.rows, shape.y.height)
 
 
-def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bound) -> None:
-    """Finish and store the accumulators of a tile."""
+def store_tile(
+    shape: Shape, tile: Tile, place: Place, acc: Registers, bound: BoundEpilogue
+) -> None:
+    """Requantize and store the accumulators of a tile."""
     pixels = product(range(tile.rows), range(tile.columns))
     sums = [
         PixelSums(
@@ -200,7 +202,7 @@ def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bou
         )
         for (row, column), slots in zip(pixels, acc, strict=True)
     ]
-    end.store(sums, place.vector * shape.lanes, shape.lanes)
+    bound.store(sums, place.vector * shape.lanes, shape.lanes)
 
 
 # --- the constants -------------------------------------------------------------------------------

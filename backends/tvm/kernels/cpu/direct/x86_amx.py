@@ -25,10 +25,10 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Bound, Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundEpilogue, Epilogue
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.amx import (
     DEPTH,
     INSTRUCTION,
@@ -92,7 +92,7 @@ def build(site: Site, shape: Shape, blocking: Blocking) -> Call:
     padding = (0, shape.vectors * VECTOR - y.codes.channels)
     packed = pack(node.weight.codes, shape, blocking)
     constants = (configuration(blocking), packed, np.pad(start, padding), np.pad(factor, padding))
-    return site.call(kernel(shape, blocking, finish_of(site)), constants)
+    return site.call(kernel(shape, blocking, epilogue_of(site)), constants)
 
 
 FAMILY = Family("amx", (Conv2d,), candidates, refuses)
@@ -106,23 +106,23 @@ class _Buffers:
     x: Buffer
     w: Buffer
     start: Buffer
-    end: Bound
+    bound: BoundEpilogue
 
 
-def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
+def kernel(shape: Shape, b: Blocking, epilogue: Epilogue) -> PrimFunc:
     """Return ``f(x, [residual], configuration, weights, start, factor, outputs)``."""
     blocks = -(-shape.vectors // b.vectors)
     items = shape.x.batch * (groups_of(shape, b) if b.flat else rows_of(shape, b))
 
     def body(x_: Expr, *others: Expr) -> None:
-        (setup, w_, start_, factor_), ends = finish.split(others)
+        (setup, w_, start_, factor_), arguments = epilogue.split(others)
         outputs = shape.vectors * VECTOR
         weights = blocks * b.vectors * len(shape.runs) * shape.steps * VECTOR * DEPTH
         buffers = _Buffers(
             view(x_, "uint8", shape.x.size_bytes),
             view(w_, "int8", weights),
             view(start_, "int32", outputs),
-            ends.bind(factor_, outputs),
+            arguments.bind(factor_, outputs),
         )
         with T.parallel(0, blocks * items) as item:
             call_intrinsic_void("llvm.x86.ldtilecfg", setup)
@@ -140,7 +140,7 @@ def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
             call_intrinsic_void("llvm.x86.tilerelease")
 
     constant = (("setup", "uint8"), ("w", "int8"), ("start", "int32"), ("factor", "float32"))
-    return c_function(finish.parameters(("x", "uint8"), constant), body)
+    return c_function(epilogue.parameters(("x", "uint8"), constant), body)
 
 
 def _tile_group(
@@ -163,7 +163,7 @@ def _tile_group(
             "llvm.x86.tilestored64", T.int8(i), T.address_of(memory[0]), T.int64(DEPTH)
         )
     for memory, ((row, column), n) in zip(sums, product(tiles, range(b.vectors)), strict=True):
-        _finish(shape, b, buffers.end, memory, (image, row, column, vector + n))
+        _finish(shape, b, buffers.bound, memory, (image, row, column, vector + n))
 
 
 def _multiply(
@@ -207,9 +207,9 @@ def _step(b: Blocking, buffers: _Buffers, places: list[Expr], stride: int, base:
 
 
 def _finish(
-    shape: Shape, b: Blocking, end: Bound, sums: Buffer, at: tuple[Expr, Expr, Expr, Expr]
+    shape: Shape, b: Blocking, bound: BoundEpilogue, sums: Buffer, at: tuple[Expr, Expr, Expr, Expr]
 ) -> None:
-    """Finish one tile of accumulators."""
+    """Requantize and store one tile of accumulators."""
     image, row, first, vector = at
     pitch, width = pitch_of(shape), shape.y.width
 
@@ -218,7 +218,7 @@ def _finish(
 
     if not b.flat:
         pixels = [PixelSums((image, row, first + p), acc(p)) for p in range(b.pixels)]
-        end.store(pixels, vector * VECTOR, VECTOR)
+        bound.store(pixels, vector * VECTOR, VECTOR)
         return
     together = min(TOGETHER, b.pixels)
     with T.serial(0, -(-b.pixels // together)) as group:
@@ -227,4 +227,4 @@ def _finish(
             down, across = (first + p) // pitch, (first + p) % pitch
             kept = None if pitch == width else across < width
             pixels.append(PixelSums((image, down, T.min(across, width - 1)), acc(p), kept))
-        end.store(pixels, vector * VECTOR, VECTOR)
+        bound.store(pixels, vector * VECTOR, VECTOR)

@@ -31,9 +31,9 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import (
     top_of,
 )
 from gmpq.backends.tvm.kernels.cpu.direct.x86_int16 import run_of
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, assign, in_registers
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.layout import GROUP
 from gmpq.ir import Conv2d
 
@@ -45,7 +45,7 @@ LONG_RUN = 8  # steps that direct16 adds before it widens; from there on it is f
 
 
 @dataclass(frozen=True, slots=True)
-class Paired(Narrow):
+class Paired(Vpmaddubsw):
     """Steps of ``multiplied`` multiplications and ``cycles`` on average."""
 
     multiplied: float = 2.0
@@ -127,7 +127,7 @@ def refuses(site: Site) -> str | None:
     assert isinstance(node, Conv2d)
     if "avx512vnni" in site.target.features:
         return "AVX-512 VNNI adds four products at once into int32"
-    if multiplied_lanes(site.target) is None:
+    if vpmaddubsw_lanes(site.target) is None:
         return "needs AVX2"
     if node.groups > 1:
         return "needs one group"
@@ -141,7 +141,7 @@ def refuses(site: Site) -> str | None:
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the tiles of the fewest predicted cycles."""
-    node, lanes = site.node, multiplied_lanes(site.target)
+    node, lanes = site.node, vpmaddubsw_lanes(site.target)
     assert isinstance(node, Conv2d)
     assert lanes is not None
     shape, found = shape_of(site, lanes), []
@@ -179,7 +179,7 @@ def build(site: Site, tile: Tile, layer: Layer) -> Call:
     more = tuple((name, "int32", table.size) for name, table in tables.items())
     vectors = int(parts.vector_ends[-1])
     dot = Paired(shape.lanes)
-    function = kernel(shape, dot, tile, finish_of(site), _accumulate, more, steps=vectors)
+    function = kernel(shape, dot, tile, epilogue_of(site), _accumulate, more, steps=vectors)
     constants = (table.reshape(-1).astype(np.int32) for table in tables.values())
     return site.call(function, (packed, start, factor, *constants))
 

@@ -33,9 +33,9 @@ from gmpq.backends.tvm.kernels.base import (
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Sums
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile, best_tiles, blocked, shape_of
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import assign, splat
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw, vpmaddubsw_lanes
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
@@ -91,7 +91,7 @@ def refuses(site: Site) -> str | None:
     """Return why int16 sums do not pay or do not fit."""
     if "avx512vnni" in site.target.features:
         return "AVX-512 VNNI adds four products at once into int32"
-    if multiplied_lanes(site.target) is None:
+    if vpmaddubsw_lanes(site.target) is None:
         return "needs AVX2"
     run = run_of(site)
     if run is None:
@@ -113,10 +113,10 @@ def _remembered(node: Conv2d | Linear, shape: Shape, high: int) -> Run | None:
     return longest_run(node.weight.codes, shape, high)
 
 
-def _dot(site: Site, run: int = 1) -> Narrow:
-    lanes = multiplied_lanes(site.target)
+def _dot(site: Site, run: int = 1) -> Vpmaddubsw:
+    lanes = vpmaddubsw_lanes(site.target)
     assert lanes is not None
-    return Narrow(lanes, run)
+    return Vpmaddubsw(lanes, run)
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
@@ -132,9 +132,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     return arriving(site, found, 1)
 
 
-def build(site: Site, shape: Shape, dot: Narrow, tile: Tile, run: Run) -> Call:
+def build(site: Site, shape: Shape, dot: Vpmaddubsw, tile: Tile, run: Run) -> Call:
     """Return the call of one tile."""
-    function = kernel(shape, dot, tile, finish_of(site), partial(_accumulate, run))
+    function = kernel(shape, dot, tile, epilogue_of(site), partial(_accumulate, run))
     return site.call(function, constants(site, shape, dot, tile))
 
 

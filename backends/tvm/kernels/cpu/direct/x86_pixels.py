@@ -36,8 +36,8 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_loops import LANES, PLACE, 
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import OUTPUTS, STEPS, Entries, entries
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import PIXELS, QUAD, Stage, pixels_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw
 from gmpq.backends.tvm.kernels.layout import VECTOR
 from gmpq.ir import Conv2d
 
@@ -102,7 +102,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
         top_of(x86_flip.highest_code(site)),
         plans[0].stage.shape.vectors * LANES,
     )
-    work = site.work(Narrow(LANES).instruction, (STEPS + 1) / (2 * STEPS))
+    work = site.work(Vpmaddubsw(LANES).instruction, (STEPS + 1) / (2 * STEPS))
     found = [
         Candidate(
             str(plan),
@@ -160,7 +160,7 @@ def build(site: Site, plan: Plan, layer: Layer) -> Call:
     start, factor = (np.pad(each, (0, layer.stored - len(each))) for each in constants)
     start = (start + found.constant.reshape(-1)).astype(np.int32)  # modulo 2**32, as the sums
     table, parts = _table(plan.stage, found)
-    function = kernel(plan, table.size, finish_of(site))
+    function = kernel(plan, table.size, epilogue_of(site))
     return site.call(function, (table, parts, start, factor))
 
 

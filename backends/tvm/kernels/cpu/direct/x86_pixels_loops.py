@@ -19,7 +19,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import (
     turned,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Bound, Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundEpilogue, Epilogue
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
@@ -34,7 +34,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     store,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw
 from gmpq.backends.tvm.kernels.layout import GROUP
 
 LANES = 8  # of int32
@@ -83,19 +83,19 @@ class Memory:
     sums: Buffer  # int32 [outputs of a block, pixels of a tile]
 
 
-def kernel(plan: Plan, words: int, finish: Finish) -> PrimFunc:
+def kernel(plan: Plan, words: int, epilogue: Epilogue) -> PrimFunc:
     """Return ``f(x, [residual], table, parts, start, factor, outputs)``; a table has ``words``."""
     stage, shape = plan.stage, plan.stage.shape
     tiles, outputs = stage.pixels.tiles, shape.vectors * LANES
     per_part = -(-plan.blocks // plan.parts)
 
     def body(x_: Expr, *others: Expr) -> None:
-        (table_, parts_, start_, factor_), rest = finish.split(others)
+        (table_, parts_, start_, factor_), arguments = epilogue.split(others)
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         table, places = view(table_, "int32", words), view(table_, "uint16", 2 * words)
         parts = view(parts_, "int32", 3 * outputs // OUTPUTS)
         start = view(start_, "int32", outputs)
-        end = rest.bind(factor_, outputs)
+        bound = arguments.bind(factor_, outputs)
         with T.parallel(0, plan.parts * shape.x.batch * plan.spans) as item:
             part, image = item // (shape.x.batch * plan.spans), item // plan.spans % shape.x.batch
             first = item % plan.spans * stage.tiles
@@ -107,14 +107,20 @@ def kernel(plan: Plan, words: int, finish: Finish) -> PrimFunc:
             with T.serial(0, blocks) as block:
                 vector = clamped_start(part * per_part + block, plan.vectors, shape.vectors)
                 with T.serial(0, count) as tile:
-                    _tile(plan, memory, image, vector, first, tile, end)
+                    _tile(plan, memory, image, vector, first, tile, bound)
 
     constants = (("table", "int32"), ("parts", "int32"), ("start", "int32"), ("factor", "float32"))
-    return c_function(finish.parameters(("x", "int32"), constants), body)
+    return c_function(epilogue.parameters(("x", "int32"), constants), body)
 
 
 def _tile(
-    plan: Plan, memory: Memory, image: Expr, vector: Expr, first: Expr, tile: Expr, end: Bound
+    plan: Plan,
+    memory: Memory,
+    image: Expr,
+    vector: Expr,
+    first: Expr,
+    tile: Expr,
+    bound: BoundEpilogue,
 ) -> None:
     """Compute the outputs of a block for one tile."""
     pixels = plan.stage.pixels
@@ -123,7 +129,7 @@ def _tile(
         with T.serial(0, plan.vectors * LANES // OUTPUTS) as pair:
             _add_pair(plan, memory, vector * (LANES // OUTPUTS), pair, tile, vectors)
         with T.serial(0, vectors) as v:
-            _finish(plan, memory, image, vector * LANES, tile, v, end)
+            _finish(plan, memory, image, vector * LANES, tile, v, bound)
 
     if pixels.larger == pixels.tiles:
         of(pixels.most)
@@ -163,7 +169,7 @@ def _add_entry(
     memory: Memory, entry: Expr, tile: Expr, acc: list[list[Buffer]], *, masked: bool
 ) -> None:
     """Add the entry at ``entry`` to accumulators by output and vector of pixels."""
-    dot, words = Narrow(LANES), memory.staged.codes
+    dot, words = Vpmaddubsw(LANES), memory.staged.codes
     *fields, last = (splat(memory.table[entry + n], LANES) for n in (*range(WORDS - 1), WORDS))
     weights, mask = (
         in_registers([_bytes(each) for each in fields]),
@@ -187,9 +193,15 @@ def _bytes(words: Expr) -> Expr:
 
 
 def _finish(
-    plan: Plan, memory: Memory, image: Expr, channel: Expr, tile: Expr, v: Expr, end: Bound
+    plan: Plan,
+    memory: Memory,
+    image: Expr,
+    channel: Expr,
+    tile: Expr,
+    v: Expr,
+    bound: BoundEpilogue,
 ) -> None:
-    """Turn the sums of a vector of pixels and finish them."""
+    """Transpose the sums of a vector of pixels, requantize and store them."""
     width = plan.stage.width
     by_pixel: list[list[Expr]] = [[] for _ in range(PIXELS)]
     for vector in range(plan.vectors):
@@ -202,4 +214,4 @@ def _finish(
         PixelSums((image, *in_registers([staged.rows[place + i], staged.columns[place + i]])), acc)
         for i, acc in enumerate(by_pixel)
     ]
-    end.store(sums, channel, LANES)
+    bound.store(sums, channel, LANES)

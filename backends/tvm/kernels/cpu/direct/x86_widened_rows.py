@@ -24,11 +24,11 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     store,
     vector,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Words
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot
 from gmpq.backends.tvm.kernels.layout import GROUP, Layout
 
 WORD_BYTES = 2
-STEP = Words.group  # codes
+STEP = Int16Dot.group  # codes
 
 
 @dataclass(frozen=True, slots=True)

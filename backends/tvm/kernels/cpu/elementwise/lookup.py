@@ -14,7 +14,7 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.cpu.elementwise.add import row_start
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER
-from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import Copy, requantized
+from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import RequantizedCopy, requantized
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
@@ -30,7 +30,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     store,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.layout import VECTOR, Layout
 from gmpq.ir import Lookup, Requantize
 from gmpq.numerics import Codes
@@ -41,8 +41,8 @@ PERMUTED = 64  # codes of one AVX-512 VBMI permutation
 # --- requantized copies --------------------------------------------------------------------------
 
 
-def _copy_of(site: Site) -> Copy | None:
-    return Copy.between(site.inputs[0].q, site.output.q)
+def _copy_of(site: Site) -> RequantizedCopy | None:
+    return RequantizedCopy.between(site.inputs[0].q, site.output.q)
 
 
 def _refuses_copy(site: Site) -> str | None:
@@ -58,15 +58,15 @@ def build_copy(site: Site) -> Call:
     """Return the call that requantizes vector by vector."""
     (x,), y, copy = site.inputs, site.output, _copy_of(site)
     assert copy is not None
-    whole = TOGETHER * (multiplied_lanes(site.target) or 0)
-    fits = copy.words is not None and VECTOR < whole <= y.codes.width * y.codes.stored
+    whole = TOGETHER * (vpmaddubsw_lanes(site.target) or 0)
+    fits = copy.fixed_point is not None and VECTOR < whole <= y.codes.width * y.codes.stored
     return site.call(_copy(x.codes, y.codes, copy, whole if fits else VECTOR))
 
 
 COPY = Family("copy", (Requantize,), _copy_candidates, _refuses_copy)
 
 
-def _copy(x: Layout, y: Layout, copy: Copy, size: int) -> PrimFunc:
+def _copy(x: Layout, y: Layout, copy: RequantizedCopy, size: int) -> PrimFunc:
     width = y.width * y.stored
 
     def body(x_: Expr, y_: Expr) -> None:

@@ -11,7 +11,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Epilogue
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     LINE,
     Buffer,
@@ -26,7 +26,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     splat,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd, Vpmaddubsw
 from gmpq.backends.tvm.kernels.layout import GROUP, Layout
 
 STEPS = 8  # of four inputs: a vector of one-bit digits holds so many
@@ -41,7 +41,7 @@ class Shape:
 
     x: Layout
     y: Layout
-    dot: Vnni | Narrow
+    dot: Vpdpbusd | Vpmaddubsw
     digits: tuple[int, ...]
     smallest: int  # weight
     vectors: int  # of outputs, of one task
@@ -72,7 +72,7 @@ class Kernel:
     """The function of one block size."""
 
     shape: Shape
-    finish: Finish
+    epilogue: Epilogue
 
     @property
     def lanes(self) -> int:
@@ -90,12 +90,12 @@ class Kernel:
         outputs = shape.all_vectors * lanes
 
         def body(x_: Expr, *others: Expr) -> None:
-            (ones_, w_, start_, factor_), ends = self.finish.split(others)
+            (ones_, w_, start_, factor_), arguments = self.epilogue.split(others)
             x = view(x_, "int32", shape.x.size_bytes // GROUP)
             ones = view(ones_, "int32", self._ones * lanes)
             w = view(w_, "int32", shape.blocks * shape.rounds * shape.round_bytes // GROUP)
             start = view(start_, "int32", outputs)
-            end = ends.bind(factor_, outputs)
+            bound = arguments.bind(factor_, outputs)
             with T.parallel(0, shape.x.batch * shape.blocks) as item:
                 image, block = item // shape.blocks, item % shape.blocks
                 corner = (shape.x.origin + image * shape.x.image) // GROUP
@@ -107,15 +107,15 @@ class Kernel:
                     load(start, first + v * lanes, lanes) + less + self._joined(slots)
                     for v, slots in enumerate(acc)
                 ]
-                end.store([PixelSums((image, 0, 0), sums)], first, lanes)
+                bound.store([PixelSums((image, 0, 0), sums)], first, lanes)
 
         constants = (("ones", "int32"), ("w", "int32"), ("start", "int32"), ("factor", "float32"))
-        return c_function(self.finish.parameters(("x", "int32"), constants), body)
+        return c_function(self.epilogue.parameters(("x", "int32"), constants), body)
 
     @property
     def _chains(self) -> int:
         """Accumulators of a digit: a product of VNNI waits for the one before it."""
-        return 2 if isinstance(self.shape.dot, Vnni) else 1
+        return 2 if isinstance(self.shape.dot, Vpdpbusd) else 1
 
     @property
     def _ones(self) -> int:
@@ -179,11 +179,11 @@ class Kernel:
         kind = f"int8x{dot.elements}"
         operands = [([T.reinterpret(kind, c)], [T.reinterpret(kind, d)]) for c, d in steps]
         match dot:
-            case Vnni():
+            case Vpdpbusd():
                 for codes, digits in operands:
                     acc = dot.accumulate(acc, codes, digits)
                 return acc
-            case Narrow():
+            case Vpmaddubsw():
                 return acc + dot.widen(reduce(add, (dot.pairs(*each) for each in operands)))
             case _:
                 assert_never(dot)

@@ -34,7 +34,7 @@ def multiplies(target: Target) -> bool:
     return word_bits(target) is not None and "dotprod" not in target.features
 
 
-def ends(q: QParams) -> tuple[int, int]:
+def code_range(q: QParams) -> tuple[int, int]:
     """Return the lowest and the highest code as signed bytes: less 128 if some exceed 127."""
     high = max(q.high, q.zero_point)
     low = -SIGN if high >= SIGN else 0

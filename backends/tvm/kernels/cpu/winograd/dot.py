@@ -25,15 +25,15 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     splat,
     store,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vnni, Words, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import At, DotTiles, Memory, Sizes, steps
 from gmpq.backends.tvm.target.cpu import Target
 from gmpq.backends.tvm.target.pipeline import Pace, pace_of
 
-Dot: TypeAlias = Vnni | Words | ByLane
+Dot: TypeAlias = Vpdpbusd | Int16Dot | ByLane
 MOST_ROWS, MOST_VECTORS = 14, 4
-NAMES = {Words: "int16", Vnni: "vnni", Sdot: "sdot", Smlal: "smlal"}
+NAMES = {Int16Dot: "int16", Vpdpbusd: "vnni", Sdot: "sdot", Smlal: "smlal"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +127,11 @@ def _step_cycles(dot: Dot, rows: int, vectors: int, pace: Pace) -> float:
 
 def dot_for(target: Target, proof: Proof) -> Dot:
     """Return the target's fastest exact instruction for the operands of ``proof``."""
-    vnni, lanes = "avx512vnni" in target.features, multiplied_lanes(target)
+    vnni, lanes = "avx512vnni" in target.features, vpmaddubsw_lanes(target)
     if proof.dtype == "int16":
-        return Smlal() if lanes is None else Words(lanes, fused=vnni)
+        return Smlal() if lanes is None else Int16Dot(lanes, fused=vnni)
     if vnni:
-        return Vnni()
+        return Vpdpbusd()
     assert "dotprod" in target.features
     return Sdot()
 

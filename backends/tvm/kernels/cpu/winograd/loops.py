@@ -9,7 +9,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Bound, Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundEpilogue, Epilogue
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     LINE,
     Buffer,
@@ -38,7 +38,7 @@ from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR
 AHEAD = 8 << 10  # bytes from the weights that are multiplied to those that are asked for
 
 
-def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc:
+def kernel(scheme: Scheme, offsets: tuple[int, ...], epilogue: Epilogue) -> PrimFunc:
     """Return ``f(x, [residual], setup, weights, start, factor, outputs)``."""
     shape, product, fresh = scheme.shape, scheme.product, scheme.fresh
     blocks, groups, parts = -(-shape.all_tiles // shape.tiles), scheme.groups, scheme.parts
@@ -47,12 +47,12 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
     table_size = product.table_size if isinstance(product, ByteProduct) else 1
 
     def body(x_: Expr, *others: Expr) -> None:
-        (setup, u_, start_, factor_), ends = finish.split(others)
+        (setup, u_, start_, factor_), arguments = epilogue.split(others)
         x = view(x_, "uint8", shape.x.size_bytes)
         table = view(setup, "int32", table_size)
         weights = view(u_, dtype, scheme.weights_elements)
         start = view(start_, "int32", shape.transform.size**2 * outputs)
-        end = ends.bind(factor_, outputs)
+        bound = arguments.bind(factor_, outputs)
         with T.parallel(0, scheme.pieces) as item:
             section, block = item % parts, item // parts
             image, first = (
@@ -71,12 +71,12 @@ def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc
                 ahead = _ahead(scheme, weights, group)
                 _multiply(scheme, Memory(v, u, m, table, ahead), group)
                 first_vector = clamped_start(group, product.vectors, product.all_vectors)
-                _transform_output(scheme, m, (start, end), (image, first, first_vector))
+                _transform_output(scheme, m, (start, bound), (image, first, first_vector))
             product.end()
 
     u_and_start = (("u", dtype), ("start", "int32"))
     constant = (("setup", "int32"), *u_and_start, ("factor", "float32"))
-    return c_function(finish.parameters(("x", "uint8"), constant), body)
+    return c_function(epilogue.parameters(("x", "uint8"), constant), body)
 
 
 def _ahead(scheme: Scheme, weights: Buffer, group: Expr) -> Ahead | None:
@@ -194,9 +194,12 @@ def _lanes(scheme: Scheme) -> int:
 
 
 def _transform_output(
-    scheme: Scheme, m: Buffer, ends: tuple[Buffer, Bound], at: tuple[Expr, Expr, Expr]
+    scheme: Scheme,
+    m: Buffer,
+    start_and_epilogue: tuple[Buffer, BoundEpilogue],
+    at: tuple[Expr, Expr, Expr],
 ) -> None:
-    shape, product, (start, end) = scheme.shape, scheme.product, ends
+    shape, product, (start, bound) = scheme.shape, scheme.product, start_and_epilogue
     lanes, together = product.lanes, product.together
     image, first, first_vector = at
     with T.grid(product.tiles // together, product.vectors) as (number, n):
@@ -211,7 +214,7 @@ def _transform_output(
             for (row, column), value in zip(corners, values, strict=True):
                 total = divided(value + first_sums, shape.transform, lanes)
                 outputs.append(PixelSums((image, row + i, column + j), [total]))
-        end.store(outputs, channel, lanes)
+        bound.store(outputs, channel, lanes)
 
 
 def _sums(scheme: Scheme, m: Buffer, place: Expr) -> list[tuple[int, int, Expr]]:

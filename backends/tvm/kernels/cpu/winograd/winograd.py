@@ -23,7 +23,7 @@ import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts
 from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
@@ -230,7 +230,7 @@ def build(site: Site, scheme: Scheme, proof: Proof) -> Call:
         np.pad(wrapped, ((0, 0), missing)),
         np.pad(factor / np.float32(power_of_two(transform)), missing),
     )
-    function = kernel(scheme, tuple(proof.offsets.tolist()), finish_of(site))
+    function = kernel(scheme, tuple(proof.offsets.tolist()), epilogue_of(site))
     return site.call(function, constants)
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import DotTiles, Sizes
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_overflow import Packed
@@ -36,7 +36,7 @@ AROUND = 20  # cycles to begin and end a register tile
 class ByteProduct(DotTiles):
     """Register tiles whose runs differ by position."""
 
-    dot: Narrow
+    dot: Vpmaddubsw
     runs: Runs
 
     instruction: ClassVar[str] = "vpmaddubsw+vpaddw"
@@ -114,18 +114,18 @@ class ByteProduct(DotTiles):
 class ByteRuns:
     """The runs of a layer, by the vectors of a group of outputs."""
 
-    dot: Narrow
+    dot: Vpmaddubsw
     by_vectors: tuple[tuple[int, Runs], ...]
 
 
 def adds_in_runs(target: Target) -> bool:
     """Tell whether bytes are added in int16: the processor has vpmaddubsw, and nothing better."""
-    return multiplied_lanes(target) is not None and not target.features & {"avx512vnni", "amx-int8"}
+    return vpmaddubsw_lanes(target) is not None and not target.features & {"avx512vnni", "amx-int8"}
 
 
 def byte_runs(target: Target, proof: Proof, *, extras: bool) -> ByteRuns | None:
     """Return the runs for the operands of ``proof``, or None where all need ``extras``."""
-    lanes = multiplied_lanes(target)
+    lanes = vpmaddubsw_lanes(target)
     assert lanes is not None
     found = {
         (vectors, choose(proof, (lanes, vectors), extras=extras, long=long)): None
@@ -134,7 +134,7 @@ def byte_runs(target: Target, proof: Proof, *, extras: bool) -> ByteRuns | None:
         if vectors <= -(-proof.weights.shape[1] // lanes)
     }
     fitting = tuple((vectors, runs) for vectors, runs in found if runs is not None)
-    return ByteRuns(Narrow(lanes), fitting) if fitting else None
+    return ByteRuns(Vpmaddubsw(lanes), fitting) if fitting else None
 
 
 def byte_tiles(target: Target, runs: ByteRuns, sizes: Sizes) -> Iterator[ByteProduct]:

@@ -14,8 +14,8 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import (
     TOGETHER,
     in_order,
     memory_order,
-    packed,
-    packed_order,
+    narrowed,
+    narrowed_order,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Expr,
@@ -60,7 +60,7 @@ def test_one_permutation_of_words_restores_the_order(lanes: int) -> None:
 
 @pytest.mark.parametrize("lanes", [8, 16])
 def test_lanes_whose_codes_are_packed_in_order(lanes: int) -> None:
-    np.testing.assert_array_equal(np.arange(TOGETHER * lanes), as_packed(packed_order(lanes)))
+    np.testing.assert_array_equal(np.arange(TOGETHER * lanes), as_packed(narrowed_order(lanes)))
 
 
 def packing(q: QParams, lanes: int, groups: int) -> PrimFunc:
@@ -74,7 +74,9 @@ def packing(q: QParams, lanes: int, groups: int) -> PrimFunc:
         )
         with tirx.serial(0, groups) as group:
             four = [load(steps, group * size + i * lanes, lanes) for i in range(TOGETHER)]
-            store(codes, group * size, in_order(packed(in_registers(four), q, lanes), lanes), size)
+            store(
+                codes, group * size, in_order(narrowed(in_registers(four), q, lanes), lanes), size
+            )
 
     return c_function((("steps", "float32"), ("codes", "uint8")), body)
 

@@ -17,7 +17,7 @@ from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels import base
 from gmpq.backends.tvm.kernels.base import Site
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vnni
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, prove, split
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import folded
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
@@ -215,7 +215,7 @@ def test_what_exceeds_a_byte_is_added_once(number: int, tmp_path: Path) -> None:
 def test_the_form_of_vnni_on_any_processor(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Vnni, "accumulate", arithmetic)
+    monkeypatch.setattr(Vpdpbusd, "accumulate", arithmetic)
     monkeypatch.setattr(base, "multiplied_lanes", lambda _: None)  # of the requantization
     target = find("x86-64-v3")
     target = replace(target, features=target.features | {"avx512vnni", "avx512bw"}, registers=32)
