@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.bitserial.planes import Form
+from gmpq.backends.tvm.kernels.cpu.bitserial.planes import PlaneForm
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, in_registers, splat
 
@@ -37,7 +37,7 @@ class ByteCounter:
     most_weight: ClassVar[int] = ((1 << 16) - 1) // (2 * 255)
     packing: ClassVar[int] = 6
 
-    def instructions(self, form: Form, planes: int) -> int:
+    def instructions(self, form: PlaneForm, planes: int) -> int:
         """Return what a step takes: flipping, then masking, counting and adding each digit."""
         if not form.masked:
             return 3 * planes

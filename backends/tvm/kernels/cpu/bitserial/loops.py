@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.cpu.bitserial.planes import WORD, Form
+from gmpq.backends.tvm.kernels.cpu.bitserial.planes import WORD, PlaneForm
 from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import Counter
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
 from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Epilogue
@@ -32,7 +32,7 @@ from gmpq.ir import Window
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class BitserialTile:
     """What one task computes, and what stays in registers."""
 
     rows: int  # of output, of one task
@@ -44,14 +44,14 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class BitserialShape:
     """Sizes that the loops run over."""
 
     window: Window
     x: Layout
     y: Layout
     planes: int  # of codes
-    form: Form  # of weights
+    form: PlaneForm  # of weights
     counter: Counter
 
     @property
@@ -100,21 +100,21 @@ class Shape:
         """Return the input rows that ``rows`` of output read."""
         return (rows - 1) * self.window.stride[0] + self.window.reach[0]
 
-    def pixels(self, tile: Tile) -> int:
+    def pixels(self, tile: BitserialTile) -> int:
         """Return the input pixels that a task packs."""
         return self.rows_read(tile.rows) * self.columns
 
-    def row_tiles(self, tile: Tile) -> int:
+    def row_tiles(self, tile: BitserialTile) -> int:
         """Return the tasks of one image."""
         return -(-self.y.height // tile.rows)
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class BitserialKernel:
     """The function of one tile."""
 
-    shape: Shape
-    tile: Tile
+    shape: BitserialShape
+    tile: BitserialTile
     epilogue: Epilogue
 
     def function(self) -> PrimFunc:

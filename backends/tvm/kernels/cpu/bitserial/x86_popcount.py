@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.bitserial.planes import WORD, Form
+from gmpq.backends.tvm.kernels.cpu.bitserial.planes import WORD, PlaneForm
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, splat
 
 
@@ -26,7 +26,7 @@ class LaneCounter:
     most_weight: ClassVar[int] = 1 << 31  # of all magnitudes together, over the smallest
     packing: ClassVar[int] = 3  # instructions that pack a plane of a word
 
-    def instructions(self, form: Form, planes: int) -> int:
+    def instructions(self, form: PlaneForm, planes: int) -> int:
         """Return what a step takes: one operation on three vectors flips and masks."""
         return 3 * planes * len(form.factors)
 

@@ -19,8 +19,8 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.cpu.depthwise import loops
 from gmpq.backends.tvm.kernels.cpu.depthwise.loops import (
-    Sums,
-    Tile,
+    ChannelSums,
+    ChannelTile,
     constants,
     kernel,
     tile_columns,
@@ -68,7 +68,7 @@ def build(site: Site, cut: Cut) -> Call:
     """Return the call of a depthwise convolution."""
     low, _ = neon.code_range(site.inputs[0].q)
     columns = tile_columns(site.output.codes.width, 6 if len(cut) == 1 else 4)
-    sums = Sums(columns, "int8", partial(_accumulate, cut, low < 0))
+    sums = ChannelSums(columns, "int8", partial(_accumulate, cut, low < 0))
     return site.call(kernel(site, sums), constants(site, sums, -low))
 
 
@@ -111,7 +111,7 @@ def runs(
 # --- the code ------------------------------------------------------------------------------------
 
 
-def _accumulate(cut: Cut, shifted: bool, acc: list[Buffer], tile: Tile) -> None:
+def _accumulate(cut: Cut, shifted: bool, acc: list[Buffer], tile: ChannelTile) -> None:
     if len(cut) > 1:
         tile.begin(acc)
     for words in cut:
@@ -124,7 +124,7 @@ def _accumulate(cut: Cut, shifted: bool, acc: list[Buffer], tile: Tile) -> None:
             assign(slot, slot[0] + cast("int32", VECTOR, sums[0]))
 
 
-def _add_run(acc: list[Buffer], run: Run, shifted: bool, tile: Tile) -> None:
+def _add_run(acc: list[Buffer], run: Run, shifted: bool, tile: ChannelTile) -> None:
     kind = "int16" if len(run) == 1 else "int8"
     short = acc if len(run) == 1 else zeros(len(acc), "int8", VECTOR)
     for tap in run:

@@ -50,7 +50,7 @@ def refuses_reals(site: Site) -> str | None:
     return refuses(site)
 
 
-def constants(site: Site, sums: Sums, shift: int = 0) -> tuple[Array, Array, Array]:
+def constants(site: Site, sums: ChannelSums, shift: int = 0) -> tuple[Array, Array, Array]:
     """Return weights [taps, C], start values and factors; codes come less ``shift``."""
     node, y = site.node, site.output.codes
     assert isinstance(node, Conv2d)
@@ -63,7 +63,7 @@ def constants(site: Site, sums: Sums, shift: int = 0) -> tuple[Array, Array, Arr
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class ChannelTile:
     """Sixteen channels of a run of pixels: where their codes and weights lie."""
 
     x: Layout
@@ -98,15 +98,15 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class ChannelSums:
     """How many pixels of a row are summed at once, by what, from weights of which type."""
 
     columns: int
     dtype: str
-    accumulate: Callable[[list[Buffer], Tile], None]
+    accumulate: Callable[[list[Buffer], ChannelTile], None]
 
 
-def kernel(site: Site, sums: Sums) -> PrimFunc:
+def kernel(site: Site, sums: ChannelSums) -> PrimFunc:
     """Return ``f(x, weights [taps, C], start, factor, y)``."""
     node, x, y, q = site.node, site.inputs[0].codes, site.output.codes, site.output.value.q
     assert isinstance(node, Conv2d)
@@ -122,7 +122,7 @@ def kernel(site: Site, sums: Sums) -> PrimFunc:
                 column = clamped_start(tile, columns, y.width)
                 acc = registers(columns, "int32x16")
                 place = _corner(x, window, image, row, column) + v * VECTOR
-                sums.accumulate(acc, Tile(x, y, window, source, weights, start, place, v))
+                sums.accumulate(acc, ChannelTile(x, y, window, source, weights, start, place, v))
                 corner = y.origin + image * y.image + row * y.row + column * y.stored + v * VECTOR
                 scale = load(factor, v * VECTOR, VECTOR)
                 for p, slot in enumerate(acc):

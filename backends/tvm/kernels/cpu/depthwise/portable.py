@@ -13,8 +13,8 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.cpu.depthwise.loops import (
-    Sums,
-    Tile,
+    ChannelSums,
+    ChannelTile,
     constants,
     kernel,
     refuses,
@@ -41,7 +41,7 @@ def build(site: Site) -> Call:
     """Return the call of a depthwise convolution."""
     y, target = site.output.codes, site.target
     columns = tile_columns(y.width, min(target.registers - 4, MOST_COLUMNS))
-    sums = Sums(columns, "int32", partial(_accumulate, target))
+    sums = ChannelSums(columns, "int32", partial(_accumulate, target))
     return site.call(kernel(site, sums), constants(site, sums))
 
 
@@ -68,7 +68,7 @@ def _tap_cycles(target: Target) -> float:
 FAMILY = Family("depthwise", (Conv2d,), candidates, refuses)
 
 
-def _accumulate(target: Target, acc: list[Buffer], tile: Tile) -> None:
+def _accumulate(target: Target, acc: list[Buffer], tile: ChannelTile) -> None:
     tile.begin(acc)
     for tap in range(len(tile.taps)):
         (weight,) = in_registers([tile.weight(tap)])

@@ -55,7 +55,7 @@ def order() -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class BytesTile:
     """Output pixels in registers, and the columns that a thread pairs at once."""
 
     rows: int
@@ -79,7 +79,7 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BytesStep:
     """A vector of pairs of one column, and the taps that output rows multiply it by."""
 
     group: int
@@ -114,17 +114,17 @@ Sums: TypeAlias = dict[tuple[int, int], list[Buffer]]
 
 
 @dataclass(frozen=True)  # no slots: cached properties live in the instance
-class Kernel:
+class BytesKernel:
     """A depthwise convolution in pairs of bytes."""
 
     x: Layout
     y: Layout
     window: Window
-    tile: Tile
+    tile: BytesTile
     q: QParams
 
     @cached_property
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[BytesStep]:
         """The products of a column of the window, in their order."""
         taps = self.tile.taps(self.window)
         touched: dict[int, list[tuple[int, list[int | None]]]] = {}
@@ -134,7 +134,7 @@ class Kernel:
                     rows = [None if tap is None else tap[0] for tap in places]
                     touched.setdefault(group, []).append((row, rows))
         groups = sorted(touched.items())
-        return [Step(group, v, tuple(rows)) for group, rows in groups for v in range(VECTORS)]
+        return [BytesStep(group, v, tuple(rows)) for group, rows in groups for v in range(VECTORS)]
 
     @cached_property
     def _column_weights(self) -> int:

@@ -24,7 +24,12 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.cpu.depthwise import loops
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import Lanes, lanes_for
-from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_tiling import Part, Tile, taps_of, tiles
+from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_tiling import (
+    ChannelBlocks,
+    RowsTile,
+    taps_of,
+    tiles,
+)
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, narrowed
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import (
     STEPS,
@@ -73,7 +78,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     )
 
 
-def build(site: Site, tile: Tile) -> Call:
+def build(site: Site, tile: RowsTile) -> Call:
     """Return the call of one tile."""
     (x,), node, y = site.inputs, site.node, site.output
     assert isinstance(node, Conv2d)
@@ -95,7 +100,7 @@ def build(site: Site, tile: Tile) -> Call:
     return site.call(kernel.function(), constants)
 
 
-def _packed(codes: Array, window: Window, rows: int, part: Part) -> Array:
+def _packed(codes: Array, window: Window, rows: int, part: ChannelBlocks) -> Array:
     """Return flat weights [blocks, products, vectors, lanes, places of a lane] of [C, kH, kW]."""
     order, lanes, taps = part.order(), part.lanes, taps_of(window, rows, part.lanes)
     products = [product for output in range(rows) for product in taps.products(output)]
@@ -141,7 +146,7 @@ class _Kernel:
     x: Layout
     y: Layout
     window: Window
-    tile: Tile
+    tile: RowsTile
     q: QParams
     fused: bool  # requantized as in ``requant_by_fma``
 
@@ -167,7 +172,7 @@ class _Kernel:
 
         return c_function(tuple((name, kind) for name, kind, _ in parameters), body)
 
-    def _weights(self, part: Part) -> int:
+    def _weights(self, part: ChannelBlocks) -> int:
         """Return the weights of one block."""
         taps = taps_of(self.window, self.tile.rows, part.lanes)
         return taps.count * part.lanes.vectors * part.lanes.elements

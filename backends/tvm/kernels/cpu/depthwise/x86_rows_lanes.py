@@ -4,10 +4,11 @@ A vector of codes holds, in each int32 lane, the codes of one channel and one co
 neighbouring rows; a vector of weights the taps of these rows. One dot product then adds ``rows``
 taps of every channel:
 
-- ``Wide``: four rows of 64 channels as bytes for vpdpbusd, by eight unpacking instructions.
-- ``Slim``: four rows of 16 channels for vpdpbusd, put together and permuted; twice the work per
-  vector, but it needs a quarter of the registers and fits any number of channels.
-- ``Pairs``: two rows of 16 channels as int16 for vpmaddwd and an addition, on AVX2.
+- ``VpdpbusdUnpacked``: four rows of 64 channels as bytes for vpdpbusd, by eight unpacking
+  instructions.
+- ``VpdpbusdPermuted``: four rows of 16 channels for vpdpbusd, put together and permuted; twice the
+  work per vector, but it needs a quarter of the registers and fits any number of channels.
+- ``VpmaddwdUnpacked``: two rows of 16 channels as int16 for vpmaddwd and an addition, on AVX2.
 
 A sum of products is at most 2 * 255 * 128 (pairs) or 4 * 255 * 128 before it is added in int32.
 Four accumulators become one vector of bytes as ``narrowing`` has it, and ``order`` says which
@@ -32,7 +33,7 @@ TURNED = np.arange(16).reshape(4, 4).T
 
 
 @dataclass(frozen=True, slots=True)
-class Wide:
+class VpdpbusdUnpacked:
     """Four rows of 64 channels on AVX-512 VNNI."""
 
     rows: int = 4
@@ -74,7 +75,7 @@ class Wide:
 
 
 @dataclass(frozen=True, slots=True)
-class Slim:
+class VpdpbusdPermuted:
     """Four rows of 16 channels on AVX-512 VNNI."""
 
     permutes_bytes: bool  # by AVX-512 VBMI
@@ -133,7 +134,7 @@ class Slim:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class VpmaddwdUnpacked:
     """Two rows of 16 channels as int16 on AVX2."""
 
     rows: int = 2
@@ -176,11 +177,11 @@ class Pairs:
             store(y, place, T.Shuffle([codes], lanes), 16)
 
 
-Lanes: TypeAlias = Wide | Slim | Pairs
+Lanes: TypeAlias = VpdpbusdUnpacked | VpdpbusdPermuted | VpmaddwdUnpacked
 
 
 def lanes_for(target: Target) -> tuple[Lanes, ...]:
     """Return the ways to fill lanes that the target has, widest first."""
     if "avx512vnni" in target.features:
-        return Wide(), Slim("avx512vbmi" in target.features)
-    return (Pairs(),) if "avx2" in target.features else ()
+        return VpdpbusdUnpacked(), VpdpbusdPermuted("avx512vbmi" in target.features)
+    return (VpmaddwdUnpacked(),) if "avx2" in target.features else ()

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape, DirectTile
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import LANES, add_by_lanes
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
@@ -37,12 +37,12 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class TileSums:
     """What the accumulators of a tile are computed from."""
 
-    shape: Shape
+    shape: DirectShape
     dot: Any  # a Dot
-    tile: Tile
+    tile: DirectTile
     place: Place
     x: Buffer  # int32 of ``shape.group`` codes
     w: Buffer
@@ -118,7 +118,7 @@ class Sums:
         return first + place.image * layout.image + inside + channel
 
 
-def accumulate_tile(sums: Sums) -> Registers:
+def accumulate_tile(sums: TileSums) -> Registers:
     """Return the accumulators by pixel and vector."""
     acc = sums.registers(f"int32x{sums.shape.lanes}")
     sums.begin(acc)
@@ -128,7 +128,7 @@ def accumulate_tile(sums: Sums) -> Registers:
     return acc
 
 
-def accumulate_lanes(sums: Sums) -> Registers:
+def accumulate_lanes(sums: TileSums) -> Registers:
     """Return the same by ARM's dot products, four steps for one load of codes.
 
     Steps follow each other in memory along the channels of a tap, and along a row of taps that lie

@@ -20,10 +20,10 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, arriving
-from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Step, Sums
-from gmpq.backends.tvm.kernels.cpu.direct.arm_neon import LANES, Packed, rows_of, tiles
+from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Step, TileSums
+from gmpq.backends.tvm.kernels.cpu.direct.arm_neon import LANES, NeonWeights, rows_of, tiles
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile, shape_of
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape, DirectTile, shape_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
@@ -70,17 +70,17 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
 
 def _steps(site: Site) -> Steps:
     assert isinstance(site.node, Conv2d | Linear)
-    tile = Tile(1, 1, 1, blocks_outside=False)
+    tile = DirectTile(1, 1, 1, blocks_outside=False)
     return Steps(*rows_of(site.node.weight.codes, shape_of(site, LANES), tile).shape[1:4])
 
 
-def _tiles(site: Site, steps: Steps) -> Iterator[Tile]:
+def _tiles(site: Site, steps: Steps) -> Iterator[DirectTile]:
     """Yield the tiles of an even number of pixels that fit the registers."""
     registers = site.target.registers
     return tiles(site, steps.total, lambda p, v: p % 2 == 0 and p * (v + 1) + 3 <= registers)
 
 
-def _cycles(shape: Shape, steps: Steps, tile: Tile) -> float:
+def _cycles(shape: DirectShape, steps: Steps, tile: DirectTile) -> float:
     """Return predicted cycles: products, or two loads a cycle."""
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = shape.x.batch * tiles * -(-shape.vectors // tile.vectors)
@@ -93,14 +93,14 @@ def _cycles(shape: Shape, steps: Steps, tile: Tile) -> float:
 FAMILY = Family("direct_mmla", (Conv2d, Linear), candidates, refuses)
 
 
-def build(site: Site, shape: Shape, tile: Tile) -> Call:
+def build(site: Site, shape: DirectShape, tile: DirectTile) -> Call:
     """Return the call of one tile."""
     assert isinstance(site.node, Conv2d | Linear)
     rows = rows_of(site.node.weight.codes, shape, tile)
     steps = Steps(*rows.shape[1:4])
     count = len(rows) * steps.total
     function = kernel(
-        shape, Packed(), tile, epilogue_of(site), partial(_accumulate, steps), steps=count
+        shape, NeonWeights(), tile, epilogue_of(site), partial(_accumulate, steps), steps=count
     )
     return site.call(function, constants_of(site, shape, tile, _matrices(rows)))
 
@@ -114,7 +114,7 @@ def _matrices(rows: Array) -> Array:
 # --- the code ------------------------------------------------------------------------------------
 
 
-def _accumulate(steps: Steps, sums: Sums) -> Registers:
+def _accumulate(steps: Steps, sums: TileSums) -> Registers:
     """Return the accumulators by pixel and vector."""
     pairs, couples = sums.tile.pixels // 2, 2 * sums.tile.vectors  # of pixels, of channels
     acc = zeros(pairs * couples, "int32", 4)
@@ -129,7 +129,7 @@ def _accumulate(steps: Steps, sums: Sums) -> Registers:
     return total
 
 
-def _add(steps: Steps, sums: Sums, acc: list[Buffer], step: Step) -> None:
+def _add(steps: Steps, sums: TileSums, acc: list[Buffer], step: Step) -> None:
     """Add the products of one step: those of the lower codes, then those of the upper ones."""
     couples = 2 * sums.tile.vectors
     r, s, k = step
@@ -144,7 +144,7 @@ def _add(steps: Steps, sums: Sums, acc: list[Buffer], step: Step) -> None:
                 assign(slot, _usmmla(slot[0], pixels, weights))
 
 
-def _codes(sums: Sums, step: Step) -> list[list[Expr]]:
+def _codes(sums: TileSums, step: Step) -> list[list[Expr]]:
     """Return the lower eight codes of every two pixels, then the upper eight."""
     r, s, k = step
     x = view(sums.x.data, "int8", sums.shape.x.size_bytes)

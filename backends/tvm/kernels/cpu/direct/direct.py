@@ -38,13 +38,13 @@ from gmpq.backends.tvm.kernels.base import (
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import (
     Place,
     Registers,
-    Sums,
+    TileSums,
     accumulate_lanes,
     accumulate_tile,
 )
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
-    Shape,
-    Tile,
+    DirectShape,
+    DirectTile,
     best_tiles,
     blocked,
     of_blocks,
@@ -87,7 +87,7 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
     return arriving(site, found, np.dtype(dot.dtype).itemsize)
 
 
-def build(site: Site, shape: Shape, dot: Dot, tile: Tile) -> Call:
+def build(site: Site, shape: DirectShape, dot: Dot, tile: DirectTile) -> Call:
     """Return the call of one tile."""
     accumulate = accumulate_lanes if isinstance(dot, Sdot) else accumulate_tile
     function = kernel(shape, dot, tile, epilogue_of(site), accumulate)
@@ -99,7 +99,7 @@ FAMILY = Family("direct", (Conv2d, Linear), candidates)
 
 # --- the code ------------------------------------------------------------------------------------
 
-Accumulate: TypeAlias = Callable[[Sums], Registers]
+Accumulate: TypeAlias = Callable[[TileSums], Registers]
 Parameter: TypeAlias = tuple[str, str, int]  # name, element type, elements
 
 
@@ -120,9 +120,9 @@ class Weights(Protocol):
 
 
 def kernel(
-    shape: Shape,
+    shape: DirectShape,
     dot: Weights,
-    tile: Tile,
+    tile: DirectTile,
     epilogue: Epilogue,
     accumulate: Accumulate,
     more: tuple[Parameter, ...] = (),
@@ -153,7 +153,7 @@ def kernel(
             with T.serial(0, -(-shape.y.width // tile.columns)) as column_tile:
                 column = clamped_start(column_tile, tile.columns, shape.y.width)
                 place = Place(image, row, column, block, vector)
-                acc = accumulate(Sums(shape, dot, tile, place, x, w, start, tables))
+                acc = accumulate(TileSums(shape, dot, tile, place, x, w, start, tables))
                 store_tile(shape, tile, place, acc, bound)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
@@ -161,14 +161,14 @@ def kernel(
     return c_function(epilogue.parameters(("x", "int32"), names), body)
 
 
-def _item(tile: Tile, item: Expr, row_tiles: int, blocks: int) -> tuple[Expr, Expr]:
+def _item(tile: DirectTile, item: Expr, row_tiles: int, blocks: int) -> tuple[Expr, Expr]:
     """Return the row of tiles and the block of one item of the loop."""
     if tile.blocks_outside:
         return item % row_tiles, item // row_tiles
     return item // blocks, item % blocks
 
 
-def _fetch_next(tile: Tile, w: Buffer, blocks: int, row_tiles: int, item: Expr) -> None:
+def _fetch_next(tile: DirectTile, w: Buffer, blocks: int, row_tiles: int, item: Expr) -> None:
     """Ask for a part of the next block's weights: along the rows of this block for all of them.
 
     What the processor fetches by itself comes late where all weights of a block are read once from
@@ -185,14 +185,14 @@ def _fetch_next(tile: Tile, w: Buffer, blocks: int, row_tiles: int, item: Expr) 
             prefetch(w, first + number * line)
 
 
-def _row(shape: Shape, tile: Tile, number: Expr) -> tuple[Expr, Expr]:
+def _row(shape: DirectShape, tile: DirectTile, number: Expr) -> tuple[Expr, Expr]:
     """Return the image and the first row of a row of tiles, counted over all images."""
     tiles = -(-shape.y.height // tile.rows)
     return number // tiles, clamped_start(number % tiles, tile.rows, shape.y.height)
 
 
 def store_tile(
-    shape: Shape, tile: Tile, place: Place, acc: Registers, bound: BoundEpilogue
+    shape: DirectShape, tile: DirectTile, place: Place, acc: Registers, bound: BoundEpilogue
 ) -> None:
     """Requantize and store the accumulators of a tile."""
     pixels = product(range(tile.rows), range(tile.columns))
@@ -208,7 +208,9 @@ def store_tile(
 # --- the constants -------------------------------------------------------------------------------
 
 
-def constants(site: Site, shape: Shape, dot: Dot, tile: Tile) -> tuple[Array, Array, Array]:
+def constants(
+    site: Site, shape: DirectShape, dot: Dot, tile: DirectTile
+) -> tuple[Array, Array, Array]:
     """Return packed weights, start values and factors."""
     assert isinstance(site.node, Conv2d | Linear)
     packed = dot.pack(blocked(site.node.weight.codes, shape, tile))
@@ -216,7 +218,7 @@ def constants(site: Site, shape: Shape, dot: Dot, tile: Tile) -> tuple[Array, Ar
 
 
 def constants_of(
-    site: Site, shape: Shape, tile: Tile, packed: Array, shift: int = 0
+    site: Site, shape: DirectShape, tile: DirectTile, packed: Array, shift: int = 0
 ) -> tuple[Array, Array, Array]:
     """Return ``packed`` weights with the blocks' start values, and the factors of all outputs.
 

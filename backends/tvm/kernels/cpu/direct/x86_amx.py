@@ -32,8 +32,8 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.amx import (
     DEPTH,
     INSTRUCTION,
+    AmxShape,
     Blocking,
-    Shape,
     best_blockings,
     configuration,
     extent_of,
@@ -76,7 +76,7 @@ def refuses(site: Site) -> str | None:
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the blockings of the fewest predicted cycles."""
     assert isinstance(site.node, Conv2d)
-    shape = Shape(site.node.window, site.inputs[0].codes, site.output.codes)
+    shape = AmxShape(site.node.window, site.inputs[0].codes, site.output.codes)
     work = site.work(INSTRUCTION)
     return tuple(
         Candidate(str(blocking), cycles, partial(build, site, shape, blocking), work)
@@ -84,7 +84,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     )
 
 
-def build(site: Site, shape: Shape, blocking: Blocking) -> Call:
+def build(site: Site, shape: AmxShape, blocking: Blocking) -> Call:
     """Return the call of one blocking."""
     (x,), node, y = site.inputs, site.node, site.output
     assert isinstance(node, Conv2d)
@@ -109,7 +109,7 @@ class _Buffers:
     bound: BoundEpilogue
 
 
-def kernel(shape: Shape, b: Blocking, epilogue: Epilogue) -> PrimFunc:
+def kernel(shape: AmxShape, b: Blocking, epilogue: Epilogue) -> PrimFunc:
     """Return ``f(x, [residual], configuration, weights, start, factor, outputs)``."""
     blocks = -(-shape.vectors // b.vectors)
     items = shape.x.batch * (groups_of(shape, b) if b.flat else rows_of(shape, b))
@@ -144,7 +144,7 @@ def kernel(shape: Shape, b: Blocking, epilogue: Epilogue) -> PrimFunc:
 
 
 def _tile_group(
-    shape: Shape, b: Blocking, buffers: _Buffers, at: tuple[Expr, Expr, Expr, Expr]
+    shape: AmxShape, b: Blocking, buffers: _Buffers, at: tuple[Expr, Expr, Expr, Expr]
 ) -> None:
     block, image, rows, group = at
     extent, width = extent_of(shape, b.flat), width_of(shape, b)
@@ -167,7 +167,7 @@ def _tile_group(
 
 
 def _multiply(
-    shape: Shape,
+    shape: AmxShape,
     b: Blocking,
     buffers: _Buffers,
     at: tuple[Expr, Expr, Expr],
@@ -207,7 +207,11 @@ def _step(b: Blocking, buffers: _Buffers, places: list[Expr], stride: int, base:
 
 
 def _finish(
-    shape: Shape, b: Blocking, bound: BoundEpilogue, sums: Buffer, at: tuple[Expr, Expr, Expr, Expr]
+    shape: AmxShape,
+    b: Blocking,
+    bound: BoundEpilogue,
+    sums: Buffer,
+    at: tuple[Expr, Expr, Expr, Expr],
 ) -> None:
     """Requantize and store one tile of accumulators."""
     image, row, first, vector = at

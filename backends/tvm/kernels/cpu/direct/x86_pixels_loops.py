@@ -13,7 +13,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import OUTPUTS, STEP
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import (
     PIXELS,
     QUAD,
-    Stage,
+    PixelsStage,
     Staged,
     fill,
     turned,
@@ -43,10 +43,10 @@ PLACE = 2  # int32 of a stage: what a place counts
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PixelsPlan:
     """How a layer is shared out: ``parts`` of the outputs, each for all stages."""
 
-    stage: Stage
+    stage: PixelsStage
     vectors: int  # of outputs, finished together
     parts: int
 
@@ -72,7 +72,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class PixelsMemory:
     """What the accumulators of a tile are computed from and where its sums go."""
 
     staged: Staged
@@ -83,7 +83,7 @@ class Memory:
     sums: Buffer  # int32 [outputs of a block, pixels of a tile]
 
 
-def kernel(plan: Plan, words: int, epilogue: Epilogue) -> PrimFunc:
+def kernel(plan: PixelsPlan, words: int, epilogue: Epilogue) -> PrimFunc:
     """Return ``f(x, [residual], table, parts, start, factor, outputs)``; a table has ``words``."""
     stage, shape = plan.stage, plan.stage.shape
     tiles, outputs = stage.pixels.tiles, shape.vectors * LANES
@@ -102,7 +102,7 @@ def kernel(plan: Plan, words: int, epilogue: Epilogue) -> PrimFunc:
             count = T.min(T.int32(stage.tiles), tiles - first)
             staged = fill(stage, x, image, first, count)
             sums = scratch(plan.sums, "int32")
-            memory = Memory(staged, table, places, parts, start, sums)
+            memory = PixelsMemory(staged, table, places, parts, start, sums)
             blocks = T.min(T.int32(per_part), plan.blocks - part * per_part)
             with T.serial(0, blocks) as block:
                 vector = clamped_start(part * per_part + block, plan.vectors, shape.vectors)
@@ -114,8 +114,8 @@ def kernel(plan: Plan, words: int, epilogue: Epilogue) -> PrimFunc:
 
 
 def _tile(
-    plan: Plan,
-    memory: Memory,
+    plan: PixelsPlan,
+    memory: PixelsMemory,
     image: Expr,
     vector: Expr,
     first: Expr,
@@ -142,7 +142,7 @@ def _tile(
 
 
 def _add_pair(
-    plan: Plan, memory: Memory, first: Expr, pair: Expr, tile: Expr, vectors: int
+    plan: PixelsPlan, memory: PixelsMemory, first: Expr, pair: Expr, tile: Expr, vectors: int
 ) -> None:
     """Put the sums of two outputs into memory."""
     stage = plan.stage
@@ -166,7 +166,7 @@ def _add_pair(
 
 
 def _add_entry(
-    memory: Memory, entry: Expr, tile: Expr, acc: list[list[Buffer]], *, masked: bool
+    memory: PixelsMemory, entry: Expr, tile: Expr, acc: list[list[Buffer]], *, masked: bool
 ) -> None:
     """Add the entry at ``entry`` to accumulators by output and vector of pixels."""
     dot, words = Vpmaddubsw(LANES), memory.staged.codes
@@ -193,8 +193,8 @@ def _bytes(words: Expr) -> Expr:
 
 
 def _finish(
-    plan: Plan,
-    memory: Memory,
+    plan: PixelsPlan,
+    memory: PixelsMemory,
     image: Expr,
     channel: Expr,
     tile: Expr,

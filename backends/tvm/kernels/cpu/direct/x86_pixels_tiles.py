@@ -14,7 +14,7 @@ from itertools import product
 
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
@@ -67,10 +67,10 @@ def pixels_of(count: int, most: int) -> Pixels:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class PixelsStage:
     """The codes of ``tiles`` tiles of pixels, for all steps of a convolution."""
 
-    shape: Shape
+    shape: DirectShape
     pixels: Pixels
     tiles: int
 
@@ -105,7 +105,7 @@ class Staged:
     columns: Buffer
 
 
-def fill(stage: Stage, x: Buffer, image: Expr, first: Expr, count: Expr) -> Staged:
+def fill(stage: PixelsStage, x: Buffer, image: Expr, first: Expr, count: Expr) -> Staged:
     """Return the stage of ``count`` tiles from ``first`` on; ``x`` are codes as int32."""
     pixels = stage.pixels
     staged = Staged(
@@ -126,7 +126,7 @@ def fill(stage: Stage, x: Buffer, image: Expr, first: Expr, count: Expr) -> Stag
     return staged
 
 
-def _place(stage: Stage, staged: Staged, pixel: Expr, place: Expr, image: Expr) -> Expr:
+def _place(stage: PixelsStage, staged: Staged, pixel: Expr, place: Expr, image: Expr) -> Expr:
     """Keep where a pixel lies, and return where its first tap does."""
     shape, x = stage.shape, stage.shape.x
     (sy, sx), padding = shape.window.stride, shape.window.padding
@@ -138,7 +138,7 @@ def _place(stage: Stage, staged: Staged, pixel: Expr, place: Expr, image: Expr) 
     return corner + image * (x.image // GROUP) + inside
 
 
-def _turn(stage: Stage, x: Buffer, corners: list[Expr], staged: Staged, place: Expr) -> None:
+def _turn(stage: PixelsStage, x: Buffer, corners: list[Expr], staged: Staged, place: Expr) -> None:
     """Put the codes of a vector of pixels into the stage, all taps and channels."""
     (dy, dx), (rows, columns) = stage.shape.window.dilation, stage.shape.window.kernel
     layout = stage.shape.x

@@ -22,12 +22,18 @@ from gmpq.backends.tvm.kernels.base import (
     arriving,
     streamed_cycles,
 )
-from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Place, Sums, accumulate_tile
+from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Place, TileSums, accumulate_tile
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, store_tile
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile, best_tiles, blocked, shape_of
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
+    DirectShape,
+    DirectTile,
+    best_tiles,
+    blocked,
+    shape_of,
+)
 from gmpq.backends.tvm.kernels.cpu.direct.x86_widened_rows import (
     WORD_BYTES,
-    Stage,
+    WidenedRows,
     side_by_side,
     stage_of,
     staged,
@@ -45,7 +51,7 @@ MOST_TILES = 6
 STAGE_BYTES = 128 << 10  # on the stack of a thread
 
 
-def stages(shape: Shape, source: Layout, tile: Tile) -> list[Stage]:
+def stages(shape: DirectShape, source: Layout, tile: DirectTile) -> list[WidenedRows]:
     """Return the stages that fit the memory and leave work for two threads, rows outside."""
     most = max(tile.rows, -(-shape.y.height // 2))
     rows, tile = range(tile.rows, most + 1, tile.rows), replace(tile, blocks_outside=False)
@@ -63,7 +69,7 @@ def refuses(site: Site) -> str | None:
         return "bytes multiply exactly, or there is no vpmaddwd"
     if node.groups > 1:
         return "needs one group"
-    tile = Tile(1, 1, 1, blocks_outside=False)
+    tile = DirectTile(1, 1, 1, blocks_outside=False)
     least = stage_of(_shape(site), site.inputs[0].codes, tile, 1)
     if WORD_BYTES * least.codes <= STAGE_BYTES:
         return None
@@ -76,7 +82,7 @@ def _dot(site: Site) -> Int16Dot:
     return Int16Dot(lanes)
 
 
-def _shape(site: Site) -> Shape:
+def _shape(site: Site) -> DirectShape:
     dot = _dot(site)
     shape = shape_of(site, dot.lanes)
     return staged(replace(shape, depth=-(-shape.x.channels // dot.group), group=dot.group))
@@ -100,7 +106,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     return arriving(site, found[:MOST_TILES], WORD_BYTES)
 
 
-def _cycles(site: Site, stage: Stage, direct: float) -> float:
+def _cycles(site: Site, stage: WidenedRows, direct: float) -> float:
     """Return predicted cycles; ``direct`` are those of the tile alone.
 
     To them come rows that are computed twice, widening, and reading the weights again.
@@ -118,7 +124,7 @@ def _cycles(site: Site, stage: Stage, direct: float) -> float:
 FAMILY = Family("direct_words", (Conv2d,), candidates, refuses)
 
 
-def build(site: Site, dot: Int16Dot, stage: Stage) -> Call:
+def build(site: Site, dot: Int16Dot, stage: WidenedRows) -> Call:
     """Return the call of one stage."""
     assert isinstance(site.node, Conv2d)
     shape, tile = stage.shape, stage.tile
@@ -130,7 +136,7 @@ def build(site: Site, dot: Int16Dot, stage: Stage) -> Call:
 # --- the code ------------------------------------------------------------------------------------
 
 
-def kernel(dot: Int16Dot, stage: Stage, epilogue: Epilogue) -> PrimFunc:
+def kernel(dot: Int16Dot, stage: WidenedRows, epilogue: Epilogue) -> PrimFunc:
     """Return ``f(x, [residual], weights, start, factor, outputs)``."""
     shape, tile, y = stage.shape, stage.tile, stage.shape.y
     items, blocks = stage.items, -(-shape.vectors // tile.vectors)
@@ -150,7 +156,7 @@ def kernel(dot: Int16Dot, stage: Stage, epilogue: Epilogue) -> PrimFunc:
                 with T.grid(stage.rows // tile.rows, -(-y.width // tile.columns)) as (r, c):
                     row, column = r * tile.rows, clamped_start(c, tile.columns, y.width)
                     there = Place(0, row, column, block, channel)
-                    acc = accumulate_tile(Sums(shape, dot, tile, there, memory, w, start))
+                    acc = accumulate_tile(TileSums(shape, dot, tile, there, memory, w, start))
                     here = Place(image, first + row, column, block, channel)
                     store_tile(shape, tile, here, acc, bound)
 

@@ -27,7 +27,7 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
-from gmpq.backends.tvm.kernels.cpu.gemv.loops import INPUTS, SHORT, STEPS, Kernel, Shape
+from gmpq.backends.tvm.kernels.cpu.gemv.loops import INPUTS, SHORT, STEPS, GemvKernel, GemvShape
 from gmpq.backends.tvm.kernels.cpu.isa.dot import best_dot
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd, Vpmaddubsw, Vpmaddwd, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.layout import GROUP
@@ -86,7 +86,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     digits = (DIGITS if isinstance(dot, Vpdpbusd) else FEWER_DIGITS)[bits]
     most = -(-y.channels // dot.lanes)
     counts = [vectors for vectors in (4, 2) if vectors <= most] or [1]
-    shapes = [Shape(x, y, dot, digits, smallest, vectors) for vectors in counts]
+    shapes = [GemvShape(x, y, dot, digits, smallest, vectors) for vectors in counts]
     found = [(shape, _cycles(site, shape)) for shape in shapes]
     text = "+".join(str(digit) for digit in digits) + " bits"
     work = site.work(dot.instruction, len(digits))
@@ -96,7 +96,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     )
 
 
-def _cycles(site: Site, shape: Shape) -> float:
+def _cycles(site: Site, shape: GemvShape) -> float:
     """Return predicted cycles: as many instructions as ports take, or as the weights arrive."""
     products, ports = (1, 2) if isinstance(shape.dot, Vpdpbusd) else (2 + 2 / SHORT, 3)
     unpacking = sum(2 * STEPS - STEPS * digit / 8 for digit in shape.digits)
@@ -105,7 +105,7 @@ def _cycles(site: Site, shape: Shape) -> float:
     return shape.x.batch * shape.blocks * (shape.rounds * round_cycles + 20 * shape.vectors)
 
 
-def build(site: Site, shape: Shape) -> Call:
+def build(site: Site, shape: GemvShape) -> Call:
     """Return the call of one block size."""
     node = site.node
     assert isinstance(node, Linear)
@@ -119,10 +119,10 @@ def build(site: Site, shape: Shape) -> Call:
         np.pad(start, rest),
         np.pad(factor, rest),
     )
-    return site.call(Kernel(shape, epilogue_of(site)).function(), constants)
+    return site.call(GemvKernel(shape, epilogue_of(site)).function(), constants)
 
 
-def packed(codes: Array, shape: Shape) -> Array:
+def packed(codes: Array, shape: GemvShape) -> Array:
     """Return uint8 weights [blocks, rounds, bytes of a round] of codes [O, I]."""
     outputs, inputs = codes.shape
     lanes, size = shape.dot.lanes, shape.dot.elements

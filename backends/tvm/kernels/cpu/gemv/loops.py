@@ -36,7 +36,7 @@ AHEAD = 4096  # bytes; processors fetch ahead on their own, but not beyond a pag
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class GemvShape:
     """Sizes that the loops run over."""
 
     x: Layout
@@ -68,10 +68,10 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class GemvKernel:
     """The function of one block size."""
 
-    shape: Shape
+    shape: GemvShape
     epilogue: Epilogue
 
     @property

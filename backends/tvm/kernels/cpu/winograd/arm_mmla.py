@@ -43,8 +43,8 @@ from gmpq.backends.tvm.kernels.cpu.winograd.arm_neon import LANES, NeonTiles
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     RUN,
     At,
-    Memory,
-    Sizes,
+    ProductMemory,
+    ProductSizes,
     chosen,
     padded,
 )
@@ -94,7 +94,7 @@ class MatrixProduct(NeonTiles):
         flat = groups.reshape(*groups.shape[:2], self.couples, PAIR, self.depth, RUN)
         return np.ascontiguousarray(flat.transpose(0, 1, 4, 2, 3, 5))
 
-    def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
+    def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         position, weights = at
         acc = registers(self.rows // PAIR * self.couples, f"int32x{LANES}")
@@ -110,7 +110,9 @@ class MatrixProduct(NeonTiles):
             for i, slot in enumerate(acc):
                 store(memory.m, place + i * LANES, slot[0], LANES)
 
-    def _add(self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr], k: Expr) -> None:
+    def _add(
+        self, acc: list[Buffer], memory: ProductMemory, at: tuple[Expr, Expr], k: Expr
+    ) -> None:
         """Add the products of eight channels."""
         codes, weights = at
         v = view(memory.v.data, "int8", GROUP * int(memory.v.shape[0]))
@@ -129,7 +131,7 @@ class MatrixProduct(NeonTiles):
                 )
 
 
-def matrix_tiles(target: Target, sizes: Sizes) -> Iterator[MatrixProduct]:
+def matrix_tiles(target: Target, sizes: ProductSizes) -> Iterator[MatrixProduct]:
     """Yield the register tiles for blocks of ``sizes.tiles``."""
     tiles, vectors = sizes.tiles + sizes.tiles % PAIR, -(-sizes.outputs // LANES)
     stored, depth = -(-sizes.stored // RUN) * RUN, -(-sizes.channels // RUN)

@@ -27,7 +27,13 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
 )
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import At, DotTiles, Memory, Sizes, steps
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
+    At,
+    DotTiles,
+    ProductMemory,
+    ProductSizes,
+    steps,
+)
 from gmpq.backends.tvm.target.cpu import Target
 from gmpq.backends.tvm.target.pipeline import Pace, pace_of
 
@@ -55,7 +61,7 @@ class DotProduct(DotTiles):
         step = _step_cycles(self.dot, self.rows, self.vectors, pace)
         return self.blocks * (self.depth * step + self.rows * self.vectors * 2)
 
-    def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
+    def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         m, (position, weights) = memory.m, at
         with T.serial(0, self.row_blocks) as block:
@@ -70,7 +76,7 @@ class DotProduct(DotTiles):
                 total = load(m, here, self.lanes) + slot[0] if more else slot[0]
                 store(m, here, total, self.lanes)
 
-    def _sums(self, memory: Memory, at: tuple[Expr, Expr]) -> list[Buffer]:
+    def _sums(self, memory: ProductMemory, at: tuple[Expr, Expr]) -> list[Buffer]:
         """Return the sums of products by row and vector."""
         acc, dot = registers(self.rows * self.vectors, f"int32x{self.lanes}"), self.dot
         if isinstance(dot, ByLane):
@@ -85,19 +91,19 @@ class DotProduct(DotTiles):
                     assign(slot, total([code], [weight]))
         return acc
 
-    def _codes(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
+    def _codes(self, memory: ProductMemory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
         """Return four steps of codes of every row."""
         places = (at[0] + p * (self.pixel) + k for p in range(self.rows))
         return [load(memory.v, place, LANES) for place in places]
 
-    def _weights(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
+    def _weights(self, memory: ProductMemory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
         """Return the weights of one step."""
         elements = self.dot.elements
         first = at[1] + k * (self.vectors * elements)
         return [load(memory.u, first + n * elements, elements) for n in range(self.vectors)]
 
     def _step(
-        self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr, Expr]
+        self, acc: list[Buffer], memory: ProductMemory, at: tuple[Expr, Expr, Expr]
     ) -> Iterator[tuple[Buffer, Expr, Expr]]:
         """Yield every accumulator with its codes and weights."""
         assert not isinstance(self.dot, ByLane)
@@ -136,7 +142,7 @@ def dot_for(target: Target, proof: Proof) -> Dot:
     return Sdot()
 
 
-def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
+def register_tiles(target: Target, dot: Dot, sizes: ProductSizes) -> list[DotProduct]:
     """Return the register tiles for blocks of ``sizes.tiles``, the best predicted one first."""
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
     codes = 1 if isinstance(dot, ByLane) else 0  # registers of a row

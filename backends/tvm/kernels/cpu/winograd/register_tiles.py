@@ -43,7 +43,7 @@ class Ahead:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class ProductMemory:
     """What the products of one block of tiles read and write."""
 
     v: Buffer
@@ -54,7 +54,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class ProductSizes:
     """What the products of one position run over."""
 
     tiles: int

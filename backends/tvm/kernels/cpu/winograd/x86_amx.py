@@ -20,7 +20,13 @@ from gmpq.backends.tvm.kernels.cpu.isa.amx import (
     configuration,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Expr, call_intrinsic_void, clamped_start
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import At, Memory, Sizes, chosen, padded
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
+    At,
+    ProductMemory,
+    ProductSizes,
+    chosen,
+    padded,
+)
 from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR
 from gmpq.backends.tvm.target.pipeline import Pace
 
@@ -28,7 +34,7 @@ SPILL = 10  # cycles to store 16 accumulators, and to load them again for the ou
 
 
 @dataclass(frozen=True, slots=True)
-class TileProduct:
+class AmxProduct:
     """AMX tiles: ``blocking.pixels`` counts tiles of the image."""
 
     blocking: Blocking
@@ -109,7 +115,7 @@ class TileProduct:
         groups = split[:, chosen(self.all_vectors, self.vectors)]
         return np.ascontiguousarray(groups.transpose(0, 1, 4, 2, 5, 3, 6))
 
-    def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
+    def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         b = self.blocking
         with T.serial(0, -(-self.tiles // self.width)) as block:
@@ -127,7 +133,7 @@ class TileProduct:
     def _place(self, position: Expr, row: Expr, n: int) -> Expr:
         return position * self.output_pitch + (row * self.vectors + n) * VECTOR
 
-    def _start(self, memory: Memory, rows: list[Expr], at: At, *, more: bool) -> None:
+    def _start(self, memory: ProductMemory, rows: list[Expr], at: At, *, more: bool) -> None:
         for i, (row, n) in enumerate(product(rows, range(self.vectors))):
             if more:
                 place = T.address_of(memory.m[self._place(at[0], row, n)])
@@ -137,7 +143,7 @@ class TileProduct:
             else:
                 call_intrinsic_void("llvm.x86.tilezero", T.int8(i))
 
-    def _step(self, memory: Memory, rows: list[Expr], at: tuple[Expr, Expr, Expr]) -> None:
+    def _step(self, memory: ProductMemory, rows: list[Expr], at: tuple[Expr, Expr, Expr]) -> None:
         position, weights, step = at
         b = self.blocking
         inputs = b.tiles * b.vectors
@@ -160,11 +166,11 @@ class TileProduct:
             call_intrinsic_void("llvm.x86.tdpbusd", T.int8(i), *operands)
 
 
-def amx_tiles(sizes: Sizes) -> list[TileProduct]:
+def amx_tiles(sizes: ProductSizes) -> list[AmxProduct]:
     """Return the products on AMX tiles of ``sizes``, of one, two and four tiles at once."""
     steps, vectors = -(-sizes.channels // DEPTH), -(-sizes.outputs // VECTOR)
     return [
-        TileProduct(
+        AmxProduct(
             Blocking(True, rows, 1, many, wide, False), sizes.tiles, vectors, sizes.stored, steps
         )
         for rows, (many, wide) in product(

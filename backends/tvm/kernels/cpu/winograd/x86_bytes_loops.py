@@ -5,7 +5,7 @@ A short run is added tile by tile, with its weights in registers,
     acc32 = acc32 + vpmaddwd(vpmaddubsw(x0, w0) + vpmaddubsw(x1, w1) + ..., 1)
 
 and a long one has an accumulator of int16 for every sum. Then there are no registers left for
-int32, which wait in M from run to run. Extra steps are runs of one.
+int32, which wait in M from run to run. Overflow steps are runs of one.
 """
 
 from __future__ import annotations
@@ -27,32 +27,34 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     registers,
     store,
 )
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import Memory, steps
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import ProductMemory, steps
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import LONGEST_SHORT, first_steps
 
 
-def multiply(product: ByteProduct, memory: Memory, group: Expr, weights: Expr) -> None:
+def multiply(product: ByteProduct, memory: ProductMemory, group: Expr, weights: Expr) -> None:
     """Write M of all positions for a group of outputs, whose weights begin at ``weights``."""
     runs, positions, first = product.runs, len(product.runs.lengths), 0
-    extra = 2 * positions + group * sum(runs.extras)
+    overflow = 2 * positions + group * sum(runs.overflow_steps)
     for length, members in groupby(product.order, runs.lengths.__getitem__):
-        extras, count = runs.extras[product.order[first]], len([*members])
+        overflow_steps, count = runs.overflow_steps[product.order[first]], len([*members])
         with T.serial(first, first + count) as number:
             places = memory.table[number], weights + memory.table[positions + number]
-            table = extra + (number - first) * extras
-            _position(product, memory, (*in_registers([*places]), table, number), length, extras)
-        first, extra = first + count, extra + count * extras
+            table = overflow + (number - first) * overflow_steps
+            _position(
+                product, memory, (*in_registers([*places]), table, number), length, overflow_steps
+            )
+        first, overflow = first + count, overflow + count * overflow_steps
 
 
 def _position(
     product: ByteProduct,
-    memory: Memory,
+    memory: ProductMemory,
     at: tuple[Expr, Expr, Expr, Expr],
     length: int,
-    extras: int,
+    overflow_steps: int,
 ) -> None:
-    """Write M of one position, given its weights, its extra steps in the table, and its number."""
+    """Write M of one position, given its weights, overflow steps in the table, and number."""
     position, weights, table, number = at
     with T.serial(0, product.row_blocks) as block:
         if memory.ahead is not None:
@@ -65,7 +67,7 @@ def _position(
         acc = None if in_memory else registers(product.rows * product.vectors, kind)
         tile = _Tile(product, memory, place, acc)
         _add_all(tile, (codes, weights), length)
-        with T.serial(0, extras) as n:
+        with T.serial(0, overflow_steps) as n:
             there = codes + memory.table[table + n]
             here = weights + product.block_elements + n * product.step_elements
             _add_short(tile, (there, here), 1, first=False)
@@ -77,7 +79,7 @@ class _Tile:
     """A register tile; where ``acc`` is None its sums lie in M."""
 
     product: ByteProduct
-    memory: Memory
+    memory: ProductMemory
     place: Expr
     acc: list[Buffer] | None
 
@@ -110,7 +112,7 @@ class _Tile:
 
 
 def _add_all(tile: _Tile, at: tuple[Expr, Expr], length: int) -> None:
-    """Write the sums of all steps but the extra ones; what is left over is the first run."""
+    """Write the sums of all steps but the overflow ones; what is left over is the first run."""
     product, (codes, weights) = tile.product, at
     firsts = first_steps(product.depth, length)
     begun = product.depth - (len(firsts) - 1) * length

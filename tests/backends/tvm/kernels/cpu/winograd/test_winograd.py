@@ -45,7 +45,7 @@ transforms = pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
 
 
 @transforms
-@pytest.mark.parametrize("form", ["as written", "lowered", "lifted by 15", "lifted by 32"])
+@pytest.mark.parametrize("form", ["as written", "scaled down", "scaled by 15", "scaled by 32"])
 def test_the_matrices_compute_a_convolution(transform: Transform, form: str) -> None:
     if form != "as written":
         own, transform = transform, in_form(transform, form)
@@ -62,15 +62,19 @@ def test_the_matrices_compute_a_convolution(transform: Transform, form: str) -> 
 
 
 def in_form(transform: Transform, form: str) -> Transform:
-    return transform.lowered if form == "lowered" else transform.lifted(int(form.split()[-1]))
+    return (
+        transform.scaled_down
+        if form == "scaled down"
+        else transform.scaled_up(int(form.split()[-1]))
+    )
 
 
 @transforms
-def test_lifted_weights_stay_below_the_limit(transform: Transform) -> None:
+def test_scaled_up_weights_stay_below_the_limit(transform: Transform) -> None:
     for limit in (1, 15, 16, 32):
-        rows = zip(transform.weight, transform.lifted(limit).weight, strict=True)
-        for own, lifted in rows:
-            assert lifted == own or sum(map(abs, lifted)) <= limit
+        rows = zip(transform.weight, transform.scaled_up(limit).weight, strict=True)
+        for own, scaled in rows:
+            assert scaled == own or sum(map(abs, scaled)) <= limit
 
 
 def conv(
