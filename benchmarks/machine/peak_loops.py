@@ -17,7 +17,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Array, Call
-from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import LaneCounter
+from gmpq.backends.tvm.kernels.cpu.bitserial.x86_popcount import LaneCounter
 from gmpq.backends.tvm.kernels.cpu.isa import amx
 from gmpq.backends.tvm.kernels.cpu.isa.amx import DEPTH, Blocking
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
@@ -34,7 +34,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     vector,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Vnni, Words, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni, Words, multiplied_lanes
 from gmpq.backends.tvm.target.cpu import Target
 
 OUTPUT = "y"

@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gmpq.errors import TrainingError
+from gmpq.files import atomic
 from gmpq.inputs.images import Images
 from gmpq.models.checkpoints import UNFIT
 from gmpq.progress import Progress
@@ -222,7 +223,7 @@ def _save(state: _State, course: Course) -> None:
         ),
         course.folder / CHECKPOINT,
     )
-    (course.folder / LOG).write_text(lines, "utf-8")
+    atomic.write_text(course.folder / LOG, lines)
 
 
 def _restore(state: _State, course: Course) -> None:

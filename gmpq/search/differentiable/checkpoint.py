@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gmpq.errors import OutputError, SearchError
+from gmpq.errors import SearchError
 from gmpq.models import checkpoints
 from gmpq.models.checkpoints import UNFIT
 from gmpq.search.differentiable.objective import Objective
@@ -38,13 +38,7 @@ def save(training: Training, path: Path) -> None:
         "weights": training.weights.state_dict(),
         "logits": training.logits.state_dict(),
     }
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        torch.save(state, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch tells a full disk by a RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error}") from error
+    checkpoints.write(state, path)
 
 
 def load(training: Training, path: Path) -> None:

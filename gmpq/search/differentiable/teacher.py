@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
 
-from gmpq.errors import OutputError, SearchError
+from gmpq.errors import SearchError
+from gmpq.files import atomic
 from gmpq.models.weights import load_weights
 from gmpq.progress import Progress
 from gmpq.search.differentiable.settings import TeacherRecipe
@@ -100,15 +101,9 @@ def _epoch(
 
 
 def save_teacher(teacher: nn.Module, path: Path) -> None:
-    """Write the weights of ``teacher`` to ``path``; raises ``OutputError``."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        state = {key: value.cpu().contiguous() for key, value in teacher.state_dict().items()}
-        save_file(state, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    """Write the weights of ``teacher`` to ``path``, all or nothing; raises ``OutputError``."""
+    state = {key: value.cpu().contiguous() for key, value in teacher.state_dict().items()}
+    atomic.write_bytes(path, save(state))
 
 
 def _ready(teacher: nn.Module) -> nn.Module:

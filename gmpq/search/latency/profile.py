@@ -27,8 +27,8 @@ from gmpq.backends.tvm.target.cpu import Target
 from gmpq.boards.bench import board_line
 from gmpq.calib.statistics import Statistics
 from gmpq.calib.sweep import sweep
-from gmpq.errors import BoardError, OutputError
-from gmpq.files import temporary
+from gmpq.errors import BoardError
+from gmpq.files import atomic, temporary
 from gmpq.files.manifest import versions
 from gmpq.ir import FloatGraph
 from gmpq.lower import lower
@@ -98,15 +98,12 @@ def profile(
 
 
 def write(table: dict[str, Any], path: Path) -> None:
-    """Write a table to ``path``.
+    """Write a table to ``path``, all or nothing.
 
     Raises:
         OutputError: it cannot be written.
     """
-    try:
-        path.write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", "utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    atomic.write_text(path, json.dumps(table, indent=1, allow_nan=False) + "\n")
 
 
 def _open(subject: Subject, among: Candidates, told: Progress) -> _Network:

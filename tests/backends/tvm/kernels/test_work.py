@@ -12,7 +12,8 @@ import pytest
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Smlal
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Portable, Vnni, Wide, Words
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni, Wide, Words
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
 from gmpq.backends.tvm.target.cpu import Target, find
 from gmpq.ir import Conv2d, IntGraph, Linear, Padding, QParams, Window

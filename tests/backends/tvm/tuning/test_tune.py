@@ -120,7 +120,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None:
     assert measured == ["block.conv"]
     assert step.measured_ms
     (warning,) = told
-    assert "file/kernels.json: cannot be written (" in warning
+    assert "file/kernels.json: cannot be written: " in warning
     assert "not remembered" in warning
 
 

@@ -1,13 +1,13 @@
 """Convolution and fully connected layers of few bits by AND and population count.
 
-With the planes of the weights (``bitserial_planes``), the codes' planes a_i, and codes at most
+With the planes of the weights (``planes``), the codes' planes a_i, and codes at most
 2**planes - 1, which ``QParams`` bounds, zero point and padding included,
 
     acc = start  +  sum over i, j of c_j * 2**i * popcount((a_i XOR n) AND m_j),
     start = bias - z * sum of w  +  (2**planes - 1) * sum of min(w, 0),
 
 the sums running over a window's taps and channels. An accumulator has a lane per output channel, as
-in ``direct``; the word of a code's plane is broadcast (``bitserial_count``). Counts of one
+in ``direct``; the word of a code's plane is broadcast (``popcount``). Counts of one
 magnitude c_j * 2**i share an accumulator, and are shifted once at the end of a run of steps.
 
 All counts are positive, so that the accumulators in int32 never exceed the last sum: it is bounded

@@ -1,7 +1,7 @@
 """Direct convolution on NEON without dot products, by the sums of ``neon_sums``.
 
 An accumulator is one pixel times one output channel. Codes beyond 127 are multiplied less 128
-(``dot_arm``). Where a row of taps lies side by side, as with few channels, its steps run across
+(``arm_dot``). Where a row of taps lies side by side, as with few channels, its steps run across
 pixels.
 """
 

@@ -147,7 +147,7 @@ def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
 
 
 def _steps_of_load(shape: Shape) -> float:
-    """Return how many steps of ``dot_arm.add_by_lanes`` a load of codes serves, of at most four."""
+    """Return how many steps of ``arm_dot.add_by_lanes`` a load of codes serves, of at most four."""
     length = shape.depth * (shape.window.kernel[1] if shape.beside else 1)
     return length / -(-length // SDOT_LANES)
 

@@ -1,8 +1,8 @@
 """Direct convolution of many bits in bytes on AVX2 whose vectors are pixels of one output.
 
-Where the lanes are outputs, each needs codes flipped by itself, or rare partners (``flips``). Here
-all lanes see the same weights, so an entry of ``pixel_pairs`` is exact for two outputs alone, and
-nearly all steps are in pairs:
+Where the lanes are outputs, each needs codes flipped by itself, or rare partners
+(``x86_flip_search``). Here all lanes see the same weights, so an entry of ``pixel_pairs`` is exact
+for two outputs alone, and nearly all steps are in pairs:
 
     acc32 = acc32 + vpmaddwd(vpmaddubsw(x, w) + vpmaddubsw(x', w'), 1)
 
@@ -37,7 +37,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import OUTPUTS, STEP
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import PIXELS, QUAD, Stage, pixels_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow
 from gmpq.backends.tvm.kernels.layout import VECTOR
 from gmpq.ir import Conv2d
 

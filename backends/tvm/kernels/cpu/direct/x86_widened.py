@@ -36,7 +36,8 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_widened_rows import (
 from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, inwards, view
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Wide, Words, best_dot, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.dot import best_dot
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Wide, Words, multiplied_lanes
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Conv2d
 

@@ -9,7 +9,7 @@ tiles times two outputs, eight channels a step, and the lanes of an accumulator 
 The transform of the input stores V in pairs of tiles, as the instruction reads them. The output's
 transform adds vectors lane by lane, whatever the lanes are: only its few results are put in order.
 
-What must be proved is what sdot needs: operands that are signed bytes (``winograd_proof``). An odd
+What must be proved is what sdot needs: operands that are signed bytes (``proof``). An odd
 number of tiles is made even by the last one again. Channels are filled up to whole eights: V holds
 whatever bytes there, and their weights are zeros.
 """

@@ -25,7 +25,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     splat,
     store,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni, Words, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vnni, Words, multiplied_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import At, DotTiles, Memory, Sizes, steps
 from gmpq.backends.tvm.target.cpu import Target

@@ -1,6 +1,6 @@
-"""Exact integer Winograd convolution; ``winograd_proof`` proves it layer by layer.
+"""Exact integer Winograd convolution; ``proof`` proves it layer by layer.
 
-A block of tiles goes through three stages that stay in the caches of one core (``winograd_code``):
+A block of tiles goes through three stages that stay in the caches of one core (``loops``):
 
     V[position, tile, channel]   = B^T d B + offset     bytes, or int16 without an offset
     M[position, tile, output]    = V x U                int32, by dot products or by matrices
@@ -10,8 +10,8 @@ A block of tiles goes through three stages that stay in the caches of one core (
 offsets add: A^T (offset * sum of U) A.
 
 U lies in memory; or, where all tiles of an image are one block, each task transforms the kernels
-that it needs (``winograd_weights``). A few channels of stride 2 are seen as sixteen of stride 1
-(``winograd_fold``).
+that it needs (``weights_on_the_fly``). A few channels of stride 2 are seen as sixteen of stride 1
+(``space_to_depth``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The products of Winograd convolution in bytes by vpmaddubsw, in the runs of ``winograd_runs``.
+"""The products of Winograd convolution in bytes by vpmaddubsw, in the runs of ``x86_bytes_runs``.
 
-Per position, [tiles, channels] x [channels, outputs]; ``winograd_bytes_code`` has the loops.
+Per position, [tiles, channels] x [channels, outputs]; ``x86_bytes_loops`` has the loops.
 Positions of one length follow each other in memory, and the code of each length is there once. A
 table tells the order, where the weights of each position begin, and which codes extra steps take.
 """
@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, multiplied_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import DotTiles, Sizes
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_overflow import Packed

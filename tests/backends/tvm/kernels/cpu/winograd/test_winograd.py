@@ -17,7 +17,7 @@ from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels import base
 from gmpq.backends.tvm.kernels.base import Site
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vnni
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, prove, split
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import folded
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
