@@ -5,7 +5,7 @@
 
 Networks have random weights with realistic activations. The baselines run int8 for every policy,
 since none of them is faster on fewer bits; the ratio is the best int8 baseline's time over gmpq's.
-Needs ``pip install 'gmpq[bench]'``.
+Needs the extra ``bench``, as `make bench` installs it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Array, Call
-from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import LaneCounter
+from gmpq.backends.tvm.kernels.cpu.bitserial.x86_popcount import LaneCounter
 from gmpq.backends.tvm.kernels.cpu.isa import amx
 from gmpq.backends.tvm.kernels.cpu.isa.amx import DEPTH, Blocking
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
@@ -34,7 +34,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     vector,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Vnni, Words, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni, Words, multiplied_lanes
 from gmpq.backends.tvm.target.cpu import Target
 
 OUTPUT = "y"
@@ -214,7 +214,7 @@ def loops(target: Target) -> list[Loop]:
     found: list[Loop] = [
         DotLoop(dot, rows, vectors)
         for dot in _dots(target)
-        for rows, vectors in TILES[target.registers]
+        for rows, vectors in TILES[target.vector_registers]
     ]
     return [*found, *([TileLoop()] if "amx-int8" in target.features else [])]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -106,10 +106,21 @@ def group() -> None:
 )
 @click.option("--no-bench", is_flag=True, help="Do not measure latency.")
 @click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
-def compile_command(
+def compile_command(sources: Sources, out: Path | None, explain: bool, **chosen: Any) -> int:
+    """Compile POLICY into a directory of verified, measured programs.
+
+    The directory holds model.onnx, the ahead-of-time program (model.so, model.a, params.bin,
+    model.h, classify.c), parity.json, latency.json and manifest.json. It appears when all is done,
+    or not at all.
+    """
+    options = _compile_options(**chosen)
+    default = Path(f"{sources.policy.stem}-{plain_name(options.target)}")
+    return _compile(sources, options, out or default, explain)
+
+
+def _compile_options(
+    *,
     target: str,
-    out: Path | None,
-    sources: Sources,
     observer: str,
     weight_observer: str,
     equalize: bool,
@@ -122,19 +133,12 @@ def compile_command(
     embed_params: bool,
     name: str,
     no_bench: bool,
-    explain: bool,
-) -> int:
-    """Compile POLICY into a directory of verified, measured programs.
-
-    The directory holds model.onnx, the ahead-of-time program (model.so, model.a, params.bin,
-    model.h, classify.c), parity.json, latency.json and manifest.json. It appears when all is done,
-    or not at all.
-    """
+) -> CompileOptions:
     from gmpq.backends.tvm.tuning.tune import Effort
     from gmpq.compile.options import CompileOptions
     from gmpq.export.storage import WeightStorage
 
-    options = CompileOptions(
+    return CompileOptions(
         target=target,
         observer=observer,
         weight_observer=weight_observer,
@@ -150,8 +154,6 @@ def compile_command(
         name=name,
         max_params_ratio=max_params_ratio,
     )
-    default = Path(f"{sources.policy.stem}-{plain_name(target)}")
-    return _compile(sources, options, out or default, explain)
 
 
 def _tuning_on(fleet: Fleet | None, tune: str) -> Fleet | None:

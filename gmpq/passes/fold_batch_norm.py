@@ -16,7 +16,7 @@ import numpy as np
 
 from gmpq.ir import FloatConv2d, FloatGraph, FloatLinear, FloatNode, Reshape
 from gmpq.passes.dead_code import drop_dead_code
-from gmpq.passes.rewire import redirect
+from gmpq.passes.replace_uses import replace_uses
 
 Layer: TypeAlias = FloatConv2d | FloatLinear
 
@@ -50,7 +50,7 @@ def fold_batch_norms(graph: FloatGraph) -> Folded:
 def _fold(graph: FloatGraph, layer: Layer, norm: FloatConv2d) -> FloatGraph:
     absorbed = _absorb(layer, norm)
     nodes = tuple(absorbed if node.output == layer.output else node for node in graph.nodes)
-    redirected = redirect(replace(graph, nodes=nodes), {norm.output: norm.inputs[0]})
+    redirected = replace_uses(replace(graph, nodes=nodes), {norm.output: norm.inputs[0]})
     return drop_dead_code(redirected)
 
 

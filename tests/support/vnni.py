@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm.script.ir_builder import tirx
 
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, splat
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vnni
 from gmpq.backends.tvm.kernels.layout import GROUP
 
 

@@ -6,6 +6,7 @@ from importlib import metadata
 
 import click
 
+from gmpq.errors import install_extra
 from versus.bench import Bench
 from versus.entry import Entry
 
@@ -22,7 +23,7 @@ def open_baseline(tool: str, bench: Bench, threads: int) -> list[Entry]:
         return _open(tool, bench, threads)
     except ModuleNotFoundError as error:
         raise click.UsageError(
-            f"{tool} needs {error.name}: pip install 'gmpq[bench]', or leave it out of --tools"
+            f"{tool} needs {error.name}: leave it out of --tools, or {install_extra('bench')}"
         ) from error
 
 

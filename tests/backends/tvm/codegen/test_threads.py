@@ -11,7 +11,7 @@ import pytest
 
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Words
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Words
 from gmpq.backends.tvm.kernels.cpu.winograd.dot import DotProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.shape import Scheme, Shape
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import F2

@@ -1,13 +1,13 @@
 """Convolution and fully connected layers of few bits by AND and population count.
 
-With the planes of the weights (``bitserial_planes``), the codes' planes a_i, and codes at most
+With the planes of the weights (``planes``), the codes' planes a_i, and codes at most
 2**planes - 1, which ``QParams`` bounds, zero point and padding included,
 
     acc = start  +  sum over i, j of c_j * 2**i * popcount((a_i XOR n) AND m_j),
     start = bias - z * sum of w  +  (2**planes - 1) * sum of min(w, 0),
 
 the sums running over a window's taps and channels. An accumulator has a lane per output channel, as
-in ``direct``; the word of a code's plane is broadcast (``bitserial_count``). Counts of one
+in ``direct``; the word of a code's plane is broadcast (``popcount``). Counts of one
 magnitude c_j * 2**i share an accumulator, and are shifted once at the end of a run of steps.
 
 All counts are positive, so that the accumulators in int32 never exceed the last sum: it is bounded
@@ -32,7 +32,7 @@ from gmpq.backends.tvm.kernels.cpu.bitserial.planes import Form, planes_of, word
 from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import counter_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.target.pipeline import Pace, pace_of
+from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 from gmpq.ir import Conv2d, Linear, Window
 
 MOST_TILES = 6
@@ -100,10 +100,10 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the tiles of the fewest predicted cycles."""
     assert isinstance(site.node, Conv2d | Linear)
     planes = planes_of(site.node.weight.codes)
-    shape, pace = shape_of(site, planes.form), pace_of(site.target)
+    shape, pipeline = shape_of(site, planes.form), pipeline_of(site.target)
     stored = planes.bits.size // 8
     streamed = streamed_cycles(site, stored)
-    found = [(tile, _cycles(shape, tile, pace) + streamed) for tile in _tiles(site, shape)]
+    found = [(tile, _cycles(shape, tile, pipeline) + streamed) for tile in _tiles(site, shape)]
     work = site.work(shape.counter.instruction, shape.pairs)
     return tuple(
         Candidate(
@@ -126,7 +126,7 @@ def _tiles(site: Site, shape: Shape) -> list[Tile]:
         range(1, min(12, shape.y.width) + 1),
         range(1, min(4, shape.vectors) + 1),
     )
-    spare = site.target.registers - OPERANDS
+    spare = site.target.vector_registers - OPERANDS
     return [
         tile
         for tile in (Tile(*size) for size in sizes)
@@ -136,17 +136,17 @@ def _tiles(site: Site, shape: Shape) -> list[Tile]:
     ]
 
 
-def _cycles(shape: Shape, tile: Tile, pace: Pace) -> float:
+def _cycles(shape: Shape, tile: Tile, pipeline: PipelineModel) -> float:
     """Return predicted cycles of steps, of wider sums after runs, of the end, and of packing."""
     sums, accumulators = tile.columns * tile.vectors, len(shape.magnitudes)
     words = tile.columns * shape.planes
     instructions = sums * shape.counter.instructions(shape.form, shape.planes) + words
-    step = pace.step(instructions * pace.vector, tile.vectors * shape.form.stored + words)
+    step = pipeline.step(instructions * pipeline.vector, tile.vectors * shape.form.stored + words)
     runs = shape.steps.total // shape.run.total
-    ends = sums * (runs * 4 * (accumulators + 1) + 20) * pace.vector
-    one = pace.waiting * shape.steps.total * step + ends
+    ends = sums * (runs * 4 * (accumulators + 1) + 20) * pipeline.vector
+    one = pipeline.waiting * shape.steps.total * step + ends
     row = -(-shape.vectors // tile.vectors) * -(-shape.y.width // tile.columns) * one
-    word = (shape.planes * shape.counter.packing + 6) * pace.vector
+    word = (shape.planes * shape.counter.packing + 6) * pipeline.vector
     packing = shape.pixels(tile) * shape.words * word
     return shape.x.batch * -(-shape.y.height // tile.rows) * (tile.rows * row + packing)
 

@@ -17,8 +17,8 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.cpu.depthwise import depthwise
-from gmpq.backends.tvm.kernels.cpu.depthwise.depthwise import (
+from gmpq.backends.tvm.kernels.cpu.depthwise import loops
+from gmpq.backends.tvm.kernels.cpu.depthwise.loops import (
     Sums,
     Tile,
     constants,
@@ -38,7 +38,7 @@ def refuses(site: Site) -> str | None:
     """Return why the site is no depthwise convolution for NEON."""
     if neon.word_bits(site.target) is None:
         return "needs NEON"
-    return depthwise.refuses(site)
+    return loops.refuses(site)
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:

@@ -11,8 +11,8 @@ Proof obligation, for codes 0..top: no pair of taps saturates,
     top * (its positive taps) <= 32767  and  top * (its negative taps) >= -32768,
 
 and the accumulators of a channel span less than 2**16. Addition modulo 2**16 then loses nothing: a
-sum starts where it ends up in 0..65535, and with 0x4B00 above it is the float32 of ``fused_scale``,
-which proves the requantization for every accumulator.
+sum starts where it ends up in 0..65535, and with 0x4B00 above it is the float32 of
+``requant_by_fma``, which proves the requantization for every accumulator.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from itertools import product
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.cpu.depthwise import depthwise
+from gmpq.backends.tvm.kernels.cpu.depthwise import loops
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_bytes_loops import (
     CHANNELS,
     ELEMENTS,
@@ -61,7 +61,7 @@ LOOP, BLOCK = 8, 60  # cycles around the pixels of a tile, and around a block of
 
 def refuses(site: Site) -> str | None:
     """Return why the site is not depthwise, or why int16 does not hold its sums."""
-    if (reason := depthwise.refuses_reals(site)) is not None:
+    if (reason := loops.refuses_reals(site)) is not None:
         return reason
     if "avx2" not in site.target.features:
         return "needs AVX2"
@@ -146,7 +146,7 @@ def _cycles(site: Site, tile: Tile) -> float:
     node, x, y = site.node, site.inputs[0].codes, site.output.codes
     assert isinstance(node, Conv2d)
     window, taps = node.window, tile.taps(node.window)
-    near = PAIR * len(taps.groups) * tile.read(window) * x.stored <= site.target.near_bytes // 2
+    near = PAIR * len(taps.groups) * tile.read(window) * x.stored <= site.target.l1d_bytes // 2
     pairs = tile.staged(window) * (NEAR_PAIR if near else FAR_PAIR)
     steps = -(-tile.columns // tile.pixels)
     sums = tile.pixels * VECTORS * taps.count * PRODUCT

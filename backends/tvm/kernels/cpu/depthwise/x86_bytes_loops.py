@@ -36,7 +36,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     store,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import MULTIPLY_BYTES
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import MULTIPLY_BYTES
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import QParams, Window
 

@@ -1,6 +1,6 @@
 """Depthwise convolution by dot products over the rows of a window.
 
-``depthwise_lanes`` puts the codes of several rows of one column and channel into one int32 lane.
+``x86_rows_lanes`` puts the codes of several rows of one column and channel into one int32 lane.
 All output rows of a tile share these vectors: with four rows in a lane, the first output row of a
 3x3 kernel multiplies them by the taps (w0, w1, w2, 0) and the second one by (0, w0, w1, w2). Along
 a row each vector serves as many columns as the kernel is wide. With two rows in a lane and one row
@@ -8,8 +8,8 @@ of outputs, the third row of taps is left over, and shares its lanes with the ne
 products instead of six. The accumulator starts at
 ``bias - z * sum of w``, as in ``direct``, and is requantized four vectors at a time.
 
-The proof obligation is that of ``packing``: |acc * factor| < 2**31, from the weights. Where
-``fused_scale`` proves more, one instruction per accumulator replaces a conversion and a product.
+The proof obligation is that of ``narrowing``: |acc * factor| < 2**31, from the weights. Where
+``requant_by_fma`` proves more, one instruction per accumulator replaces a conversion and a product.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.cpu.depthwise import depthwise
+from gmpq.backends.tvm.kernels.cpu.depthwise import loops
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import Lanes, lanes_for
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_tiling import Part, Tile, taps_of, tiles
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, packed
@@ -54,7 +54,7 @@ MOST_TILES = 6
 
 def refuses(site: Site) -> str | None:
     """Return why the site is not depthwise, or why no tile computes it exactly."""
-    if (reason := depthwise.refuses_reals(site)) is not None:
+    if (reason := loops.refuses_reals(site)) is not None:
         return reason
     if not lanes_for(site.target):
         return "needs AVX2 or AVX-512 VNNI"
@@ -143,7 +143,7 @@ class _Kernel:
     window: Window
     tile: Tile
     q: QParams
-    fused: bool  # requantized as in ``fused_scale``
+    fused: bool  # requantized as in ``requant_by_fma``
 
     def function(self) -> PrimFunc:
         """Return ``f(x, turn, weights, start, factor, addend, zeros, y)``."""

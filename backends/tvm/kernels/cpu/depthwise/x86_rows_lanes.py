@@ -10,8 +10,8 @@ taps of every channel:
 - ``Pairs``: two rows of 16 channels as int16 for vpmaddwd and an addition, on AVX2.
 
 A sum of products is at most 2 * 255 * 128 (pairs) or 4 * 255 * 128 before it is added in int32.
-Four accumulators become one vector of bytes as ``packing`` has it, and ``order`` says which channel
-a lane holds so that these bytes are in the order of memory.
+Four accumulators become one vector of bytes as ``narrowing`` has it, and ``order`` says which
+channel a lane holds so that these bytes are in the order of memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import packed_order, unpacked
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, cast, pure, store
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni, Words
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vnni, Words
 from gmpq.backends.tvm.target.cpu import Target
 
 TURNED = np.arange(16).reshape(4, 4).T

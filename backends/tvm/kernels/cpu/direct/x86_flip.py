@@ -1,7 +1,7 @@
 """Direct convolution of many bits in bytes on AVX2: codes are flipped, and steps are paired.
 
-``flips`` sorts the steps of every block of outputs into entries: one or two steps that are added
-in int16, which is exact once some lanes have flipped codes, and widened at once,
+``x86_flip_search`` sorts the steps of every block of outputs into entries: one or two steps that
+are added in int16, which is exact once some lanes have flipped codes, and widened at once,
 
     acc32 = acc32 + vpmaddwd(vpmaddubsw(x, w) + vpmaddubsw(x' XOR mask, w'), 1)
 
@@ -33,7 +33,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import (
 from gmpq.backends.tvm.kernels.cpu.direct.x86_int16 import run_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, held, put
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, multiplied_lanes
 from gmpq.backends.tvm.kernels.layout import GROUP
 from gmpq.ir import Conv2d
 

@@ -35,7 +35,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.direct import constants, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile, best_tiles, blocked, shape_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import put, splat
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, multiplied_lanes
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8

@@ -1,8 +1,8 @@
 """Direct convolution of many bits in bytes on AVX2 whose vectors are pixels of one output.
 
-Where the lanes are outputs, each needs codes flipped by itself, or rare partners (``flips``). Here
-all lanes see the same weights, so an entry of ``pixel_pairs`` is exact for two outputs alone, and
-nearly all steps are in pairs:
+Where the lanes are outputs, each needs codes flipped by itself, or rare partners
+(``x86_flip_search``). Here all lanes see the same weights, so an entry of ``pixel_pairs`` is exact
+for two outputs alone, and nearly all steps are in pairs:
 
     acc32 = acc32 + vpmaddwd(vpmaddubsw(x, w) + vpmaddubsw(x', w'), 1)
 
@@ -37,7 +37,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import OUTPUTS, STEP
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import PIXELS, QUAD, Stage, pixels_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow
 from gmpq.backends.tvm.kernels.layout import VECTOR
 from gmpq.ir import Conv2d
 
@@ -140,12 +140,12 @@ def _cycles(site: Site, plan: Plan) -> float:
     pixels, outputs = stage.pixels.vectors, plan.blocks * plan.vectors
     pairs, entries = outputs * LANES // OUTPUTS, shape.steps / STEPS + 2
     entry = ENTRY_CYCLES * OUTPUTS * pixels + tiles
-    farther = 1.0 if 4 * stage.tile_words <= site.target.near_bytes // 2 else 1.1
+    farther = 1.0 if 4 * stage.tile_words <= site.target.l1d_bytes // 2 else 1.1
     add = pairs * (farther * entries * entry + PAIR_CYCLES * tiles)
     turn = plan.parts * TURN_CYCLES * pixels * stage.tile_words / stage.width / QUAD
     finish = FINISH_CYCLES * pixels * PIXELS * outputs
     table = round(4 * WORDS * pairs * entries)
-    again = table * (plan.spans - 1) if table > site.target.cache_bytes else 0
+    again = table * (plan.spans - 1) if table > site.target.l2_bytes else 0
     return site.output.codes.batch * (add + turn + finish + streamed_cycles(site, again))
 
 

@@ -34,7 +34,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     store,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow
 from gmpq.backends.tvm.kernels.layout import GROUP
 
 LANES = 8  # of int32

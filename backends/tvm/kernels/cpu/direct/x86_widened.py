@@ -36,7 +36,8 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_widened_rows import (
 from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, inwards, view
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Wide, Words, best_dot, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.dot import best_dot
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Wide, Words, multiplied_lanes
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Conv2d
 
@@ -106,7 +107,7 @@ def _cycles(site: Site, stage: Stage, direct: float) -> float:
     items = stage.items
     twice = items * stage.rows / (-(-shape.y.height // rows) * rows)
     weights = WORD_BYTES * shape.steps * shape.group * shape.vectors * shape.lanes
-    again = weights if weights > site.target.cache_bytes else 0
+    again = weights if weights > site.target.l2_bytes else 0
     copied = WORD_BYTES * stage.codes / (4 * shape.lanes) * 1.5
     parts = shape.x.batch * items
     return direct * twice + parts * copied + (parts - 1) * streamed_cycles(site, again)

@@ -24,7 +24,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     store,
     vector,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Words
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Words
 from gmpq.backends.tvm.kernels.layout import GROUP, Layout
 
 WORD_BYTES = 2

@@ -1,6 +1,6 @@
 """Functions of one code: tables, and requantized copies.
 
-Where ``copies`` finds no factor for a copy, a table maps code by code.
+Where ``requantized_copy`` finds no factor for a copy, a table maps code by code.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     store,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import multiplied_lanes
 from gmpq.backends.tvm.kernels.layout import VECTOR, Layout
 from gmpq.ir import Lookup, Requantize
 from gmpq.numerics import Codes

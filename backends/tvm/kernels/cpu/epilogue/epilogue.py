@@ -6,7 +6,7 @@
 
 so that a convolution followed by an addition writes the sum alone. What is stored are these codes,
 requantized copies of them, or both. At a network's output there may be no codes, and
-``float32(acc) * factor`` is stored as it is. Where ``packing`` is proven and the target has its
+``float32(acc) * factor`` is stored as it is. Where ``narrowing`` is proven and the target has its
 instructions, four vectors become codes together, whichever pixels they are of.
 """
 

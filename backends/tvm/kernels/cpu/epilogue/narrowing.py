@@ -4,8 +4,8 @@ AVX2 and AVX-512 BW narrow two vectors to one with saturation, within each 128 b
 
     round_half_even(steps) -> int16, saturated -> + zero point, saturated -> uint8, saturated
 
-That is the definition, if ``requant`` proves |steps| < 2**31, which int32 holds: saturation to
-int16 and to uint8 is a clip, which the codes' own clip into 0 <= low..high <= 255 covers.
+That is the definition, if ``requant_bounds`` proves |steps| < 2**31, which int32 holds: saturation
+to int16 and to uint8 is a clip, which the codes' own clip into 0 <= low..high <= 255 covers.
 
 Four codes of a vector then are a word of 32 bits. Word ``part * 4 + vector`` of the result holds
 those of the 128 bits ``part`` of a vector; ``in_order`` moves it to ``vector * parts + part``.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, pure, splat
-from gmpq.backends.tvm.kernels.cpu.isa.dot import MULTIPLY_BYTES
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import MULTIPLY_BYTES
 from gmpq.ir import QParams
 
 TOGETHER = 4  # vectors that become one

@@ -7,7 +7,7 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish, Output
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import STEPS, largest_step
 from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import Copy
 from gmpq.backends.tvm.kernels.cpu.epilogue.residual import Residual
-from gmpq.backends.tvm.kernels.cpu.isa.dot import multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import multiplied_lanes
 from gmpq.ir import Conv2d, Linear
 
 
@@ -16,7 +16,7 @@ def finish_of(site: Site) -> Finish:
     residual = None
     if site.addition is not None:
         residual = Residual(site.addition.term.codes, site.addition.term.q, site.result.q)
-    outputs = tuple(_stored_as(site, tensor) for tensor in site.stored)
+    outputs = tuple(_stored_as(site, tensor) for tensor in site.results)
     return Finish(outputs, site.output.value.q, residual, _packed_lanes(site))
 
 

@@ -28,7 +28,8 @@ from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site,
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
 from gmpq.backends.tvm.kernels.cpu.gemv.loops import INPUTS, SHORT, STEPS, Kernel, Shape
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Vnni, Wide, best_dot, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.dot import best_dot
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni, Wide, multiplied_lanes
 from gmpq.backends.tvm.kernels.layout import GROUP
 from gmpq.backends.tvm.target.cpu import Target
 from gmpq.ir import Linear

@@ -26,7 +26,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     splat,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Vnni
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni
 from gmpq.backends.tvm.kernels.layout import GROUP, Layout
 
 STEPS = 8  # of four inputs: a vector of one-bit digits holds so many

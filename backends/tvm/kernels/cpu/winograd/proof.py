@@ -7,7 +7,7 @@ What must be proved for a layer, from its real weights and the codes of its inpu
   (p + n) * (high - low), and the offset is n * high - p * low. What it adds is a constant by pixel
   of a tile, A^T (offset * sum of the transformed weights) A, and taken off there (``winograd``);
 - the transformed weights lie in -254..254, so that two bytes make each of them. Where bytes are
-  added in int16, ``winograd_extras`` takes them apart; elsewhere a position in which one exceeds
+  added in int16, ``x86_bytes_overflow`` takes them apart; elsewhere a position in which one exceeds
   127 is split into two summands, which costs one more product there (``split``);
 - the accumulator times the power of two in the scale lies in int32. Partial sums may wrap: addition
   modulo 2**32 is exact if its result fits, and the odd factor of the scale has an inverse there.

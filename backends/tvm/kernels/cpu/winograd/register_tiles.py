@@ -6,7 +6,7 @@ weights in whatever order the product packs them. Of one position
     V is [tiles, channels]    and    M is [tiles, vectors, lanes];
 
 products that multiply two tiles at once have V as [tiles / 2, channels / 8, 2, 8], and in M four
-lanes hold two outputs of each of two tiles (``winograd_mmla``).
+lanes hold two outputs of each of two tiles (``arm_mmla``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import ByLane
 from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Buffer, Expr, prefetch
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Vnni, Words
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni, Words
 
 At: TypeAlias = tuple[Expr, Expr]  # position, start of its weights in U
 RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplied together

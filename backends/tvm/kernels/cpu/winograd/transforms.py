@@ -12,7 +12,7 @@ Stride 2 has two ways. Along one axis the even and the odd taps are two convolut
 over the even and the odd codes, whose results add up. ``_interleaved`` joins the matrices of both:
 3 taps are 2 even ones and an odd one, and 2 outputs cost 5 products in place of 6. Or the four
 combinations of even and odd rows and columns become channels, four times as many, of an image of
-half the size (``winograd_fold``): a kernel of 7x7 then is one of 4x4.
+half the size (``space_to_depth``): a kernel of 7x7 then is one of 4x4.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ it multiplies. The transform works element by element, hence on whole vectors in
 which the product reads its operand: ``product.pack`` lays each tap out as it would lay out a
 position.
 
-Additions wrap in the operand's type; ``winograd_proof`` has shown that every result fits there.
+Additions wrap in the operand's type; ``proof`` has shown that every result fits there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Exact integer Winograd convolution; ``winograd_proof`` proves it layer by layer.
+"""Exact integer Winograd convolution; ``proof`` proves it layer by layer.
 
-A block of tiles goes through three stages that stay in the caches of one core (``winograd_code``):
+A block of tiles goes through three stages that stay in the caches of one core (``loops``):
 
     V[position, tile, channel]   = B^T d B + offset     bytes, or int16 without an offset
     M[position, tile, output]    = V x U                int32, by dot products or by matrices
@@ -10,8 +10,8 @@ A block of tiles goes through three stages that stay in the caches of one core (
 offsets add: A^T (offset * sum of U) A.
 
 U lies in memory; or, where all tiles of an image are one block, each task transforms the kernels
-that it needs (``winograd_weights``). A few channels of stride 2 are seen as sixteen of stride 1
-(``winograd_fold``).
+that it needs (``weights_on_the_fly``). A few channels of stride 2 are seen as sixteen of stride 1
+(``space_to_depth``).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transf
 from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import fresh_for
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct, adds_in_runs
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import pace_of
+from gmpq.backends.tvm.target.pipeline import pipeline_of
 from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
@@ -192,22 +192,23 @@ def _fastest(found: list[Candidate], threads: int) -> Candidate:
 
 def _scratch_bytes(target: Target) -> int:
     """Return what a block may keep; processors without dot products have no cache behind."""
-    return min(SCRATCH_BYTES, target.cache_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
+    return min(SCRATCH_BYTES, target.l2_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
 
 
 def _cycles(site: Site, scheme: Scheme) -> float:
     """Return predicted cycles: additions, loads and stores of the transforms, and products."""
-    shape, product, pace = scheme.shape, scheme.product, pace_of(site.target)
+    shape, product, pipeline = scheme.shape, scheme.product, pipeline_of(site.target)
     t = shape.transform
     terms = both_counts(t.input) + 3 * t.positions
     vectors = -(-shape.stored // (product.group * product.lanes))
     inputs = scheme.parts * shape.tiles * vectors * terms
     terms = both_counts(t.output) + t.positions + t.size * t.size * 5
     outputs = shape.tiles * product.all_vectors * terms
-    kept = scheme.weights_bytes <= WEIGHTS_KEPT * site.target.cache_bytes
+    kept = scheme.weights_bytes <= WEIGHTS_KEPT * site.target.l2_bytes
     reads = 1 if kept else shape.blocks
     fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.instructions()
-    computed = (inputs + outputs + fresh) / pace.issue + scheme.passes * product.cycles(pace)
+    multiplied = scheme.passes * product.cycles(pipeline)
+    computed = (inputs + outputs + fresh) / pipeline.issue + multiplied
     streamed = reads * streamed_cycles(site, scheme.weights_bytes)
     if scheme.asks_ahead:
         return max(shape.blocks * computed, streamed) + AWAITED * streamed

@@ -1,6 +1,6 @@
-"""The products of Winograd convolution in bytes by vpmaddubsw, in the runs of ``winograd_runs``.
+"""The products of Winograd convolution in bytes by vpmaddubsw, in the runs of ``x86_bytes_runs``.
 
-Per position, [tiles, channels] x [channels, outputs]; ``winograd_bytes_code`` has the loops.
+Per position, [tiles, channels] x [channels, outputs]; ``x86_bytes_loops`` has the loops.
 Positions of one length follow each other in memory, and the code of each length is there once. A
 table tells the order, where the weights of each position begin, and which codes extra steps take.
 """
@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, multiplied_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import DotTiles, Sizes
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_overflow import Packed
@@ -26,7 +26,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import (
     cycles_of,
 )
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 MOST_ROWS, VECTORS = 14, (1, 2, 4)
 AROUND = 20  # cycles to begin and end a register tile
@@ -55,7 +55,7 @@ class ByteProduct(DotTiles):
         positions = len(self.runs.lengths)
         return (positions * self.depth + sum(self.runs.extras)) * self.step_elements
 
-    def cycles(self, _pace: Pace) -> float:
+    def cycles(self, _pace: PipelineModel) -> float:
         """Return predicted cycles of a position, on average."""
         kinds = [*zip(self.runs.lengths, self.runs.extras, strict=True)]
         total = sum(self._tile_cycles(length, extras) for length, extras in kinds)
@@ -143,5 +143,5 @@ def byte_tiles(target: Target, runs: ByteRuns, sizes: Sizes) -> Iterator[BytePro
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
     for rows, (wide, own) in product(range(1, min(sizes.tiles, MOST_ROWS) + 1), runs.by_vectors):
         steps_held = max(n for n in (1, *own.lengths) if n <= LONGEST_SHORT)
-        if rows * wide + steps_held * wide + dot.temporaries <= target.registers:
+        if rows * wide + steps_held * wide + dot.temporaries <= target.vector_registers:
             yield ByteProduct(rows, wide, sizes.tiles, vectors, sizes.stored, dot, depth, own)

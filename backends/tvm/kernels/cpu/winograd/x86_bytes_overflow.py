@@ -1,8 +1,8 @@
 """Weights of a Winograd product in bytes, taken apart where a run does not fit int16.
 
-What must be proved is proved by adding up (``winograd_runs`` has the bounds): of every lane and run
-the kept weights are reduced until their sums fit, and what was taken goes to extra steps, each of
-which fits alone. kept + extra is the weight, and both are bytes.
+What must be proved is proved by adding up (``x86_bytes_runs`` has the bounds): of every lane and
+run the kept weights are reduced until their sums fit, and what was taken goes to extra steps, each
+of which fits alone. kept + extra is the weight, and both are bytes.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ weights, and the rest goes to extra steps, which are added one by one,
     w = kept + extra,    kept and extra in -127..127.
 
 An extra step serves all outputs that are computed together, a group; all groups have as many as the
-one with the most. ``winograd_extras`` takes the weights apart.
+one with the most. ``x86_bytes_overflow`` takes the weights apart.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from gmpq.backends.tvm.kernels.base import Site, Tensor
 from gmpq.backends.tvm.kernels.cpu.bitserial import bitserial
 from gmpq.backends.tvm.kernels.cpu.bitserial.planes import Form, planes_of, words
-from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import LaneCounter
+from gmpq.backends.tvm.kernels.cpu.bitserial.x86_popcount import LaneCounter
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Steps
 from gmpq.backends.tvm.kernels.layout import layouts
 from gmpq.backends.tvm.target.cpu import Target, find

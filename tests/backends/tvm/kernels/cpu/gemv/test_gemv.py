@@ -12,7 +12,7 @@ from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels import base
 from gmpq.backends.tvm.kernels.base import Site, Tensor
 from gmpq.backends.tvm.kernels.cpu.gemv import gemv
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vnni
 from gmpq.backends.tvm.kernels.layout import layouts
 from gmpq.backends.tvm.target.cpu import Target, find
 from gmpq.ir import IntGraph, Linear

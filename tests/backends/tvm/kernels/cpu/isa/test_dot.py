@@ -7,7 +7,8 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Portable, Vnni, Wide, best_dot
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable, best_dot
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni, Wide
 from gmpq.backends.tvm.target.cpu import find
 from gmpq.ir import (
     Conv2d,

@@ -17,7 +17,7 @@ from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels import base
 from gmpq.backends.tvm.kernels.base import Site
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vnni
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, prove, split
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import folded
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
@@ -218,7 +218,9 @@ def test_the_form_of_vnni_on_any_processor(
     monkeypatch.setattr(Vnni, "accumulate", arithmetic)
     monkeypatch.setattr(base, "multiplied_lanes", lambda _: None)  # of the requantization
     target = find("x86-64-v3")
-    target = replace(target, features=target.features | {"avx512vnni", "avx512bw"}, registers=32)
+    target = replace(
+        target, features=target.features | {"avx512vnni", "avx512bw"}, vector_registers=32
+    )
     bits = 2 + seed % 3
     node = conv(np.random.default_rng(seed), bits + 1, (24, 40))
     graph = network_of(node, QParams.full(1.0, seed % 4, bits), (9, 10), batch=1)
