@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from gmpq import table
 from gmpq.accuracy.answers import Outputs, Tally, same, tally
-from gmpq.accuracy.metrics import clipped_share, has_classes
+from gmpq.accuracy.metrics import class_output, clipped_share
 from gmpq.accuracy.report import range_warnings
 from gmpq.artifact import parity
 from gmpq.artifact.contents import read_contents
 from gmpq.artifact.files import POLICY
 from gmpq.artifact.programs import ORT, TVM, Programs
 from gmpq.artifact.recheck import open_output
-from gmpq.backends.base import Executable, Tensor
+from gmpq.backends.base import Executable
 from gmpq.backends.ort.program import OrtProgram
 from gmpq.backends.ort.session import Options
 from gmpq.backends.torch_float import run_outputs
@@ -62,15 +62,6 @@ class Evaluation:
     skipped: Mapping[str, str]  # programs that cannot run here, and why
 
 
-def count_right(run: Callable[[NDArray[np.float32]], Tensor], images: Images) -> int:
-    """Return for how many of ``images`` the largest output [1, classes] of ``run`` is the label.
-
-    ``run`` is called with one image [1, C, H, W] at a time.
-    """
-    batches = zip(images.batches(1), images.labels, strict=True)
-    return sum(int(np.argmax(run(batch)) == label) for batch, label in batches)
-
-
 def evaluate(request: Request, told: Progress) -> Evaluation:
     """Return how the float network and the programs in ``request.out`` answer its images.
 
@@ -83,7 +74,7 @@ def evaluate(request: Request, told: Progress) -> Evaluation:
     images = find_images(request.data, how)
     for line in images.ignored:
         told.warn(line)
-    classes = _classes(graph)
+    classes = class_output(graph)
     if classes is not None:
         _check_labels(images, graph.values[graph.outputs[classes]].shape[1], told)
     chosen = images if request.limit is None else images.spread(request.limit)
@@ -159,12 +150,6 @@ def _check_fits(graph: FloatGraph, quantized: IntGraph, out: Path) -> None:
             f"{graph.name}: reads and writes {ours}, the programs in {out} {theirs}: "
             "give the network that they were compiled from"
         )
-
-
-def _classes(graph: FloatGraph) -> int | None:
-    """Return the position of the first output that scores classes, if there is one."""
-    shapes = [graph.values[name].shape for name in graph.outputs]
-    return next((index for index, shape in enumerate(shapes) if has_classes(shape)), None)
 
 
 def _check_labels(images: Images, classes: int, told: Progress) -> None:
