@@ -214,7 +214,7 @@ def loops(target: Target) -> list[Loop]:
     found: list[Loop] = [
         DotLoop(dot, rows, vectors)
         for dot in _dots(target)
-        for rows, vectors in TILES[target.registers]
+        for rows, vectors in TILES[target.vector_registers]
     ]
     return [*found, *([TileLoop()] if "amx-int8" in target.features else [])]
 

@@ -37,7 +37,7 @@ class Peaks:
     def seconds(self, work: Work, threads: int) -> float:
         """Return the least time for ``work``; 0 where its instruction has no peak."""
         rate = self.rates.get(work.instruction)
-        return 0.0 if rate is None else work.products / (rate * threads)
+        return 0.0 if rate is None else work.executed_macs / (rate * threads)
 
     def predicted_ms(self, cycles: float, threads: int) -> float:
         """Return the time of predicted cycles that ``threads`` share."""

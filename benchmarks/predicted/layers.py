@@ -163,5 +163,5 @@ def of_family(layer: Layer, bits: Bits, target: str, family: str) -> Found | Non
         blocks = counted(network, image, steps=(CONVOLUTION, CONVOLUTION + 1))
     (candidate,) = taken
     assert candidate.work is not None
-    pairs = max(1, round(candidate.work.products / layer.macs))
+    pairs = max(1, round(candidate.work.executed_macs / layer.macs))
     return Found(candidate.configuration, candidate.cycles, pairs, blocks)

@@ -53,7 +53,7 @@ def test_register_tiles_fit_the_registers() -> None:
     for target in (V3, VNNI):
         for loop in loops(target):
             assert isinstance(loop, DotLoop)
-            assert loop.rows * loop.vectors + 1 < target.registers
+            assert loop.rows * loop.vectors + 1 < target.vector_registers
 
 
 @pytest.mark.parametrize("target", [V3, VNNI, WIDEST], ids=lambda target: target.name)

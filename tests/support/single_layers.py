@@ -37,7 +37,7 @@ WITHOUT_VNNI = replace(
     name="avx512bw",
     cpu="x86-64-v4",
     features=V3.features | {"avx512f", "avx512bw", "avx512vl"},
-    registers=32,
+    vector_registers=32,
 )
 
 CHANNELS = (1, 3, 4, 8, 17, 24, 32, 48, 70)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,9 @@ def _end(tensor: Tensor) -> dict[str, Any]:
 
 def _work(step: Step) -> dict[str, Any]:
     """Return how much a step multiplies, and with what."""
-    return {} if step.work is None else asdict(step.work)
+    if step.work is None:
+        return {}
+    return {"products": step.work.executed_macs, "instruction": step.work.instruction}
 
 
 def _memory(planned: Plan, name: str) -> dict[str, Any]:

@@ -158,9 +158,9 @@ def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
         "threads": tuning.threads,
         "window": window,
         "groups": node.groups if isinstance(node, Conv2d) else 1,
-        "layouts": [asdict(tensor.codes) for tensor in (*site.inputs, *site.stored)],
+        "layouts": [asdict(tensor.codes) for tensor in (*site.inputs, *site.results)],
         "addition": site.addition is not None,
-        "near": site.near,
+        "near": site.weights_stay_in_llc,
         "copies": len(site.copies),
         "candidates": sorted(name_of(choice) for choice in choices),
         **({} if tuning.board is None else {"board": tuning.board}),
@@ -183,7 +183,7 @@ def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, fl
 
 def others_bytes(site: Site) -> int:
     """Return how many bytes are read before each run, so that it finds its constants far away."""
-    return max(2 * site.target.cache_bytes, site.weights_bytes)
+    return max(2 * site.target.l2_bytes, site.weights_bytes)
 
 
 def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) -> dict[str, float]:
@@ -204,12 +204,12 @@ _NOTHING: IntGraph = Graph("trial", (), (), {}, ())
 
 def _trial(site: Site, choices: Sequence[Choice]) -> Plan:
     """Return a plan whose steps are the candidates, all on the same tensors."""
-    outputs = tuple(tensor.value.name for tensor in site.stored)
+    outputs = tuple(tensor.value.name for tensor in site.results)
     steps = tuple(
         Step(site.node.name, outputs, family.name, "", (candidate.build(),), {}, {})
         for family, candidate in choices
     )
-    tensors = {tensor.value.name: tensor for tensor in (*site.read, *site.stored)}
+    tensors = {tensor.value.name: tensor for tensor in (*site.operands, *site.results)}
     lives = {name: Life(size_bytes(tensor), 0, 1) for name, tensor in tensors.items()}
     return Plan(steps, tensors, place(lives))
 

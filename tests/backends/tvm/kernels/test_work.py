@@ -103,7 +103,7 @@ def test_winograd_multiplies_positions_instead_of_windows() -> None:
         assert work is not None
         tiles = 2 * -(-9 // size) * -(-10 // size)
         once = tiles * 32 * 32  # of one position
-        splits, rest = divmod(work.products - (size + 2) ** 2 * once, once)
+        splits, rest = divmod(work.executed_macs - (size + 2) ** 2 * once, once)
         assert rest == 0
         assert 0 <= splits <= (size + 2) ** 2  # weights of two parts are multiplied twice
 
@@ -130,7 +130,7 @@ def test_steps_in_pairs_multiply_three_times() -> None:
     own = [work for (name, _), work in found if name == "direct_flip" and work]
     assert {work.instruction for work in own} == {ONE}
     steps = 9 * 8  # 35 pairs, and two steps alone
-    assert {work.products for work in own} == {round(MACS * (35 * 3 + 2 * 2) / 2 / steps)}
+    assert {work.executed_macs for work in own} == {round(MACS * (35 * 3 + 2 * 2) / 2 / steps)}
 
 
 def test_packed_weights_are_multiplied_digit_by_digit() -> None:
@@ -147,6 +147,6 @@ def test_a_program_tells_what_its_steps_multiply(tmp_path: Path) -> None:
     quantize, conv, dequantize = built.program["steps"]
     work = built.plan.steps[1].work
     assert work is not None
-    assert (conv["products"], conv["instruction"]) == (work.products, work.instruction)
+    assert (conv["products"], conv["instruction"]) == (work.executed_macs, work.instruction)
     assert "products" not in {**quantize, **dequantize}
     assert built.program["stack_bytes"] >= 0

@@ -71,9 +71,9 @@ def test_layers_that_write_copies_and_boards_have_their_own_results() -> None:
 
     def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
         if site.node.name == "conv":
-            assert [tensor.value.name for tensor in site.stored] == ["a4"]
-            alone = replace(site, copies=(), keeps=True)
-            both = replace(site, keeps=True)
+            assert [tensor.value.name for tensor in site.results] == ["a4"]
+            alone = replace(site, copies=(), stores_result=True)
+            both = replace(site, stores_result=True)
             tuning = Tuning(Effort.OFF, 1)
             keys.extend(key_of(found, choices, tuning) for found in (site, alone, both))
             others = (replace(tuning, board=board) for board in ("Cortex-A53", "Cortex-A72"))

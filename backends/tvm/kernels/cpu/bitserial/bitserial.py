@@ -36,7 +36,7 @@ from gmpq.backends.tvm.kernels.cpu.bitserial.planes import PlaneForm, packed_wor
 from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import counter_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
-from gmpq.backends.tvm.target.pipeline import Pace, pace_of
+from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 from gmpq.ir import Conv2d, Linear, Window
 
 MOST_TILES = 6
@@ -104,10 +104,10 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the tiles of the fewest predicted cycles."""
     assert isinstance(site.node, Conv2d | Linear)
     planes = planes_of(site.node.weight.codes)
-    shape, pace = shape_of(site, planes.form), pace_of(site.target)
+    shape, pipeline = shape_of(site, planes.form), pipeline_of(site.target)
     stored = planes.bits.size // 8
     streamed = streamed_cycles(site, stored)
-    found = [(tile, _cycles(shape, tile, pace) + streamed) for tile in _tiles(site, shape)]
+    found = [(tile, _cycles(shape, tile, pipeline) + streamed) for tile in _tiles(site, shape)]
     work = site.work(shape.counter.instruction, shape.pairs)
     return tuple(
         Candidate(
@@ -130,7 +130,7 @@ def _tiles(site: Site, shape: BitserialShape) -> list[BitserialTile]:
         range(1, min(12, shape.y.width) + 1),
         range(1, min(4, shape.vectors) + 1),
     )
-    spare = site.target.registers - OPERANDS
+    spare = site.target.vector_registers - OPERANDS
     return [
         tile
         for tile in (BitserialTile(*size) for size in sizes)
@@ -140,17 +140,17 @@ def _tiles(site: Site, shape: BitserialShape) -> list[BitserialTile]:
     ]
 
 
-def _cycles(shape: BitserialShape, tile: BitserialTile, pace: Pace) -> float:
+def _cycles(shape: BitserialShape, tile: BitserialTile, pipeline: PipelineModel) -> float:
     """Return predicted cycles of steps, of wider sums after runs, of the end, and of packing."""
     sums, accumulators = tile.columns * tile.vectors, len(shape.magnitudes)
-    packed_words = tile.columns * shape.planes
-    instructions = sums * shape.counter.instructions(shape.form, shape.planes) + packed_words
-    step = pace.step(instructions * pace.vector, tile.vectors * shape.form.stored + packed_words)
+    words = tile.columns * shape.planes
+    instructions = sums * shape.counter.instructions(shape.form, shape.planes) + words
+    step = pipeline.step(instructions * pipeline.vector, tile.vectors * shape.form.stored + words)
     runs = shape.steps.total // shape.run.total
-    ends = sums * (runs * 4 * (accumulators + 1) + 20) * pace.vector
-    one = pace.waiting * shape.steps.total * step + ends
+    ends = sums * (runs * 4 * (accumulators + 1) + 20) * pipeline.vector
+    one = pipeline.waiting * shape.steps.total * step + ends
     row = -(-shape.vectors // tile.vectors) * -(-shape.y.width // tile.columns) * one
-    word = (shape.planes * shape.counter.packing + 6) * pace.vector
+    word = (shape.planes * shape.counter.packing + 6) * pipeline.vector
     packing = shape.pixels(tile) * shape.words * word
     return shape.x.batch * -(-shape.y.height // tile.rows) * (tile.rows * row + packing)
 

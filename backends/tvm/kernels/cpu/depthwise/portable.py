@@ -40,7 +40,7 @@ MOST_COLUMNS = 14
 def build(site: Site) -> Call:
     """Return the call of a depthwise convolution."""
     y, target = site.output.codes, site.target
-    columns = tile_columns(y.width, min(target.registers - 4, MOST_COLUMNS))
+    columns = tile_columns(y.width, min(target.vector_registers - 4, MOST_COLUMNS))
     sums = ChannelSums(columns, "int32", partial(_accumulate, target))
     return site.call(kernel(site, sums), constants(site, sums))
 

@@ -146,7 +146,7 @@ def _cycles(site: Site, tile: BytesTile) -> float:
     node, x, y = site.node, site.inputs[0].codes, site.output.codes
     assert isinstance(node, Conv2d)
     window, taps = node.window, tile.taps(node.window)
-    near = PAIR * len(taps.groups) * tile.read(window) * x.stored <= site.target.near_bytes // 2
+    near = PAIR * len(taps.groups) * tile.read(window) * x.stored <= site.target.l1d_bytes // 2
     pairs = tile.staged(window) * (NEAR_PAIR if near else FAR_PAIR)
     steps = -(-tile.columns // tile.pixels)
     sums = tile.pixels * VECTORS * taps.count * PRODUCT

@@ -76,7 +76,7 @@ def _steps(site: Site) -> Steps:
 
 def _tiles(site: Site, steps: Steps) -> Iterator[DirectTile]:
     """Yield the tiles of an even number of pixels that fit the registers."""
-    registers = site.target.registers
+    registers = site.target.vector_registers
     return tiles(site, steps.total, lambda p, v: p % 2 == 0 and p * (v + 1) + 3 <= registers)
 
 

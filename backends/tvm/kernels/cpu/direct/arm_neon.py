@@ -28,7 +28,7 @@ from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import assign, in_registers, load, view
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, runs_of
 from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import At, Product, summed
-from gmpq.backends.tvm.target.pipeline import Pace, pace_of
+from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 from gmpq.ir import Conv2d, Linear
 
 LANES = 4  # channels of a vector of outputs
@@ -69,7 +69,7 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
     found = [
         Candidate(
             f"{tile}, {runs}",
-            _cycles(shape, runs, tile, pace_of(site.target)),
+            _cycles(shape, runs, tile, pipeline_of(site.target)),
             partial(build, site, shape, runs, tile),
             site.work(runs.instruction),
         )
@@ -97,18 +97,18 @@ def _tiles(site: Site, runs: NeonRuns) -> Iterator[DirectTile]:
 
     Sums that widen at once take a register per pixel beside them.
     """
-    registers = site.target.registers
+    registers = site.target.vector_registers
     if runs.int16_run.total == 1:
         return tiles(site, runs.steps.total, lambda p, v: p * (LANES * v + 2) + v + 2 <= registers)
     return tiles(site, runs.steps.total, lambda p, v: p * (LANES * v + 1) + 4 <= registers)
 
 
-def _cycles(shape: DirectShape, runs: NeonRuns, tile: DirectTile, pace: Pace) -> float:
+def _cycles(shape: DirectShape, runs: NeonRuns, tile: DirectTile, pipeline: PipelineModel) -> float:
     """Return predicted cycles of products, of loads and of the end."""
     channels = LANES * tile.vectors
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = shape.x.batch * tiles * -(-shape.vectors // tile.vectors)
-    step = runs.step_cycles(pace, tile.pixels, channels)
+    step = runs.step_cycles(pipeline, tile.pixels, channels)
     return blocks * (runs.steps.total * step + 4 * tile.pixels * channels)
 
 

@@ -15,7 +15,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Dot
 from gmpq.backends.tvm.kernels.layout import GROUP, Layout
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import pace_of
+from gmpq.backends.tvm.target.pipeline import pipeline_of
 from gmpq.ir import Conv2d, Linear, Window
 
 
@@ -109,7 +109,7 @@ def best_tiles(
     Among equals of ``Sdot``, squares come first: processors in order take them a little faster. All
     have ``vectors`` vectors, if it is given.
     """
-    spare = target.registers - dot.temporaries
+    spare = target.vector_registers - dot.temporaries
     codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``direct.accumulate_lanes``)
     item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
     weights = shape.vectors * shape.steps * item
@@ -136,15 +136,15 @@ def _cycles(shape: DirectShape, dot: Dot, tile: DirectTile, target: Target) -> f
     pixels = tile.rows * tile.columns
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = -(-shape.vectors // tile.vectors)
-    pace = pace_of(target)
+    pipeline = pipeline_of(target)
     steps_of_load = _steps_of_load(shape) if isinstance(dot, Sdot) else 1.0
     one = tile.vectors * dot.product_cycles + dot.operand_cycles / steps_of_load
-    multiplications = pace.slower * pixels * one
+    multiplications = pipeline.slower * pixels * one
     vectors = tile.vectors * dot.vectors
     size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * shape.steps
-    loads = pixels / steps_of_load + vectors * (2 if size > target.near_bytes // 2 else 1)
+    loads = pixels / steps_of_load + vectors * (2 if size > target.l1d_bytes // 2 else 1)
     finish = 5 * pixels * tile.vectors + 10
-    step = pace.waiting * pace.step(multiplications, loads)
+    step = pipeline.waiting * pipeline.step(multiplications, loads)
     return shape.x.batch * tiles * blocks * (shape.steps * step + finish)
 
 
@@ -163,11 +163,11 @@ def blocks_outside(
     cache rather than weights that do not fit there: these come from afar every time.
     """
     image = shape.x.image
-    if image <= target.near_bytes // 2:
+    if image <= target.l1d_bytes // 2:
         return True
-    if weights < target.cache_bytes // 4:
+    if weights < target.l2_bytes // 4:
         return False
-    if image <= target.cache_bytes // 2 < weights:
+    if image <= target.l2_bytes // 2 < weights:
         return True
     row_tiles = -(-shape.y.height // rows)
     blocks = -(-shape.vectors // vectors)

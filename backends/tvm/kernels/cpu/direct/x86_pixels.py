@@ -151,12 +151,12 @@ def _cycles(site: Site, plan: PixelsPlan) -> float:
     pixels, outputs = stage.pixels.vectors, plan.blocks * plan.vectors
     pairs, entries = outputs * LANES // OUTPUTS, shape.steps / STEPS + 2
     entry = ENTRY_CYCLES * OUTPUTS * pixels + tiles
-    farther = 1.0 if 4 * stage.tile_words <= site.target.near_bytes // 2 else 1.1
+    farther = 1.0 if 4 * stage.tile_words <= site.target.l1d_bytes // 2 else 1.1
     add = pairs * (farther * entries * entry + PAIR_CYCLES * tiles)
     turn = plan.parts * TURN_CYCLES * pixels * stage.tile_words / stage.width / QUAD
     finish = FINISH_CYCLES * pixels * PIXELS * outputs
     table = round(4 * WORDS * pairs * entries)
-    again = table * (plan.spans - 1) if table > site.target.cache_bytes else 0
+    again = table * (plan.spans - 1) if table > site.target.l2_bytes else 0
     return site.output.codes.batch * (add + turn + finish + streamed_cycles(site, again))
 
 

@@ -115,7 +115,7 @@ def _cycles(site: Site, stage: WidenedRows, direct: float) -> float:
     items = stage.items
     twice = items * stage.rows / (-(-shape.y.height // rows) * rows)
     weights = WORD_BYTES * shape.steps * shape.group * shape.vectors * shape.lanes
-    again = weights if weights > site.target.cache_bytes else 0
+    again = weights if weights > site.target.l2_bytes else 0
     copied = WORD_BYTES * stage.codes / (4 * shape.lanes) * 1.5
     parts = shape.x.batch * items
     return direct * twice + parts * copied + (parts - 1) * streamed_cycles(site, again)

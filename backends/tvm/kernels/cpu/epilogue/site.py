@@ -16,7 +16,7 @@ def epilogue_of(site: Site) -> Epilogue:
     residual = None
     if site.addition is not None:
         residual = Residual(site.addition.term.codes, site.addition.term.q, site.result.q)
-    outputs = tuple(_stored_as(site, tensor) for tensor in site.stored)
+    outputs = tuple(_stored_as(site, tensor) for tensor in site.results)
     return Epilogue(outputs, site.output.value.q, residual, _narrowed_lanes(site))
 
 

@@ -156,9 +156,9 @@ def _cycles(site: Site, shape: AmxShape, b: Blocking) -> float:
 
 def _weight_load(kept_bytes: int, target: Target) -> int:
     """Return the cycles to load a tile of weights from the cache that holds ``kept_bytes``."""
-    if kept_bytes <= target.near_bytes:
+    if kept_bytes <= target.l1d_bytes:
         return LOAD
-    return FAR_LOAD if kept_bytes <= target.cache_bytes // 2 else FARTHEST_LOAD
+    return FAR_LOAD if kept_bytes <= target.l2_bytes // 2 else FARTHEST_LOAD
 
 
 def pack(codes: Array, shape: AmxShape, b: Blocking) -> Array:

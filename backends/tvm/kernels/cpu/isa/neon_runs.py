@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 SHORTEST = 4  # steps of a run in int8; below, mul and sadalp cost as much as smull and smlal
 
@@ -62,17 +62,17 @@ class NeonRuns:
         """Of a step."""
         return "smull+smlal" if self.int8_run is None else "mla"
 
-    def step_cycles(self, pace: Pace, rows: int, channels: int) -> float:
+    def step_cycles(self, pipeline: PipelineModel, rows: int, channels: int) -> float:
         """Return predicted cycles of one step of ``rows`` x ``channels`` sums, loads included."""
-        computing = rows * channels * self._sum_cycles(pace)
-        return pace.waiting * pace.step(computing, rows + channels)
+        computing = rows * channels * self._sum_cycles(pipeline)
+        return pipeline.waiting * pipeline.step(computing, rows + channels)
 
-    def _sum_cycles(self, pace: Pace) -> float:
+    def _sum_cycles(self, pipeline: PipelineModel) -> float:
         """Return the cycles of one step of one sum; smull and smlal take one each."""
         if self.int8_run is None:
-            return 2 + pace.widened / self.int16_run.total
+            return 2 + pipeline.widened / self.int16_run.total
         widened = 2 / self.int8_run.total + 2 / self.int16_run.total
-        return pace.bytes_multiplied + pace.widened * widened
+        return pipeline.bytes_multiplied + pipeline.widened * widened
 
     def __str__(self) -> str:
         within = "" if self.int8_run is None else f" of {self.int8_run.total} in int8"

@@ -50,7 +50,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
 )
 from gmpq.backends.tvm.kernels.layout import GROUP
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 PAIR = 2  # tiles, and outputs, of one instruction
 MOST_ROWS, MOST_VECTORS = 12, 4
@@ -74,11 +74,11 @@ class MatrixProduct(NeonTiles):
         """Pairs of outputs at once."""
         return self.channels // PAIR
 
-    def cycles(self, pace: Pace) -> float:
+    def cycles(self, pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
         pairs = self.rows // PAIR
         products = pairs * self.couples * PRODUCT_CYCLES
-        step = pace.step(products * pace.slower, pairs + self.couples)
+        step = pipeline.step(products * pipeline.slower, pairs + self.couples)
         return self.blocks * (self.depth * step + 2 * pairs * self.couples)
 
     @property
@@ -138,5 +138,5 @@ def matrix_tiles(target: Target, sizes: ProductSizes) -> Iterator[MatrixProduct]
     for rows, wide in product(
         range(PAIR, min(tiles, MOST_ROWS) + 1, PAIR), range(1, min(vectors, MOST_VECTORS) + 1)
     ):
-        if rows * wide + rows // PAIR + 2 <= target.registers:
+        if rows * wide + rows // PAIR + 2 <= target.vector_registers:
             yield MatrixProduct(rows, wide, tiles, vectors, stored, depth)

@@ -38,7 +38,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
 )
 from gmpq.backends.tvm.kernels.layout import GROUP
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 LANES = 4
 MOST_ROWS, MOST_VECTORS = 6, 3
@@ -84,11 +84,11 @@ class NeonProduct(NeonTiles):
         """What multiplies."""
         return self.runs.instruction
 
-    def cycles(self, pace: Pace) -> float:
+    def cycles(self, pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
         sums = self.rows * self.channels
-        step = self.runs.step_cycles(pace, self.rows, self.channels)
-        around = 0 if pace.in_order else AROUND
+        step = self.runs.step_cycles(pipeline, self.rows, self.channels)
+        around = 0 if pipeline.in_order else AROUND
         return self.blocks * (self.runs.steps.total * step + 2 * sums + around)
 
     @property
@@ -148,5 +148,5 @@ def neon_tiles(target: Target, runs: NeonRuns, sizes: ProductSizes) -> Iterator[
     for rows, wide in product(
         range(1, min(sizes.tiles, MOST_ROWS) + 1), range(1, min(vectors, MOST_VECTORS) + 1)
     ):
-        if rows * (LANES * wide + 1) + 4 <= target.registers:
+        if rows * (LANES * wide + 1) + 4 <= target.vector_registers:
             yield NeonProduct(rows, wide, sizes.tiles, vectors, sizes.stored, runs)

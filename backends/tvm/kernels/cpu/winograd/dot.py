@@ -35,7 +35,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     steps,
 )
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import Pace, pace_of
+from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 
 Dot: TypeAlias = Vpdpbusd | Int16Dot | ByLane
 MOST_ROWS, MOST_VECTORS = 14, 4
@@ -56,9 +56,9 @@ class DotProduct(DotTiles):
         """What multiplies."""
         return self.dot.instruction
 
-    def cycles(self, pace: Pace) -> float:
+    def cycles(self, pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
-        step = _step_cycles(self.dot, self.rows, self.vectors, pace)
+        step = _step_cycles(self.dot, self.rows, self.vectors, pipeline)
         return self.blocks * (self.depth * step + self.rows * self.vectors * 2)
 
     def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
@@ -124,11 +124,11 @@ def _fill(slots: list[Buffer], values: list[Expr]) -> None:
         assign(slot, value)
 
 
-def _step_cycles(dot: Dot, rows: int, vectors: int, pace: Pace) -> float:
+def _step_cycles(dot: Dot, rows: int, vectors: int, pipeline: PipelineModel) -> float:
     products = rows * vectors * dot.product_cycles
     if isinstance(dot, Smlal):  # of any processor, two cycles
-        return pace.step(products, rows / LANES + vectors)
-    return pace.step(products * pace.slower, rows + vectors)
+        return pipeline.step(products, rows / LANES + vectors)
+    return pipeline.step(products * pipeline.slower, rows + vectors)
 
 
 def dot_for(target: Target, proof: Proof) -> Dot:
@@ -151,6 +151,6 @@ def register_tiles(target: Target, dot: Dot, sizes: ProductSizes) -> list[DotPro
         for rows, wide in product(
             range(1, min(sizes.tiles, MOST_ROWS) + 1), range(1, min(vectors, MOST_VECTORS) + 1)
         )
-        if rows * (wide + codes) + wide + dot.temporaries <= target.registers
+        if rows * (wide + codes) + wide + dot.temporaries <= target.vector_registers
     ]
-    return sorted(found, key=lambda p: p.cycles(pace_of(target)))
+    return sorted(found, key=lambda p: p.cycles(pipeline_of(target)))

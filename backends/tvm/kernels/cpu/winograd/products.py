@@ -20,7 +20,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import (
     layer_runs,
 )
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import pace_of
+from gmpq.backends.tvm.target.pipeline import pipeline_of
 
 Product: TypeAlias = DotProduct | ByteProduct | NeonProduct | MatrixProduct | AmxProduct
 Instruction: TypeAlias = (
@@ -53,4 +53,4 @@ def tile_choices(target: Target, instruction: Instruction, sizes: ProductSizes) 
         found += register_tiles(target, instruction, sizes)
     if "amx-int8" in target.features:
         found += amx_tiles(sizes)
-    return sorted(found, key=lambda p: p.cycles(pace_of(target)))
+    return sorted(found, key=lambda p: p.cycles(pipeline_of(target)))

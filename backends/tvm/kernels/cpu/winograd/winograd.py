@@ -43,7 +43,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transf
 from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import on_the_fly_weights
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct, adds_in_runs
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import pace_of
+from gmpq.backends.tvm.target.pipeline import pipeline_of
 from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
@@ -201,24 +201,24 @@ def _fastest(found: list[Candidate], threads: int) -> Candidate:
 
 def _scratch_bytes(target: Target) -> int:
     """Return what a block may keep; processors without dot products have no cache behind."""
-    return min(SCRATCH_BYTES, target.cache_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
+    return min(SCRATCH_BYTES, target.l2_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
 
 
 def _cycles(site: Site, schedule: Schedule) -> float:
     """Return predicted cycles: additions, loads and stores of the transforms, and products."""
-    shape, product, pace = schedule.shape, schedule.product, pace_of(site.target)
+    shape, product, pipeline = schedule.shape, schedule.product, pipeline_of(site.target)
     t = shape.transform
     terms = both_counts(t.input) + 3 * t.positions
     vectors = -(-shape.stored // (product.group * product.lanes))
     inputs = schedule.parts * shape.tiles * vectors * terms
     terms = both_counts(t.output) + t.positions + t.size * t.size * 5
     outputs = shape.tiles * product.all_vectors * terms
-    kept = schedule.weights_bytes <= WEIGHTS_KEPT * site.target.cache_bytes
+    kept = schedule.weights_bytes <= WEIGHTS_KEPT * site.target.l2_bytes
     reads = 1 if kept else shape.blocks
-    on_the_fly = (
-        0 if schedule.on_the_fly is None else schedule.groups * schedule.on_the_fly.instructions()
-    )
-    computed = (inputs + outputs + on_the_fly) / pace.issue + schedule.passes * product.cycles(pace)
+    weights = schedule.on_the_fly
+    transformed = 0 if weights is None else schedule.groups * weights.instructions()
+    multiplied = schedule.passes * product.cycles(pipeline)
+    computed = (inputs + outputs + transformed) / pipeline.issue + multiplied
     streamed = reads * streamed_cycles(site, schedule.weights_bytes)
     if schedule.asks_ahead:
         return max(shape.blocks * computed, streamed) + AWAITED * streamed

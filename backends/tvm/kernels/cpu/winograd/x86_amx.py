@@ -28,7 +28,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     padded,
 )
 from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 SPILL = 10  # cycles to store 16 accumulators, and to load them again for the output's transform
 
@@ -68,7 +68,7 @@ class AmxProduct:
         """Whether some tiles are multiplied twice, which must not add to M then."""
         return self.tiles % self.width != 0
 
-    def cycles(self, _pace: Pace) -> float:
+    def cycles(self, _pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
         b = self.blocking
         step = max(PRODUCT * b.accumulators, LATENCY, LOAD * (b.tiles + b.vectors))

@@ -27,7 +27,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import (
     cycles_of,
 )
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 MOST_ROWS, VECTORS = 14, (1, 2, 4)
 AROUND = 20  # cycles to begin and end a register tile
@@ -56,7 +56,7 @@ class ByteProduct(DotTiles):
         positions = len(self.runs.lengths)
         return (positions * self.depth + sum(self.runs.overflow_steps)) * self.step_elements
 
-    def cycles(self, _pace: Pace) -> float:
+    def cycles(self, _pace: PipelineModel) -> float:
         """Return predicted cycles of a position, on average."""
         kinds = [*zip(self.runs.lengths, self.runs.overflow_steps, strict=True)]
         total = sum(self._tile_cycles(length, overflow_steps) for length, overflow_steps in kinds)
@@ -148,5 +148,5 @@ def byte_tiles(target: Target, runs: LayerRuns, sizes: ProductSizes) -> Iterator
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
     for rows, (wide, own) in product(range(1, min(sizes.tiles, MOST_ROWS) + 1), runs.by_vectors):
         steps_held = max(n for n in (1, *own.lengths) if n <= LONGEST_SHORT)
-        if rows * wide + steps_held * wide + dot.temporaries <= target.registers:
+        if rows * wide + steps_held * wide + dot.temporaries <= target.vector_registers:
             yield ByteProduct(rows, wide, sizes.tiles, vectors, sizes.stored, dot, depth, own)

@@ -222,7 +222,9 @@ def test_the_form_of_vnni_on_any_processor(
     monkeypatch.setattr(Vpdpbusd, "accumulate", arithmetic)
     monkeypatch.setattr(base, "multiplied_lanes", lambda _: None)  # of the requantization
     target = find("x86-64-v3")
-    target = replace(target, features=target.features | {"avx512vnni", "avx512bw"}, registers=32)
+    target = replace(
+        target, features=target.features | {"avx512vnni", "avx512bw"}, vector_registers=32
+    )
     bits = 2 + seed % 3
     node = conv(np.random.default_rng(seed), bits + 1, (24, 40))
     graph = network_of(node, QParams.full(1.0, seed % 4, bits), (9, 10), batch=1)
