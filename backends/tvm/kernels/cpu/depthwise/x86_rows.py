@@ -91,7 +91,7 @@ def build(site: Site, tile: RowsTile) -> Call:
     if fused is not None:
         raised, factor, addend = fused.raised, fused.factor, fused.addend
     constants = (
-        tile.parts[-1].lanes.turn,
+        tile.parts[-1].lanes.permutation,
         np.concatenate([_packed(codes, node.window, tile.rows, part) for part in tile.parts]),
         *(np.pad(array, padding)[order] for array in (start + raised, factor, addend)),
         np.zeros(y.codes.width, np.int32),
@@ -121,7 +121,7 @@ FAMILY = Family("depthwise_rows", (Conv2d,), candidates, refuses)
 @dataclass(frozen=True, slots=True)
 class _Buffers:
     x: Buffer
-    turn: Buffer
+    permutation: Buffer
     w: Buffer
     start: Buffer
     factor: Buffer
@@ -274,7 +274,7 @@ class _Straight:
                 )
                 for row, beside in taps.groups[group]
             ]
-            vectors = lanes.interleaved(codes, load(self.buffers.turn, 0, 64))
+            vectors = lanes.interleaved(codes, load(self.buffers.permutation, 0, 64))
             dtype = f"{lanes.dtype}x{lanes.elements}"
             slots = registers(lanes.vectors, dtype)
             for slot, vector in zip(slots, vectors, strict=True):

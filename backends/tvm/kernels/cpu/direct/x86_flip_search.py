@@ -173,10 +173,10 @@ def _pairs(sums: _Sums, group: StepGroup, unpaired: Array) -> list[Array]:
 def _keep_fitting(sums: _Sums, group: StepGroup, block: Array, steps: Array) -> tuple[Array, Array]:
     """Return those of the pairs that fit, each in an order in which it does."""
     fit = sums.fits(group, block, *steps.T)
-    turned = np.where(fit[:, None], steps, steps[:, ::-1])
+    ordered = np.where(fit[:, None], steps, steps[:, ::-1])
     if group.flipped == 1:
-        fit = fit | sums.fits(group, block, *turned.T)
-    return block[fit], turned[fit]
+        fit = fit | sums.fits(group, block, *ordered.T)
+    return block[fit], ordered[fit]
 
 
 def _group_table(
