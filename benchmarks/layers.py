@@ -1,10 +1,10 @@
 """Speed of single layers: GMAC/s of gmpq's kernels on this machine.
 
     python benchmarks/layers.py [--threads 1] [--bits 8]
-    python benchmarks/layers.py --network resnet18 --bits w4a4 [--tune quick --cache out/peers]
+    python benchmarks/layers.py --network resnet18 --bits w4a4 [--tune quick --cache out/baselines]
     python benchmarks/layers.py --network resnet18 --bits w4a4 --sample
 
-Without a network each row is one convolution inside a program of its own; the figure is the median
+Without a network each row is one convolution inside its own program; the figure is the median
 of many runs. With one, each row is a step of the whole network, and how near it comes to the peak.
 ``--sample`` shows what keeps layers from the peak: how much of their time they multiply.
 """

@@ -2,7 +2,7 @@
 
 A register tile of ``rows`` broadcast operands times ``vectors`` vectors of weights runs again and
 again over operands that lie in the first-level cache. Its accumulators stay in registers and are
-stored once, so that LLVM keeps the products. Sums wrap; nobody reads them.
+stored once, so that LLVM keeps the multiplications. Sums wrap; nobody reads them.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class DotLoop:
         return max(1, int(CYCLES / (STEPS * self.rows * self.vectors * self.dot.product_cycles)))
 
     @property
-    def products(self) -> int:
+    def macs(self) -> int:
         """Products of one call."""
         bits = 32 if isinstance(self.dot, BitPlanes) else 1  # of one element
         return self.repeats * STEPS * self.rows * self.vectors * self.dot.elements * bits
@@ -163,7 +163,7 @@ class TileLoop:
         return CYCLES // (TILE_STEPS * amx.PRODUCT * self.blocking.accumulators)
 
     @property
-    def products(self) -> int:
+    def macs(self) -> int:
         """Products of one call."""
         return self.repeats * TILE_STEPS * self.blocking.accumulators * 16 * self.tile_bytes
 
@@ -232,7 +232,7 @@ def _dots(target: Target) -> list[Dot]:
 
 
 def chain(links: int) -> Call:
-    """Return the call of ``links`` steps that wait for each other, a product and a sum each."""
+    """Return the call of ``links`` dependent steps: a multiplication and an addition each."""
 
     def body(y_: Expr) -> None:
         y = view(y_, "int32", 1)

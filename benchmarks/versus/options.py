@@ -11,7 +11,7 @@ import click
 from gmpq import models
 from gmpq.backends.tvm.tuning.tune import Effort
 from gmpq.errors import closest
-from versus.peers.tools import TOOLS
+from versus.names import TOOLS
 from versus.policies import BUDGETS, MIXED, UNIFORM
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2")

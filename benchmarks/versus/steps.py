@@ -14,11 +14,11 @@ from gmpq.backends.tvm.target import cpu
 from gmpq.backends.tvm.tuning.tune import Effort
 from machine import peaks as machine_peaks
 from machine.peaks import Peaks
-from machine.quiet import gauge
+from machine.quiet import load_probe
+from versus.baselines.gmpq_tool import compile_gmpq
 from versus.bench import Bench
-from versus.contender import Compiled
+from versus.entry import Compiled
 from versus.options import Options
-from versus.peers.gmpq_tool import compile_gmpq
 from versus.policies import choose
 from versus.rows import or_dash
 from versus.shares import StepTime, of_peak, squares, step_times
@@ -58,7 +58,7 @@ def timed(options: Options) -> Iterator[Timed]:
         compiled = compile_gmpq(bench, subject.quantized(bits), threads)
         native = cpu.find(options.target)
         peaks = machine_peaks.measure(native)
-        with gauge(native, threads) as reading:
+        with load_probe(native, threads) as reading:
             times = step_times(compiled, subject.image, peaks, threads, reading)
         yield Timed(subject, compiled, peaks, times)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -45,6 +46,29 @@ def _at_least_0(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise ValueError
     return number
+
+
+class EnumChoice(click.ParamType[Enum]):
+    """One of the values of an enumeration, as its member."""
+
+    name = "choice"
+
+    def __init__(self, kinds: type[Enum]) -> None:
+        """Make a type of the members of ``kinds``, whose values are text."""
+        self.kinds = kinds
+        self.names = click.Choice([str(kind.value) for kind in kinds])
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """Return the values as help shows them."""
+        return self.names.get_metavar(param, ctx)
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Enum:
+        """Return the member."""
+        if isinstance(value, self.kinds):
+            return value
+        return self.kinds(self.names.convert(value, param, ctx))
 
 
 BITS = Listed(int, "whole numbers, as 2,3,4,5,6", rising=True)

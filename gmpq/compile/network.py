@@ -49,7 +49,7 @@ from gmpq.ir import FloatGraph, IntGraph
 from gmpq.lower import lower
 from gmpq.lower.fidelity import lowering_error
 from gmpq.passes import cost
-from gmpq.passes.check_trained import check_fits
+from gmpq.passes.check_trained import check_trained
 from gmpq.passes.cost import NetworkCost
 from gmpq.passes.equalize import equalize
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
@@ -148,7 +148,7 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     graph = lower(network.module, network.shape, network.name)
     bits = bind(job.policy, cost.layer_names(graph))
     if job.quantized is not None:
-        check_fits(job.quantized, graph, bits, job.policy.output_bits)
+        check_trained(job.quantized, graph, bits, job.policy.output_bits)
     (source,) = graph.inputs
     inputs = samples.take(job.images, source, network.shape, options.samples)
     error = lowering_error(network.module, graph, inputs[0][source])

@@ -34,7 +34,7 @@ TRANSPOSED = np.arange(16).reshape(4, 4).T
 
 @dataclass(frozen=True, slots=True)
 class VpdpbusdUnpacked:
-    """Four rows of 64 channels on AVX-512 VNNI."""
+    """Four rows of 64 channels for VPDPBUSD, interleaved by VPUNPCKLBW, VPUNPCKHBW and the like."""
 
     rows: int = 4
     channels: int = 64
@@ -56,7 +56,7 @@ class VpdpbusdUnpacked:
 
     @property
     def permutation(self) -> Array:
-        """No permutation is needed."""
+        """Int8 [64], unused: unpacking needs no permutation."""
         return np.zeros(64, np.int8)
 
     def interleaved(self, rows: list[Expr], _permutation: Expr) -> list[Expr]:
@@ -76,7 +76,7 @@ class VpdpbusdUnpacked:
 
 @dataclass(frozen=True, slots=True)
 class VpdpbusdPermuted:
-    """Four rows of 16 channels on AVX-512 VNNI."""
+    """Four rows of 16 channels for VPDPBUSD, interleaved by VPERMB, or VPERMD and VPSHUFB."""
 
     permutes_bytes: bool  # by AVX-512 VBMI
     rows: int = 4
@@ -103,7 +103,7 @@ class VpdpbusdPermuted:
 
     @property
     def permutation(self) -> Array:
-        """Bytes in their new order; a kernel reads it from memory.
+        """Int8 [64]: the byte that each byte of a vector takes; a kernel reads it from memory.
 
         LLVM would split a permutation that it knows into many instructions.
         """
@@ -135,7 +135,7 @@ class VpdpbusdPermuted:
 
 @dataclass(frozen=True, slots=True)
 class VpmaddwdUnpacked:
-    """Two rows of 16 channels as int16 on AVX2."""
+    """Two rows of 16 channels as int16 for VPMADDWD, interleaved by VPUNPCKLWD and VPUNPCKHWD."""
 
     rows: int = 2
     channels: int = 16
@@ -158,7 +158,7 @@ class VpmaddwdUnpacked:
 
     @property
     def permutation(self) -> Array:
-        """No permutation is needed."""
+        """Int8 [64], unused: unpacking needs no permutation."""
         return np.zeros(64, np.int8)
 
     def interleaved(self, rows: list[Expr], _permutation: Expr) -> list[Expr]:

@@ -122,7 +122,7 @@ class _Sums:
     limits: Array  # of both sums
 
     def of(self, group: StepGroup, step: int) -> Array:
-        """Return the sums that step number ``step`` of a group may choose from."""
+        """Return [blocks, steps, lanes, n, 2]: the sums that one step of a group chooses from."""
         return self.flipped if step >= group.steps - group.flipped else self.kept
 
     def exact(
@@ -135,7 +135,7 @@ class _Sums:
         return np.asarray(positive & negative)
 
     def fits(self, group: StepGroup, block: Array, *steps: Array) -> Array:
-        """Tell which groups are exact in all lanes, by some choice in each."""
+        """Return bool [groups]: which are exact in all lanes, by some choice in each."""
         size = sum(self.sizes[block, step] for step in steps)
         fit = np.asarray((size <= self.limits.sum()).all(axis=-1))  # the others need no look
         for lanes in (slice(FEW), slice(FEW, None)):

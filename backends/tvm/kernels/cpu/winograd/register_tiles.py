@@ -92,7 +92,7 @@ class RegisterTiles:
         return self.tiles % self.rows != 0
 
     def setup(self) -> Array:
-        """Return nothing to set up."""
+        """Return int32 [1] of zero: there is nothing to set up."""
         return np.zeros(1, np.int32)
 
     def begin(self, setup: Expr) -> None:
