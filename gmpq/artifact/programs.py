@@ -38,7 +38,7 @@ from gmpq.backends.tvm.plan.fusion import fusions
 from gmpq.backends.tvm.target import cpu
 from gmpq.backends.tvm.target.cpu import Target
 from gmpq.errors import OutputError
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import temporary
 from gmpq.ir import IntGraph
 from gmpq.runtime import Network

@@ -18,7 +18,7 @@ from gmpq.backends.tvm.emulation.instruction_counts import counted, instructions
 from gmpq.backends.tvm.emulation.qemu import Emulated, processor
 from gmpq.backends.tvm.target import cpu
 from gmpq.errors import OutputError
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import manifest, saved_graph, typed_json
 
 

@@ -17,7 +17,7 @@ from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.qemu import Emulated
 from gmpq.backends.tvm.target.cpu import find
 from gmpq.export.onnx import to_onnx
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import Dequantize, Graph, IntGraph, QParams, Quantize, Value
 from gmpq.runtime import Network
 
