@@ -21,7 +21,7 @@ from gmpq import runtime, table
 from gmpq.artifact import conditions, latency, parity
 from gmpq.artifact.files import GRAPH, MODEL
 from gmpq.artifact.latency import Plan
-from gmpq.backends.base import Tensor, timing
+from gmpq.backends.base import Tensor, elapsed_ms, timing
 from gmpq.backends.ort.float_baseline import to_float_onnx
 from gmpq.backends.ort.session import Options, could_saturate, open_session, precision_setting
 from gmpq.cli.entry import run
@@ -130,7 +130,7 @@ def _onnxruntime(path: Path, threads: int, *, exact: bool) -> Run:
 def _table(entrants: list[Entrant], labelled: Images, threads: int, plan: Plan) -> str:
     right = [_count_right(entrant.run, labelled) for entrant in entrants]
     image = next(labelled.batches(1))
-    runs = {entrant.name: lambda run=entrant.run: run(image) for entrant in entrants}
+    runs = {e.name: lambda run=e.run: elapsed_ms(lambda: run(image)) for e in entrants}
     spent = latency.interleave(runs, plan)
     rows = []
     for entrant, count in zip(entrants, right, strict=True):

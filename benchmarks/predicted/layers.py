@@ -14,7 +14,7 @@ import numpy as np
 
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.instruction_counts import Block, counted, instructions
-from gmpq.backends.tvm.emulation.qemu import Emulated
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.kernels.base import Candidate, Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest
 from gmpq.backends.tvm.target.cpu import find
@@ -159,8 +159,8 @@ def of_family(layer: Layer, bits: Bits, target: str, family: str) -> Found | Non
         if not taken:
             return None
         image = np.zeros(graph.values["image"].shape, np.float32)
-        network = Emulated(Path(folder), program, find(target))
-        blocks = counted(network, image, steps=(CONVOLUTION, CONVOLUTION + 1))
+        program_ = EmulatedProgram(Path(folder), program, find(target))
+        blocks = counted(program_, {"image": image}, steps=(CONVOLUTION, CONVOLUTION + 1))
     (candidate,) = taken
     assert candidate.work is not None
     pairs = max(1, round(candidate.work.executed_macs / layer.macs))

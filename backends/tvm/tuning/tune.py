@@ -15,16 +15,15 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tvm
 
 from gmpq.backends.tvm.codegen.build import assemble
+from gmpq.backends.tvm.host import HostProgram
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.memory import Life, place
 from gmpq.backends.tvm.plan.plan import (
@@ -41,7 +40,6 @@ from gmpq.backends.tvm.tuning.cache import Warn, read, remember
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.files import temporary
 from gmpq.ir import Conv2d, Graph, IntGraph, Linear
-from gmpq.runtime import Network
 
 KERNELS_VERSION = 9  # raise it when a kernel's speed changes
 ROUNDS = 15
@@ -165,11 +163,11 @@ def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
 def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, float]:
     """Return the median milliseconds of each choice by name."""
     with temporary.folder() as folder:
-        network = Network(folder, write_trial(site, choices, folder))
-        network.set_threads(threads)
-        samples = _samples(network.stepper(), len(choices), others_bytes(site))
-        network.set_threads(1)
-    return medians(choices, samples)
+        program = HostProgram.open(folder, write_trial(site, choices, folder))
+        program.network.set_threads(threads)
+        samples = program.time_steps({}, ROUNDS + 1, others_bytes(site))
+        program.close()
+    return medians(choices, [times[1:] for times in samples.values()])  # the first warms up
 
 
 def others_bytes(site: Site) -> int:
@@ -197,22 +195,9 @@ def _trial(site: Site, choices: Sequence[Choice]) -> Plan:
     """Return a plan whose steps are the candidates, all on the same tensors."""
     outputs = tuple(tensor.value.name for tensor in site.results)
     steps = tuple(
-        Step(site.node.name, outputs, family.name, "", (candidate.build(),), {}, {})
+        Step(name_of((family, candidate)), outputs, family.name, "", (candidate.build(),), {}, {})
         for family, candidate in choices
     )
     tensors = {tensor.value.name: tensor for tensor in (*site.operands, *site.results)}
     lives = {name: Life(size_bytes(tensor), 0, 1) for name, tensor in tensors.items()}
     return Plan(steps, tensors, place(lives))
-
-
-def _samples(step: Callable[[int, int], None], count: int, others: int) -> list[list[float]]:
-    """Return milliseconds of each step over several rounds, ``others`` bytes read before each."""
-    other = np.ones(others, np.uint8)
-    samples: list[list[float]] = [[] for _ in range(count)]
-    for _ in range(ROUNDS + 1):
-        for i in range(count):
-            other.max()
-            start = time.perf_counter()
-            step(i, i + 1)
-            samples[i].append((time.perf_counter() - start) * 1e3)
-    return [times[1:] for times in samples]  # the first round warms up

@@ -11,9 +11,9 @@ import pytest
 
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Words
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot
 from gmpq.backends.tvm.kernels.cpu.winograd.dot import DotProduct
-from gmpq.backends.tvm.kernels.cpu.winograd.shape import Scheme, Shape
+from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import F2
 from gmpq.backends.tvm.kernels.cpu.winograd.winograd import FAMILY as WINOGRAD
 from gmpq.backends.tvm.kernels.layout import Layout
@@ -95,10 +95,12 @@ def test_parts_of_few_outputs_equal_the_reference(
 @pytest.mark.parametrize("outputs", [24, 64, 136, 520, 576])
 def test_parts_are_all_within_the_groups(outputs: int) -> None:
     """Nine groups in four parts of three would be twelve."""
-    shape = Shape(F2, Layout(1, 8, 8, 8, 16), Layout(1, outputs, 8, 8, outputs), (1, 1), 1, 16, ())
+    shape = WinogradShape(
+        F2, Layout(1, 8, 8, 8, 16), Layout(1, outputs, 8, 8, outputs), (1, 1), 1, 16, ()
+    )
     for lanes, vectors, parts in product((8, 16), (1, 2, 4), (1, 2, 3, 4)):
-        tile = DotProduct(4, vectors, 16, -(-outputs // lanes), 16, Words(lanes), 4)
-        scheme = Scheme(shape, tile, least_parts=parts)
+        tile = DotProduct(4, vectors, 16, -(-outputs // lanes), 16, Int16Dot(lanes), 4)
+        scheme = Schedule(shape, tile, least_parts=parts)
         assert (scheme.parts - 1) * scheme.share < scheme.groups <= scheme.parts * scheme.share
 
 

@@ -11,7 +11,7 @@ import pytest
 from gmpq.backends.tvm.codegen.build import Form, build
 from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.instruction_counts import counted, instructions
-from gmpq.backends.tvm.emulation.qemu import Emulated
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.target.cpu import find
 from gmpq.errors import TargetError
 from tests.support.strategies import random_graph, random_input
@@ -53,5 +53,5 @@ def test_temporary_folders_of_any_name(odd_folder: Path) -> None:
 @pytest.mark.skipif(REASON is not None, reason=str(REASON))
 def test_instructions_are_counted_in_folders_of_any_name(odd_folder: Path) -> None:
     graph, target = random_graph(3), find("arm64")
-    network = Emulated(odd_folder, build(graph, target, odd_folder).program, target)
-    assert instructions(counted(network, *random_input(graph, 0).values())) > 0
+    program = EmulatedProgram(odd_folder, build(graph, target, odd_folder).program, target)
+    assert instructions(counted(program, random_input(graph, 0))) > 0

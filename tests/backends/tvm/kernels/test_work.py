@@ -13,7 +13,7 @@ from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Smlal
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni, Wide, Words
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw, Vpmaddwd
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
 from gmpq.backends.tvm.target.cpu import Target, find
 from gmpq.ir import Conv2d, IntGraph, Linear, Padding, QParams, Window
@@ -29,19 +29,19 @@ RUN, ONE, WORDS = "vpmaddubsw+vpaddw", "vpmaddubsw+vpmaddwd+vpaddd", "vpmaddwd+v
 @pytest.mark.parametrize(
     ("dot", "instruction"),
     [
-        (Vnni(), "vpdpbusd"),
-        (Narrow(), ONE),
-        (Narrow(run=9), RUN),
-        (Wide(), WORDS),
-        (Words(), WORDS),
-        (Words(16, fused=True), "vpdpwssd"),
+        (Vpdpbusd(), "vpdpbusd"),
+        (Vpmaddubsw(), ONE),
+        (Vpmaddubsw(run=9), RUN),
+        (Vpmaddwd(), WORDS),
+        (Int16Dot(), WORDS),
+        (Int16Dot(16, fused=True), "vpdpwssd"),
         (Smlal(), "smlal"),
         (Portable(), ""),
     ],
     ids=str,
 )
 def test_every_dot_product_names_its_instructions(
-    dot: Vnni | Narrow | Wide | Words | Smlal | Portable, instruction: str
+    dot: Vpdpbusd | Vpmaddubsw | Vpmaddwd | Int16Dot | Smlal | Portable, instruction: str
 ) -> None:
     assert dot.instruction == instruction
 

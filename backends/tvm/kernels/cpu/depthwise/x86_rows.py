@@ -24,8 +24,13 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.cpu.depthwise import loops
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import Lanes, lanes_for
-from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_tiling import Part, Tile, taps_of, tiles
-from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, packed
+from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_tiling import (
+    ChannelBlocks,
+    RowsTile,
+    taps_of,
+    tiles,
+)
+from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, narrowed
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import (
     STEPS,
     accumulators,
@@ -37,12 +42,12 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
     align_stack,
+    assign,
     c_function,
+    call_intrinsic,
     cast,
-    inwards,
+    clamped_start,
     load,
-    pure,
-    put,
     registers,
     view,
 )
@@ -73,7 +78,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     )
 
 
-def build(site: Site, tile: Tile) -> Call:
+def build(site: Site, tile: RowsTile) -> Call:
     """Return the call of one tile."""
     (x,), node, y = site.inputs, site.node, site.output
     assert isinstance(node, Conv2d)
@@ -95,7 +100,7 @@ def build(site: Site, tile: Tile) -> Call:
     return site.call(kernel.function(), constants)
 
 
-def _packed(codes: Array, window: Window, rows: int, part: Part) -> Array:
+def _packed(codes: Array, window: Window, rows: int, part: ChannelBlocks) -> Array:
     """Return flat weights [blocks, products, vectors, lanes, places of a lane] of [C, kH, kW]."""
     order, lanes, taps = part.order(), part.lanes, taps_of(window, rows, part.lanes)
     products = [product for output in range(rows) for product in taps.products(output)]
@@ -141,7 +146,7 @@ class _Kernel:
     x: Layout
     y: Layout
     window: Window
-    tile: Tile
+    tile: RowsTile
     q: QParams
     fused: bool  # requantized as in ``requant_by_fma``
 
@@ -167,7 +172,7 @@ class _Kernel:
 
         return c_function(tuple((name, kind) for name, kind, _ in parameters), body)
 
-    def _weights(self, part: Part) -> int:
+    def _weights(self, part: ChannelBlocks) -> int:
         """Return the weights of one block."""
         taps = taps_of(self.window, self.tile.rows, part.lanes)
         return taps.count * part.lanes.vectors * part.lanes.elements
@@ -178,7 +183,7 @@ class _Kernel:
         with T.parallel(0, y.batch * row_tiles * blocks) as item:
             align_stack()
             block, strip = item % blocks, item // blocks
-            image, row = strip // row_tiles, inwards(strip % row_tiles, rows, y.height)
+            image, row = strip // row_tiles, clamped_start(strip % row_tiles, rows, y.height)
             if len(parts) == 1:
                 self._strip(buffers, 0, block, (image, row))
             else:
@@ -195,7 +200,7 @@ class _Kernel:
         skipped = sum(p.blocks * self._weights(p) for p in before)
         first = x.origin - window.padding.top * x.row - window.padding.left * x.stored
         with T.serial(0, -(-y.width // self.tile.columns)) as tile:
-            column = inwards(tile, self.tile.columns, y.width)
+            column = clamped_start(tile, self.tile.columns, y.width)
             down, across = row * (window.stride[0] * x.row), column * (window.stride[1] * x.stored)
             place = _Place(
                 first + image * x.image + down + across + part.start(block),
@@ -225,7 +230,7 @@ class _Straight:
             # A zero that LLVM does not know. Without it, LLVM would load all weights of a tile once
             # and spill them.
             zero = registers(1, "int32")[0]
-            put(zero, self.buffers.zeros[self.at.column + first])
+            assign(zero, self.buffers.zeros[self.at.column + first])
             number = 0
             for row in range(tile.rows):
                 acc = self._start(pixels, zero)
@@ -237,7 +242,7 @@ class _Straight:
         acc = [registers(self.lanes.vectors, f"int32x{lanes}") for _ in pixels]
         for pixel in acc:
             for v, slot in enumerate(pixel):
-                put(slot, load(self.buffers.start, channels + v * lanes, lanes))
+                assign(slot, load(self.buffers.start, channels + v * lanes, lanes))
         return acc
 
     def _products(
@@ -248,11 +253,11 @@ class _Straight:
             for v in range(lanes.vectors):
                 weight = registers(1, f"{lanes.dtype}x{lanes.elements}")[0]
                 place = self.at.weights + zero[0] + (number * lanes.vectors + v) * lanes.elements
-                put(weight, load(self.buffers.w, place, lanes.elements))
+                assign(weight, load(self.buffers.w, place, lanes.elements))
                 for p, pixel in zip(pixels, acc, strict=True):
                     column = p * window.stride[1] + s * window.dilation[1]
                     codes = self._codes(column, group)[v][0]
-                    put(pixel[v], lanes.accumulate(pixel[v][0], codes, weight[0]))
+                    assign(pixel[v], lanes.accumulate(pixel[v][0], codes, weight[0]))
             number += 1
         return number
 
@@ -273,7 +278,7 @@ class _Straight:
             dtype = f"{lanes.dtype}x{lanes.elements}"
             slots = registers(lanes.vectors, dtype)
             for slot, vector in zip(slots, vectors, strict=True):
-                put(slot, T.reinterpret(dtype, vector))
+                assign(slot, T.reinterpret(dtype, vector))
             self.made[column, group] = slots
         return self.made[column, group]
 
@@ -286,7 +291,7 @@ class _Straight:
         ]
         steps += steps[-1:] * (TOGETHER - len(steps))
         codes = registers(1, f"uint8x{TOGETHER * lanes.lanes}")[0]
-        put(codes, packed(steps, self.kernel.q, lanes.lanes))
+        assign(codes, narrowed(steps, self.kernel.q, lanes.lanes))
         places = [self.at.y + row * y.row + p * y.stored for p in pixels]
         lanes.store(self.buffers.y, places, codes[0])
 
@@ -297,4 +302,4 @@ class _Straight:
         if not self.kernel.fused:
             return cast("float32", lanes, acc) * factor
         dtype, addend = f"float32x{lanes}", load(self.buffers.addend, channel, lanes)
-        return pure("llvm.fma", dtype, T.reinterpret(dtype, acc), factor, addend)
+        return call_intrinsic("llvm.fma", dtype, T.reinterpret(dtype, acc), factor, addend)

@@ -4,10 +4,11 @@ A vector of codes holds, in each int32 lane, the codes of one channel and one co
 neighbouring rows; a vector of weights the taps of these rows. One dot product then adds ``rows``
 taps of every channel:
 
-- ``Wide``: four rows of 64 channels as bytes for vpdpbusd, by eight unpacking instructions.
-- ``Slim``: four rows of 16 channels for vpdpbusd, put together and permuted; twice the work per
-  vector, but it needs a quarter of the registers and fits any number of channels.
-- ``Pairs``: two rows of 16 channels as int16 for vpmaddwd and an addition, on AVX2.
+- ``VpdpbusdUnpacked``: four rows of 64 channels as bytes for vpdpbusd, by eight unpacking
+  instructions.
+- ``VpdpbusdPermuted``: four rows of 16 channels for vpdpbusd, put together and permuted; twice the
+  work per vector, but it needs a quarter of the registers and fits any number of channels.
+- ``VpmaddwdUnpacked``: two rows of 16 channels as int16 for vpmaddwd and an addition, on AVX2.
 
 A sum of products is at most 2 * 255 * 128 (pairs) or 4 * 255 * 128 before it is added in int32.
 Four accumulators become one vector of bytes as ``narrowing`` has it, and ``order`` says which
@@ -23,16 +24,16 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import packed_order, unpacked
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, cast, pure, store
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vnni, Words
+from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import narrowed_order, unpacked
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, call_intrinsic, cast, store
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd
 from gmpq.backends.tvm.target.cpu import Target
 
 TURNED = np.arange(16).reshape(4, 4).T
 
 
 @dataclass(frozen=True, slots=True)
-class Wide:
+class VpdpbusdUnpacked:
     """Four rows of 64 channels on AVX-512 VNNI."""
 
     rows: int = 4
@@ -46,12 +47,12 @@ class Wide:
     product_cycles: float = 0.5
     finish_cycles: float = 1.6
     spill_cycles: float = 0.0  # of each row of outputs after the first
-    instruction: str = Vnni.instruction
+    instruction: str = Vpdpbusd.instruction
 
     @property
     def order(self) -> Array:
         """Channel of each lane, [vectors, lanes]."""
-        return packed_order(16)
+        return narrowed_order(16)
 
     @property
     def turn(self) -> Array:
@@ -65,7 +66,7 @@ class Wide:
 
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
         """Return ``acc`` plus the products of four rows."""
-        return pure("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, codes, weights)
+        return call_intrinsic("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, codes, weights)
 
     def store(self, y: Buffer, places: list[Expr], codes: Expr) -> None:
         """Store the bytes of each pixel at its place."""
@@ -74,7 +75,7 @@ class Wide:
 
 
 @dataclass(frozen=True, slots=True)
-class Slim:
+class VpdpbusdPermuted:
     """Four rows of 16 channels on AVX-512 VNNI."""
 
     permutes_bytes: bool  # by AVX-512 VBMI
@@ -88,7 +89,7 @@ class Slim:
     product_cycles: float = 0.5
     finish_cycles: float = 2.2
     spill_cycles: float = 0.0
-    instruction: str = Vnni.instruction
+    instruction: str = Vpdpbusd.instruction
 
     @property
     def interleave_cycles(self) -> float:
@@ -114,16 +115,16 @@ class Slim:
         """Return the vector of codes of four rows of a block."""
         whole = T.reinterpret("int8x64", T.Shuffle(rows, list(range(64))))
         if self.permutes_bytes:
-            return [pure("llvm.x86.avx512.permvar.qi.512", "int8x64", whole, turn)]
+            return [call_intrinsic("llvm.x86.avx512.permvar.qi.512", "int8x64", whole, turn)]
         words, numbers = T.reinterpret("int32x16", whole), TURNED.reshape(-1).tolist()
         order = T.Shuffle([T.int32(n) for n in numbers], list(range(16)))
-        near = pure("llvm.x86.avx512.permvar.si.512", "int32x16", words, order)
+        near = call_intrinsic("llvm.x86.avx512.permvar.si.512", "int32x16", words, order)
         codes = T.reinterpret("int8x64", near)
-        return [pure("llvm.x86.avx512.pshuf.b.512", "int8x64", codes, turn)]
+        return [call_intrinsic("llvm.x86.avx512.pshuf.b.512", "int8x64", codes, turn)]
 
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
         """Return ``acc`` plus the products of four rows."""
-        return pure("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, codes, weights)
+        return call_intrinsic("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, codes, weights)
 
     def store(self, y: Buffer, places: list[Expr], codes: Expr) -> None:
         """Store the bytes of each pixel at its place."""
@@ -133,7 +134,7 @@ class Slim:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class VpmaddwdUnpacked:
     """Two rows of 16 channels as int16 on AVX2."""
 
     rows: int = 2
@@ -147,7 +148,7 @@ class Pairs:
     product_cycles: float = 0.6
     finish_cycles: float = 2.0
     spill_cycles: float = 1.5
-    instruction: str = Words().instruction
+    instruction: str = Int16Dot().instruction
 
     @property
     def order(self) -> Array:
@@ -167,7 +168,7 @@ class Pairs:
 
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
         """Return ``acc`` plus the products of two rows."""
-        return acc + pure("llvm.x86.avx2.pmadd.wd", "int32x8", codes, weights)
+        return acc + call_intrinsic("llvm.x86.avx2.pmadd.wd", "int32x8", codes, weights)
 
     def store(self, y: Buffer, places: list[Expr], codes: Expr) -> None:
         """Store the bytes of each pixel at its place."""
@@ -176,11 +177,11 @@ class Pairs:
             store(y, place, T.Shuffle([codes], lanes), 16)
 
 
-Lanes: TypeAlias = Wide | Slim | Pairs
+Lanes: TypeAlias = VpdpbusdUnpacked | VpdpbusdPermuted | VpmaddwdUnpacked
 
 
 def lanes_for(target: Target) -> tuple[Lanes, ...]:
     """Return the ways to fill lanes that the target has, widest first."""
     if "avx512vnni" in target.features:
-        return Wide(), Slim("avx512vbmi" in target.features)
-    return (Pairs(),) if "avx2" in target.features else ()
+        return VpdpbusdUnpacked(), VpdpbusdPermuted("avx512vbmi" in target.features)
+    return (VpmaddwdUnpacked(),) if "avx2" in target.features else ()

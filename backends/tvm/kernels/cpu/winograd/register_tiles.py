@@ -21,7 +21,7 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import ByLane
 from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Buffer, Expr, prefetch
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni, Words
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw
 
 At: TypeAlias = tuple[Expr, Expr]  # position, start of its weights in U
 RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplied together
@@ -43,7 +43,7 @@ class Ahead:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class ProductMemory:
     """What the products of one block of tiles read and write."""
 
     v: Buffer
@@ -54,7 +54,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class ProductSizes:
     """What the products of one position run over."""
 
     tiles: int
@@ -106,7 +106,7 @@ class RegisterTiles:
 class DotTiles(RegisterTiles):
     """Register tiles of products that each add up the channels of an int32."""
 
-    dot: Vnni | Narrow | Words | ByLane
+    dot: Vpdpbusd | Vpmaddubsw | Int16Dot | ByLane
     depth: int  # groups of channels
 
     @property
