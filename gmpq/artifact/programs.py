@@ -34,7 +34,7 @@ from gmpq.backends.tvm.host import HostProgram
 from gmpq.backends.tvm.plan.fusion import fusions
 from gmpq.backends.tvm.target.cpu import Target
 from gmpq.errors import OutputError, TargetError
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import temporary
 from gmpq.ir import IntGraph
 from gmpq.program import Program

@@ -20,7 +20,7 @@ from gmpq.backends.tvm.emulation.qemu import EmulatedProgram, processor
 from gmpq.backends.tvm.host import HostProgram
 from gmpq.backends.tvm.target import cpu
 from gmpq.errors import OutputError
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import manifest, saved_graph, typed_json
 
 

@@ -143,7 +143,9 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     check_prefix(options.name)
     target = cpu.find(options.target)
     board = None if options.fleet is None else likeness(options.fleet, target, told.stage)
-    quantization = options.quantization(job.policy.output_bits)
+    quantization = QuantizeOptions.named(
+        options.observer, options.weight_observer, options.bias_correct, job.policy.output_bits
+    )
     network = job.network
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)

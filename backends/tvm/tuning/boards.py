@@ -28,6 +28,7 @@ from gmpq.backends.tvm.tuning.tune import (
     key_of,
     medians,
     others_bytes,
+    shortlist,
     worth_measuring,
     write_trial,
 )
@@ -88,7 +89,7 @@ def _untried(graph: IntGraph, target: Target, tuning: Tuning) -> Iterator[_Untri
         if worth_measuring(site, choices):
             key = key_of(site, choices, tuning)
             found.setdefault(
-                key, _Untried(key, site, tuning.effort.select(choices, tuning.threads))
+                key, _Untried(key, site, shortlist(choices, tuning.level, tuning.threads))
             )
         return cheapest(site, choices)
 

@@ -18,7 +18,8 @@ from gmpq.backends.tvm.plan.plan import Choice, Plan, plan
 from gmpq.backends.tvm.target.cpu import find
 from gmpq.backends.tvm.tuning import boards as tune_boards
 from gmpq.backends.tvm.tuning.boards import likeness, tuned_on
-from gmpq.backends.tvm.tuning.tune import Effort, Tuning, name_of, tuned
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import Tuning, name_of, tuned
 from gmpq.errors import BoardError
 from gmpq.ir import Conv2d, IntGraph, Window
 from gmpq.program import PREFIX, Program, ProgramStep
@@ -45,11 +46,11 @@ def fleet(tracker: Tracker, **more: Any) -> Fleet:
 
 
 def measured(
-    graph: IntGraph, boards: Fleet, cache: Path, effort: Effort = Effort.QUICK
+    graph: IntGraph, boards: Fleet, cache: Path, level: TuningLevel = TuningLevel.QUICK
 ) -> tuple[Tuning, list[str]]:
     """Return the tuning after a run on boards, and what was told."""
     told: list[str] = []
-    tuning = Tuning(effort, 1, cache, likeness(boards, NATIVE))
+    tuning = Tuning(level, 1, cache, likeness(boards, NATIVE))
     return tuned_on(boards, graph, NATIVE, tuning, told.append), told
 
 
@@ -191,7 +192,7 @@ def test_emulated_boards_measure_no_time(tracker: Tracker, start_board: StartBoa
 
 def test_boards_that_differ(cache: Path, tracker: Tracker, start_board: StartBoard) -> None:
     start_board(tracker)
-    tuning = Tuning(Effort.QUICK, 1, cache, "Cortex-A999")
+    tuning = Tuning(TuningLevel.QUICK, 1, cache, "Cortex-A999")
     with pytest.raises(BoardError, match="another one Cortex-A999: give boards that differ other"):
         tuned_on(fleet(tracker), residual(), NATIVE, tuning)
 
