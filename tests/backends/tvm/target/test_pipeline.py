@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs, Steps
+from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, Steps
 from gmpq.backends.tvm.plan.plan import plan
 from gmpq.backends.tvm.target import find
 from gmpq.backends.tvm.target.pipeline import (
@@ -42,8 +42,8 @@ def test_loads_come_beside_instructions_unless_these_run_in_order() -> None:
 
 
 def test_products_of_two_bits_are_cheaper_only_where_bytes_multiply_fast() -> None:
-    words = Runs(64, Steps(1, 1, 64), Steps(1, 1, 64), None)
-    narrow = Runs(64, Steps(1, 1, 64), Steps(1, 1, 64), Steps(1, 1, 32))
+    words = NeonRuns(64, Steps(1, 1, 64), Steps(1, 1, 64), None)
+    narrow = NeonRuns(64, Steps(1, 1, 64), Steps(1, 1, 64), Steps(1, 1, 32))
     tile = (4, 8)
     assert narrow.step_cycles(IN_ORDER, *tile) < 0.7 * words.step_cycles(IN_ORDER, *tile)
     assert narrow.step_cycles(CORTEX_A72_CLASS, *tile) == words.step_cycles(CORTEX_A72_CLASS, *tile)

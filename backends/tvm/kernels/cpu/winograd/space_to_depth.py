@@ -22,7 +22,7 @@ from gmpq.backends.tvm.target.cpu import FOLD, GROUP, RULES
 from gmpq.ir import Conv2d, Window
 
 
-def seen(node: Conv2d, x: Layout) -> tuple[Conv2d, int]:
+def space_to_depth(node: Conv2d, x: Layout) -> tuple[Conv2d, int]:
     """Return the convolution as it is computed, and the rows and columns that one pixel holds."""
     if not folds(node.window, x.channels, node.groups, RULES) or x.stored != GROUP:
         return node, 1
