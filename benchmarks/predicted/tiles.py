@@ -18,7 +18,7 @@ import tvm
 from tvm import transform
 from tvm.tirx import transform as tirx
 
-from gmpq.backends.tvm.codegen.build import LOWERING
+from gmpq.backends.tvm.codegen.cpu import LOWERING
 from gmpq.backends.tvm.kernels.base import Call, Candidate
 from gmpq.backends.tvm.kernels.cpu.direct import arm_mmla, arm_neon, direct
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site

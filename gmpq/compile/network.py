@@ -32,7 +32,8 @@ from gmpq.artifact.staging import staged
 from gmpq.backends.ort.fusion import FusionReport
 from gmpq.backends.ort.fusion import report as fusion_report
 from gmpq.backends.tvm import target as targets
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.codegen.header import check_prefix
 from gmpq.backends.tvm.plan.plan import Step
 from gmpq.backends.tvm.target import Target

@@ -14,7 +14,7 @@ from tvm import transform
 from tvm.tirx import PrimFunc
 from tvm.tirx import transform as tirx
 
-from gmpq.backends.tvm.codegen.build import LOWERING
+from gmpq.backends.tvm.codegen.cpu import LOWERING
 from gmpq.backends.tvm.target.cpu import CpuTarget
 
 Array = NDArray[np.generic]

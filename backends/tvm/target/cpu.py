@@ -69,6 +69,11 @@ class CpuTarget:
         return RULES
 
     @property
+    def flush_bytes(self) -> int:
+        """Bytes that evict the first- and the second-level cache when read."""
+        return 2 * self.l2_bytes
+
+    @property
     def params_ratio(self) -> float:
         """What weights may take in times of a byte each, unless the user says otherwise."""
         return inf if self.machine == "x86_64" else BOARD_RATIO

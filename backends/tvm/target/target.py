@@ -36,6 +36,10 @@ class AnyTarget(Protocol):
         """What constants may take of the last-level cache before memory must deliver them."""
 
     @property
+    def flush_bytes(self) -> int:
+        """Bytes that evict the operands of a kernel from all caches but the last when read."""
+
+    @property
     def params_ratio(self) -> float:
         """What weights may take at most, relative to one byte each, by default."""
 

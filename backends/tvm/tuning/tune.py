@@ -172,7 +172,7 @@ def measure(site: Site[Target], choices: Sequence[Choice], threads: int) -> dict
 
 def others_bytes(site: Site[Target]) -> int:
     """Return how many bytes are read before each run, so that it finds its constants far away."""
-    return max(2 * site.target.l2_bytes, site.weights_bytes)
+    return max(site.target.flush_bytes, site.weights_bytes)
 
 
 def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) -> dict[str, float]:

@@ -12,7 +12,8 @@ import numpy as np
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor
 from gmpq.backends.tvm import target as targets
-from gmpq.backends.tvm.codegen.build import LIBRARY, build
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import LIBRARY
 from gmpq.backends.tvm.tuning.tune import Tuning, tuned
 from gmpq.ir import IntGraph
 from gmpq.runtime import Network

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram, missing, processor
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable, Sdot, best_dot
