@@ -36,7 +36,7 @@ from gmpq.backends.tvm.codegen.header import check_prefix
 from gmpq.backends.tvm.plan.plan import Step
 from gmpq.backends.tvm.target import cpu
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.tuning.boards import likeness, tuned_on
+from gmpq.backends.tvm.tuning.boards import device_model, tuned_on
 from gmpq.backends.tvm.tuning.tune import Tuning, tuned
 from gmpq.calib.sweep import sweep
 from gmpq.compile.options import CompileOptions
@@ -142,7 +142,7 @@ def compile_network(
 def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     check_prefix(options.name)
     target = cpu.find(options.target)
-    board = None if options.fleet is None else likeness(options.fleet, target, told.stage)
+    board = None if options.devices is None else device_model(options.devices, target, told.stage)
     quantization = QuantizeOptions.named(
         options.observer, options.weight_observer, options.bias_correct, job.policy.output_bits
     )
@@ -223,9 +223,9 @@ def _tuning(graph: IntGraph, plan: _Plan, options: CompileOptions, told: Progres
     """Return how kernels are chosen, after measuring them on boards, if any."""
     warn = cache(told.warn)  # each warning once, not with every layer
     tuning = Tuning(options.tune, options.threads, options.tuned, plan.board, warn=warn)
-    if options.fleet is None:
+    if options.devices is None:
         return tuning
-    return tuned_on(options.fleet, graph, plan.target, tuning, told.stage)
+    return tuned_on(options.devices, graph, plan.target, tuning, told.stage)
 
 
 def _kernel(step: Step) -> Kernel:
