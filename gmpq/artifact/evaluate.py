@@ -26,8 +26,8 @@ from gmpq.backends.ort.program import OrtProgram
 from gmpq.backends.ort.session import Options
 from gmpq.backends.torch_float import run_outputs
 from gmpq.errors import CalibrationError, LoweringError, WeightsError
+from gmpq.inputs.compile_inputs import Sources, open_network
 from gmpq.inputs.images import Images, Preprocessing, find_images
-from gmpq.inputs.job import Sources, open_network
 from gmpq.ir import FloatGraph, IntGraph, Quantize, Softmax
 from gmpq.lower import lower
 from gmpq.policy import file as policy_file

@@ -29,7 +29,7 @@ from gmpq.files.locations import plain_name, refuse_models
 if TYPE_CHECKING:
     from gmpq.backends.rpc.pool import DevicePool
     from gmpq.compile.network import Report
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
 EXAMPLE = """\b
 Example:
@@ -208,7 +208,7 @@ def explain(path: Path, costs: bool, loss: bool, factory: str | None, plot: Path
     if loss:
         raise click.UsageError(f"--loss is of a compiled directory, {path} is none: compile it")
     from gmpq.artifact.explain import bits_of_policy, costs_of_policy, layers_of_policy
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
     sources = Sources(path, factory=factory)
     if plot is not None:
@@ -226,10 +226,10 @@ def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool
     from gmpq.artifact.staging import check_replaceable
     from gmpq.cli.terminal import Terminal
     from gmpq.compile.network import compile_network
-    from gmpq.inputs.job import open_job
+    from gmpq.inputs.compile_inputs import open_inputs
 
     check_replaceable(out)
-    report = compile_network(open_job(sources), options, out, Terminal())
+    report = compile_network(open_inputs(sources), options, out, Terminal())
     _print_report(report, out, bench=options.bench, explain=explain)
     return 0 if report.parity.equal else 1
 
