@@ -116,7 +116,7 @@ def sources_options(command: Callable[..., Any]) -> Callable[..., Any]:
         images: int | None,
         **rest: Any,
     ) -> Any:
-        from gmpq.inputs.job import Sources
+        from gmpq.inputs.compile_inputs import Sources
 
         return command(sources=Sources(policy, weights, factory, calibration, images), **rest)
 
