@@ -15,14 +15,14 @@ from pathlib import Path
 
 import click
 
-from gmpq.backends.tvm.tuning.tune import Effort
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.errors import GmpqError
 from versus import report
 from versus.names import TOOLS
 from versus.options import BITS, NETWORKS, Counts, Names, Options
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-EFFORTS = click.Choice([effort.value for effort in Effort])
+TUNING_LEVELS = click.Choice([level.value for level in TuningLevel])
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -34,7 +34,9 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--seconds", default=10.0, show_default=True, help="Time of one interleaved run.")
 @click.option("--seed", default=0, show_default=True, help="Of weights, images and mixed policies.")
 @click.option("--target", default="native", show_default=True, help="What gmpq compiles for.")
-@click.option("--tune", type=EFFORTS, default="off", show_default=True, help="As in gmpq-compile.")
+@click.option(
+    "--tune", type=TUNING_LEVELS, default="off", show_default=True, help="As in gmpq-compile."
+)
 @click.option("--correlation", is_flag=True, help="Correlate BOPs and milliseconds of 12 policies.")
 @click.option("--onnx", type=FILE, help="Float model that the baselines run instead.")
 @click.option("--cache", type=FOLDER, help="Keep the baselines' files here, for the next run.")

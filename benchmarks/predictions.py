@@ -16,7 +16,8 @@ import click
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.plan.plan import Chooser, predicted
 from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.tuning.tune import Effort, Tuning, tuned
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import Tuning, tuned
 from gmpq.runtime import Network
 from machine.quiet import load_probe
 from versus import rows
@@ -66,7 +67,7 @@ def main(
         subject = Subject.of(name, 0)
         for policy in bits:
             for count in threads:
-                measure = tuned(Tuning(Effort.QUICK, count, cache / TIMES), lambda _: None)
+                measure = tuned(Tuning(TuningLevel.QUICK, count, cache / TIMES), lambda _: None)
                 choosers = {"predicted": predicted(count), "tuned": measure}
                 with tempfile.TemporaryDirectory() as folder:
                     found = medians(subject, policy, count, choosers, Path(folder))

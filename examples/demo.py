@@ -28,7 +28,7 @@ from gmpq.cli.entry import run
 from gmpq.cli.terminal import Terminal
 from gmpq.compile.network import Report, compile_network
 from gmpq.compile.options import CompileOptions
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import saved_graph
 from gmpq.inputs.images import Images, find_images
 from gmpq.inputs.job import Job, Sources, open_job

@@ -13,7 +13,7 @@ from gmpq.backends.ort.forced import MARK, to_forced_onnx
 from gmpq.backends.ort.latency import layer_samples
 from gmpq.backends.ort.session import Level, Options, could_saturate, open_session, run
 from gmpq.export.onnx import expose, to_onnx
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import IntGraph
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gmpq.backends.tvm.tuning.tune import Effort
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.ir import IntGraph
 from machine.peaks import Peaks
 from versus.baselines.float_onnx import FloatModel, exported, given
@@ -25,7 +25,7 @@ class Bench:
     scratch: Path  # programs of gmpq, of this run
     onnx: Path | None = None  # the user's own model for the baselines
     target: str = "native"
-    tune: Effort = Effort.OFF
+    tune: TuningLevel = TuningLevel.OFF
     peaks: Peaks | None = None  # of the target, for the shares of gmpq's programs
 
     @cached_property

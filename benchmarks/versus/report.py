@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.tuning.tune import Effort
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from machine.peaks import Peaks
 from machine.peaks import measure as measure_peaks
 from versus import correlation, document, rows, shares
@@ -97,7 +97,7 @@ def opened(options: Options, network: str, peaks: Peaks | None = None) -> Iterat
         scratch = Path(folder)
         cache = options.cache if options.cache is not None else scratch / "cache"
         subject = Subject.of(network, options.seed)
-        tune = Effort(options.tune)
+        tune = TuningLevel(options.tune)
         yield Bench(subject, cache, scratch, options.onnx, options.target, tune, peaks)
 
 

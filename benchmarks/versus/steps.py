@@ -11,7 +11,7 @@ from pathlib import Path
 from gmpq import table
 from gmpq.backends.tvm.plan.plan import Step
 from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.tuning.tune import Effort
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from machine import peaks as machine_peaks
 from machine.peaks import Peaks
 from machine.quiet import load_probe
@@ -53,7 +53,7 @@ def timed(options: Options) -> Iterator[Timed]:
     with tempfile.TemporaryDirectory(prefix="gmpq-layers-") as folder:
         scratch = Path(folder)
         cache = options.cache if options.cache is not None else scratch
-        tune = Effort(options.tune)
+        tune = TuningLevel(options.tune)
         bench = Bench(subject, cache, scratch, target=options.target, tune=tune)
         compiled = compile_gmpq(bench, subject.quantized(bits), threads)
         native = cpu.find(options.target)

@@ -13,6 +13,9 @@ import click
 PATH = click.Path(path_type=Path)
 PAIR = re.compile(r"w([1-8])a([1-8])")
 POSITIVE = click.FloatRange(0, min_open=True)
+OBSERVERS = ("minmax", "moving-average", "percentile", "mse", "entropy")
+OBSERVER = click.Choice(OBSERVERS)  # named here, so that --help needs no numpy; a test compares
+WEIGHT_OBSERVER = click.Choice(("mse", "minmax"))
 
 Number = TypeVar("Number", int, float)
 

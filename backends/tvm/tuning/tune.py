@@ -17,9 +17,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import tvm
 
@@ -38,48 +36,31 @@ from gmpq.backends.tvm.plan.plan import (
     size_bytes,
 )
 from gmpq.backends.tvm.tuning.cache import Warn, read, remember
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.files import temporary
 from gmpq.ir import Conv2d, Graph, IntGraph, Linear
+from gmpq.program import Program
 
 KERNELS_VERSION = 9  # raise it when a kernel's speed changes
 ROUNDS = 15
 SHORTEST_MS = 1e-5  # as times are rounded
-
-
-class Effort(Enum):
-    """How many candidates are measured."""
-
-    OFF = "off"  # none: predicted cycles decide
-    QUICK = "quick"  # the best predicted ones, and the best of each family
-    FULL = "full"  # all
-
-    def select(self, choices: Sequence[Choice], threads: int) -> list[Choice]:
-        """Return the choices worth measuring on ``threads`` threads."""
-        if self is Effort.FULL:
-            return list(choices)
-        ranked = sorted(choices, key=lambda choice: choice[1].cycles_on(threads))
-        firsts = {family.name: (family, candidate) for family, candidate in reversed(ranked)}
-        best = ranked[:QUICK]
-        return best + [choice for choice in firsts.values() if choice not in best]
-
-
 QUICK = 4
 SHIPPED = Path(__file__).with_name("shipped.json")
 
 
 def _ignore(_warning: str) -> None:
-    """Tell nobody."""
+    """Report to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How to tune: effort, threads of the measured runs, and earlier results.
+    """How to tune: level, threads of the measured runs, and earlier results.
 
     ``cache`` is read and written; the package's own results are read too. With a ``board``, results
-    are of boards like it, and nothing is measured here. ``warn`` is told what is wrong with them.
+    are of boards like it, and nothing is measured here. ``warn`` receives what is wrong with them.
     """
 
-    effort: Effort
+    level: TuningLevel
     threads: int
     cache: Path | None = None
     board: str | None = None
@@ -97,9 +78,19 @@ class Tuning:
         remember(self.cache, KERNELS_VERSION, {key: measured_ms}, self.warn)
 
     def measures(self, site: Site) -> bool:
-        """Tell whether candidates at ``site`` are measured on this machine."""
+        """Return whether candidates at ``site`` are measured on this machine."""
         here = self.board is None and site.target.runs_here()
-        return here and self.effort is not Effort.OFF
+        return here and self.level is not TuningLevel.OFF
+
+
+def shortlist(choices: Sequence[Choice], level: TuningLevel, threads: int) -> list[Choice]:
+    """Return the choices that ``level`` measures on ``threads`` threads."""
+    if level is TuningLevel.FULL:
+        return list(choices)
+    ranked = sorted(choices, key=lambda choice: choice[1].cycles_on(threads))
+    firsts = {family.name: (family, candidate) for family, candidate in reversed(ranked)}
+    best = ranked[:QUICK]
+    return best + [choice for choice in firsts.values() if choice not in best]
 
 
 def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
@@ -117,7 +108,7 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
             if not tuning.measures(site):
                 return guess(site, choices)
             told(site.node.name)
-            worth = tuning.effort.select(choices, tuning.threads)
+            worth = shortlist(choices, tuning.level, tuning.threads)
             known[key] = measure(site, worth, tuning.threads)
             tuning.remember(key, known[key])
         return fastest(choices, known[key])
@@ -192,8 +183,8 @@ def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) ->
     }
 
 
-def write_trial(site: Site, choices: Sequence[Choice], folder: Path) -> Mapping[str, Any]:
-    """Write a program whose steps are the candidates into ``folder``; return what a run needs."""
+def write_trial(site: Site, choices: Sequence[Choice], folder: Path) -> Program:
+    """Write a program whose steps are the candidates into ``folder`` and return it."""
     return assemble(_NOTHING, _trial(site, choices), site.target, folder).program
 
 

@@ -15,7 +15,7 @@ from gmpq.backends.ort.program import OrtProgram, run_forced
 from gmpq.backends.ort.session import LEVELS, Level, Options, open_session, run
 from gmpq.errors import TargetError
 from gmpq.export.onnx import to_onnx
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import (
     AvgPool,
     Conv2d,

@@ -19,7 +19,8 @@ from gmpq.backends.tvm.kernels.cpu.winograd.winograd import FAMILY as WINOGRAD
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan, predicted
 from gmpq.backends.tvm.target.cpu import find
-from gmpq.backends.tvm.tuning.tune import Effort, Tuning, tuned
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import Tuning, shortlist, tuned
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
 from tests.support.builders import residual
 from tests.support.single_layers import check, network_of, random_weight
@@ -58,7 +59,7 @@ def test_two_threads_take_what_they_can_share() -> None:
 
     def choose(site: Site, _: Sequence[Choice]) -> Verdict:
         taken.extend(predicted(n)(site, choices).choice[1].configuration for n in (1, 2))
-        ranked = (Effort.QUICK.select(choices, n)[0] for n in (1, 2))
+        ranked = (shortlist(choices, TuningLevel.QUICK, n)[0] for n in (1, 2))
         taken.extend(candidate.configuration for _, candidate in ranked)
         return cheapest(site, _)
 
@@ -107,7 +108,7 @@ def test_parts_are_all_within_the_groups(outputs: int) -> None:
 def test_without_tuning_programs_are_for_their_threads(tmp_path: Path) -> None:
     kernels = []
     for threads in (1, 2):
-        chooser = tuned(Tuning(Effort.OFF, threads), lambda _: None)
+        chooser = tuned(Tuning(TuningLevel.OFF, threads), lambda _: None)
         steps = build(one_block(64), V3, tmp_path, chooser).plan.steps
         kernels.append(next(step.configuration for step in steps if step.node == "conv"))
     assert kernels[0] != kernels[1]
