@@ -111,7 +111,7 @@ def best_tiles(
     have ``vectors`` vectors, if it is given.
     """
     spare = target.vector_registers - dot.temporaries
-    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``direct.accumulate_lanes``)
+    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``accumulate_lanes``)
     item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
     weights = shape.vectors * shape.steps * item
     grouped = shape.inputs_per_group < shape.x.channels

@@ -169,7 +169,7 @@ def build(site: Site, plan: PixelsPlan, layer: PixelsLayer) -> Call:
 
 
 def _table(stage: PixelsStage, found: Entries) -> tuple[Array, Array]:
-    """Return the entries as int32, and the parts of ``Memory`` [pairs, 3].
+    """Return the entries as int32, and the parts of ``PixelsMemory`` [pairs, 3].
 
     An entry has weights by step and output, the places of both steps as uint16, and the mask.
     """
