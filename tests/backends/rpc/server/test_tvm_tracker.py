@@ -22,7 +22,7 @@ from tests.support.boards import PATIENCE_S, StartBoard, call, connect_to
 
 NEEDED = ("tornado", "cloudpickle", "psutil")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason="TVM's tracker: pip install 'gmpq[rpc]'")
+pytestmark = pytest.mark.skipif(bool(MISSING), reason="TVM's tracker: needs the extra rpc")
 
 
 def free_port() -> int:

@@ -55,7 +55,7 @@ everywhere = pytest.mark.parametrize(
         for name, reason in REASONS.items()
     ],
 )
-musl = pytest.mark.skipif(find_spec("ziglang") is None, reason="pip install gmpq[cross]")
+musl = pytest.mark.skipif(find_spec("ziglang") is None, reason="needs the extra cross")
 
 
 def run_here(program: Path, target: Target, words: Sequence[str]) -> Done:

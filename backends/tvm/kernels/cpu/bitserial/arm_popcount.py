@@ -1,4 +1,4 @@
-"""Population counts of NEON: a byte at a time.
+"""Population counts of NEON, a byte at a time (Arm ARM, CNT, UADDLP; VCNT and VPADDL of 32 bits).
 
 Every step adds at most 8 to a byte for each pair of planes of its magnitude, so that a run of
 additions fits 8 bits while 8 * additions <= 255: 31 of them. After a run, bytes of all magnitudes
@@ -16,16 +16,16 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.bitserial.planes import Form
+from gmpq.backends.tvm.kernels.cpu.bitserial.planes import PlaneForm
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, held, pure, splat
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, in_registers, splat
 
 BYTE = 8  # codes whose bits of one plane fill a byte
 
 
 @dataclass(frozen=True, slots=True)
 class ByteCounter:
-    """NEON of 64 or 32 bits."""
+    """CNT of NEON, of 64 or 32 ``bits``."""
 
     bits: int
 
@@ -37,7 +37,7 @@ class ByteCounter:
     most_weight: ClassVar[int] = ((1 << 16) - 1) // (2 * 255)
     packing: ClassVar[int] = 6
 
-    def instructions(self, form: Form, planes: int) -> int:
+    def instructions(self, form: PlaneForm, planes: int) -> int:
         """Return what a step takes: flipping, then masking, counting and adding each digit."""
         if not form.masked:
             return 3 * planes
@@ -48,14 +48,16 @@ class ByteCounter:
         halves = [T.Shuffle([codes], [*range(n, n + neon.CODES)]) for n in (0, neon.CODES)]
         vectors = [_placed(half, i) for i in range(planes) for half in halves]
         for _ in range(BYTE.bit_length() - 1):
-            vectors = held(_added_in_pairs(vectors))
-        fours = held([T.reinterpret("int32x4", vector) for vector in vectors])
+            vectors = in_registers(_added_in_pairs(vectors))
+        fours = in_registers([T.reinterpret("int32x4", vector) for vector in vectors])
         return [T.Shuffle([fours[i // 4]], [i % 4]) for i in range(planes)]
 
     def counted(self, bits: Expr) -> Expr:
         """Return the counts of bytes."""
         dtype, lanes = self.counts
-        return pure("llvm.ctpop", f"{dtype}x{lanes}", T.reinterpret(f"{dtype}x{lanes}", bits))
+        return call_intrinsic(
+            "llvm.ctpop", f"{dtype}x{lanes}", T.reinterpret(f"{dtype}x{lanes}", bits)
+        )
 
     def joined(self, counts: list[tuple[int, Expr]]) -> Expr:
         """Return sums of neighbours: the greatest magnitude first, shifted to meet the next one."""

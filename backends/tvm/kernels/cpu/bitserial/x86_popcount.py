@@ -1,4 +1,4 @@
-"""Population counts of AVX-512: a lane of 32 bits at a time.
+"""Population counts of AVX-512, a lane of 32 bits at a time (Intel SDM, VPOPCNTD).
 
 The bits of a lane are counted together, so that an accumulator holds 2**26 counts of at most 32.
 """
@@ -10,13 +10,13 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.bitserial.planes import WORD, Form
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, pure, splat
+from gmpq.backends.tvm.kernels.cpu.bitserial.planes import WORD, PlaneForm
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, splat
 
 
 @dataclass(frozen=True, slots=True)
 class LaneCounter:
-    """AVX-512 VPOPCNTDQ."""
+    """VPOPCNTD of AVX-512 VPOPCNTDQ."""
 
     instruction: ClassVar[str] = "vpandd+vpopcntd+vpaddd"  # or vpternlogd, which flips and masks
     lanes: ClassVar[int] = 16  # of 32 bits
@@ -26,7 +26,7 @@ class LaneCounter:
     most_weight: ClassVar[int] = 1 << 31  # of all magnitudes together, over the smallest
     packing: ClassVar[int] = 3  # instructions that pack a plane of a word
 
-    def instructions(self, form: Form, planes: int) -> int:
+    def instructions(self, form: PlaneForm, planes: int) -> int:
         """Return what a step takes: one operation on three vectors flips and masks."""
         return 3 * planes * len(form.factors)
 
@@ -36,12 +36,12 @@ class LaneCounter:
         for i in range(planes):
             raised = T.shift_left(T.reinterpret("int16x16", codes), splat(T.int16(7 - i), 16))
             signs = T.reinterpret("int8x32", raised)
-            found.append(pure("llvm.x86.avx2.pmovmskb", "int32", signs))
+            found.append(call_intrinsic("llvm.x86.avx2.pmovmskb", "int32", signs))
         return found
 
     def counted(self, bits: Expr) -> Expr:
         """Return the counts of lanes."""
-        return pure("llvm.ctpop", "int32x16", bits)
+        return call_intrinsic("llvm.ctpop", "int32x16", bits)
 
     def joined(self, counts: list[tuple[int, Expr]]) -> Expr:
         """Return the sum of shifted counts."""

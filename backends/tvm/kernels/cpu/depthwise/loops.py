@@ -15,15 +15,15 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Array, Site
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
     cast,
-    inwards,
+    clamped_start,
     load,
-    put,
     registers,
     store,
     to_codes,
@@ -50,7 +50,7 @@ def refuses_reals(site: Site) -> str | None:
     return refuses(site)
 
 
-def constants(site: Site, sums: Sums, shift: int = 0) -> tuple[Array, Array, Array]:
+def constants(site: Site, sums: ChannelSums, shift: int = 0) -> tuple[Array, Array, Array]:
     """Return weights [taps, C], start values and factors; codes come less ``shift``."""
     node, y = site.node, site.output.codes
     assert isinstance(node, Conv2d)
@@ -63,7 +63,7 @@ def constants(site: Site, sums: Sums, shift: int = 0) -> tuple[Array, Array, Arr
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class ChannelTile:
     """Sixteen channels of a run of pixels: where their codes and weights lie."""
 
     x: Layout
@@ -84,7 +84,7 @@ class Tile:
     def begin(self, acc: list[Buffer]) -> None:
         """Put the start values into the accumulators."""
         for slot in acc:
-            put(slot, load(self.start, self.vector * VECTOR, VECTOR))
+            assign(slot, load(self.start, self.vector * VECTOR, VECTOR))
 
     def codes(self, tap: int, pixel: int) -> Expr:
         """Return the codes that a tap of a pixel reads."""
@@ -98,19 +98,19 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class ChannelSums:
     """How many pixels of a row are summed at once, by what, from weights of which type."""
 
     columns: int
     dtype: str
-    accumulate: Callable[[list[Buffer], Tile], None]
+    accumulate: Callable[[list[Buffer], ChannelTile], None]
 
 
-def kernel(site: Site, sums: Sums) -> PrimFunc:
+def kernel(site: Site, sums: ChannelSums) -> PrimFunc:
     """Return ``f(x, weights [taps, C], start, factor, y)``."""
     node, x, y, q = site.node, site.inputs[0].codes, site.output.codes, site.output.value.q
     assert isinstance(node, Conv2d)
-    window, columns, dtype = node.window, sums.columns, finish_of(site).dtype
+    window, columns, dtype = node.window, sums.columns, epilogue_of(site).dtype
 
     def body(x_: Expr, w_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
         source, result = view(x_, "uint8", x.size_bytes), view(y_, dtype, y.size)
@@ -119,10 +119,10 @@ def kernel(site: Site, sums: Sums) -> PrimFunc:
         with T.parallel(0, y.batch * y.height) as item:
             image, row = item // y.height, item % y.height
             with T.grid(y.stored // VECTOR, -(-y.width // columns)) as (v, tile):
-                column = inwards(tile, columns, y.width)
+                column = clamped_start(tile, columns, y.width)
                 acc = registers(columns, "int32x16")
                 place = _corner(x, window, image, row, column) + v * VECTOR
-                sums.accumulate(acc, Tile(x, y, window, source, weights, start, place, v))
+                sums.accumulate(acc, ChannelTile(x, y, window, source, weights, start, place, v))
                 corner = y.origin + image * y.image + row * y.row + column * y.stored + v * VECTOR
                 scale = load(factor, v * VECTOR, VECTOR)
                 for p, slot in enumerate(acc):

@@ -13,8 +13,8 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
 from gmpq.backends.tvm.kernels.cpu.depthwise.loops import (
-    Sums,
-    Tile,
+    ChannelSums,
+    ChannelTile,
     constants,
     kernel,
     refuses,
@@ -23,13 +23,13 @@ from gmpq.backends.tvm.kernels.cpu.depthwise.loops import (
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
+    call_intrinsic,
     cast,
-    held,
-    pure,
-    put,
+    in_registers,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Words, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.layout import VECTOR
 from gmpq.backends.tvm.target.cpu import Target
 from gmpq.ir import Conv2d
@@ -40,8 +40,8 @@ MOST_COLUMNS = 14
 def build(site: Site) -> Call:
     """Return the call of a depthwise convolution."""
     y, target = site.output.codes, site.target
-    columns = tile_columns(y.width, min(target.registers - 4, MOST_COLUMNS))
-    sums = Sums(columns, "int32", partial(_accumulate, target))
+    columns = tile_columns(y.width, min(target.vector_registers - 4, MOST_COLUMNS))
+    sums = ChannelSums(columns, "int32", partial(_accumulate, target))
     return site.call(kernel(site, sums), constants(site, sums))
 
 
@@ -53,7 +53,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     taps = node.window.kernel[0] * node.window.kernel[1]
     cycles = vectors * (taps * _tap_cycles(site.target) + 5)
     fused = "avx512vnni" in site.target.features
-    instruction = Words(fused=True).instruction if fused else Portable.instruction
+    instruction = Int16Dot(fused=True).instruction if fused else Portable.instruction
     return (Candidate("", cycles, partial(build, site), site.work(instruction)),)
 
 
@@ -61,24 +61,24 @@ def _tap_cycles(target: Target) -> float:
     """Return the cycles of a tap of 16 channels; without dot products they are widened twice."""
     if "avx512vnni" in target.features:
         return 1.5
-    lanes = multiplied_lanes(target)
+    lanes = vpmaddubsw_lanes(target)
     return 8.0 if lanes is None else 30 / lanes
 
 
 FAMILY = Family("depthwise", (Conv2d,), candidates, refuses)
 
 
-def _accumulate(target: Target, acc: list[Buffer], tile: Tile) -> None:
+def _accumulate(target: Target, acc: list[Buffer], tile: ChannelTile) -> None:
     tile.begin(acc)
     for tap in range(len(tile.taps)):
-        (weight,) = held([tile.weight(tap)])
+        (weight,) = in_registers([tile.weight(tap)])
         for p, slot in enumerate(acc):
             codes = cast("int32", VECTOR, tile.codes(tap, p))
-            put(slot, _add_product(slot[0], codes, weight, target))
+            assign(slot, _add_product(slot[0], codes, weight, target))
 
 
 def _add_product(acc: Expr, codes: Expr, weight: Expr, target: Target) -> Expr:
     if "avx512vnni" in target.features:
         pairs = [T.reinterpret("int16x32", operand) for operand in (codes, weight)]
-        return pure("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pairs)
+        return call_intrinsic("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pairs)
     return acc + codes * weight

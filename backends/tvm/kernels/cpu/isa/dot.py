@@ -4,7 +4,7 @@ An accumulator has ``lanes`` output channels. One step multiplies four consecuti
 one pixel, broadcast to all lanes as one int32, with ``vectors`` weight vectors. ``pack`` lays the
 weights [..., lanes, 4] out as the step reads them. Every step is exact in int32:
 
-- ``Vnni``, ``Narrow``, ``Wide``, ``Words``: the instructions of x86 (``x86``).
+- ``Vpdpbusd``, ``Vpmaddubsw``, ``Vpmaddwd``, ``Int16Dot``: the instructions of x86 (``x86``).
 - ``Sdot``: the dot products of ARM (``arm_dot``).
 - ``Portable``: widening multiplications that any processor has.
 
@@ -22,7 +22,13 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, cast, splat
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Narrow, Vnni, Wide, Words, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import (
+    Int16Dot,
+    Vpdpbusd,
+    Vpmaddubsw,
+    Vpmaddwd,
+    vpmaddubsw_lanes,
+)
 from gmpq.backends.tvm.target.cpu import Target
 
 Array: TypeAlias = NDArray[Any]
@@ -30,7 +36,7 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Portable:
-    """Any processor."""
+    """Multiplications of int32 lanes that LLVM maps to any processor."""
 
     lanes: int = 4
     vectors: int = 4
@@ -60,22 +66,22 @@ class Portable:
         return acc
 
 
-Dot: TypeAlias = Vnni | Narrow | Wide | Words | Sdot | Portable
+Dot: TypeAlias = Vpdpbusd | Vpmaddubsw | Vpmaddwd | Int16Dot | Sdot | Portable
 
 
 def best_dot(target: Target, highest_code: int, weights: Array) -> Dot:
-    """Return the fastest exact instruction for codes up to ``highest_code``."""
+    """Return the fastest exact instruction for codes up to ``highest_code``, weights [...]."""
     if "avx512vnni" in target.features:
-        return Vnni()
+        return Vpdpbusd()
     if "i8mm" in target.features:
         return Sdot(unsigned=True)
     if "dotprod" in target.features:
         return Sdot(shift=128 if highest_code > np.iinfo(np.int8).max else 0)
-    lanes = multiplied_lanes(target)
+    lanes = vpmaddubsw_lanes(target)
     if lanes is None:
         return Portable()
     largest_pair = 2 * highest_code * int(np.abs(weights.astype(np.int32)).max(initial=0))
-    return Narrow(lanes) if largest_pair <= np.iinfo(np.int16).max else Wide(lanes)
+    return Vpmaddubsw(lanes) if largest_pair <= np.iinfo(np.int16).max else Vpmaddwd(lanes)
 
 
 def shift_of(dot: Dot) -> int:

@@ -1,15 +1,15 @@
-"""Dot products of x86: vpdpbusd, vpmaddubsw, vpmaddwd, vpdpwssd.
+"""Dot products of x86: VPDPBUSD, VPMADDUBSW, VPMADDWD, VPDPWSSD (Intel SDM, volume 2).
 
 An accumulator has ``lanes`` output channels. One step multiplies consecutive input codes of one
 pixel, broadcast to all lanes as one int32, with ``vectors`` weight vectors. ``pack`` lays the
 weights out as the step reads them. Every step is exact in int32:
 
-- ``Vnni``: vpdpbusd adds four u8 * s8 products without saturation (Intel SDM, VPDPBUSD).
-- ``Narrow``: vpmaddubsw adds two u8 * s8 products in int16 with saturation, which never acts if
-  2 * (2**a - 1) * 2**(w - 1) <= 32767, that is a + w <= 15; vpmaddwd by ones widens.
-- ``Wide``: codes and weights as int16, vpmaddwd adds two products in int32: at most
-  2 * 255 * 128.
-- ``Words``: the same for codes that lie as int16 in memory.
+- ``Vpdpbusd`` adds four u8 * s8 products without saturation.
+- ``Vpmaddubsw`` adds two u8 * s8 products in int16 with saturation, which never acts if
+  2 * (2**a - 1) * 2**(w - 1) <= 32767, that is a + w <= 15; VPMADDWD by ones widens.
+- ``Vpmaddwd`` takes bytes too: codes are widened to int16 in registers, weights lie as int16, and
+  two products are added in int32, at most 2 * 255 * 128.
+- ``Int16Dot`` takes codes that lie as int16 in memory, by VPMADDWD or VPDPWSSD.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, pure, splat
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, splat
 from gmpq.backends.tvm.target.cpu import Target
 
 Array: TypeAlias = NDArray[Any]
 
-# By int32 lanes: adjacent products added, u8 * s8 into int16 with saturation, int16 into int32.
-MULTIPLY_BYTES = {
+# LLVM's intrinsics by int32 lanes: VPMADDUBSW adds adjacent products u8 * s8 in int16 with
+# saturation, VPMADDWD those of int16 in int32 (Intel SDM).
+VPMADDUBSW = {
     4: "llvm.x86.ssse3.pmadd.ub.sw.128",
     8: "llvm.x86.avx2.pmadd.ub.sw",
     16: "llvm.x86.avx512.pmaddubs.w.512",
 }
-
-
-MULTIPLY_WORDS = {
+VPMADDWD = {
     4: "llvm.x86.sse2.pmadd.wd",
     8: "llvm.x86.avx2.pmadd.wd",
     16: "llvm.x86.avx512.pmaddw.d.512",
@@ -42,8 +41,8 @@ MULTIPLY_WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Vnni:
-    """AVX-512 VNNI."""
+class Vpdpbusd:
+    """VPDPBUSD of AVX-512 VNNI: four u8 * s8 products a lane, added to int32."""
 
     lanes: int = 16
     vectors: int = 1
@@ -70,12 +69,14 @@ class Vnni:
 
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the four products per lane."""
-        return pure("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, operands[0], weights[0])
+        return call_intrinsic(
+            "llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, operands[0], weights[0]
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Narrow:
-    """SSSE3, AVX2 or AVX-512 BW where no pair of products saturates.
+class Vpmaddubsw:
+    """VPMADDUBSW of SSSE3, AVX2 or AVX-512 BW, where no pair of products saturates.
 
     ``run`` steps may be added as int16 ``pairs`` before they must ``widen``.
     """
@@ -114,13 +115,13 @@ class Narrow:
 
     def pairs(self, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return the sums of two products each, two int16 per lane."""
-        intrinsic = MULTIPLY_BYTES[self.lanes]
-        return pure(intrinsic, f"int16x{2 * self.lanes}", operands[0], weights[0])
+        intrinsic = VPMADDUBSW[self.lanes]
+        return call_intrinsic(intrinsic, f"int16x{2 * self.lanes}", operands[0], weights[0])
 
     def widen(self, pairs: Expr) -> Expr:
         """Return the sum of both int16 of each lane."""
         ones = splat(T.int16(1), 2 * self.lanes)
-        return pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", pairs, ones)
+        return call_intrinsic(VPMADDWD[self.lanes], f"int32x{self.lanes}", pairs, ones)
 
     def product(self, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return the sum of the four products per lane."""
@@ -132,8 +133,8 @@ class Narrow:
 
 
 @dataclass(frozen=True, slots=True)
-class Wide:
-    """SSE2, AVX2 or AVX-512 BW for any bits: even and odd codes as int16 pairs."""
+class Vpmaddwd:
+    """VPMADDWD of SSE2, AVX2 or AVX-512 BW for any bits: even and odd codes as int16 pairs."""
 
     lanes: int = 8
     vectors: int = 2
@@ -165,13 +166,13 @@ class Wide:
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the four products per lane."""
         for codes, weight in zip(operands, weights, strict=True):
-            acc = acc + pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", codes, weight)
+            acc = acc + call_intrinsic(VPMADDWD[self.lanes], f"int32x{self.lanes}", codes, weight)
         return acc
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """SSE2, AVX2 or AVX-512 for codes that are int16 already: a step multiplies two of them."""
+class Int16Dot:
+    """VPMADDWD or VPDPWSSD for codes that are int16 already: a step multiplies two of them."""
 
     lanes: int = 8
     fused: bool = False  # AVX-512 VNNI: vpdpwssd
@@ -207,17 +208,17 @@ class Words:
 
     def product(self, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return the sum of the two products per lane."""
-        return pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", operands[0], weights[0])
+        return call_intrinsic(VPMADDWD[self.lanes], f"int32x{self.lanes}", operands[0], weights[0])
 
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the two products per lane."""
         if self.fused:
             pair = (operands[0], weights[0])
-            return pure("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pair)
+            return call_intrinsic("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pair)
         return acc + self.product(operands, weights)
 
 
-def multiplied_lanes(target: Target) -> int | None:
+def vpmaddubsw_lanes(target: Target) -> int | None:
     """Return the int32 lanes of the widest vpmaddubsw and vpmaddwd; None without AVX2."""
     if "avx512bw" in target.features:
         return 16

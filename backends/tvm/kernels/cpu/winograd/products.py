@@ -1,54 +1,56 @@
-"""The choice between the products of Winograd convolution."""
+"""Which instruction multiplies in Winograd convolution, and by which register tiles."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs
+from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns
 from gmpq.backends.tvm.kernels.cpu.winograd.arm_mmla import MatrixProduct, matrix_tiles
 from gmpq.backends.tvm.kernels.cpu.winograd.arm_neon import NeonProduct, neon_tiles, runs_for
 from gmpq.backends.tvm.kernels.cpu.winograd.dot import Dot, DotProduct, dot_for, register_tiles
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import Sizes
-from gmpq.backends.tvm.kernels.cpu.winograd.x86_amx import TileProduct, amx_tiles
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import ProductSizes
+from gmpq.backends.tvm.kernels.cpu.winograd.x86_amx import AmxProduct, amx_tiles
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import (
     ByteProduct,
-    ByteRuns,
+    LayerRuns,
     adds_in_runs,
-    byte_runs,
     byte_tiles,
+    layer_runs,
 )
 from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import pace_of
+from gmpq.backends.tvm.target.pipeline import pipeline_of
 
-Product: TypeAlias = DotProduct | ByteProduct | NeonProduct | MatrixProduct | TileProduct
-Means: TypeAlias = Dot | ByteRuns | tuple[Runs, ...] | None  # None where nothing is exact
+Product: TypeAlias = DotProduct | ByteProduct | NeonProduct | MatrixProduct | AmxProduct
+Instruction: TypeAlias = (
+    Dot | LayerRuns | tuple[NeonRuns, ...] | None
+)  # None where nothing is exact
 
 
-def means_for(target: Target, proof: Proof, *, extras: bool) -> Means:
+def instruction_for(target: Target, proof: Proof, *, overflow_steps: bool) -> Instruction:
     """Return what multiplies the operands of ``proof`` beside AMX and the matrices of ARM.
 
-    ``extras`` tells whether some weights may be left to extra steps.
+    ``overflow_steps`` tells whether some weights may be left to overflow steps.
     """
     if neon.multiplies(target) and proof.dtype == "int8":
         return runs_for(target, proof)
     if adds_in_runs(target) and proof.dtype == "int8":
-        return byte_runs(target, proof, extras=extras)
+        return layer_runs(target, proof, overflow_steps=overflow_steps)
     return dot_for(target, proof)
 
 
-def fitted(target: Target, means: Means, sizes: Sizes) -> list[Product]:
+def tile_choices(target: Target, instruction: Instruction, sizes: ProductSizes) -> list[Product]:
     """Return the products of ``sizes``, the best predicted one of each kind first."""
     found: list[Product] = []
     if "i8mm" in target.features:
         found += matrix_tiles(target, sizes)
-    elif isinstance(means, tuple):
-        found += [tile for runs in means for tile in neon_tiles(target, runs, sizes)]
-    elif isinstance(means, ByteRuns):
-        found += byte_tiles(target, means, sizes)
-    elif means is not None:
-        found += register_tiles(target, means, sizes)
+    elif isinstance(instruction, tuple):
+        found += [tile for runs in instruction for tile in neon_tiles(target, runs, sizes)]
+    elif isinstance(instruction, LayerRuns):
+        found += byte_tiles(target, instruction, sizes)
+    elif instruction is not None:
+        found += register_tiles(target, instruction, sizes)
     if "amx-int8" in target.features:
         found += amx_tiles(sizes)
-    return sorted(found, key=lambda p: p.cycles(pace_of(target)))
+    return sorted(found, key=lambda p: p.cycles(pipeline_of(target)))

@@ -59,7 +59,7 @@ class Transform:
         """Products per input channel of one tile."""
         return self.points * self.points
 
-    def lifted(self, limit: int) -> Transform:
+    def scaled_up(self, limit: int) -> Transform:
         """Return the transform with common factors of A's columns in G's rows.
 
         The absolute values of a row of G then add up to at most ``limit``, if they did before.
@@ -74,7 +74,7 @@ class Transform:
         return replace(self, weight=tuple(weight), output=tuple(output))
 
     @property
-    def lowered(self) -> Transform:
+    def scaled_down(self) -> Transform:
         """The transform with common factors of G's rows in A's columns: its weights are smaller."""
         factors = [gcd(*row) for row in self.weight]
         weight = (tuple(g // f for g in row) for f, row in zip(factors, self.weight, strict=True))

@@ -1,4 +1,4 @@
-"""The products of Winograd convolution on AMX tiles."""
+"""The products of Winograd convolution on AMX tiles (Intel SDM, TDPBUSD)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ from gmpq.backends.tvm.kernels.cpu.isa.amx import (
     Blocking,
     configuration,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Expr, inwards, run
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import At, Memory, Sizes, chosen, padded
+from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Expr, call_intrinsic_void, clamped_start
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
+    At,
+    ProductMemory,
+    ProductSizes,
+    chosen,
+    padded,
+)
 from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 SPILL = 10  # cycles to store 16 accumulators, and to load them again for the output's transform
 
 
 @dataclass(frozen=True, slots=True)
-class TileProduct:
+class AmxProduct:
     """AMX tiles: ``blocking.pixels`` counts tiles of the image."""
 
     blocking: Blocking
@@ -62,7 +68,7 @@ class TileProduct:
         """Whether some tiles are multiplied twice, which must not add to M then."""
         return self.tiles % self.width != 0
 
-    def cycles(self, _pace: Pace) -> float:
+    def cycles(self, _pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
         b = self.blocking
         step = max(PRODUCT * b.accumulators, LATENCY, LOAD * (b.tiles + b.vectors))
@@ -70,16 +76,16 @@ class TileProduct:
         return -(-self.tiles // (b.tiles * b.pixels)) * -(-self.all_vectors // b.vectors) * one
 
     def setup(self) -> Array:
-        """Return the tile configuration."""
+        """Return the tile configuration, int32 [16] (Intel SDM, LDTILECFG)."""
         return configuration(self.blocking).view(np.int32)
 
     def begin(self, setup: Expr) -> None:
         """Configure the tiles of this thread."""
-        run("llvm.x86.ldtilecfg", setup)
+        call_intrinsic_void("llvm.x86.ldtilecfg", setup)
 
     def end(self) -> None:
         """Release the tiles."""
-        run("llvm.x86.tilerelease")
+        call_intrinsic_void("llvm.x86.tilerelease")
 
     @property
     def input_pitch(self) -> int:
@@ -109,37 +115,41 @@ class TileProduct:
         groups = split[:, chosen(self.all_vectors, self.vectors)]
         return np.ascontiguousarray(groups.transpose(0, 1, 4, 2, 5, 3, 6))
 
-    def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
+    def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         b = self.blocking
         with T.serial(0, -(-self.tiles // self.width)) as block:
-            first = inwards(block, self.width, self.tiles)
+            first = clamped_start(block, self.width, self.tiles)
             rows = [first + min(i * b.pixels, self.tiles - b.pixels) for i in range(b.tiles)]
             self._start(memory, rows, at, more=more)
             with T.serial(0, self.steps) as step:
                 self._step(memory, rows, (*at, step))
             for i, (row, n) in enumerate(product(rows, range(b.vectors))):
                 place = T.address_of(memory.m[self._place(at[0], row, n)])
-                run("llvm.x86.tilestored64", T.int8(i), place, T.int64(b.vectors * DEPTH))
+                call_intrinsic_void(
+                    "llvm.x86.tilestored64", T.int8(i), place, T.int64(b.vectors * DEPTH)
+                )
 
     def _place(self, position: Expr, row: Expr, n: int) -> Expr:
         return position * self.output_pitch + (row * self.vectors + n) * VECTOR
 
-    def _start(self, memory: Memory, rows: list[Expr], at: At, *, more: bool) -> None:
+    def _start(self, memory: ProductMemory, rows: list[Expr], at: At, *, more: bool) -> None:
         for i, (row, n) in enumerate(product(rows, range(self.vectors))):
             if more:
                 place = T.address_of(memory.m[self._place(at[0], row, n)])
-                run("llvm.x86.tileloadd64", T.int8(i), place, T.int64(self.vectors * DEPTH))
+                call_intrinsic_void(
+                    "llvm.x86.tileloadd64", T.int8(i), place, T.int64(self.vectors * DEPTH)
+                )
             else:
-                run("llvm.x86.tilezero", T.int8(i))
+                call_intrinsic_void("llvm.x86.tilezero", T.int8(i))
 
-    def _step(self, memory: Memory, rows: list[Expr], at: tuple[Expr, Expr, Expr]) -> None:
+    def _step(self, memory: ProductMemory, rows: list[Expr], at: tuple[Expr, Expr, Expr]) -> None:
         position, weights, step = at
         b = self.blocking
         inputs = b.tiles * b.vectors
         for i, row in enumerate(rows):
             first = position * self.input_pitch + (row * self.stored + step * DEPTH) // GROUP
-            run(
+            call_intrinsic_void(
                 "llvm.x86.tileloadd64",
                 T.int8(inputs + i),
                 T.address_of(memory.v[first]),
@@ -148,17 +158,19 @@ class TileProduct:
         base = weights + step * (b.vectors * VECTOR * DEPTH)
         for n in range(b.vectors):
             place = T.address_of(memory.u[base + n * (VECTOR * DEPTH)])
-            run("llvm.x86.tileloadd64", T.int8(inputs + b.tiles + n), place, T.int64(DEPTH))
+            call_intrinsic_void(
+                "llvm.x86.tileloadd64", T.int8(inputs + b.tiles + n), place, T.int64(DEPTH)
+            )
         for i, (tile, n) in enumerate(product(range(b.tiles), range(b.vectors))):
             operands = (T.int8(inputs + tile), T.int8(inputs + b.tiles + n))
-            run("llvm.x86.tdpbusd", T.int8(i), *operands)
+            call_intrinsic_void("llvm.x86.tdpbusd", T.int8(i), *operands)
 
 
-def amx_tiles(sizes: Sizes) -> list[TileProduct]:
+def amx_tiles(sizes: ProductSizes) -> list[AmxProduct]:
     """Return the products on AMX tiles of ``sizes``, of one, two and four tiles at once."""
     steps, vectors = -(-sizes.channels // DEPTH), -(-sizes.outputs // VECTOR)
     return [
-        TileProduct(
+        AmxProduct(
             Blocking(True, rows, 1, many, wide, False), sizes.tiles, vectors, sizes.stored, steps
         )
         for rows, (many, wide) in product(
