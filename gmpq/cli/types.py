@@ -12,9 +12,6 @@ from typing import Generic, TypeVar
 import click
 
 PATH = click.Path(path_type=Path)
-OBSERVERS = ("minmax", "moving-average", "percentile", "mse", "entropy")
-OBSERVER = click.Choice(OBSERVERS)  # named here, so that --help needs no numpy; a test compares
-WEIGHT_OBSERVER = click.Choice(("mse", "minmax"))
 PAIR = re.compile(r"w([1-8])a([1-8])")
 POSITIVE = click.FloatRange(0, min_open=True)
 OBSERVERS = ("minmax", "moving-average", "percentile", "mse", "entropy")

@@ -8,9 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmpq.calib import observers
-from gmpq.cli import types
-from gmpq.passes.weights import WeightObserver
 from gmpq.policy import CalibrationSpec, LayerBits
 from gmpq.policy import file as policy_file
 from tests.cli.conftest import Desk, Result
@@ -231,8 +228,3 @@ def test_uniform_bits_of_all_layers(desk: Desk) -> None:
     assert desk.gmpq(*uniform, "--bits", "4", "-o", "u.json").code == 0
     policy = policy_file.read(desk.folder / "u.json")
     assert set(policy.layers.values()) == {LayerBits(4, 4)}
-
-
-def test_names_of_observers_are_those_of_the_code() -> None:
-    assert tuple(each.name for each in observers.OBSERVERS) == types.OBSERVERS
-    assert {each.value for each in WeightObserver} == set(types.WEIGHT_OBSERVER.choices)

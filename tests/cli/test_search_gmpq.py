@@ -77,7 +77,7 @@ def test_a_policy_within_its_bound(pictures: Desk) -> None:
 
 def test_the_policy_covers_the_network(pictures: Desk) -> None:
     search(pictures, *SMALL)
-    result = pictures.gmpq("explain", "found.json", "--costs", "--import", SMALL[1])
+    result = pictures.gmpq("explain", "found.json", "--costs", *SMALL[1:])
     assert result.code == 0
     total = next(line for line in result.out.splitlines() if "real bits" in line)
     assert float(total.split()[-2]) == pytest.approx(
