@@ -104,7 +104,7 @@ def open_network(policy: Policy, sources: Sources) -> Network:
         LoweringError: the user's own network cannot be made.
     """
     network = build_network(policy, sources)
-    return replace(network, warnings=_give_weights(network, policy, sources))
+    return replace(network, warnings=load_network_weights(network, policy, sources))
 
 
 def build_network(policy: Policy, sources: Sources) -> Network:
@@ -148,8 +148,13 @@ def _open_quantized(policy: Policy, sources: Sources) -> IntGraph | None:
         raise PolicyError(f"model.quantized: {error}") from error
 
 
-def _give_weights(network: Network, policy: Policy, sources: Sources) -> tuple[str, ...]:
-    """Give ``network`` its weights and return warnings on their file."""
+def load_network_weights(network: Network, policy: Policy, sources: Sources) -> tuple[str, ...]:
+    """Load the weights that ``sources``, or else ``policy``, name; return warnings on their file.
+
+    Raises:
+        WeightsError: they cannot be read, do not fit, or are not named.
+        LoweringError: random weights are asked for, and the network does not run.
+    """
     named, base = sources.weights, Path()
     if named is None:
         named, base = policy.model.weights, sources.policy.parent
