@@ -121,7 +121,7 @@ def compile_network(
         measured = _measure(opened, plan, options, told) if options.bench else Measured()
         _write_json(work / PARITY, parity.to_json(found) | {LOSS: losses.to_json(loss)})
         _write_json(work / LATENCY, latency.to_json(measured))
-        policy_file.write(job.policy, work / POLICY)
+        policy_file.write(job.policy_in(out), work / POLICY)
         fields = _fields(job, plan, options, graph, built, measured)
         manifest.write(work, fields | {"warnings": list(warnings)})
     for warning in warnings:

@@ -116,6 +116,29 @@ def test_mistakes_of_evaluate_are_lines(desk: Desk) -> None:
         assert message in line
 
 
+def test_the_float_network_is_found_where_the_policy_found_it(desk: Desk) -> None:
+    desk.write_policy(lambda policy: policy["model"].update(weights="weights.pt"))
+    (desk.folder / "elsewhere").mkdir()
+    (desk.folder / "link").symlink_to("elsewhere")
+    for out in ("out", "elsewhere/deep", "link/other"):
+        assert desk.compile(out=out).code == 0
+        found = desk.gmpq("evaluate", out, "--data", "images.npy", *NETWORK)
+        assert found.code == 0, found.err
+    copied = json.loads((desk.folder / "elsewhere" / "deep" / "policy.json").read_text("utf-8"))
+    assert copied["model"]["weights"] == "../../weights.pt"
+
+    (desk.folder / "weights.pt").rename(desk.folder / "moved.pt")
+    lost = desk.gmpq("evaluate", "out", "--data", "images.npy", *NETWORK)
+    assert (lost.code, lost.err.count("\n")) == (2, 1)
+    assert "weights.pt: no such file" in lost.err
+    assert "name the float network's weights by --weights" in lost.err
+    named = ("--weights", "moved.pt")
+    assert desk.gmpq("evaluate", "out", "--data", "images.npy", *NETWORK, *named).code == 0
+
+    assert desk.compile(*named, out="named").code == 0
+    assert desk.gmpq("evaluate", "named", "--data", "images.npy", *NETWORK).code == 0
+
+
 def test_calibration_on_zeros_is_told(desk: Desk) -> None:
     np.save(desk.folder / "zeros.npy", np.zeros((4, *SHAPE[1:]), np.float32))
     compiled = desk.compile(calibration="zeros.npy")
