@@ -80,7 +80,7 @@ def measure(layer: Layer, bits: int, target: str, threads: int) -> tuple[str, fl
         step(0, 1)
         seconds = median_seconds(lambda: step(1, 2))
         network.set_threads(1)
-    return program["steps"][1]["kernel"], seconds
+    return program.steps[1].kernel, seconds
 
 
 @click.command()

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from gmpq.backends.base import Tensor, elapsed_ms, flusher
+from gmpq.program import Program
 from gmpq.runtime import Network
 
 
@@ -20,7 +21,7 @@ class HostProgram:
     network: Network
 
     @classmethod
-    def open(cls, directory: Path, program: Mapping[str, Any]) -> HostProgram:
+    def open(cls, directory: Path, program: Program) -> HostProgram:
         """Return the ``program`` in ``directory``, which holds ``model.so`` and ``params.bin``.
 
         Raises:

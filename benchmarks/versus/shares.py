@@ -75,10 +75,10 @@ def share(
         of_peak(step for step in times if step.multiplies),
         sum(step.ms for step in times if step.multiplies) / steps_ms,
         steps_ms,
-        program["workspace_bytes"],
-        program["live_bytes"],
-        program["stack_bytes"],
-        program["moved_bytes"],
+        program.workspace_bytes,
+        program.live_bytes,
+        program.stack_bytes,
+        program.moved_bytes,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import assert_never
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -37,6 +37,7 @@ from gmpq.errors import OutputError, TargetError
 from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import temporary
 from gmpq.ir import IntGraph
+from gmpq.program import Program
 
 INTEGER_LEVELS = (Level.EXTENDED, Level.ALL)
 TVM, ORT = "tvm", "onnxruntime"
@@ -61,7 +62,7 @@ def open_programs(
     graph: IntGraph,
     storage: WeightStorage,
     target: Target,
-    program: Mapping[str, Any],
+    program: Program,
 ) -> Programs:
     """Return the programs in ``directory``.
 
@@ -70,7 +71,7 @@ def open_programs(
         graph: what the programs compute.
         storage: how ``model.onnx`` holds its weights.
         target: what the program of TVM is for; where it does not run here, it is emulated.
-        program: what ``gmpq.runtime`` needs to know.
+        program: what those files hold.
 
     Raises:
         OutputError: ``model.onnx`` cannot be read.
@@ -113,8 +114,8 @@ def _compiled_levels(programs: Programs, folder: Path) -> dict[str, Executable]:
     levels = [f"{level}, emulated" if shipped.emulated else level for level in (SHIPPED, UNFUSED)]
     if not fusions(programs.graph):
         return {levels[0]: shipped}
-    description = build(programs.graph, programs.target, folder, fuse=False).program
-    match open_compiled(folder, description, programs.target):
+    program = build(programs.graph, programs.target, folder, fuse=False).program
+    match open_compiled(folder, program, programs.target):
         case Unavailable(reason):
             raise TargetError(reason)
         case unfused:

@@ -114,9 +114,9 @@ def explain_loss(out: Path) -> str:
 def open_output(out: Path, found: Contents) -> programs.Programs:
     """Return the programs in ``out``, whose manifest holds ``found``; raises ``OutputError``."""
     graph = saved_graph.load(out / GRAPH)
-    check_program(out, found.tvm, graph)
+    check_program(out, found.program, graph)
     try:
         storage = WeightStorage(found.options.storage)
     except ValueError as error:
         raise OutputError(f"{out / manifest.NAME}: damaged: {error}: compile again") from error
-    return programs.open_programs(out, graph, storage, cpu.find(found.target), found.tvm)
+    return programs.open_programs(out, graph, storage, cpu.find(found.target), found.program)

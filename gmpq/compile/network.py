@@ -55,6 +55,7 @@ from gmpq.passes.equalize import equalize
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import LayerBits, bind, differing_calls
 from gmpq.policy import file as policy_file
+from gmpq.program import Program
 from gmpq.progress import Progress, Silent
 
 LOSS = "loss"  # the section of parity.json
@@ -96,7 +97,7 @@ class _Built:
 
     fusion: FusionReport
     kernels: tuple[Kernel, ...]
-    program: Mapping[str, Any]  # what gmpq.runtime needs to know
+    program: Program
 
 
 def compile_network(
@@ -262,7 +263,7 @@ def _fields(
         "layers": {name: asdict(bits) for name, bits in plan.bits.items()},
         "bops": _bops(plan.costs),
         "kernels": [asdict(kernel) for kernel in built.kernels],
-        "tvm": dict(built.program),
+        "tvm": built.program.to_json(),
         "onnxruntime": built.fusion.to_json(),
     }
 

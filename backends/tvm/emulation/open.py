@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.host import HostProgram
 from gmpq.backends.tvm.target.cpu import Target
+from gmpq.program import Program
 
 CompiledProgram: TypeAlias = HostProgram | EmulatedProgram
 
@@ -23,7 +23,7 @@ class Unavailable:
 
 
 def open_compiled(
-    directory: Path, program: Mapping[str, Any], target: Target
+    directory: Path, program: Program, target: Target
 ) -> CompiledProgram | Unavailable:
     """Return the ``program`` in ``directory``, which was compiled for ``target``.
 

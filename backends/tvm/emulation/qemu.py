@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -29,8 +29,7 @@ from gmpq.backends.tvm.target.cpu import Target
 from gmpq.backends.tvm.target.llvm import ARM, ARM32
 from gmpq.errors import TargetError
 from gmpq.files import temporary
-from gmpq.program import PREFIX
-from gmpq.runtime import codes_of
+from gmpq.program import Program
 
 LIBRARIES = Path("/usr")  # holds a folder per triple
 WHOLE = -1  # all steps in one call of gmpq_run
@@ -103,13 +102,13 @@ class EmulatedProgram:
     """A compiled network on an emulated processor."""
 
     directory: Path
-    program: Mapping[str, Any]
+    program: Program
     target: Target
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The names of the outputs, in order."""
-        return tuple(end["name"] for end in self.program["outputs"])
+        return tuple(spec.name for spec in self.program.outputs)
 
     @property
     def emulated(self) -> bool:
@@ -134,11 +133,11 @@ class EmulatedProgram:
         with temporary.folder() as folder:
             kept = folder / "trace"
             found = self.execute(folder, inputs, trace=str(kept))
-            size = self.program["workspace_bytes"]
-            for number, step in enumerate(self.program["steps"]):
+            size = self.program.workspace_bytes
+            for number, step in enumerate(self.program.steps):
                 memory = np.fromfile(kept, np.uint8, size, offset=number * size)
-                for value in (each for each in step["outputs"] if "offset" in each):
-                    found[value["name"]] = codes_of(memory, value)
+                for value in step.stored:
+                    found[value.name] = value.codes(memory[value.offset :])
         return found
 
     def time_runs(self, inputs: Mapping[str, Tensor], count: int) -> list[float]:
@@ -178,28 +177,28 @@ class EmulatedProgram:
             TargetError: it cannot be emulated here, or the program ends badly.
         """
         target, runner = self.target, folder / "runner"
-        count = len(self.program["steps"]) if steps is None else steps
+        count = len(self.program.steps) if steps is None else steps
         emulated = command(target, runner, flags)
         runner.write_bytes(_runner(target))
         runner.chmod(0o700)
-        for number, end in enumerate(self.program["inputs"]):
-            inputs[end["name"]].tofile(folder / f"in{number}")
+        for number, spec in enumerate(self.program.inputs):
+            inputs[spec.name].tofile(folder / f"in{number}")
         arguments = self._arguments(folder, len(inputs), count, trace)
         done = subprocess.run([*emulated, *arguments], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise TargetError(f"target {target.name} on {processor(target)}: {_reason(done)}")
         return {
-            end["name"]: np.fromfile(folder / f"out{number}", np.float32).reshape(end["shape"])
-            for number, end in enumerate(self.program["outputs"])
+            spec.name: np.fromfile(folder / f"out{number}", np.float32).reshape(spec.shape)
+            for number, spec in enumerate(self.program.outputs)
         }
 
     def _arguments(self, folder: Path, inputs: int, steps: int, trace: str) -> list[str]:
         """Return the arguments of ``runner.c``."""
-        sizes = [4 * int(np.prod(end["shape"])) for end in self.program["outputs"]]
+        sizes = [4 * spec.elements for spec in self.program.outputs]
         return [
-            *(str(self.directory / "model.so"), self.program.get("prefix", PREFIX)),
+            *(str(self.directory / "model.so"), self.program.prefix),
             str(self.directory / "params.bin"),
-            *(str(self.program["workspace_bytes"]), str(steps), trace),
+            *(str(self.program.workspace_bytes), str(steps), trace),
             *(str(folder / f"in{number}") for number in range(inputs)),
             *("--", *(f"{folder}/out{number}:{size}" for number, size in enumerate(sizes))),
         ]

@@ -18,7 +18,6 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import tvm
 
@@ -40,6 +39,7 @@ from gmpq.backends.tvm.tuning.cache import Warn, read, remember
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.files import temporary
 from gmpq.ir import Conv2d, Graph, IntGraph, Linear
+from gmpq.program import Program
 
 KERNELS_VERSION = 9  # raise it when a kernel's speed changes
 ROUNDS = 15
@@ -183,8 +183,8 @@ def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) ->
     }
 
 
-def write_trial(site: Site, choices: Sequence[Choice], folder: Path) -> Mapping[str, Any]:
-    """Write a program whose steps are the candidates into ``folder``; return what a run needs."""
+def write_trial(site: Site, choices: Sequence[Choice], folder: Path) -> Program:
+    """Write a program whose steps are the candidates into ``folder`` and return it."""
     return assemble(_NOTHING, _trial(site, choices), site.target, folder).program
 
 

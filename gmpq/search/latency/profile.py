@@ -132,11 +132,11 @@ def _job(
     own = Path(tempfile.mkdtemp(dir=folder))
     program = build(graph, target, own).program
     sample = own / "sample"
-    sizes = [int(np.prod(end["shape"])) for end in program["inputs"]]
-    sample.write_bytes(np.zeros(sum(sizes), np.float32).tobytes())  # times do not depend on values
+    size = sum(spec.elements for spec in program.inputs)
+    sample.write_bytes(np.zeros(size, np.float32).tobytes())  # times do not depend on values
     machine = target.triple.split("-", maxsplit=1)[0]
     job = job_of(own, program, machine, (str(sample),), effort)
-    return job, [step["node"] for step in program["steps"]]
+    return job, [step.node for step in program.steps]
 
 
 def _measured_on(visits: Sequence[Visit], threads: int) -> list[str]:

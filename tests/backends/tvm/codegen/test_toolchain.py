@@ -22,7 +22,7 @@ REASON = qemu.missing(find("arm64"))
 @pytest.mark.parametrize("target", ["native", "rpi4", "armv7"])
 def test_the_oldest_c_library_is_told(target: str, tmp_path: Path) -> None:
     program = build(random_graph(3), find(target), tmp_path).program
-    assert [int(part) for part in program["glibc"].split(".")] <= [2, 17]
+    assert [int(part) for part in str(program.glibc).split(".")] <= [2, 17]
 
 
 def test_without_a_cache_for_zig_the_system_links(
@@ -30,7 +30,7 @@ def test_without_a_cache_for_zig_the_system_links(
 ) -> None:
     monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", "/dev/null/none")
     program = build(random_graph(3), find("native"), tmp_path).program
-    assert program["glibc"] is not None
+    assert program.glibc is not None
     with pytest.raises(TargetError, match=r"^target x: .* cannot make entry.o: "):
         build(random_graph(3), replace(find("native"), name="x", compiler="none"), tmp_path)
 

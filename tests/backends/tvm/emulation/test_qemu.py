@@ -15,6 +15,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable, Sdot, best_dot
 from gmpq.backends.tvm.target.cpu import Target, find
 from gmpq.errors import TargetError
 from gmpq.ir import IntGraph
+from gmpq.program import Program
 from gmpq.runtime import UNWRITTEN
 from tests.support.single_layers import V3, random_convolution, random_linear
 from tests.support.strategies import random_graph
@@ -117,7 +118,7 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(qemu.shutil, "which", lambda _: None)
     assert missing(find("rpi5")) == "to emulate rpi5: apt-get install qemu-user"
     with pytest.raises(TargetError, match="rpi5 does not run on this machine: to emulate"):
-        EmulatedProgram(tmp_path, {"outputs": [], "steps": []}, find("rpi5")).run({})
+        EmulatedProgram(tmp_path, Program("rpi5", 0, 0, (), (), ()), find("rpi5")).run({})
     monkeypatch.setattr(qemu.shutil, "which", lambda _: "/usr/bin/qemu-aarch64")
     monkeypatch.setattr(qemu, "LIBRARIES", tmp_path)
     assert missing(find("rpi5")) == "to emulate rpi5: apt-get install libc6-arm64-cross"

@@ -144,9 +144,9 @@ def test_packed_weights_are_multiplied_digit_by_digit() -> None:
 
 def test_a_program_tells_what_its_steps_multiply(tmp_path: Path) -> None:
     built = build(convolution(1, 8), V3, tmp_path, cheapest)
-    quantize, conv, dequantize = built.program["steps"]
+    quantize, conv, dequantize = built.program.steps
     work = built.plan.steps[1].work
     assert work is not None
-    assert (conv["products"], conv["instruction"]) == (work.executed_macs, work.instruction)
-    assert "products" not in {**quantize, **dequantize}
-    assert built.program["stack_bytes"] >= 0
+    assert (conv.executed_macs, conv.instruction) == (work.executed_macs, work.instruction)
+    assert "products" not in {**quantize.to_json(), **dequantize.to_json()}
+    assert built.program.stack_bytes >= 0

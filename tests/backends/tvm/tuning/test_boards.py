@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -22,6 +22,7 @@ from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.backends.tvm.tuning.tune import Tuning, name_of, tuned
 from gmpq.errors import BoardError
 from gmpq.ir import Conv2d, IntGraph, Window
+from gmpq.program import PREFIX, Program, ProgramStep
 from tests.support import board_programs
 from tests.support.boards import StartBoard, shake_hands
 from tests.support.builders import Q8, chain, residual, weight
@@ -79,11 +80,14 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fakes:
         tried: list[Sequence[Choice]] = []
         numbers = count()
 
-        def write(site: Site, choices: Sequence[Choice], folder: Path) -> Mapping[str, Any]:
+        def write(site: Site, choices: Sequence[Choice], folder: Path) -> Program:
             tried.append(choices)
             body = bodies[min(next(numbers), len(bodies) - 1)]
             board_programs.write(folder, body, tmp_path / "marker")
-            return board_programs.PROGRAM
+            steps = [ProgramStep(str(number), "", ()) for number in range(len(choices))]
+            return replace(
+                board_programs.PROGRAM, prefix=PREFIX, inputs=(), outputs=(), steps=tuple(steps)
+            )
 
         monkeypatch.setattr(tune_boards, "write_trial", write)
         return tried

@@ -1,4 +1,4 @@
-"""Population counts of NEON: a byte at a time.
+"""Population counts of NEON, a byte at a time (Arm ARM, CNT, UADDLP; VCNT and VPADDL of 32 bits).
 
 Every step adds at most 8 to a byte for each pair of planes of its magnitude, so that a run of
 additions fits 8 bits while 8 * additions <= 255: 31 of them. After a run, bytes of all magnitudes
@@ -25,7 +25,7 @@ BYTE = 8  # codes whose bits of one plane fill a byte
 
 @dataclass(frozen=True, slots=True)
 class ByteCounter:
-    """NEON of 64 or 32 bits."""
+    """CNT of NEON, of 64 or 32 ``bits``."""
 
     bits: int
 

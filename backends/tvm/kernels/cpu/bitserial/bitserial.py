@@ -143,11 +143,9 @@ def _tiles(site: Site, shape: BitserialShape) -> list[BitserialTile]:
 def _cycles(shape: BitserialShape, tile: BitserialTile, pipeline: PipelineModel) -> float:
     """Return predicted cycles of steps, of wider sums after runs, of the end, and of packing."""
     sums, accumulators = tile.columns * tile.vectors, len(shape.magnitudes)
-    packed_words = tile.columns * shape.planes
-    instructions = sums * shape.counter.instructions(shape.form, shape.planes) + packed_words
-    step = pipeline.step(
-        instructions * pipeline.vector, tile.vectors * shape.form.stored + packed_words
-    )
+    words = tile.columns * shape.planes
+    instructions = sums * shape.counter.instructions(shape.form, shape.planes) + words
+    step = pipeline.step(instructions * pipeline.vector, tile.vectors * shape.form.stored + words)
     runs = shape.steps.total // shape.run.total
     ends = sums * (runs * 4 * (accumulators + 1) + 20) * pipeline.vector
     one = pipeline.waiting * shape.steps.total * step + ends

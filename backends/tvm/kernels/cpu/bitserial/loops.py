@@ -1,4 +1,4 @@
-"""The loops of ``bitserial``: packing codes into planes, counting, finishing."""
+"""The loops of ``bitserial``: packing codes into planes, counting, and the epilogue."""
 
 from __future__ import annotations
 

@@ -41,11 +41,11 @@ class Planes:
     """Bit planes of weights."""
 
     form: PlaneForm
-    bits: Array  # bool [planes, ...weights]: the sign first
+    bits: Array  # bool [planes, O, ...]: the sign first
 
     @property
     def sum(self) -> Array:
-        """The weights."""
+        """The weights that the planes stand for, int32 [O, ...]."""
         digits = self.bits[self.form.signed :]
         factors = np.array(self.form.factors).reshape(-1, *[1] * (self.bits.ndim - 1))
         magnitude: Array = (factors * digits).sum(axis=0) if self.form.masked else np.array(1)
@@ -53,7 +53,7 @@ class Planes:
 
 
 def planes_of(codes: Array) -> Planes:
-    """Return the fewest planes that say what ``codes`` are."""
+    """Return the fewest bit planes of weights ``codes``, int8 [O, ...]."""
     negative, magnitude = codes < 0, np.abs(codes.astype(np.int32))
     signs = [negative] if negative.any() else []
     if signs and (magnitude == 1).all():

@@ -19,7 +19,7 @@ Counter: TypeAlias = LaneCounter | ByteCounter
 
 
 def counter_of(target: Target) -> Counter | None:
-    """Return how the target counts, if it can."""
+    """Return how the target counts bits; None without vectors of population counts."""
     bits = neon.word_bits(target)
     if bits is not None:
         return ByteCounter(bits)

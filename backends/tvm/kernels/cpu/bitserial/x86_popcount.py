@@ -1,4 +1,4 @@
-"""Population counts of AVX-512: a lane of 32 bits at a time.
+"""Population counts of AVX-512, a lane of 32 bits at a time (Intel SDM, VPOPCNTD).
 
 The bits of a lane are counted together, so that an accumulator holds 2**26 counts of at most 32.
 """
@@ -16,7 +16,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, spla
 
 @dataclass(frozen=True, slots=True)
 class LaneCounter:
-    """AVX-512 VPOPCNTDQ."""
+    """VPOPCNTD of AVX-512 VPOPCNTDQ."""
 
     instruction: ClassVar[str] = "vpandd+vpopcntd+vpaddd"  # or vpternlogd, which flips and masks
     lanes: ClassVar[int] = 16  # of 32 bits

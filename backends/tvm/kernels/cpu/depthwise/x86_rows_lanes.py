@@ -29,12 +29,12 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, call_intrins
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd
 from gmpq.backends.tvm.target.cpu import Target
 
-TURNED = np.arange(16).reshape(4, 4).T
+TRANSPOSED = np.arange(16).reshape(4, 4).T
 
 
 @dataclass(frozen=True, slots=True)
 class VpdpbusdUnpacked:
-    """Four rows of 64 channels on AVX-512 VNNI."""
+    """Four rows of 64 channels for VPDPBUSD, interleaved by VPUNPCKLBW, VPUNPCKHBW and the like."""
 
     rows: int = 4
     channels: int = 64
@@ -55,11 +55,11 @@ class VpdpbusdUnpacked:
         return narrowed_order(16)
 
     @property
-    def turn(self) -> Array:
-        """No permutation is needed."""
+    def permutation(self) -> Array:
+        """Int8 [64], unused: unpacking needs no permutation."""
         return np.zeros(64, np.int8)
 
-    def interleaved(self, rows: list[Expr], _turn: Expr) -> list[Expr]:
+    def interleaved(self, rows: list[Expr], _permutation: Expr) -> list[Expr]:
         """Return the vectors of codes of four rows of a block."""
         low, high = ([unpacked(rows[i : i + 2], 1, half) for i in (0, 2)] for half in (0, 1))
         return [unpacked(pair, 2, half) for pair in (low, high) for half in (0, 1)]
@@ -76,7 +76,7 @@ class VpdpbusdUnpacked:
 
 @dataclass(frozen=True, slots=True)
 class VpdpbusdPermuted:
-    """Four rows of 16 channels on AVX-512 VNNI."""
+    """Four rows of 16 channels for VPDPBUSD, interleaved by VPERMB, or VPERMD and VPSHUFB."""
 
     permutes_bytes: bool  # by AVX-512 VBMI
     rows: int = 4
@@ -102,25 +102,25 @@ class VpdpbusdPermuted:
         return np.arange(16)[None]
 
     @property
-    def turn(self) -> Array:
-        """Bytes in their new order; a kernel reads it from memory.
+    def permutation(self) -> Array:
+        """Int8 [64]: the byte that each byte of a vector takes; a kernel reads it from memory.
 
         LLVM would split a permutation that it knows into many instructions.
         """
-        within_quarters = np.arange(4)[:, None, None] * 16 + TURNED
-        turn = np.arange(64).reshape(4, 16).T if self.permutes_bytes else within_quarters
-        return turn.reshape(-1).astype(np.int8)
+        within_quarters = np.arange(4)[:, None, None] * 16 + TRANSPOSED
+        permutation = np.arange(64).reshape(4, 16).T if self.permutes_bytes else within_quarters
+        return permutation.reshape(-1).astype(np.int8)
 
-    def interleaved(self, rows: list[Expr], turn: Expr) -> list[Expr]:
+    def interleaved(self, rows: list[Expr], permutation: Expr) -> list[Expr]:
         """Return the vector of codes of four rows of a block."""
         whole = T.reinterpret("int8x64", T.Shuffle(rows, list(range(64))))
         if self.permutes_bytes:
-            return [call_intrinsic("llvm.x86.avx512.permvar.qi.512", "int8x64", whole, turn)]
-        words, numbers = T.reinterpret("int32x16", whole), TURNED.reshape(-1).tolist()
+            return [call_intrinsic("llvm.x86.avx512.permvar.qi.512", "int8x64", whole, permutation)]
+        words, numbers = T.reinterpret("int32x16", whole), TRANSPOSED.reshape(-1).tolist()
         order = T.Shuffle([T.int32(n) for n in numbers], list(range(16)))
         near = call_intrinsic("llvm.x86.avx512.permvar.si.512", "int32x16", words, order)
         codes = T.reinterpret("int8x64", near)
-        return [call_intrinsic("llvm.x86.avx512.pshuf.b.512", "int8x64", codes, turn)]
+        return [call_intrinsic("llvm.x86.avx512.pshuf.b.512", "int8x64", codes, permutation)]
 
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
         """Return ``acc`` plus the products of four rows."""
@@ -135,7 +135,7 @@ class VpdpbusdPermuted:
 
 @dataclass(frozen=True, slots=True)
 class VpmaddwdUnpacked:
-    """Two rows of 16 channels as int16 on AVX2."""
+    """Two rows of 16 channels as int16 for VPMADDWD, interleaved by VPUNPCKLWD and VPUNPCKHWD."""
 
     rows: int = 2
     channels: int = 16
@@ -157,11 +157,11 @@ class VpmaddwdUnpacked:
         return lane // 4 * 8 + vector * 4 + lane % 4
 
     @property
-    def turn(self) -> Array:
-        """No permutation is needed."""
+    def permutation(self) -> Array:
+        """Int8 [64], unused: unpacking needs no permutation."""
         return np.zeros(64, np.int8)
 
-    def interleaved(self, rows: list[Expr], _turn: Expr) -> list[Expr]:
+    def interleaved(self, rows: list[Expr], _permutation: Expr) -> list[Expr]:
         """Return the vectors of codes of two rows of a block."""
         words = [cast("int16", 16, row) for row in rows]
         return [unpacked(words, 2, half) for half in (0, 1)]

@@ -211,7 +211,11 @@ def store_tile(
 def constants(
     site: Site, shape: DirectShape, dot: Dot, tile: DirectTile
 ) -> tuple[Array, Array, Array]:
-    """Return packed weights, start values and factors."""
+    """Return packed weights, start values and factors of a tile.
+
+    The weights are those of ``blocked`` as ``dot.pack`` lays them out, the start values int32
+    [blocks, vectors * lanes] and the factors float32 [vectors * lanes] of all outputs.
+    """
     assert isinstance(site.node, Conv2d | Linear)
     packed = dot.pack(blocked(site.node.weight.codes, shape, tile))
     return constants_of(site, shape, tile, packed, shift_of(dot))
@@ -220,9 +224,10 @@ def constants(
 def constants_of(
     site: Site, shape: DirectShape, tile: DirectTile, packed: Array, shift: int = 0
 ) -> tuple[Array, Array, Array]:
-    """Return ``packed`` weights with the blocks' start values, and the factors of all outputs.
+    """Return ``packed`` weights with the start values of blocks, and the factors of all outputs.
 
-    Codes come less ``shift``.
+    Start values are int32 [blocks, vectors * lanes], for codes that come less ``shift``; factors
+    float32 [vectors * lanes].
     """
     assert isinstance(site.node, Conv2d | Linear)
     weight = site.node.weight

@@ -175,7 +175,10 @@ def blocks_outside(
 
 
 def blocked(codes: Array, shape: DirectShape, tile: DirectTile) -> Array:
-    """Return weights int8 [blocks, kH, kW, depth, vectors, lanes, 4]."""
+    """Return int8 [blocks, kH, kW, depth, vectors, lanes, 4] of weights [O, I / groups, kH, kW].
+
+    ``depth`` counts groups of four input channels; what no channel or output fills is zero.
+    """
     kernel_rows, kernel_columns = shape.window.kernel
     outputs = len(codes)
     taps = codes.reshape(outputs, -1, kernel_rows, kernel_columns).transpose(0, 2, 3, 1)

@@ -122,7 +122,7 @@ class _Sums:
     limits: Array  # of both sums
 
     def of(self, group: StepGroup, step: int) -> Array:
-        """Return the sums that step number ``step`` of a group may choose from."""
+        """Return [blocks, steps, lanes, n, 2]: the sums that one step of a group chooses from."""
         return self.flipped if step >= group.steps - group.flipped else self.kept
 
     def exact(
@@ -135,7 +135,7 @@ class _Sums:
         return np.asarray(positive & negative)
 
     def fits(self, group: StepGroup, block: Array, *steps: Array) -> Array:
-        """Tell which groups are exact in all lanes, by some choice in each."""
+        """Return bool [groups]: which are exact in all lanes, by some choice in each."""
         size = sum(self.sizes[block, step] for step in steps)
         fit = np.asarray((size <= self.limits.sum()).all(axis=-1))  # the others need no look
         for lanes in (slice(FEW), slice(FEW, None)):
@@ -173,10 +173,10 @@ def _pairs(sums: _Sums, group: StepGroup, unpaired: Array) -> list[Array]:
 def _keep_fitting(sums: _Sums, group: StepGroup, block: Array, steps: Array) -> tuple[Array, Array]:
     """Return those of the pairs that fit, each in an order in which it does."""
     fit = sums.fits(group, block, *steps.T)
-    turned = np.where(fit[:, None], steps, steps[:, ::-1])
+    ordered = np.where(fit[:, None], steps, steps[:, ::-1])
     if group.flipped == 1:
-        fit = fit | sums.fits(group, block, *turned.T)
-    return block[fit], turned[fit]
+        fit = fit | sums.fits(group, block, *ordered.T)
+    return block[fit], ordered[fit]
 
 
 def _group_table(

@@ -68,7 +68,7 @@ class Int16Run:
 
 
 def longest_run(codes: Array, shape: DirectShape, high: int) -> Int16Run | None:
-    """Return the longest legal run for weights ``codes`` and input codes 0..``high``."""
+    """Return the longest legal run for weights [O, I / groups, kH, kW] and codes 0..``high``."""
     lanes = blocked(codes, shape, DirectTile(1, 1, 1, blocks_outside=False))
     pairs = lanes.reshape(*lanes.shape[:-1], 2, 2)
     return next((run for run in _runs(shape) if _fits(pairs, run, high)), None)

@@ -1,4 +1,4 @@
-"""The program of ``direct_pixels``: stages, entries, and sums that are turned back."""
+"""The program of ``direct_pixels``: stages, entries, and sums that are transposed back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import (
     PixelsStage,
     Staged,
     fill,
-    turned,
+    transposed,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
 from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundEpilogue, Epilogue
@@ -207,7 +207,7 @@ def _finish(
     for vector in range(plan.vectors):
         for half in range(0, PIXELS, QUAD):
             starts = [(vector * LANES + o) * width + v * PIXELS + half for o in range(LANES)]
-            for k, acc in enumerate(turned(memory.sums, starts)):
+            for k, acc in enumerate(transposed(memory.sums, starts)):
                 by_pixel[half + k].append(acc)
     staged, place = memory.staged, tile * width + v * PIXELS
     sums = [

@@ -119,7 +119,7 @@ class _Room:
 
     @cached_property
     def limits(self) -> Array:
-        """Of the sums of the positive and of the negative weights."""
+        """Of the sums of the positive and of the negative weights: int64 [2]."""
         return np.array([INT16.max // self.top, -INT16.min // self.top])
 
     @cached_property
@@ -133,7 +133,7 @@ class _Room:
         return np.asarray(self.sums[..., 0, :].sum(axis=-1, dtype=np.int16))
 
     def may_hold(self, pair: Array, one: Array, other: Array) -> Array:
-        """Tell which steps are no larger together than both limits: the others need no look."""
+        """Return bool [n]: which steps are no larger together than both limits."""
         sizes = self.sizes[pair, one] + self.sizes[pair, other]
         return np.asarray((sizes <= self.limits.sum()).all(axis=(-1, -2)))
 
@@ -142,11 +142,11 @@ class _Room:
         return np.asarray((sums <= self.limits).all(axis=(-1, -4)).any(axis=-1).all(axis=-1))
 
     def hold(self, pair: Array | int, one: Array | int, other: Array) -> Array:
-        """Tell which steps fit together."""
+        """Return bool [n]: which steps fit together, under some mask."""
         return self.holds(self.sums[pair, one] + self.sums[pair, other])
 
     def hold_unmasked(self, pair: Array, one: Array, other: Array) -> Array:
-        """Tell which steps fit together without a mask."""
+        """Return bool [n]: which steps fit together without a mask."""
         sums = self.sums[pair, one, ..., 0, :] + self.sums[pair, other, ..., 0, :]
         return np.asarray((sums <= self.limits).all(axis=(-1, -2, -3)))
 

@@ -1,4 +1,4 @@
-"""Tiles whose vectors are pixels: how an image is cut into them, and how codes are turned.
+"""Tiles whose vectors are pixels: how an image is cut into them, and how codes are transposed.
 
 The pixels of an output, row after row, are cut into vectors of eight; the last one is moved
 inwards. Tiles have as equal numbers of them as can be, so that no small one is left over at the
@@ -26,7 +26,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
 from gmpq.backends.tvm.kernels.layout import GROUP
 
 PIXELS = 8  # of a vector
-QUAD = 4  # steps, or outputs, that are turned at once
+QUAD = 4  # steps, or outputs, that are transposed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def fill(stage: PixelsStage, x: Buffer, image: Expr, first: Expr, count: Expr) -
             start = pixels.first_pixel(pixels.first_vector(number) + vector)
             place = tile * stage.width + vector * PIXELS
             corners = [_place(stage, staged, start + i, place + i, image) for i in range(PIXELS)]
-            _turn(
+            _transpose(
                 stage, x, in_registers(corners), staged, tile * stage.tile_words + vector * PIXELS
             )
     return staged
@@ -138,22 +138,25 @@ def _place(stage: PixelsStage, staged: Staged, pixel: Expr, place: Expr, image: 
     return corner + image * (x.image // GROUP) + inside
 
 
-def _turn(stage: PixelsStage, x: Buffer, corners: list[Expr], staged: Staged, place: Expr) -> None:
+def _transpose(
+    stage: PixelsStage, x: Buffer, corners: list[Expr], staged: Staged, place: Expr
+) -> None:
     """Put the codes of a vector of pixels into the stage, all taps and channels."""
     (dy, dx), (rows, columns) = stage.shape.window.dilation, stage.shape.window.kernel
     layout = stage.shape.x
     with T.grid(rows, columns, stage.depth // QUAD) as (r, s, quad):
         tap = r * (dy * layout.row // GROUP) + s * (dx * layout.stored // GROUP) + quad * QUAD
-        turned_codes = turned(x, [corner + tap for corner in corners])
+        vectors = transposed(x, [corner + tap for corner in corners])
         step = (r * columns + s) * stage.depth + quad * QUAD
-        for k, codes in enumerate(turned_codes):
+        for k, codes in enumerate(vectors):
             store(staged.codes, place + (step + k) * stage.width, codes, PIXELS)
 
 
-def turned(memory: Buffer, starts: Sequence[Expr]) -> list[Expr]:
+def transposed(memory: Buffer, starts: Sequence[Expr]) -> list[Expr]:
     """Return vector k of element k from every start on, of four; the words are int32.
 
-    The starts of the first and of the last four share vectors, which are turned in their halves.
+    The starts of the first and of the last four share vectors, which are transposed in their
+    halves.
     """
     whole = list(range(PIXELS))
     both = [

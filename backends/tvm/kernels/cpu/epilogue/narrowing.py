@@ -1,6 +1,7 @@
 """Four vectors of steps become one vector of codes, in the order of memory.
 
-AVX2 and AVX-512 BW narrow two vectors to one with saturation, within each 128 bits:
+AVX2 and AVX-512 BW narrow two vectors to one with saturation, within each 128 bits (Intel SDM,
+CVTPS2DQ, PACKSSDW, PACKUSWB):
 
     round_half_even(steps) -> int16, saturated -> + zero point, saturated -> uint8, saturated
 

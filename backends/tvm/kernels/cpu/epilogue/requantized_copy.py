@@ -5,7 +5,8 @@ A copy is defined as ``round_half_even(real(x) / s_y)`` with two roundings, in t
 
     y = clip(round_half_even((x - z_x) * factor) + z_y, low, high)
 
-with one factor near s_x / s_y. On vectors of bytes a cheaper form mostly equals that, in int16:
+with one factor near s_x / s_y. On vectors of bytes a cheaper form in int16, a fixed-point
+multiplication, mostly equals that:
 
     y = clip((((256 * x * multiplier) >> 16) + addend) >> shift, low, high)
 
@@ -88,7 +89,7 @@ class RequantizedCopy:
 
 
 def requantized(source: QParams, q: QParams) -> Codes:
-    """Return the copy of each of the 256 codes, by the definition."""
+    """Return the copy of each of the 256 codes, uint8 [256], by the definition."""
     real = dequantize(CODES, source.scale, source.zero_point)
     return quantize(real, q.scale, q.zero_point, q.low, q.high)
 
@@ -139,7 +140,7 @@ def _products(multiplier: int) -> NDArray[np.int64]:
 
 
 def by_fixed_point(scale: FixedPointScale, q: QParams) -> Codes:
-    """Return the copy of each of the 256 codes as the instructions make it."""
+    """Return the copy of each of the 256 codes, uint8 [256], as the instructions make it."""
     products = _products(scale.multiplier).astype(np.uint16).view(np.int16).astype(np.int64)
     total = np.clip(products + scale.addend, INT16.min, INT16.max) >> scale.shift
     codes: Codes = np.clip(np.clip(total, 0, 255), q.low, q.high).astype(np.uint8)

@@ -1,4 +1,8 @@
-"""How a convolution is cut into tiles of the AMX unit, and how its weights are laid out."""
+"""How a convolution is cut into tiles of the AMX unit, and how its weights are laid out.
+
+A tile register has 16 rows of 64 bytes; TDPBUSD adds the products of four u8 and four s8 to every
+int32 of a tile of 16 x 16 (Intel SDM, TDPBUSD, LDTILECFG).
+"""
 
 from __future__ import annotations
 
@@ -179,7 +183,7 @@ def pack(codes: Array, shape: AmxShape, b: Blocking) -> Array:
 
 
 def configuration(b: Blocking) -> Array:
-    """Return the 64 bytes that LDTILECFG reads: palette 1, bytes per row, rows of each tile.
+    """Return uint8 [64] as LDTILECFG reads it: palette 1, bytes per row, rows of each tile.
 
     Tiles are numbered accumulators first, then inputs, then weights.
     """

@@ -41,7 +41,7 @@ HIGHEST_BITS = -0x7F7F7F80  # 0x80808080: of four codes
 
 @dataclass(frozen=True, slots=True)
 class Sdot:
-    """Armv8.2 dot products, or with ``unsigned`` codes those of Armv8.6."""
+    """SDOT of Armv8.2, or USDOT of Armv8.6, of ``unsigned`` codes."""
 
     unsigned: bool = False
     shift: int = 0  # what codes are multiplied less of: 0 or 128
@@ -88,7 +88,7 @@ class Sdot:
 
 @dataclass(frozen=True, slots=True)
 class Smlal:
-    """NEON's products of int16: a step multiplies two codes with two vectors of weights."""
+    """SMLAL of int16: a step multiplies two codes with two vectors of weights."""
 
     lanes: int = LANES
     vectors: int = 1

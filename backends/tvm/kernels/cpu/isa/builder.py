@@ -1,4 +1,4 @@
-"""The few words in which kernels are written on top of TVM's IRBuilder.
+"""The functions that kernels are written with, on top of TVM's IRBuilder.
 
 An accumulator lives in a register only if its buffer is a stack slot that LLVM promotes: scope
 "global", less than 1024 bytes, one vector each.
@@ -91,7 +91,7 @@ def scratch_bytes(function: PrimFunc) -> int:
 
 
 def assign(register: Buffer, value: Expr) -> None:
-    """Store ``value`` in a register."""
+    """Store ``value``, of the slot's type, in a register."""
     T.buffer_store(register, value, [0])
 
 
@@ -104,7 +104,7 @@ def zeros(count: int, dtype: str, lanes: int) -> list[Buffer]:
 
 
 def in_registers(values: list[Expr]) -> list[Expr]:
-    """Return ``values`` from registers, so that each is computed once."""
+    """Return ``values`` read back from registers, so that each is computed once."""
     slots = [registers(1, str(value.ty.dtype))[0] for value in values]
     for slot, value in zip(slots, values, strict=True):
         assign(slot, value)

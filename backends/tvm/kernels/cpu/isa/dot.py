@@ -36,7 +36,7 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Portable:
-    """Any processor."""
+    """Multiplications of int32 lanes that LLVM maps to any processor."""
 
     lanes: int = 4
     vectors: int = 4
@@ -70,7 +70,7 @@ Dot: TypeAlias = Vpdpbusd | Vpmaddubsw | Vpmaddwd | Int16Dot | Sdot | Portable
 
 
 def best_dot(target: Target, highest_code: int, weights: Array) -> Dot:
-    """Return the fastest exact instruction for codes up to ``highest_code``."""
+    """Return the fastest exact instruction for codes up to ``highest_code``, weights [...]."""
     if "avx512vnni" in target.features:
         return Vpdpbusd()
     if "i8mm" in target.features:

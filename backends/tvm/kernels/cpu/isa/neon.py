@@ -1,4 +1,4 @@
-"""Words of ARM's NEON that LLVM does not find by itself, and those that it does.
+"""Instructions of ARM's NEON that LLVM does not find by itself, and those that it does.
 
 Products of bytes are written as widened multiplications, which LLVM turns into smull and smlal, and
 products that stay bytes into mul and mla. Pairwise sums need the processor's own intrinsics.

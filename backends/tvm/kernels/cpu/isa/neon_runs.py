@@ -95,9 +95,10 @@ def runs_of(rows: Array, code_range: tuple[Any, Any], bits: int) -> tuple[NeonRu
 def longest_run(
     rows: Array, code_range: tuple[Any, Any], kind: type, within: Steps | None = None
 ) -> Steps | None:
-    """Return the longest run whose sums fit ``kind``, int8 or int16, if any step's do.
+    """Return the longest run whose sums fit ``kind``, int8 or int16; None if no step's do.
 
-    Sums of ``within`` are int8 sums of such runs.
+    ``rows`` and ``code_range`` are those of ``runs_of``; sums of ``within`` are int8 sums of such
+    runs.
     """
     whole, inner = Steps(*rows.shape[1:4]), within or Steps(1, 1, 1)
     each = [np.reshape(code, (-1, 1, 1, 1, 1, 1)).astype(np.int32) for code in code_range]

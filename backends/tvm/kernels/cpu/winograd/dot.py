@@ -65,8 +65,8 @@ class DotProduct(DotTiles):
         """Write M of one position; ``more`` adds to what it holds."""
         m, (position, weights) = memory.m, at
         with T.serial(0, self.row_blocks) as block:
-            if memory.ahead is not None:
-                memory.ahead.fetch(position * self.row_blocks + block)
+            if memory.prefetch is not None:
+                memory.prefetch.fetch(position * self.row_blocks + block)
             first = clamped_start(block, self.rows, self.tiles)
             place = position * self.output_pitch + first * (self.vectors * self.lanes)
             codes = position * self.input_pitch + first * (self.pixel)

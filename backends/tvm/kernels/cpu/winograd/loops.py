@@ -27,7 +27,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
 )
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_sides
 from gmpq.backends.tvm.kernels.cpu.winograd.dot import DotProduct
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import RUN, Ahead, ProductMemory
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import RUN, ProductMemory, WeightPrefetch
 from gmpq.backends.tvm.kernels.cpu.winograd.scale import divided
 from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import kept_lanes
@@ -35,7 +35,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_loops import multiply as multiply_bytes
 from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR
 
-AHEAD = 8 << 10  # bytes from the weights that are multiplied to those that are asked for
+PREFETCH_BYTES = 8 << 10  # bytes from the weights that are multiplied to those that are asked for
 
 
 def kernel(schedule: Schedule, offsets: tuple[int, ...], epilogue: Epilogue) -> PrimFunc:
@@ -68,8 +68,8 @@ def kernel(schedule: Schedule, offsets: tuple[int, ...], epilogue: Epilogue) -> 
                 group = clamped_start(section, share, groups) + member
                 if on_the_fly is not None:
                     on_the_fly.write(weights, u, group)
-                ahead = _ahead(schedule, weights, group)
-                _multiply(schedule, ProductMemory(v, u, m, table, ahead), group)
+                prefetch = _weight_prefetch(schedule, weights, group)
+                _multiply(schedule, ProductMemory(v, u, m, table, prefetch), group)
                 first_vector = clamped_start(group, product.vectors, product.all_vectors)
                 _transform_output(schedule, m, (start, bound), (image, first, first_vector))
             product.end()
@@ -79,21 +79,21 @@ def kernel(schedule: Schedule, offsets: tuple[int, ...], epilogue: Epilogue) -> 
     return c_function(epilogue.parameters(("x", "uint8"), constant), body)
 
 
-def _ahead(schedule: Schedule, weights: Buffer, group: Expr) -> Ahead | None:
+def _weight_prefetch(schedule: Schedule, weights: Buffer, group: Expr) -> WeightPrefetch | None:
     """Return the weights that the products of a group ask for as they multiply.
 
     Packed ones are those of the next group; others those that follow soon, unless the second-level
     cache has them from the last block of tiles.
     """
     product, item = schedule.product, schedule.weights_bytes // schedule.weights_elements
-    if not schedule.asks_ahead:
+    if not schedule.prefetches_weights:
         return None
     assert isinstance(product, DotProduct | ByteProduct)
     size = schedule.weights_elements // schedule.groups
-    distance = size if schedule.on_the_fly is not None else AHEAD // item
+    distance = size if schedule.on_the_fly is not None else PREFETCH_BYTES // item
     tiles = schedule.shape.transform.positions * product.row_blocks
     lines = -(-size * item // (tiles * LINE))
-    return Ahead(weights, group * size + distance, lines, LINE // item)
+    return WeightPrefetch(weights, group * size + distance, lines, LINE // item)
 
 
 def _multiply(schedule: Schedule, memory: ProductMemory, group: Expr) -> None:

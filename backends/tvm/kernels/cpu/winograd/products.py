@@ -1,4 +1,4 @@
-"""The choice between the products of Winograd convolution."""
+"""Which instruction multiplies in Winograd convolution, and by which register tiles."""
 
 from __future__ import annotations
 

@@ -117,12 +117,12 @@ def signed(proof: Proof) -> Proof:
 
 
 def part_spans(proof: Proof) -> Integers:
-    """Return the spans of all positions, and again those of split ones."""
+    """Return the spans of all positions, then again of split ones: [positions + splits]."""
     return np.concatenate([proof.spans, proof.spans[list(proof.splits)]])
 
 
 def signed_lows(spans: Integers) -> Integers:
-    """Return the smallest signed bytes of inputs that span ``spans``."""
+    """Return the smallest signed bytes of inputs that span ``spans`` [positions]."""
     return np.where(spans > INT8_MAX, -INT8_MAX - 1, 0)
 
 

@@ -28,7 +28,7 @@ RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplie
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class WeightPrefetch:
     """Weights that are needed soon: each register tile asks for some of their cache lines."""
 
     weights: Buffer
@@ -50,7 +50,7 @@ class ProductMemory:
     u: Buffer
     m: Buffer
     table: Buffer  # int32, of products in bytes
-    ahead: Ahead | None = None
+    prefetch: WeightPrefetch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class RegisterTiles:
         return self.tiles % self.rows != 0
 
     def setup(self) -> Array:
-        """Return nothing to set up."""
+        """Return int32 [1] of zero: there is nothing to set up."""
         return np.zeros(1, np.int32)
 
     def begin(self, setup: Expr) -> None:

@@ -144,8 +144,8 @@ class Schedule:
         return self.groups * self.group_elements
 
     @property
-    def asks_ahead(self) -> bool:
-        """Tell whether products ask for weights ahead, which no second-level cache holds."""
+    def prefetches_weights(self) -> bool:
+        """Tell whether products prefetch weights, which no second-level cache holds."""
         far = self.on_the_fly is not None or self.weights_bytes > NEAR_BYTES
         return far and isinstance(self.product, DotProduct | ByteProduct)
 

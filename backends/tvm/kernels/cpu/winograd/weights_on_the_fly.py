@@ -111,7 +111,7 @@ class OnTheFlyWeights:
 def on_the_fly_weights(
     transform: Transform, codes: Array, lanes: int, vectors: int, dtype: str
 ) -> OnTheFlyWeights:
-    """Return the weights in the fewest bits that hold ``codes`` and divide their vectors."""
+    """Return the weights in the fewest bits that hold ``codes`` [O, I, kH, kW] by whole vectors."""
     low, high = int(codes.min()), int(codes.max())
     fitting = [
         bits

@@ -51,7 +51,7 @@ WEIGHTS_KEPT = 0.75  # of the second-level cache, from one block of tiles to the
 MOST_TILES = 64
 MOST_SCHEDULES = 4  # of one transform and type, beside the best ones for some threads
 THREADS = (2, 4)
-AWAITED = 0.5  # of the cycles to read weights that were asked for ahead
+AWAITED = 0.5  # of the cycles to read weights that are prefetched
 LARGE = 63  # a weight that leaves no room in int16 for long runs
 
 
@@ -215,14 +215,12 @@ def _cycles(site: Site, schedule: Schedule) -> float:
     outputs = shape.tiles * product.all_vectors * terms
     kept = schedule.weights_bytes <= WEIGHTS_KEPT * site.target.l2_bytes
     reads = 1 if kept else shape.blocks
-    on_the_fly = (
-        0 if schedule.on_the_fly is None else schedule.groups * schedule.on_the_fly.instructions()
-    )
-    computed = (inputs + outputs + on_the_fly) / pipeline.issue + schedule.passes * product.cycles(
-        pipeline
-    )
+    weights = schedule.on_the_fly
+    transformed = 0 if weights is None else schedule.groups * weights.instructions()
+    multiplied = schedule.passes * product.cycles(pipeline)
+    computed = (inputs + outputs + transformed) / pipeline.issue + multiplied
     streamed = reads * streamed_cycles(site, schedule.weights_bytes)
-    if schedule.asks_ahead:
+    if schedule.prefetches_weights:
         return max(shape.blocks * computed, streamed) + AWAITED * streamed
     return shape.blocks * computed + streamed
 

@@ -1,4 +1,4 @@
-"""The products of Winograd convolution on AMX tiles."""
+"""The products of Winograd convolution on AMX tiles (Intel SDM, TDPBUSD)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class AmxProduct:
         return -(-self.tiles // (b.tiles * b.pixels)) * -(-self.all_vectors // b.vectors) * one
 
     def setup(self) -> Array:
-        """Return the tile configuration."""
+        """Return the tile configuration, int32 [16] (Intel SDM, LDTILECFG)."""
         return configuration(self.blocking).view(np.int32)
 
     def begin(self, setup: Expr) -> None:

@@ -79,7 +79,11 @@ class ByteProduct(DotTiles):
         return sorted(range(len(lengths)), key=lambda position: (lengths[position], position))
 
     def packed(self, proof: Proof) -> tuple[ByteProduct, Array, Array]:
-        """Return the product with the overflow steps that there are, its table and its weights."""
+        """Return the product with its overflow steps, its table and its weights.
+
+        The table is int32 [table_size], the weights int8 [groups, steps of all positions, vectors,
+        lanes * 4].
+        """
         form = (self.lanes, self.vectors)
         parts = [
             SplitWeights.of(weights, int(span), form, length)
@@ -101,11 +105,11 @@ class ByteProduct(DotTiles):
         return exact, table, np.concatenate(both, axis=1)
 
     def late_table(self, pitch: int) -> Array:
-        """Return the table for weights that lie ``pitch`` apart from position to position."""
+        """Return the table, int32 [table_size], of positions whose weights lie ``pitch`` apart."""
         return self.table([position * pitch for position in self.order], np.zeros(0))
 
     def table(self, places: list[int], overflow: Array) -> Array:
-        """Return positions, the places of their weights, and the overflow steps by group."""
+        """Return int32 [table_size]: positions, their weights' places, overflow steps by group."""
         return np.concatenate([self.order, places, overflow.reshape(-1)]).astype(np.int32)
 
     @property

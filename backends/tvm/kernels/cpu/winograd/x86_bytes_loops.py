@@ -57,8 +57,8 @@ def _position(
     """Write M of one position, given its weights, overflow steps in the table, and number."""
     position, weights, table, number = at
     with T.serial(0, product.row_blocks) as block:
-        if memory.ahead is not None:
-            memory.ahead.fetch(number * product.row_blocks + block)
+        if memory.prefetch is not None:
+            memory.prefetch.fetch(number * product.row_blocks + block)
         first = clamped_start(block, product.rows, product.tiles)
         codes = position * product.input_pitch + first * product.pixel
         place = position * product.output_pitch + first * (product.vectors * product.lanes)

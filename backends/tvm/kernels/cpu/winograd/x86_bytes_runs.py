@@ -1,10 +1,10 @@
 """How many steps of a Winograd product in bytes are added in int16, position by position.
 
-vpmaddubsw adds two products u8 * s8 in a lane of int16, and saturates. Transformed codes lie in
-0..span, and weights are constants, so that the sum of a lane over a run of steps lies between
--span * (sum of its negative weights) and span * (sum of its positive ones), whatever the codes. A
-run is legal if that fits int16 in every lane; sums on the way may wrap, since addition modulo 2**16
-is exact if its result fits, and no single pair saturates, being a part of such a sum.
+VPMADDUBSW (Intel SDM) adds two products u8 * s8 in a lane of int16, and saturates. Transformed
+codes lie in 0..span, and weights are constants, so that the sum of a lane over a run of steps lies
+between -span * (sum of its negative weights) and span * (sum of its positive ones), whatever the
+codes. A run is legal if that fits int16 in every lane; sums on the way may wrap, since addition
+modulo 2**16 is exact if its result fits, and no single pair saturates, being a part of such a sum.
 
 Positions differ: at a corner of F(2x2) a weight is one tap, in the centre a sum of nine. So each
 has a run of its own. A run that all but a few lanes allow is legal too: these keep a part of their
@@ -63,7 +63,7 @@ class PositionRuns:
 
 
 def first_steps(depth: int, length: int) -> Array:
-    """Return the first step of every run; what is left over is the first run."""
+    """Return the first step of every run, [runs]; what is left over is the first run."""
     return np.array([0, *range(depth % length or length, depth, length)])
 
 
@@ -79,7 +79,7 @@ def cycles_of(length: int, depth: int, loads: float = 1.1) -> float:
 
 
 def most(span: int) -> Array:
-    """Return what the positive and the negative weights of a lane may add up to."""
+    """Return [2]: what the positive and the negative weights of a lane may add up to."""
     return np.array([INT16_MAX, INT16_MAX + 1]) // max(span, 1)
 
 
