@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from gmpq.artifact import evaluate
+from gmpq.artifact.programs import TVM, Programs
 from gmpq.files import manifest
+from gmpq.ir import FloatGraph
 from tests.cli.conftest import Desk
 from tests.cli.networks import SHAPE
 
@@ -34,12 +36,13 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def make_tvm_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add one to what the compiled program returns."""
-    real = evaluate._compiled
+    real = evaluate._programs
 
-    def wrong(network: object, batch: evaluate.Floats) -> evaluate.Outputs:
-        return tuple(x + np.float32(1) for x in real(network, batch))  # type: ignore[arg-type]
+    def wrong(opened: Programs, graph: FloatGraph) -> dict[str, evaluate.Run]:
+        runs = real(opened, graph)
+        return runs | {TVM: lambda batch: tuple(x + np.float32(1) for x in runs[TVM](batch))}
 
-    monkeypatch.setattr(evaluate, "_compiled", wrong)
+    monkeypatch.setattr(evaluate, "_programs", wrong)
 
 
 def test_a_compiled_directory_knows_its_loss(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
