@@ -156,7 +156,7 @@ def _check_labels(images: Images, classes: int, told: Progress) -> None:
     most = int(images.labels.max())
     if most >= classes:
         raise CalibrationError(
-            f"label {most}: the network tells {classes} classes apart, labels go from 0 to "
+            f"label {most}: the network has {classes} classes, labels go from 0 to "
             f"{classes - 1}: a folder's label is its position among the sorted folders"
         )
     folders = {item.parent for item in images.items if isinstance(item, Path)}

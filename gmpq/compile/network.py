@@ -103,30 +103,30 @@ class _Built:
 def compile_network(
     job: Job, options: CompileOptions, out: Path, progress: Progress | None = None
 ) -> Report:
-    """Compile ``job`` into the directory ``out`` and return what was found out.
+    """Compile ``job`` into the directory ``out`` and return what the compile found.
 
     Raises:
-        GmpqError: the user's mistake, told in one line; nothing is written then.
+        GmpqError: the user's mistake, in one line; nothing is written then.
     """
-    told = progress or Silent()
-    plan = _prepare(job, options, told)
+    progress = progress or Silent()
+    plan = _prepare(job, options, progress)
     with staged(out) as work:
-        graph, advice = _quantize(job, plan, options, told)
-        loss = _lose(job, plan, graph, told)
+        graph, advice = _quantize(job, plan, options, progress)
+        loss = _lose(job, plan, graph, progress)
         inputs = (*job.warnings, *differing_calls(plan.bits))
         warnings = (*inputs, *advice, *_loss_warnings(job, plan, loss))
-        built = _write_programs(graph, plan, options, work, told)
+        built = _write_programs(graph, plan, options, work, progress)
         opened = programs.open_programs(work, graph, options.storage, plan.target, built.program)
-        told.stage("comparing all programs")
+        progress.stage("comparing all programs")
         found = programs.check(opened, plan.samples)
-        measured = _measure(opened, plan, options, told) if options.bench else Measured()
+        measured = _measure(opened, plan, options, progress) if options.bench else Measured()
         _write_json(work / PARITY, parity.to_json(found) | {LOSS: losses.to_json(loss)})
         _write_json(work / LATENCY, latency.to_json(measured))
         policy_file.write(job.policy_in(out), work / POLICY)
         fields = _fields(job, plan, options, graph, built, measured)
         manifest.write(work, fields | {"warnings": list(warnings)})
     for warning in warnings:
-        told.warn(warning)
+        progress.warn(warning)
     return Report(
         costs=plan.costs,
         lowering_error=plan.lowering_error,
@@ -139,15 +139,15 @@ def compile_network(
     )
 
 
-def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
+def _prepare(job: Job, options: CompileOptions, progress: Progress) -> _Plan:
     check_prefix(options.name)
     target = cpu.find(options.target)
-    board = None if options.fleet is None else likeness(options.fleet, target, told.stage)
+    board = None if options.fleet is None else likeness(options.fleet, target, progress.stage)
     quantization = QuantizeOptions.named(
         options.observer, options.weight_observer, options.bias_correct, job.policy.output_bits
     )
     network = job.network
-    told.stage(f"reading {network.name}")
+    progress.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     bits = bind(job.policy, cost.layer_names(graph))
     if job.quantized is not None:
@@ -167,25 +167,25 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
 
 
 def _quantize(
-    job: Job, plan: _Plan, options: CompileOptions, told: Progress
+    job: Job, plan: _Plan, options: CompileOptions, progress: Progress
 ) -> tuple[IntGraph, tuple[str, ...]]:
     """Return the integer graph, and warnings on what it is calibrated with."""
     images = job.images
     if job.quantized is not None:
         return job.quantized, ()
-    with told.bar("calibrating", len(images.items)) as advance:
+    with progress.bar("calibrating", len(images.items)) as advance:
         statistics = sweep(plan.graph, images.batches(options.batch), advance)
-    told.stage("quantizing")
+    progress.stage("quantizing")
     graph = quantize_network(plan.graph, plan.bits, statistics, plan.quantization)
     return graph, calibration_warnings(
         plan.graph, plan.bits, statistics, images.preprocessing, job.policy.output_bits
     )
 
 
-def _lose(job: Job, plan: _Plan, graph: IntGraph, told: Progress) -> Loss:
+def _lose(job: Job, plan: _Plan, graph: IntGraph, progress: Progress) -> Loss:
     macs = plan.costs.macs // job.network.shape[0]
     extent = Extent.of(plan.graph, graph, macs, len(job.images.items))
-    with told.bar("measuring loss", extent.images) as advance:
+    with progress.bar("measuring loss", extent.images) as advance:
         return measure(plan.graph, graph, job.images, extent, advance)
 
 
@@ -196,15 +196,17 @@ def _loss_warnings(job: Job, plan: _Plan, loss: Loss) -> tuple[str, ...]:
 
 
 def _write_programs(
-    graph: IntGraph, plan: _Plan, options: CompileOptions, work: Path, told: Progress
+    graph: IntGraph, plan: _Plan, options: CompileOptions, work: Path, progress: Progress
 ) -> _Built:
     saved_graph.save(graph, work / GRAPH)
     samples.write(plan.samples, work / SAMPLES)
-    told.stage(f"writing {MODEL}")
+    progress.stage(f"writing {MODEL}")
     model = to_onnx(graph, options.storage)
     (work / MODEL).write_bytes(to_bytes(model))
-    told.stage(f"compiling for {plan.target.name}")
-    choose = tuned(_tuning(graph, plan, options, told), lambda layer: told.stage(f"tuning {layer}"))
+    progress.stage(f"compiling for {plan.target.name}")
+    choose = tuned(
+        _tuning(graph, plan, options, progress), lambda layer: progress.stage(f"tuning {layer}")
+    )
     form = Form(static=True, embed_params=options.embed_params, prefix=options.name)
     built = build(
         graph,
@@ -213,19 +215,19 @@ def _write_programs(
         choose,
         form=form,
         bound=plan.params_ratio,
-        told=lambda layer: told.stage(f"choosing a kernel for {layer}"),
+        told=lambda layer: progress.stage(f"choosing a kernel for {layer}"),
     )
     kernels = tuple(_kernel(step) for step in built.plan.steps)
     return _Built(fusion_report(model, graph), kernels, built.program)
 
 
-def _tuning(graph: IntGraph, plan: _Plan, options: CompileOptions, told: Progress) -> Tuning:
+def _tuning(graph: IntGraph, plan: _Plan, options: CompileOptions, progress: Progress) -> Tuning:
     """Return how kernels are chosen, after measuring them on boards, if any."""
-    warn = cache(told.warn)  # each warning once, not with every layer
+    warn = cache(progress.warn)  # each warning once, not with every layer
     tuning = Tuning(options.tune, options.threads, options.tuned, plan.board, warn=warn)
     if options.fleet is None:
         return tuning
-    return tuned_on(options.fleet, graph, plan.target, tuning, told.stage)
+    return tuned_on(options.fleet, graph, plan.target, tuning, progress.stage)
 
 
 def _kernel(step: Step) -> Kernel:
@@ -234,9 +236,9 @@ def _kernel(step: Step) -> Kernel:
 
 
 def _measure(
-    opened: programs.Programs, plan: _Plan, options: CompileOptions, told: Progress
+    opened: programs.Programs, plan: _Plan, options: CompileOptions, progress: Progress
 ) -> Measured:
-    told.stage("measuring")
+    progress.stage("measuring")
     found = programs.contenders(opened, plan.samples[0], options.threads)
     return latency.measure(found, options.threads, _bops(plan.costs), latency.Plan())
 

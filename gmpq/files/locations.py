@@ -84,7 +84,7 @@ def seen_from(folder: Path, location: str, base: Path) -> str:
 
 
 def refuse_models(path: Path, wanted: str = "gmpq compiles policies (docs/policy.md)") -> None:
-    """Pass a path that does not look like a model; ``wanted`` tells what is read instead.
+    """Pass a path that does not look like a model; ``wanted`` says what is read instead.
 
     Raises:
         PolicyError: its suffix is that of a model.

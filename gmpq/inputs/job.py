@@ -32,13 +32,13 @@ RANDOM = re.compile(r"random(?::(\d+))?$")
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where a job comes from: what the command line says beside the policy."""
+    """Where a job comes from: the policy, and what the command line adds."""
 
     policy: Path
     weights: str | None = None  # a file, package:NAME/PATH, or random[:SEED]
     factory: str | None = None  # package.module:factory of a user's own network
     calibration: Sequence[str] = ()
-    images: int | None = None  # use at most so many
+    images: int | None = None  # the most that are used
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,7 +146,7 @@ def _check_size(shape: Shape) -> None:
 
 
 def _with_weights(policy: Policy, sources: Sources) -> Policy:
-    """Return ``policy`` with the weights that ``sources`` put in the place of its own."""
+    """Return ``policy`` with the weights of ``sources`` in place of those it names."""
     if sources.weights is None:
         return policy
     weights = seen_from(sources.policy.parent, sources.weights, Path())

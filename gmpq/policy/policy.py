@@ -68,7 +68,7 @@ class CalibrationSpec:
     """Where the images are that ranges are calibrated on; the command line may name others."""
 
     images: tuple[str, ...]  # locations, relative ones against the policy's folder
-    limit: int | None = None  # use at most so many
+    limit: int | None = None  # the most that are used
 
     def seen_from(self, folder: Path, base: Path) -> CalibrationSpec:
         """Return the same images, named from ``folder`` instead of ``base``."""
