@@ -1,8 +1,8 @@
 """Temporary directories: those of a killed process are removed by the next process.
 
 A process holds a lock (``flock``) on each of its directories, which ends with the process, however
-it ends. A directory of our name, of our user and without a lock is therefore abandoned. Where a file
-system has no locks, nothing is removed.
+it ends. A directory of our name, of our user and without a lock is therefore abandoned. Where a
+file system has no locks, nothing is removed.
 """
 
 from __future__ import annotations
