@@ -54,7 +54,7 @@ def shapes_command(docs: Path | None) -> None:
 @click.option("--processors", type=Names(), help="As LLVM names them.  [default: all]")
 @DOCS
 def tiles_command(processors: tuple[str, ...] | None, docs: Path | None) -> None:
-    """Print the register tile that the package picks beside the best one by LLVM's model."""
+    """Print the register tile that the package picks and the best one by LLVM's model."""
     known = list(dict.fromkeys(case.processor for case in tiles.CASES))
     check_names("--processors", processors or (), known)
     _show("boards-tiles", tiles.HEADER, tiles.rows(processors or known), docs)
@@ -65,7 +65,7 @@ def tiles_command(processors: tuple[str, ...] | None, docs: Path | None) -> None
 @click.option("--cpu", required=True, help="As LLVM names it.")
 def assembly_command(files: tuple[Path, ...], cpu: str) -> None:
     """Print predicted multiplications a cycle of the hot loops of FILES, of whatever library."""
-    header = ("file", "processor", "products a cycle")
+    header = ("file", "processor", "MACs/cycle")
     _show("boards-assembly", header, (loops.row(file, cpu) for file in files), None)
 
 

@@ -15,7 +15,8 @@ import click
 
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.tuning.tune import SHIPPED, Effort, Tuning, tuned
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import SHIPPED, Tuning, tuned
 from gmpq.calib.collect import collect
 from gmpq.inputs.job import Sources, open_job
 from gmpq.ir import IntGraph
@@ -49,7 +50,7 @@ def main(targets: str, threads: str) -> None:
         graph = quantized(policy)
         for name in targets.split(","):
             for count in map(int, threads.split(",")):
-                tuning = Tuning(Effort.QUICK, count, SHIPPED)
+                tuning = Tuning(TuningLevel.QUICK, count, SHIPPED)
                 measured: list[str] = []
                 with tempfile.TemporaryDirectory() as folder:
                     choose = tuned(tuning, measured.append)

@@ -136,11 +136,6 @@ def find(name: str) -> Observer:
     )
 
 
-def squared_error(histogram: Histogram, bits: int, bounds: Range) -> float:
-    """Return the mean squared error of the codes of ``bounds`` over the bins' middles."""
-    return float(_errors(histogram, bits, np.array([bounds]))[0])
-
-
 def _with_zero(statistics: Statistics) -> Range:
     return min(statistics.minimum, 0.0), max(statistics.maximum, 0.0)
 

@@ -20,14 +20,16 @@ import ctypes
 import importlib.util
 import itertools
 import json
-import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
+import numpy as np
 import tvm_ffi
 
+from gmpq.backends.base import Executable, Tensor
+from gmpq.backends.rpc.board_program import BoardProgram, Functions
 from gmpq.backends.rpc.tasks import Inquiry, Job, Task, Trial, from_json, likeness_of
 
 PROTOCOL = 3  # of backends/rpc/server/information.cc
@@ -37,7 +39,8 @@ CALL_S = 2.0  # a call to the board takes about so long at most
 TOLD = "RPCError: Error caught from RPC call:"
 LIMIT = "RPCSessionTimeoutError: "
 
-Call = Callable[..., Any]
+Event: TypeAlias = dict[str, Any]
+Board: TypeAlias = dict[str, Any]  # what a board says about itself
 
 
 def main() -> None:
@@ -66,12 +69,12 @@ def load_runtime() -> None:
     ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
 
 
-def tell(event: dict[str, Any]) -> None:
+def tell(event: Event) -> None:
     """Print ``event``."""
     print(json.dumps(event), flush=True)  # noqa: T201 - whoever started this process reads it
 
 
-def failure(message: str) -> dict[str, Any]:
+def failure(message: str) -> Event:
     """Return the event of an error: what the board said, or that nothing is heard of it."""
     lines = message.strip().splitlines() or ["no message"]
     if lines[0] == TOLD:
@@ -81,28 +84,25 @@ def failure(message: str) -> dict[str, Any]:
     return {"lost": lines[0]}
 
 
-def run(task: Task, values: Path, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
-    """Yield what happens while ``task`` is done; the values of run 0 go to ``values/0``.
-
-    ``function`` returns the board's functions by name.
-    """
-    before = json.loads(function("gmpq.board.information")())
+def run(task: Task, values: Path, functions: Functions) -> Iterator[Event]:
+    """Yield what happens while ``task`` is done; the values of run 0 go to ``values/0``."""
+    before = json.loads(functions("gmpq.board.information")())
     yield {"board": before}
     if (reason := _refusal(task, before)) is not None:
         yield {"failed": reason}
         return
     match task:
         case Job():
-            yield from _run_job(task, values, function)
+            yield from _run_job(task, values, functions, before)
         case Trial():
-            yield from _run_trial(task, function)
+            yield from _run_trial(task, functions, before)
         case Inquiry():
             return
         case _:
             assert_never(task)
 
 
-def _refusal(task: Task, board: dict[str, Any]) -> str | None:
+def _refusal(task: Task, board: Board) -> str | None:
     if board["protocol"] != PROTOCOL:
         return "its server is of another gmpq: run gmpq board build and copy it again"
     if board["machine"] != task.machine:
@@ -110,7 +110,7 @@ def _refusal(task: Task, board: dict[str, Any]) -> str | None:
     return None if isinstance(task, Job) else _worthless(task, board)
 
 
-def _worthless(task: Trial | Inquiry, board: dict[str, Any]) -> str | None:
+def _worthless(task: Trial | Inquiry, board: Board) -> str | None:
     """Return why times of ``board`` say nothing."""
     if board["emulated"]:
         return (
@@ -123,81 +123,61 @@ def _worthless(task: Trial | Inquiry, board: dict[str, Any]) -> str | None:
     return None
 
 
-def _run_job(job: Job, values: Path, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
-    _upload(job, function)
-    add = function("gmpq.board.output")
-    for size in job.output_bytes:
-        add(size)
+def _run_job(job: Job, values: Path, functions: Functions, board: Board) -> Iterator[Event]:
+    program = _opened(job, functions, board)
+    inputs: Mapping[str, Tensor] = {}
     for index, sample in enumerate(job.samples):
-        _set_inputs(job, Path(sample).read_bytes(), function("gmpq.board.input"))
-        (values / str(index)).write_bytes(b"".join(_values(job, function)))
+        inputs = _inputs(job, Path(sample))
+        stored = program.trace(inputs).values()
+        (values / str(index)).write_bytes(b"".join(array.tobytes() for array in stored))
         yield {"sample": index}
     if job.repeat:
-        yield from _times(job, function)
-        yield {"board": json.loads(function("gmpq.board.information")())}
+        yield from _times(program, inputs, job.repeat)
+        yield {"board": json.loads(functions("gmpq.board.information")())}
 
 
-def _run_trial(trial: Trial, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
-    _upload(trial, function)
-    time_steps = function("gmpq.board.time_steps")
-    time_steps(1, trial.others_bytes)  # warms up
+def _run_trial(trial: Trial, functions: Functions, board: Board) -> Iterator[Event]:
+    program = _opened(trial, functions, board)
+    program.time_steps({}, 1, trial.flush_bytes)  # warms up
     for _ in range(trial.rounds):
-        yield {"steps": [_floats(time_steps(1, trial.others_bytes))]}
+        yield {"steps": _rounds(program.time_steps({}, 1, trial.flush_bytes))}
 
 
-def _upload(job: Job | Trial, function: Callable[[str], Call]) -> None:
-    upload = function("tvm.rpc.server.upload")
-    for path in (job.library, job.params):
-        upload(Path(path).name, Path(path).read_bytes())
-    function("gmpq.board.open")(
-        Path(job.library).name,
-        Path(job.params).name,
-        job.params_bytes,
-        job.workspace_bytes,
-        job.steps,
-        job.threads,
-        job.prefix,
+def _opened(task: Job | Trial, functions: Functions, board: Board) -> BoardProgram:
+    emulated = bool(board["emulated"])
+    return BoardProgram.open(
+        Path(task.directory), task.program, task.threads, functions, emulated=emulated
     )
 
 
-def _set_inputs(job: Job, content: bytes, give: Call) -> None:
-    start = 0
-    for index, size in enumerate(job.input_bytes):
-        give(index, content[start : start + size])
-        start += size
+def _inputs(job: Job, sample: Path) -> dict[str, Tensor]:
+    """Return the inputs whose bytes a file holds, one after the other."""
+    numbers, found, start = np.fromfile(sample, np.float32), {}, 0
+    for spec in job.program.inputs:
+        found[spec.name] = numbers[start : start + spec.elements].reshape(spec.shape)
+        start += spec.elements
+    return found
 
 
-def _values(job: Job, function: Callable[[str], Call]) -> Iterator[bytes]:
-    """Yield what every step leaves behind, and then the outputs."""
-    step, read = function("gmpq.board.run"), function("gmpq.board.read_workspace")
-    for index, parts in enumerate(job.parts):
-        step(index, index + 1)
-        yield from (bytes(read(part.offset, part.size)) for part in parts)
-    output = function("gmpq.board.read_output")
-    yield from (bytes(output(index)) for index in range(len(job.output_bytes)))
-
-
-def _times(job: Job, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
-    time_runs, time_steps = function("gmpq.board.time_runs"), function("gmpq.board.time_steps")
-    longest_ms = max(_floats(time_runs(1))[0] for _ in range(WARM_UP))
+def _times(program: Executable, inputs: Mapping[str, Tensor], repeat: int) -> Iterator[Event]:
+    longest_ms = max(program.time_runs(inputs, 1)[0] for _ in range(WARM_UP))
     most = max(1, int(CALL_S * 1e3 / longest_ms))
-    for count in shares(job.repeat, BLOCKS):
+    for count in shares(repeat, BLOCKS):
         for part in shares(count, -(-count // most)):
-            yield {"runs": _floats(time_runs(part))}
+            yield {"runs": program.time_runs(inputs, part)}
         for part in shares(count, -(-count // most)):
-            times = _floats(time_steps(part, 0))
-            rounds = range(0, len(times), job.steps)
-            yield {"steps": [times[i : i + job.steps] for i in rounds]}
+            yield {"steps": _rounds(program.time_steps(inputs, part))}
+
+
+def _rounds(steps: Mapping[str, list[float]]) -> list[list[float]]:
+    """Return the times of all steps, round by round."""
+    return [list(times) for times in zip(*steps.values(), strict=True)]
 
 
 def shares(count: int, parts: int) -> list[int]:
     """Return ``count`` as a sum of at most ``parts`` numbers that are nearly equal."""
     ends = [count * i // parts for i in range(parts + 1)]
     return [b - a for a, b in itertools.pairwise(ends) if b > a]
-
-
-def _floats(content: Any) -> list[float]:
-    return [number for (number,) in struct.iter_unpack("<d", bytes(content))]
 
 
 if __name__ == "__main__":

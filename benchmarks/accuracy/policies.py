@@ -20,7 +20,7 @@ from gmpq.progress import Silent
 from gmpq.search.differentiable.options import Request
 from gmpq.search.differentiable.run import search_policy
 from gmpq.search.differentiable.settings import TeacherRecipe
-from gmpq.search.differentiable.teacher import Lesson, save_teacher, train_teacher
+from gmpq.search.differentiable.teacher import TeacherTraining, save_teacher, train_teacher
 from gmpq.search.differentiable.train import accuracy
 from gmpq.search.ilp import baselines
 from gmpq.search.ilp.bounds import Bounds
@@ -28,8 +28,8 @@ from gmpq.search.ilp.space import Space, space_of
 from gmpq.search.indicators.indicators import Indicators
 from gmpq.search.indicators.limpq import LimpqOptions
 from gmpq.search.indicators.measure import Candidates, Measurement, measure_sensitivity, train_limpq
-from gmpq.search.indicators.policy import Rule, search
-from gmpq.search.subject import Subject
+from gmpq.search.indicators.policy import Objective, search
+from gmpq.search.network_source import NetworkSource
 from gmpq.training.augment import Augmentation
 from gmpq.training.data import open_labelled
 
@@ -76,8 +76,8 @@ def train_float(work: Work) -> float:
     effort, how = work.effort, Preprocessing.of(work.shape, work.cell.dataset.input)
     train, test = (open_labelled(str(work.parts[name]), how) for name in ("train", "test"))
     recipe = TeacherRecipe(effort.float_epochs, effort.batch, effort.float_lr)
-    lesson = Lesson(train, recipe, Augmentation(), work.cell.seed, "cpu")
-    teacher = train_teacher(models.find(work.cell.arch).build(), lesson, Silent())
+    training = TeacherTraining(train, recipe, Augmentation(), work.cell.seed, "cpu")
+    teacher = train_teacher(models.find(work.cell.arch).build(), training, Silent())
     save_teacher(teacher, work.weights)
     return accuracy(teacher, test, EVALUATED, "cpu")
 
@@ -88,8 +88,8 @@ def choose(work: Work) -> dict[str, Any]:
     Seconds are of one thread, without the float network that all of them have. One search answers
     for all levels.
     """
-    subject = Subject(work.model, work.folder / "any.json", calibration=work.part("train"))
-    network = subject.open()
+    source = NetworkSource(work.model, work.folder / "any.json", calibration=work.part("train"))
+    network = source.open()
     space = space_of(lower(network.module, network.shape, network.name), BITS, BITS)
     seed, seconds = work.cell.seed, dict[str, float]()
     found: dict[str, Policies] = {
@@ -101,12 +101,12 @@ def choose(work: Work) -> dict[str, Any]:
         with timed(method, seconds):
             found[method] = gmpq(work, method, limits)
     with timed(plan.LIMPQ, seconds):
-        steps = limpq(subject, work)
+        steps = limpq(source, work)
     with timed(plan.SENSITIVITY, seconds):
-        losses = sensitivity(subject, work)
-    found[plan.LIMPQ] = answers(steps, Rule(LIMPQ_ALPHA, forbid_falling=True))
-    found[plan.REVERSED] = answers(steps, Rule(LIMPQ_ALPHA, True, forbid_falling=True))
-    found[plan.SENSITIVITY] = answers(losses, Rule())
+        losses = sensitivity(source, work)
+    found[plan.LIMPQ] = answers(steps, Objective(LIMPQ_ALPHA, forbid_falling=True))
+    found[plan.REVERSED] = answers(steps, Objective(LIMPQ_ALPHA, True, forbid_falling=True))
+    found[plan.SENSITIVITY] = answers(losses, Objective())
     bops = {m: {n: cost(space, bits) for n, bits in each.items()} for m, each in found.items()}
     return {"policies": found, "search_seconds": seconds, "bops": bops}
 
@@ -151,16 +151,16 @@ def gmpq(work: Work, method: str, limits: Mapping[int, float]) -> Policies:
     return policies
 
 
-def limpq(subject: Subject, work: Work) -> Indicators:
+def limpq(source: NetworkSource, work: Work) -> Indicators:
     """Return the steps that LIMPQ learns."""
     effort = work.effort
     options = LimpqOptions(effort.limpq_epochs, effort.batch, seed=work.cell.seed)
-    return train_limpq(subject, Candidates(BITS, BITS), options, Silent())
+    return train_limpq(source, Candidates(BITS, BITS), options, Silent())
 
 
-def sensitivity(subject: Subject, work: Work) -> Indicators:
+def sensitivity(source: NetworkSource, work: Work) -> Indicators:
     """Return the divergence that each layer's bits cause."""
-    some = replace(subject, limit=work.effort.sensitivity_images)
+    some = replace(source, limit=work.effort.sensitivity_images)
     return measure_sensitivity(some, Measurement(Candidates(BITS, BITS)), Silent())
 
 
@@ -169,7 +169,9 @@ def cost(space: Space, bits: Bits) -> int:
     return sum(layer.macs * bits[layer.name].w * bits[layer.name].a for layer in space.layers)
 
 
-def answers(found: Indicators, rule: Rule) -> Policies:
+def answers(found: Indicators, objective: Objective) -> Policies:
     """Return the bits that losses lead to at each level."""
-    bounded = ((n, search(found, Bounds(mean_product=n * n), rule, ModelSpec())) for n in LEVELS)
+    bounded = (
+        (n, search(found, Bounds(mean_product=n * n), objective, ModelSpec())) for n in LEVELS
+    )
     return {n: dict(policy.layers) for n, policy in bounded}

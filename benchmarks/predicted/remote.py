@@ -39,8 +39,8 @@ def row(subject: Subject, bits: str, target: str, fleet: Fleet) -> tuple[str, ..
         report = pool.run(fleet, [job], folder)
         done = [visit for _, visit in report.visits if visit.samples]
         if not done:
-            told = [visit.failed or visit.lost for _, visit in report.visits]
-            raise click.UsageError("; ".join([*told, *report.missing]))
+            failed = [visit.failed or visit.lost for _, visit in report.visits]
+            raise click.UsageError("; ".join([*failed, *report.missing]))
         visit = done[-1]
         found = dict(bench.values_of(program, visit.values / "0"))
     exact = all(np.array_equal(value, expected[key]) for key, value in found.items())

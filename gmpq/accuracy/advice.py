@@ -15,7 +15,7 @@ from gmpq.ir import Add, FloatGraph, MaxPool, Pad, Reshape, Upsample
 from gmpq.passes.fuse import fuse_clamps
 from gmpq.passes.ranges import SMALLEST_SCALE
 from gmpq.passes.reals import real_values
-from gmpq.passes.scale_groups import classes
+from gmpq.passes.scale_groups import scale_groups
 from gmpq.policy import LayerBits
 
 MOST_RATIO = 32  # of two ranges that share a scale: 8 bits leave the narrower one 3
@@ -98,7 +98,7 @@ def _crowded(
     """Yield what shares its scale with a value of a far wider range, and is read by itself."""
     found = fuse_clamps(graph)
     fused, reals = found.graph, real_values(found, output_bits)
-    for shared in classes(fused, bits, reals, output_bits):
+    for shared in scale_groups(fused, bits, reals, output_bits):
         widths = {n: _width(statistics[n]) for group in shared.groups for n in group}
         members = sorted(widths, key=lambda name: widths[name])
         widest = members[-1]

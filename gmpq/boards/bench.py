@@ -6,6 +6,7 @@ values that stay inside of a kernel are compared by what is made of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +27,13 @@ from gmpq.backends.host import products
 from gmpq.backends.rpc import pool
 from gmpq.backends.rpc.pool import Fleet
 from gmpq.backends.rpc.session import NOT_A_LATENCY, Visit
-from gmpq.backends.rpc.tasks import Effort, Job, job_of, span_of
+from gmpq.backends.rpc.tasks import Effort, Job, job_of
 from gmpq.backends.tvm.target import cpu
 from gmpq.errors import BoardError
 from gmpq.files import saved_graph, temporary
 from gmpq.files.manifest import versions
 from gmpq.ir import IntGraph
-from gmpq.runtime import codes_of
+from gmpq.program import Program
 
 UNSTEADY = ("ondemand", "conservative", "powersave", "schedutil")  # governors that change the clock
 
@@ -73,7 +74,7 @@ def bench(
         BoardError: no board ran it at all.
     """
     found, graph = read_contents(out), saved_graph.load(out / GRAPH)
-    check_program(out, found.tvm, graph)
+    check_program(out, found.program, graph)
     program = _Program(out, found, graph, samples.read(out / SAMPLES, graph))
     with temporary.folder() as folder:
         job = _job(program, folder, effort)
@@ -145,44 +146,42 @@ def _kept(visit: Visit) -> str:
 
 
 def _job(program: _Program, folder: Path, effort: Effort) -> Job:
-    description = program.contents.tvm
     paths = []
     for index, sample in enumerate(program.samples):
         path = folder / f"sample{index}"
-        arrays = [sample[end["name"]] for end in description["inputs"]]
+        arrays = [sample[spec.name] for spec in program.contents.program.inputs]
         path.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
         paths.append(str(path))
     machine = cpu.find(program.contents.target).triple.split("-", maxsplit=1)[0]
-    return job_of(program.directory, description, machine, tuple(paths), effort)
+    return job_of(program.directory, program.contents.program, machine, tuple(paths), effort)
 
 
 def _compare(program: _Program, visits: Sequence[Visit]) -> Parity:
     """Return how the values and outputs of all runs compare with the reference."""
-    runs, outputs, description = [], [], program.contents.tvm
+    runs, outputs = [], []
     for index, sample in enumerate(program.samples):
         expected = reference.run(program.graph, sample)
         for visit in (each for each in visits if each.samples > index):
-            values = dict(values_of(description, visit.values / str(index)))
+            values = dict(values_of(program.contents.program, visit.values / str(index)))
             codes = {name: x for name, x in values.items() if program.graph.values[name].q}
             trace = Trace("tvm", _level(visit), codes)
             runs.append(parity.compare(program.graph, expected, trace))
-            ends = [(end["name"], values[end["name"]]) for end in description["outputs"]]
-            returned = Returned("tvm", _level(visit), ends)
+            named = [(spec.name, values[spec.name]) for spec in program.contents.program.outputs]
+            returned = Returned("tvm", _level(visit), named)
             outputs.append(compare_outputs(program.graph, expected, returned))
     return parity.gather(program.graph, runs, outputs, {})
 
 
-def values_of(description: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield every value in the file that a worker wrote."""
-    content = np.fromfile(path, np.uint8)
-    stored = [v for step in description["steps"] for v in step["outputs"] if "offset" in v]
-    start = 0
-    for value in stored:
-        yield value["name"], codes_of(content[start:], {**value, "offset": 0})
-        start += span_of(value)
-    for end in description["outputs"]:
-        size = 4 * int(np.prod(end["shape"]))
-        yield end["name"], content[start : start + size].view(np.float32).reshape(end["shape"])
+def values_of(program: Program, path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield every value in the file that a worker wrote: codes by step, then the outputs."""
+    content, start = np.fromfile(path, np.uint8), 0
+    for value in (value for step in program.steps for value in step.stored):
+        size = math.prod(value.shape)
+        yield value.name, content[start : start + size].reshape(value.shape)
+        start += size
+    for spec in program.outputs:
+        size = 4 * spec.elements
+        yield spec.name, content[start : start + size].view(np.float32).reshape(spec.shape)
         start += size
 
 
@@ -196,8 +195,8 @@ def _rows(visit: Visit, found: Contents, threads: int) -> Iterator[Row]:
     if visit.runs_ms:
         yield Row(name, threads, NETWORK, timing(visit.runs_ms), sum(bops.values()))
     if visit.steps_ms:
-        for step, spent in zip(found.tvm["steps"], np.transpose(visit.steps_ms), strict=True):
-            yield Row(name, threads, step["node"], timing(list(spent)), bops.get(step["node"]))
+        for step, spent in zip(found.program.steps, np.transpose(visit.steps_ms), strict=True):
+            yield Row(name, threads, step.node, timing(list(spent)), bops.get(step.node))
 
 
 def _why(visits: Sequence[Visit], missing: Sequence[str]) -> str:

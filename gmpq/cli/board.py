@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gmpq.cli.cache import user_cache
-from gmpq.cli.options import candidate_options, subject_options
+from gmpq.cli.options import candidate_options, network_options
 from gmpq.cli.types import PATH, POSITIVE
 
 if TYPE_CHECKING:
     from gmpq.backends.rpc.pool import Fleet
-    from gmpq.search.subject import Subject
+    from gmpq.search.network_source import NetworkSource
 
 WHEELS = click.option(
     "--wheels", type=PATH, help="Folder with TVM's wheels for the board.  [default: pip fetches]"
@@ -95,7 +95,7 @@ def print_instructions(out: Path) -> None:
     epilog="\b\nExample:\n  gmpq profile network.json --calibration photographs/ --target rpi4 \\\n"
     "      --tracker 192.168.0.2:9190 --key rpi4 --weight-bits 2,4,8 --input-bits 4,8 -o rpi4.json"
 )
-@subject_options
+@network_options
 @click.option("--calibration", multiple=True, metavar="LOCATION", help="As for gmpq compile.")
 @click.option("--images", type=click.IntRange(1), help="Calibrate on at most so many images.")
 @click.option("--target", required=True, help="What the boards are, as rpi4.")
@@ -105,7 +105,7 @@ def print_instructions(out: Path) -> None:
 @repeat_option
 @click.option("-o", "--out", type=PATH, required=True, help="Latency table to write.")
 def profile(
-    subject: Subject,
+    source: NetworkSource,
     calibration: tuple[str, ...],
     images: int | None,
     target: str,
@@ -132,7 +132,7 @@ def profile(
 
     if not out.parent.is_dir():
         raise OutputError(f"{out}: there is no folder {out.parent}: make it")
-    calibrated = replace(subject, calibration=calibration, limit=images)
+    calibrated = replace(source, calibration=calibration, limit=images)
     among = Candidates(weight_bits or BITS, input_bits or BITS, None if ends else WIDE)
     shared, effort = replace(fleet, distinct=False), Effort(threads, repeat)
     found = profiling.profile(calibrated, among, target, shared, effort, Terminal())

@@ -1,15 +1,95 @@
-"""Options that several commands of ``gmpq search`` share."""
+"""Options that several commands share, and what makes options of the fields of a dataclass."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, fields
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
-from gmpq.cli.types import BITS, NUMBERS, PATH, POSITIVE, MeanProduct
+from gmpq.cli.types import BITS, NUMBERS, PATH, POSITIVE, EnumChoice, MeanProduct
+
+Command: TypeAlias = Callable[..., Any]
+Option: TypeAlias = Callable[[Command], Command]  # a decorator
+
+
+def field_option(owner: Any, name: str, flag: str | None = None, **attributes: Any) -> Option:
+    """Return the option of a field of a dataclass, whose default is the field's.
+
+    A boolean that is true becomes ``--flag/--no-flag``, one that is false ``--flag``, an
+    enumeration a choice of its values; of other fields click takes the type from the default,
+    unless ``type`` is given.
+
+    Args:
+        owner: the dataclass, or an instance that has the defaults.
+        name: of the field, and of the command's argument.
+        flag: the option's name without dashes; the field's unless given.
+        attributes: as for ``click.option``.
+    """
+    default = _default(owner, name)
+    shown = flag or name.replace("_", "-")
+    if isinstance(default, Enum):
+        attributes.setdefault("type", EnumChoice(type(default)))
+        default = default.value
+    declaration = f"--{shown}/--no-{shown}" if default is True else f"--{shown}"
+    if default is False:
+        attributes.setdefault("is_flag", True)
+    attributes.setdefault("show_default", default is not None and default is not False)
+    return click.option(declaration, name, default=default, **attributes)
+
+
+def _default(owner: Any, name: str) -> Any:
+    (found,) = (each for each in fields(owner) if each.name == name)
+    if not isinstance(owner, type):
+        return getattr(owner, name)
+    return _default_of(found)
+
+
+def _default_of(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    assert field.default is not MISSING, f"{field.name} has a default"
+    return field.default
+
+
+def grouped(argument: str, make: Callable[..., Any], options: Sequence[Option]) -> Option:
+    """Return a decorator that adds ``options`` and passes ``make`` of their values on.
+
+    Args:
+        argument: the command's argument that receives what ``make`` returns.
+        make: called with the value of every option by name when the command runs.
+        options: of the command, in the order of its help.
+    """
+    names = [parameter.name for parameter in _parameters(options)]
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**given: Any) -> Any:
+            own = {name: given.pop(name) for name in names if name is not None}
+            return command(**{argument: make(**own)}, **given)
+
+        decorated: Command = run
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _parameters(options: Sequence[Option]) -> list[click.Parameter]:
+    """Return the parameters that ``options`` add to a command."""
+
+    def command() -> None:
+        """Do nothing."""
+
+    for option in options:
+        option(command)
+    found: list[click.Parameter] = command.__dict__["__click_params__"]
+    return found
 
 
 def sources_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,17 +123,17 @@ def sources_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def subject_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what names the network, as one argument ``subject`` without data."""
+def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what names the network, as one argument ``source`` without data."""
 
     @click.argument("network")
     @click.option("--weights", help="Weights file, package:NAME/PATH, or random[:SEED].")
     @click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
     @functools.wraps(command)
     def run(*, network: str, weights: str | None, factory: str | None, **rest: Any) -> Any:
-        from gmpq.search import subject
+        from gmpq.search import network_source
 
-        return command(subject=subject.find(network, weights, factory), **rest)
+        return command(source=network_source.find(network, weights, factory), **rest)
 
     return run
 

@@ -13,8 +13,8 @@ from gmpq.cli.options import (
     bound_options,
     candidate_options,
     loss_options,
+    network_options,
     output_options,
-    subject_options,
 )
 from gmpq.cli.search_baselines import random_command, uniform_command
 from gmpq.cli.search_gmpq import edmips_command, gmpq_command
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from gmpq.search.indicators.indicators import Indicators
     from gmpq.search.indicators.limpq import LimpqOptions
     from gmpq.search.indicators.measure import Candidates
-    from gmpq.search.indicators.policy import Rule
-    from gmpq.search.subject import Subject
+    from gmpq.search.indicators.policy import Objective
+    from gmpq.search.network_source import NetworkSource
 
 
 @click.group()
@@ -50,7 +50,7 @@ search.add_command(uniform_command)
     epilog="\b\nExample:\n  gmpq search sensitivity examples/resnet18_w4a4.json \\\n"
     "      --calibration photographs/ --bits 4 --indicators r18.json -o r18-mixed.json"
 )
-@subject_options
+@network_options
 @click.option("--calibration", multiple=True, metavar="LOCATION", help="As for gmpq compile.")
 @click.option("--images", type=click.IntRange(1), help="Measure on at most so many images.")
 @bound_options
@@ -73,7 +73,7 @@ search.add_command(uniform_command)
 @loss_options("1")
 @output_options
 def sensitivity(
-    subject: Subject,
+    source: NetworkSource,
     calibration: tuple[str, ...],
     images: int | None,
     bounds: Bounds,
@@ -94,23 +94,23 @@ def sensitivity(
     Nothing is trained and no labels are needed: the float network runs once per layer and bits with
     this layer's weight, or its input, quantized. With --indicators a second bound takes no time.
     """
-    from gmpq.search.indicators.policy import Rule
+    from gmpq.search.indicators.policy import Objective
 
     def measure() -> Indicators:
-        with_data = _with_data(subject, calibration, images)
+        with_data = _with_data(source, calibration, images)
         return _measure(with_data, bits.candidates(ends), loss, observer, weight_observer)
 
     bits = _Bits(weight_bits, input_bits)
-    found = _indicators(subject, "sensitivity", bits, indicators, out, measure)
-    rules = [Rule(alpha, reverse) for alpha in dict.fromkeys(alphas)]
-    _answer(subject, found, bounds, rules, out, plot)
+    found = _indicators(source, "sensitivity", bits, indicators, out, measure)
+    objectives = [Objective(alpha, reverse) for alpha in dict.fromkeys(alphas)]
+    _answer(source, found, bounds, objectives, out, plot)
 
 
 @search.command(
     epilog="\b\nExample:\n  gmpq search limpq network.json --data train/ --bits w3a4 \\\n"
     "      --compression 12.2 --indicators steps.json -o limpq.json"
 )
-@subject_options
+@network_options
 @click.option("--data", multiple=True, metavar="LOCATION", help="Labelled images, as folders.")
 @click.option("--images", type=click.IntRange(1), help="Train on at most so many images.")
 @bound_options
@@ -124,7 +124,7 @@ def sensitivity(
 @loss_options("2")
 @output_options
 def limpq(
-    subject: Subject,
+    source: NetworkSource,
     data: tuple[str, ...],
     images: int | None,
     bounds: Bounds,
@@ -148,22 +148,24 @@ def limpq(
     The labels are those of gmpq's images: the folder of a photograph, or "labels" of an .npz. With
     --indicators a second bound takes no time.
     """
-    from gmpq.search.indicators.policy import Rule
+    from gmpq.search.indicators.policy import Objective
 
     def measure() -> Indicators:
         from gmpq.search.indicators.limpq import LimpqOptions
 
         options = LimpqOptions(epochs, batch, rate, augment=augment, seed=seed)
-        return _train(_with_data(subject, data, images), bits.candidates(ends), options)
+        return _train(_with_data(source, data, images), bits.candidates(ends), options)
 
     bits = _Bits(weight_bits, input_bits)
-    found = _indicators(subject, "limpq", bits, indicators, out, measure)
-    rules = [Rule(a, reverse, forbid_falling=not free_steps) for a in dict.fromkeys(alphas)]
-    _answer(subject, found, bounds, rules, out, plot)
+    found = _indicators(source, "limpq", bits, indicators, out, measure)
+    objectives = [
+        Objective(a, reverse, forbid_falling=not free_steps) for a in dict.fromkeys(alphas)
+    ]
+    _answer(source, found, bounds, objectives, out, plot)
 
 
 def _measure(
-    subject: Subject, candidates: Candidates, loss: str, observer: str, weight_observer: str
+    source: NetworkSource, candidates: Candidates, loss: str, observer: str, weight_observer: str
 ) -> Indicators:
     from gmpq.calib import observers
     from gmpq.cli.terminal import Terminal
@@ -174,14 +176,14 @@ def _measure(
 
     quantization = QuantizeOptions(observers.find(observer), WeightObserver(weight_observer))
     options = SensitivityOptions(quantization, Divergence(loss))
-    return measure_sensitivity(subject, Measurement(candidates, options), Terminal())
+    return measure_sensitivity(source, Measurement(candidates, options), Terminal())
 
 
-def _train(subject: Subject, candidates: Candidates, options: LimpqOptions) -> Indicators:
+def _train(source: NetworkSource, candidates: Candidates, options: LimpqOptions) -> Indicators:
     from gmpq.cli.terminal import Terminal
     from gmpq.search.indicators.measure import train_limpq
 
-    return train_limpq(subject, candidates, options, Terminal())
+    return train_limpq(source, candidates, options, Terminal())
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,7 @@ class _Bits:
 
 
 def _indicators(
-    subject: Subject,
+    source: NetworkSource,
     method: str,
     bits: _Bits,
     path: Path | None,
@@ -211,29 +213,31 @@ def _indicators(
     from gmpq.search.indicators import indicators as files
 
     if path is not None and path.exists():
-        return files.reuse(path, subject.name, method, bits.weight, bits.input)
+        return files.reuse(path, source.name, method, bits.weight, bits.input)
     found = measure()
     files.write(found, path or out.with_suffix(".indicators.json"))
     return found
 
 
-def _with_data(subject: Subject, locations: tuple[str, ...], images: int | None) -> Subject:
-    return replace(subject, calibration=locations, limit=images)
+def _with_data(
+    source: NetworkSource, locations: tuple[str, ...], images: int | None
+) -> NetworkSource:
+    return replace(source, calibration=locations, limit=images)
 
 
 def _answer(
-    subject: Subject,
+    source: NetworkSource,
     found: Indicators,
     bounds: Bounds,
-    rules: Sequence[Rule],
+    objectives: Sequence[Objective],
     out: Path,
     plot: Path | None,
 ) -> None:
     from gmpq.search.indicators.policy import search as least_loss
 
-    for rule in rules:
-        suffix = f"-alpha{rule.alpha:g}" if len(rules) > 1 else ""
+    for objective in objectives:
+        suffix = f"-alpha{objective.alpha:g}" if len(objectives) > 1 else ""
         path = out.with_stem(out.stem + suffix)
-        policy = least_loss(found, bounds, rule, subject.model_for(path))
-        policy = replace(policy, calibration=subject.calibration_for(path))
+        policy = least_loss(found, bounds, objective, source.model_for(path))
+        policy = replace(policy, calibration=source.calibration_for(path))
         write(policy, found.space, path, plot and plot.with_stem(plot.stem + suffix))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gmpq.cli.answer import write
-from gmpq.cli.options import bound_options, output_options, subject_options
+from gmpq.cli.options import bound_options, network_options, output_options
 from gmpq.cli.types import BITS, PAIR
 
 if TYPE_CHECKING:
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from gmpq.policy import LayerBits, Policy, Provenance
     from gmpq.search.ilp.bounds import Bounds
     from gmpq.search.ilp.space import Space
-    from gmpq.search.subject import Subject
+    from gmpq.search.network_source import NetworkSource
 
 
 @click.command(
     "random",
     epilog="\b\nExample:\n  gmpq search random resnet18 --published-bops 15.3e9 -o random.json",
 )
-@subject_options
+@network_options
 @bound_options
 @click.option("--from", "bits", type=BITS, default="2,3,4,5,6", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @output_options
 def random_command(
-    subject: Subject,
+    source: NetworkSource,
     bounds: Bounds,
     bits: tuple[int, ...],
     seed: int,
@@ -41,19 +41,19 @@ def random_command(
     from gmpq.policy import Provenance
     from gmpq.search.ilp import baselines
 
-    space = _space(subject)
+    space = _space(source)
     drawn = baselines.random(space, bounds.level(space), seed, bits)
     provenance = Provenance("random", constraint=bounds.constraint(), seed=seed)
-    write(_policy(subject, drawn, provenance, out), space, out, plot)
+    write(_policy(source, drawn, provenance, out), space, out, plot)
 
 
 @click.command(
     "uniform", epilog="\b\nExample:\n  gmpq search uniform resnet18 --bits w4a4 -o w4a4.json"
 )
-@subject_options
+@network_options
 @click.option("--bits", required=True, metavar="wXaY", help="Of every layer but first and last.")
 @output_options
-def uniform_command(subject: Subject, bits: str, out: Path, plot: Path | None) -> None:
+def uniform_command(source: NetworkSource, bits: str, out: Path, plot: Path | None) -> None:
     """Give all layers the same bits, and 8 to the first and the last."""
     from gmpq.policy import LayerBits, Provenance
     from gmpq.search.ilp import baselines
@@ -61,23 +61,23 @@ def uniform_command(subject: Subject, bits: str, out: Path, plot: Path | None) -
     pair = PAIR.fullmatch(bits)
     if pair is None:
         raise click.UsageError(f"--bits {bits}: give a pair from 1 to 8, as w4a4")
-    space = _space(subject)
+    space = _space(source)
     chosen = baselines.uniform(space, LayerBits(int(pair[1]), int(pair[2])))
-    write(_policy(subject, chosen, Provenance("uniform"), out), space, out, plot)
+    write(_policy(source, chosen, Provenance("uniform"), out), space, out, plot)
 
 
-def _space(subject: Subject) -> Space:
+def _space(source: NetworkSource) -> Space:
     from gmpq.lower import lower
     from gmpq.search.ilp.space import space_of
 
-    network = subject.build()
+    network = source.build()
     return space_of(lower(network.module, network.shape, network.name))
 
 
 def _policy(
-    subject: Subject, bits: Mapping[str, LayerBits], provenance: Provenance, out: Path
+    source: NetworkSource, bits: Mapping[str, LayerBits], provenance: Provenance, out: Path
 ) -> Policy:
     from gmpq.policy import Policy
 
-    model, calibration = subject.model_for(out), subject.calibration_for(out)
+    model, calibration = source.model_for(out), source.calibration_for(out)
     return Policy(bits, model=model, provenance=provenance, calibration=calibration)

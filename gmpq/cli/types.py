@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -12,6 +13,9 @@ import click
 PATH = click.Path(path_type=Path)
 PAIR = re.compile(r"w([1-8])a([1-8])")
 POSITIVE = click.FloatRange(0, min_open=True)
+OBSERVERS = ("minmax", "moving-average", "percentile", "mse", "entropy")
+OBSERVER = click.Choice(OBSERVERS)  # named here, so that --help needs no numpy; a test compares
+WEIGHT_OBSERVER = click.Choice(("mse", "minmax"))
 
 Number = TypeVar("Number", int, float)
 
@@ -45,6 +49,29 @@ def _at_least_0(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise ValueError
     return number
+
+
+class EnumChoice(click.ParamType[Enum]):
+    """One of the values of an enumeration, as its member."""
+
+    name = "choice"
+
+    def __init__(self, kinds: type[Enum]) -> None:
+        """Make a type of the members of ``kinds``, whose values are text."""
+        self.kinds = kinds
+        self.names = click.Choice([str(kind.value) for kind in kinds])
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """Return the values as help shows them."""
+        return self.names.get_metavar(param, ctx)
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Enum:
+        """Return the member."""
+        if isinstance(value, self.kinds):
+            return value
+        return self.kinds(self.names.convert(value, param, ctx))
 
 
 BITS = Listed(int, "whole numbers, as 2,3,4,5,6", rising=True)

@@ -49,12 +49,13 @@ from gmpq.ir import FloatGraph, IntGraph
 from gmpq.lower import lower
 from gmpq.lower.fidelity import lowering_error
 from gmpq.passes import cost
-from gmpq.passes.check_trained import check_fits
+from gmpq.passes.check_trained import check_trained
 from gmpq.passes.cost import NetworkCost
 from gmpq.passes.equalize import equalize
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import LayerBits, bind, differing_calls
 from gmpq.policy import file as policy_file
+from gmpq.program import Program
 from gmpq.progress import Progress, Silent
 
 LOSS = "loss"  # the section of parity.json
@@ -96,7 +97,7 @@ class _Built:
 
     fusion: FusionReport
     kernels: tuple[Kernel, ...]
-    program: Mapping[str, Any]  # what gmpq.runtime needs to know
+    program: Program
 
 
 def compile_network(
@@ -142,13 +143,15 @@ def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
     check_prefix(options.name)
     target = cpu.find(options.target)
     board = None if options.fleet is None else likeness(options.fleet, target, told.stage)
-    quantization = options.quantization(job.policy.output_bits)
+    quantization = QuantizeOptions.named(
+        options.observer, options.weight_observer, options.bias_correct, job.policy.output_bits
+    )
     network = job.network
     told.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     bits = bind(job.policy, cost.layer_names(graph))
     if job.quantized is not None:
-        check_fits(job.quantized, graph, bits, job.policy.output_bits)
+        check_trained(job.quantized, graph, bits, job.policy.output_bits)
     (source,) = graph.inputs
     inputs = samples.take(job.images, source, network.shape, options.samples)
     error = lowering_error(network.module, graph, inputs[0][source])
@@ -260,7 +263,7 @@ def _fields(
         "layers": {name: asdict(bits) for name, bits in plan.bits.items()},
         "bops": _bops(plan.costs),
         "kernels": [asdict(kernel) for kernel in built.kernels],
-        "tvm": dict(built.program),
+        "tvm": built.program.to_json(),
         "onnxruntime": built.fusion.to_json(),
     }
 

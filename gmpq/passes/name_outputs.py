@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from gmpq.errors import LoweringError
 from gmpq.ir import FloatGraph, FloatNode, Reshape, Softmax
-from gmpq.passes.rewire import reading, unique
+from gmpq.passes.replace_uses import reading, unique
 
 
 def name_outputs(graph: FloatGraph, names: Sequence[str | None]) -> FloatGraph:

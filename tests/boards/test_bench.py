@@ -38,7 +38,7 @@ def output(folder: Path, graph: IntGraph, program_of: IntGraph | None = None) ->
     program = build(program_of or graph, native(), folder).program
     bops = {node.name: 100 for node in graph.nodes}
     fields = {"target": "native", "options": {"storage": "int8"}, "kernels": []}
-    manifest.write(folder, {**fields, "tvm": dict(program), "bops": bops})
+    manifest.write(folder, {**fields, "tvm": program.to_json(), "bops": bops})
     return folder
 
 

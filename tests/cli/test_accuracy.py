@@ -32,6 +32,16 @@ def rows(text: str) -> dict[str, list[str]]:
     return {name: rest for name, *rest in lines}
 
 
+def make_tvm_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add one to what the compiled program returns."""
+    real = evaluate._compiled
+
+    def wrong(network: object, batch: evaluate.Floats) -> evaluate.Outputs:
+        return tuple(x + np.float32(1) for x in real(network, batch))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluate, "_compiled", wrong)
+
+
 def test_a_compiled_directory_knows_its_loss(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = desk.compile()
     assert compiled.code == 0
@@ -65,12 +75,7 @@ def test_a_compiled_directory_knows_its_loss(desk: Desk, monkeypatch: pytest.Mon
     assert "3 images, 0 with a label" in limited.out
     assert rows(limited.out)["float"] == ["-", "-", "3", "of", "3", "(100.0%)", "-"]
 
-    real = evaluate._compiled
-
-    def wrong(network: object, batch: evaluate.Floats) -> evaluate.Outputs:
-        return tuple(x + np.float32(1) for x in real(network, batch))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(evaluate, "_compiled", wrong)
+    make_tvm_wrong(monkeypatch)
     other = desk.gmpq("evaluate", str(desk.out), "--data", "images.npy", *NETWORK)
     assert other.code == 1
     assert "return the same numbers for 0 of 4" in other.out

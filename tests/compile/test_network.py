@@ -20,7 +20,7 @@ from gmpq.cli.commands import group
 from gmpq.cli.entry import run
 from gmpq.compile.network import Report, compile_network
 from gmpq.compile.options import CompileOptions
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import manifest, saved_graph
 from gmpq.inputs.images import Images, Preprocessing
 from gmpq.inputs.job import Job, Network

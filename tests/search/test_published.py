@@ -12,7 +12,7 @@ from gmpq.errors import SearchError
 from gmpq.lower import lower
 from gmpq.passes import cost
 from gmpq.policy import LayerBits, ModelSpec
-from gmpq.search.differentiable.inspect import survey
+from gmpq.search.differentiable.inspect import inspect_network
 from gmpq.search.differentiable.search import Deployment
 from gmpq.search.ilp import constraints
 from gmpq.search.ilp.bounds import Bounds, to_table
@@ -28,10 +28,10 @@ NETWORKS = {"cifar_resnet8": (3, 12, 12), "squeezenet1_1": (3, 33, 33)}
 def test_all_counts_agree(name: str, ends: LayerBits | None) -> None:
     graph = lower(models.find(name).build(), (1, *NETWORKS[name]), name)
     space = space_of(graph, BITS, BITS, ends=ends)
-    picks = np.random.default_rng(0).integers(0, len(BITS), (len(space.searched), 2))
-    bits = space.bits(picks)
+    assignment = np.random.default_rng(0).integers(0, len(BITS), (len(space.searched), 2))
+    bits = space.bits(assignment)
     expected = cost.measure(graph, bits).published_bops
-    assert constraints.published_bops(space, 0.0).total(picks) == pytest.approx(expected)
+    assert constraints.published_bops(space, 0.0).total(assignment) == pytest.approx(expected)
     told = re.search(r"published convention +(\S+) G", to_table(space, bits))
     assert told is not None
     assert told[1] == f"{expected / 1e9:.3f}"
@@ -40,13 +40,13 @@ def test_all_counts_agree(name: str, ends: LayerBits | None) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gmpq_counts_the_same(name: str) -> None:
     module, shape = models.find(name).build(), NETWORKS[name]
-    surveyed = survey(module, shape)
+    info = inspect_network(module, shape)
     graph = lower(module, (1, *shape), name)
-    pairs = np.random.default_rng(0).integers(2, 7, (len(surveyed.searched), 2))
+    pairs = np.random.default_rng(0).integers(2, 7, (len(info.searched), 2))
     found = tuple(LayerBits(w, a) for w, a in pairs.tolist())
     bits = dict.fromkeys(cost.layer_names(graph), LayerBits(8, 8))
-    bits |= {layer.name: pair for layer, pair in zip(surveyed.searched, found, strict=True)}
-    bill = Deployment(surveyed.layers, ModelSpec(), LayerBits(8, 8)).bill(surveyed)
+    bits |= {layer.name: pair for layer, pair in zip(info.searched, found, strict=True)}
+    bill = Deployment(info.layers, ModelSpec(), LayerBits(8, 8)).bill(info)
     expected = cost.measure(graph, bits)
     assert bill.of(found) == expected.bops
     assert bill.published(found) == pytest.approx(expected.published_bops)

@@ -25,7 +25,7 @@ def layer(seed: int) -> IntGraph:
 def write(graph: IntGraph, folder: Path, form: Form | None = None) -> None:
     """Write what ``load`` reads."""
     built = build(graph, find("native"), folder, form=form or Form())
-    fields = {"tvm": built.program, "preprocessing": {"mean": [0.5], "resize": None}}
+    fields = {"tvm": built.program.to_json(), "preprocessing": {"mean": [0.5], "resize": None}}
     manifest.write(folder, fields)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any
 
 import tvm
 from tvm import transform
@@ -17,7 +16,6 @@ from gmpq.backends.tvm.codegen.example import EXAMPLE, classify_program
 from gmpq.backends.tvm.codegen.header import private_header, public_header
 from gmpq.backends.tvm.codegen.library import compile_parts, write_shared, write_static
 from gmpq.backends.tvm.codegen.module import emit
-from gmpq.backends.tvm.kernels.base import Tensor
 from gmpq.backends.tvm.plan.memory import SLACK
 from gmpq.backends.tvm.plan.plan import (
     Chooser,
@@ -31,7 +29,7 @@ from gmpq.backends.tvm.plan.plan import (
 from gmpq.backends.tvm.target.cpu import Target
 from gmpq.files import temporary
 from gmpq.ir import IntGraph
-from gmpq.program import PREFIX
+from gmpq.program import PREFIX, Program, ProgramStep, StoredValue, TensorSpec
 
 LIBRARY, ARCHIVE, PARAMS, HEADER = "model.so", "model.a", "params.bin", "model.h"
 # TVM's default pipeline also moves and shrinks buffers by the accesses that it understands; tile
@@ -54,7 +52,7 @@ class Build:
     """A compiled network: its plan, and the description that the runtime reads."""
 
     plan: Plan
-    program: Mapping[str, Any]
+    program: Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +113,9 @@ def assemble(
     example = classify_program(graph, prefix) if form.static else None
     if example is not None:
         (directory / EXAMPLE).write_text(example)
-    program = _program(graph, planned, len(emitted.params), target, prefix)
+    program = _program(graph, planned, target, prefix, emitted.params)
     glibc = glibc_needed((directory / LIBRARY).read_bytes())
-    return Build(planned, {**program, "glibc": glibc})
+    return Build(planned, replace(program, glibc=glibc))
 
 
 def compile_module(module: tvm.IRModule, target: Target, folder: Path) -> Path:
@@ -130,52 +128,47 @@ def compile_module(module: tvm.IRModule, target: Target, folder: Path) -> Path:
     return path
 
 
-def _program(
-    graph: IntGraph, planned: Plan, params_bytes: int, target: Target, prefix: str
-) -> dict[str, Any]:
-    """Return what the runtime must know, as JSON values."""
-    return {
-        "target": target.name,
-        "features": sorted(target.features),
-        "prefix": prefix,
-        "params_bytes": params_bytes,
-        "workspace_bytes": planned.memory.size_bytes + SLACK,
-        "live_bytes": planned.memory.live_bytes,
-        "stack_bytes": most_stack_bytes(planned),
-        "moved_bytes": sum(moved_bytes(planned, step) for step in planned.steps),
-        "inputs": [_end(planned.tensors[name]) for name in graph.inputs],
-        "outputs": [_end(planned.tensors[name]) for name in graph.outputs],
-        "steps": [
-            {
-                "node": step.node,
-                "kernel": step.kernel,
-                "outputs": [{"name": name, **_memory(planned, name)} for name in step.outputs],
-                "moved_bytes": moved_bytes(planned, step),
-                **_work(step),
-            }
-            for step in planned.steps
-        ],
-    }
+def _program(graph: IntGraph, planned: Plan, target: Target, prefix: str, params: bytes) -> Program:
+    return Program(
+        target=target.name,
+        params_bytes=len(params),
+        workspace_bytes=planned.memory.size_bytes + SLACK,
+        inputs=_specs(graph, graph.inputs),
+        outputs=_specs(graph, graph.outputs),
+        steps=tuple(_step(planned, step) for step in planned.steps),
+        prefix=prefix,
+        features=tuple(sorted(target.features)),
+        live_bytes=planned.memory.live_bytes,
+        stack_bytes=most_stack_bytes(planned),
+        moved_bytes=sum(moved_bytes(planned, step) for step in planned.steps),
+    )
 
 
-def _end(tensor: Tensor) -> dict[str, Any]:
-    return {"name": tensor.value.name, "shape": list(tensor.value.shape), "dtype": "float32"}
+def _specs(graph: IntGraph, names: Sequence[str]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, graph.values[name].shape) for name in names)
 
 
-def _work(step: Step) -> dict[str, Any]:
-    """Return how much a step multiplies, and with what."""
-    return {} if step.work is None else asdict(step.work)
+def _step(planned: Plan, step: Step) -> ProgramStep:
+    return ProgramStep(
+        node=step.node,
+        kernel=step.kernel,
+        outputs=tuple(step.outputs),
+        stored=tuple(
+            _stored(planned, name)
+            for name in step.outputs
+            if planned.tensors[name].layout is not None
+        ),
+        moved_bytes=moved_bytes(planned, step),
+        executed_macs=None if step.work is None else step.work.executed_macs,
+        instruction="" if step.work is None else step.work.instruction,
+    )
 
 
-def _memory(planned: Plan, name: str) -> dict[str, Any]:
-    """Return where the codes of a value lie: offset of the first element, shape, strides."""
+def _stored(planned: Plan, name: str) -> StoredValue:
+    """Return where the codes of a value lie."""
     tensor = planned.tensors[name]
-    if tensor.layout is None:
-        return {}
-    layout = tensor.layout
-    strides = [layout.image, 1, layout.row, layout.stored]
-    return {
-        "offset": planned.memory.offsets[name] + layout.origin,
-        "shape": list(tensor.value.shape),
-        "strides": strides[: len(tensor.value.shape)],
-    }
+    layout = tensor.codes
+    strides = (layout.image, 1, layout.row, layout.stored)
+    shape = tensor.value.shape
+    offset = planned.memory.offsets[name] + layout.origin
+    return StoredValue(name, offset, shape, strides[: len(shape)])

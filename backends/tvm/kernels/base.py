@@ -54,7 +54,7 @@ class Work:
     not in it.
     """
 
-    products: int
+    executed_macs: int
     instruction: str  # the sequence that adds a vector of them; empty where LLVM finds its own
 
 
@@ -63,7 +63,7 @@ class Site:
     """A node with the tensors around it, on a target.
 
     With an ``addition`` the node's own ``output`` is never stored, only the sum; and that or the
-    output only if ``keeps``, beside requantized ``copies``.
+    output only if ``stores_result``, beside requantized ``copies``.
     """
 
     node: Node
@@ -72,16 +72,16 @@ class Site:
     target: Target
     addition: Addition | None = None
     copies: tuple[Tensor, ...] = ()
-    keeps: bool = True
+    stores_result: bool = True
     weights_bytes: int = 0  # of all layers of the network, a byte each
 
     @property
-    def near(self) -> bool:
+    def weights_stay_in_llc(self) -> bool:
         """Tell whether the last cache keeps the constants of all layers from run to run."""
-        return self.weights_bytes <= self.target.shared_bytes
+        return self.weights_bytes <= self.target.llc_share_bytes
 
     @property
-    def read(self) -> tuple[Tensor, ...]:
+    def operands(self) -> tuple[Tensor, ...]:
         """The tensors that the kernel reads."""
         return (*self.inputs, *((self.addition.term,) if self.addition else ()))
 
@@ -91,9 +91,9 @@ class Site:
         return self.addition.total if self.addition else self.output
 
     @property
-    def stored(self) -> tuple[Tensor, ...]:
+    def results(self) -> tuple[Tensor, ...]:
         """The tensors that the kernel writes."""
-        return (*((self.result,) if self.keeps else ()), *self.copies)
+        return (*((self.result,) if self.stores_result else ()), *self.copies)
 
     def work(self, instruction: str, times: float = 1) -> Work:
         """Return the work of multiplying every code by every weight of its window ``times``."""
@@ -105,7 +105,7 @@ class Site:
     def call(self, function: PrimFunc, constants: tuple[Array, ...] = ()) -> Call:
         """Return the call of ``function`` on the tensors of this site."""
         inputs, outputs = (
-            tuple(tensor.value.name for tensor in side) for side in (self.read, self.stored)
+            tuple(tensor.value.name for tensor in side) for side in (self.operands, self.results)
         )
         return Call(function, inputs, constants, outputs)
 
@@ -120,13 +120,13 @@ class Call:
     outputs: tuple[str, ...]
 
 
-NEAR_BYTES, FAR_BYTES = 16, 4  # that a core reads per cycle from the last cache, and from memory
+LLC_BYTES, DRAM_BYTES = 16, 4  # that a core reads per cycle from the last cache, and from memory
 
 
 def streamed_cycles(site: Site, constants_bytes: int) -> float:
     """Return the cycles to read a layer's constants, which other layers have driven from caches."""
-    near = site.near and constants_bytes <= site.target.shared_bytes
-    return constants_bytes / (NEAR_BYTES if near else FAR_BYTES)
+    kept = site.weights_stay_in_llc and constants_bytes <= site.target.llc_share_bytes
+    return constants_bytes / (LLC_BYTES if kept else DRAM_BYTES)
 
 
 def never(_site: Site) -> None:

@@ -21,7 +21,7 @@ class Fusion:
 
     addition: Add | None
     copies: tuple[Requantize, ...]
-    stored: bool
+    stores_result: bool
 
     @property
     def nodes(self) -> tuple[Add | Requantize, ...]:

@@ -206,7 +206,7 @@ def _site(
         (term,) = (name for name in fusion.addition.inputs if name != node.output)
         addition = Addition(tensors[term], tensors[fusion.addition.output])
     copies = tuple(tensors[copy.output] for copy in fusion.copies)
-    return replace(site, addition=addition, copies=copies, keeps=fusion.stored)
+    return replace(site, addition=addition, copies=copies, stores_result=fusion.stores_result)
 
 
 def _step(site: Site, choose: Chooser) -> Step:
@@ -220,8 +220,8 @@ def _step(site: Site, choose: Chooser) -> Step:
     ]
     verdict = choose(site, choices)
     family, chosen = verdict.choice
-    halos = [halo_call(tensor) for tensor in site.stored if tensor.layout is not None]
-    outputs, last = tuple(tensor.value.name for tensor in site.stored), list[Call]()
+    halos = [halo_call(tensor) for tensor in site.results if tensor.layout is not None]
+    outputs, last = tuple(tensor.value.name for tensor in site.results), list[Call]()
     if isinstance(site.node, Conv2d | Linear) and site.output.value.q is None:
         outputs, last = (site.node.output,), [in_order_call(site)]
     return Step(

@@ -44,10 +44,10 @@ class Target:
     attributes: tuple[str, ...]  # LLVM features beyond those of the cpu, "+amx-int8"
     features: frozenset[str]
     compiler: str  # the C compiler that links for the triple, where it is installed
-    registers: int  # vector registers
-    near_bytes: int  # first-level data cache
-    cache_bytes: int  # second-level cache of one core
-    shared_bytes: int  # what constants may take of the last cache until memory must bring them
+    vector_registers: int  # vector registers
+    l1d_bytes: int  # first-level data cache
+    l2_bytes: int  # second-level cache of one core
+    llc_share_bytes: int  # what constants may take of the last cache until memory must bring them
 
     def llvm(self) -> tvm.target.Target:
         """Return the target in TVM's words."""
@@ -78,10 +78,10 @@ class _Row:
     triple: str
     cpu: str
     compiler: str
-    registers: int
-    near_bytes: int = 32 << 10
-    cache_bytes: int = 1 << 20
-    shared_bytes: int = 8 << 20
+    vector_registers: int
+    l1d_bytes: int = 32 << 10
+    l2_bytes: int = 1 << 20
+    llc_share_bytes: int = 8 << 20
     attributes: tuple[str, ...] = ()
 
 
@@ -89,14 +89,14 @@ SHARERS = 4  # a last-level cache is as large as it says for all cores, and othe
 GCC, GCC32 = f"{ARM}-gcc", f"{ARM32}-gcc"
 COMPILERS = {X86: "cc", ARM: GCC, ARM32: GCC32}
 ROWS = (
-    _Row("x86-64-v3", X86, "x86-64-v3", "cc", 16, cache_bytes=256 << 10),
+    _Row("x86-64-v3", X86, "x86-64-v3", "cc", 16, l2_bytes=256 << 10),
     _Row("x86-64-v4-vnni", X86, "x86-64-v4", "cc", 32, attributes=("+avx512vnni",)),
-    _Row("arm64", ARM, "cortex-a53", GCC, 32, cache_bytes=512 << 10, shared_bytes=0),
-    _Row("arm64-dotprod", ARM, "cortex-a55", GCC, 32, cache_bytes=512 << 10, shared_bytes=1 << 20),
-    _Row("arm64-i8mm", ARM, "cortex-a76", GCC, 32, shared_bytes=1 << 20, attributes=("+i8mm",)),
-    _Row("armv7", ARM32, "cortex-a7", GCC32, 16, cache_bytes=512 << 10, shared_bytes=0),
-    _Row("rpi3", ARM, "cortex-a53", GCC, 32, cache_bytes=512 << 10, shared_bytes=0),
-    _Row("rpi4", ARM, "cortex-a72", GCC, 32, shared_bytes=0),
+    _Row("arm64", ARM, "cortex-a53", GCC, 32, l2_bytes=512 << 10, llc_share_bytes=0),
+    _Row("arm64-dotprod", ARM, "cortex-a55", GCC, 32, l2_bytes=512 << 10, llc_share_bytes=1 << 20),
+    _Row("arm64-i8mm", ARM, "cortex-a76", GCC, 32, llc_share_bytes=1 << 20, attributes=("+i8mm",)),
+    _Row("armv7", ARM32, "cortex-a7", GCC32, 16, l2_bytes=512 << 10, llc_share_bytes=0),
+    _Row("rpi3", ARM, "cortex-a53", GCC, 32, l2_bytes=512 << 10, llc_share_bytes=0),
+    _Row("rpi4", ARM, "cortex-a72", GCC, 32, llc_share_bytes=0),
     _Row("rpi5", ARM, "cortex-a76", GCC, 32, 64 << 10, 512 << 10, 1 << 20),
     _Row("jetson-orin", ARM, "cortex-a78", GCC, 32, 64 << 10, 256 << 10, 1 << 20),
 )
@@ -175,10 +175,10 @@ def _target(row: _Row) -> Target:
         row.attributes,
         (INSTRUCTION_SETS & features) - (DOTS if row.triple == ARM32 else frozenset()),
         row.compiler,
-        row.registers,
-        row.near_bytes,
-        row.cache_bytes,
-        row.shared_bytes,
+        row.vector_registers,
+        row.l1d_bytes,
+        row.l2_bytes,
+        row.llc_share_bytes,
     )
 
 

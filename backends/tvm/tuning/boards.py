@@ -19,7 +19,6 @@ from gmpq.backends.rpc import pool
 from gmpq.backends.rpc.pool import Fleet, Report
 from gmpq.backends.rpc.session import Visit
 from gmpq.backends.rpc.tasks import Inquiry, Trial, likeness_of
-from gmpq.backends.tvm.codegen.build import LIBRARY, PARAMS
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
 from gmpq.backends.tvm.target.cpu import Target
@@ -29,6 +28,7 @@ from gmpq.backends.tvm.tuning.tune import (
     key_of,
     medians,
     others_bytes,
+    shortlist,
     worth_measuring,
     write_trial,
 )
@@ -89,7 +89,7 @@ def _untried(graph: IntGraph, target: Target, tuning: Tuning) -> Iterator[_Untri
         if worth_measuring(site, choices):
             key = key_of(site, choices, tuning)
             found.setdefault(
-                key, _Untried(key, site, tuning.effort.select(choices, tuning.threads))
+                key, _Untried(key, site, shortlist(choices, tuning.level, tuning.threads))
             )
         return cheapest(site, choices)
 
@@ -136,14 +136,11 @@ def _trial(layer: _Untried, tuning: Tuning, folder: Path, told: Told) -> Trial:
     return Trial(
         machine=_machine(layer.site.target),
         likeness=tuning.board,
-        library=str(own / LIBRARY),
-        params=str(own / PARAMS),
-        params_bytes=program["params_bytes"],
-        workspace_bytes=program["workspace_bytes"],
-        steps=len(layer.choices),
+        directory=str(own),
+        program=program,
         threads=tuning.threads,
         rounds=ROUNDS,
-        others_bytes=others_bytes(layer.site),
+        flush_bytes=others_bytes(layer.site),
     )
 
 

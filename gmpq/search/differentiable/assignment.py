@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gmpq.errors import SearchError
 from gmpq.policy import LayerBits
 from gmpq.search.differentiable.settings import Space
-from gmpq.search.ilp.solver import Choice, Row, solve
+from gmpq.search.ilp.solver import Constraint, Losses, solve
 
 Floats = NDArray[np.float64]
 Found = TypeVar("Found")
@@ -111,10 +111,12 @@ def within(logits: Logits, bill: Bill, bops: float) -> tuple[LayerBits, ...]:
     log_w, log_a = _log_softmax(logits.weights), _log_softmax(logits.activations)
     products = np.outer(space.weights, space.activations)  # [W, A]
     costs = np.array(bill.macs, np.float64)[:, None, None] * products
-    choice, limit = Choice(-(log_w[:, :, None] + log_a[:, None, :])), bops
+    losses, limit = Losses(-(log_w[:, :, None] + log_a[:, None, :])), bops
     while True:  # a second turn only where the solver's tolerance let a little too much through
-        picks = solve(choice, [Row("BOPs", costs, limit, bill.fixed, "G", 1e9)])
-        bits = tuple(LayerBits(space.weights[w], space.activations[a]) for w, a in picks.tolist())
+        assignment = solve(losses, [Constraint("BOPs", costs, limit, bill.fixed, "G", 1e9)])
+        bits = tuple(
+            LayerBits(space.weights[w], space.activations[a]) for w, a in assignment.tolist()
+        )
         excess = bill.of(bits) - bops
         if excess <= 0:
             return bits

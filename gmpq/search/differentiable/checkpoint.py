@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from gmpq.errors import OutputError, SearchError
+from gmpq.errors import SearchError
 from gmpq.models import checkpoints
 from gmpq.models.checkpoints import UNFIT
-from gmpq.search.differentiable.objective import Objective
 from gmpq.search.differentiable.settings import Space
+from gmpq.search.differentiable.supernet_loss import SupernetLoss
 
 VERSION = 1
 
@@ -20,7 +20,7 @@ VERSION = 1
 class Training:
     """A search that is under way; it changes as it goes on."""
 
-    objective: Objective
+    loss: SupernetLoss
     weights: torch.optim.SGD
     logits: torch.optim.SGD
     epoch: int = 0  # how many are done
@@ -31,20 +31,14 @@ def save(training: Training, path: Path) -> None:
     """Write ``training`` to ``path``; raises ``OutputError``."""
     state = {
         "version": VERSION,
-        "space": _space(training.objective.settings.space),
+        "space": _space(training.loss.settings.space),
         "epoch": training.epoch,
         "seconds": training.seconds,
-        "network": training.objective.network.state_dict(),
+        "network": training.loss.supernet.state_dict(),
         "weights": training.weights.state_dict(),
         "logits": training.logits.state_dict(),
     }
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        torch.save(state, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch tells a full disk by a RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error}") from error
+    checkpoints.write(state, path)
 
 
 def load(training: Training, path: Path) -> None:
@@ -55,14 +49,14 @@ def load(training: Training, path: Path) -> None:
     """
     require_checkpoint(path)
     state = checkpoints.read(path, SearchError, "start anew")
-    space = _space(training.objective.settings.space)
+    space = _space(training.loss.settings.space)
     if state.get("version") != VERSION or state.get("space") != space:
         raise SearchError(
             f"{path}: is of version {state.get('version')} and bits {state.get('space')}, "
             f"this search of {VERSION} and {space}: give the same options, or start anew"
         )
     try:
-        training.objective.network.load_state_dict(state["network"])
+        training.loss.supernet.load_state_dict(state["network"])
         training.weights.load_state_dict(state["weights"])
         training.logits.load_state_dict(state["logits"])
         epoch, seconds = int(state["epoch"]), float(state["seconds"])

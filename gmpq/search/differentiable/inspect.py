@@ -36,7 +36,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class NetworkInfo:
     """The layers in the order in which they run, and where attribution maps come from."""
 
     layers: tuple[Layer, ...]
@@ -66,9 +66,9 @@ class _Run:
     outputs: dict[str, torch.Tensor] = field(default_factory=dict)  # of modules, by time of end
 
 
-def survey(
+def inspect_network(
     module: nn.Module, shape: tuple[int, int, int], keep: Collection[str] = (), seed: int = 0
-) -> Survey:
+) -> NetworkInfo:
     """Return what there is to search in ``module`` for images of ``shape`` [C, H, W].
 
     Args:
@@ -94,7 +94,7 @@ def survey(
     )
     head = _head(module, run, logits)
     features = run.outputs[head.features]
-    return Survey(layers, head, features.shape[2] * features.shape[3], logits.shape[1])
+    return NetworkInfo(layers, head, features.shape[2] * features.shape[3], logits.shape[1])
 
 
 def _logits(module: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The composite convolution: ``conv(sum_i softmax(a)_i Q_i(x), sum_j softmax(w)_j Q_j(W))``."""
+"""The mixed convolution: ``conv(sum_i softmax(a)_i Q_i(x), sum_j softmax(w)_j Q_j(W))``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gmpq.search.differentiable.settings import Space
 START = 0.01  # of all logits
 
 
-class CompositeConv2d(nn.Module):
+class MixedConv2d(nn.Module):
     """A convolution whose weight and input are mixtures of quantized copies.
 
     It costs one convolution, and one elementwise quantizer per candidate. ``conv`` keeps its own

@@ -19,7 +19,7 @@ from gmpq.progress import Progress
 from gmpq.search.differentiable.assignment import Bill, check_bound
 from gmpq.search.differentiable.checkpoint import require_checkpoint
 from gmpq.search.differentiable.image_sizes import check_sizes
-from gmpq.search.differentiable.inspect import Survey, survey
+from gmpq.search.differentiable.inspect import NetworkInfo, inspect_network
 from gmpq.search.differentiable.options import Request, settings_of
 from gmpq.search.differentiable.search import (
     Bound,
@@ -31,8 +31,13 @@ from gmpq.search.differentiable.search import (
     to_policy,
 )
 from gmpq.search.differentiable.settings import Settings, Space, TeacherRecipe
-from gmpq.search.differentiable.supernet import search_network, with_classes
-from gmpq.search.differentiable.teacher import Lesson, load_teacher, save_teacher, train_teacher
+from gmpq.search.differentiable.supernet import make_supernet, with_classes
+from gmpq.search.differentiable.teacher import (
+    TeacherTraining,
+    load_teacher,
+    save_teacher,
+    train_teacher,
+)
 from gmpq.search.differentiable.train import Task
 from gmpq.training.data import Labelled, check_labels, check_trainable, open_all
 from gmpq.training.processes import rank, wait
@@ -47,21 +52,21 @@ def search_policy(request: Request, progress: Progress) -> str:
     settings = settings_of(request)
     _check_place(request.out)
     module, shape = _network(request)
-    surveyed = survey(module, shape, request.keep)
-    if settings.attribution_weight > 0 and surveyed.map_pixels < 2:
+    info = inspect_network(module, shape, request.keep)
+    if settings.attribution_weight > 0 and info.map_pixels < 2:
         raise SearchError(
             f"--shape: images of {shape[1]}x{shape[2]} leave an attribution map of one pixel: "
             "give larger ones, or --attribution-weight 0"
         )
-    search_network(module, surveyed, settings)  # what it refuses is better refused now
-    deployment = _deployment(request, surveyed, shape)
-    bill = deployment.bill(surveyed)
+    make_supernet(module, info, settings)  # what it refuses is better refused now
+    deployment = _deployment(request, info, shape)
+    bill = deployment.bill(info)
     bound = _bound(request, bill, settings.space)
-    data, validation = _data(request, shape, surveyed.classes)
+    data, validation = _data(request, shape, info.classes)
     for line in (*data.ignored, *(validation.ignored if validation is not None else ())):
         progress.warn(line)
     work = request.work or request.out.with_suffix(".search")
-    task = Task(module, surveyed, bill, data, work, validation)
+    task = Task(module, info, bill, data, work, validation)
     if request.resume and not bound.runs:
         require_checkpoint(task.checkpoint)
     if rank() == 0:
@@ -71,8 +76,8 @@ def search_policy(request: Request, progress: Progress) -> str:
     found = search(task, teacher, settings, bound, progress, resume=request.resume)
     if rank() == 0:
         provenance = _provenance(request, found, bill, seconds)
-        policy_file.write(to_policy(found, surveyed, deployment, provenance), request.out)
-    return _report(found, surveyed, bill)
+        policy_file.write(to_policy(found, info, deployment, provenance), request.out)
+    return _report(found, info, bill)
 
 
 def _check_place(out: Path) -> None:
@@ -109,7 +114,7 @@ def _network(request: Request) -> tuple[nn.Module, tuple[int, int, int]]:
     if shape is None:
         raise PolicyError("--shape is missing: --import needs it, as C,H,W")
     if request.classes is not None:
-        module = with_classes(module, survey(module, shape), request.classes)
+        module = with_classes(module, inspect_network(module, shape), request.classes)
     return module, shape
 
 
@@ -137,14 +142,14 @@ def _data(
     return data, validation
 
 
-def _deployment(request: Request, surveyed: Survey, shape: tuple[int, int, int]) -> Deployment:
+def _deployment(request: Request, info: NetworkInfo, shape: tuple[int, int, int]) -> Deployment:
     fixed = LayerBits(request.fixed_bits, request.fixed_bits)
     if request.deploy is not None:
         arch = models.find(request.deploy)
-        layers = survey(arch.build(), arch.shape).layers
+        layers = inspect_network(arch.build(), arch.shape).layers
         return Deployment(layers, ModelSpec(arch.name), fixed)
     spec = InputSpec((1, *shape), request.mean, request.std, request.resize)
-    return Deployment(surveyed.layers, ModelSpec(request.arch, input=spec), fixed)
+    return Deployment(info.layers, ModelSpec(request.arch, input=spec), fixed)
 
 
 def _teacher(
@@ -159,7 +164,7 @@ def _teacher(
     if trained:
         recipe = TeacherRecipe(request.teacher_epochs, lr=request.teacher_lr)
         how = (settings.augmentation, settings.seed, settings.device)
-        teacher = train_teacher(task.module, Lesson(task.data, recipe, *how), progress)
+        teacher = train_teacher(task.module, TeacherTraining(task.data, recipe, *how), progress)
     else:
         given = kept if request.teacher is None else resolve_weights(request.teacher, Path())
         teacher = load_teacher(task.module, given, settings.device)
@@ -190,8 +195,8 @@ def _provenance(request: Request, found: Found, bill: Bill, teacher_seconds: flo
     )
 
 
-def _report(found: Found, surveyed: Survey, bill: Bill) -> str:
-    names = [layer.name for layer in surveyed.searched]
+def _report(found: Found, info: NetworkInfo, bill: Bill) -> str:
+    names = [layer.name for layer in info.searched]
     lines = [(name, str(bits.w), str(bits.a)) for name, bits in zip(names, found.bits, strict=True)]
     outcome = found.outcome
     totals = [
@@ -200,9 +205,9 @@ def _report(found: Found, surveyed: Survey, bill: Bill) -> str:
         ("BOPs of the largest logits", _giga(outcome.argmax_bops)),
         ("BOPs expected under the logits", _giga(outcome.expected_bops)),
     ]
-    if outcome.entry is not None:
-        totals.append(("right on the training images", f"{100 * outcome.entry.accuracy:.1f}%"))
-        totals.append(("empty attribution maps", f"{100 * outcome.entry.empty_maps:.1f}%"))
+    if outcome.record is not None:
+        totals.append(("right on the training images", f"{100 * outcome.record.accuracy:.1f}%"))
+        totals.append(("empty attribution maps", f"{100 * outcome.record.empty_maps:.1f}%"))
     bits = table.render(("layer", "w", "a"), lines)
     return f"{bits}\n\n{table.render(('network', 'found'), totals)}"
 

@@ -15,8 +15,8 @@ from gmpq.policy import LayerBits, ModelSpec, Policy, Provenance
 from gmpq.progress import Progress
 from gmpq.search.differentiable import checkpoint
 from gmpq.search.differentiable.assignment import Bill, Logits, bisect, within
-from gmpq.search.differentiable.epoch_log import Entry
-from gmpq.search.differentiable.inspect import Layer, Survey
+from gmpq.search.differentiable.epoch_log import EpochRecord
+from gmpq.search.differentiable.inspect import Layer, NetworkInfo
 from gmpq.search.differentiable.settings import Settings
 from gmpq.search.differentiable.train import Task, begin, train
 from gmpq.training.processes import rank, wait
@@ -40,7 +40,7 @@ class Deployment:
     model: ModelSpec
     fixed: LayerBits = FIXED
 
-    def bill(self, surveyed: Survey) -> Bill:
+    def bill(self, info: NetworkInfo) -> Bill:
         """Return what bits of the searched layers cost here.
 
         Raises:
@@ -50,13 +50,13 @@ class Deployment:
         all_macs, product = sum(macs.values()), self.fixed.w * self.fixed.a
         counted = cost.published_shares(list(macs.values()), all_macs)
         shares = dict(zip(macs, counted, strict=True))
-        for layer in surveyed.searched:
+        for layer in info.searched:
             if layer.name not in macs:
                 raise SearchError(
                     f'--for: layer "{layer.name}" of the searched network is not in the other one'
                     f"{closest(layer.name, macs)}: take networks of the same layers"
                 )
-        names = [layer.name for layer in surveyed.searched]
+        names = [layer.name for layer in info.searched]
         others = macs.keys() - names
         return Bill(
             tuple(macs[name] for name in names),
@@ -71,7 +71,7 @@ class Outcome:
     """What a search found."""
 
     logits: Logits
-    entry: Entry | None  # of the last epoch that ran
+    record: EpochRecord | None  # of the last epoch that ran
     complexity_weight: float
     expected_bops: float
     argmax_bops: int
@@ -132,10 +132,10 @@ def run(
         task.log.unlink(missing_ok=True)
         task.checkpoint.unlink(missing_ok=True)
     wait()
-    logits, entry = train(training, teacher, task, progress)
+    logits, record = train(training, teacher, task, progress)
     return Outcome(
         logits,
-        entry,
+        record,
         settings.complexity_weight,
         task.bill.expected(*logits.expected()),
         task.bill.of(logits.largest()),
@@ -151,10 +151,10 @@ def make_folder(folder: Path) -> None:
 
 
 def to_policy(
-    found: Found, surveyed: Survey, deployment: Deployment, provenance: Provenance
+    found: Found, info: NetworkInfo, deployment: Deployment, provenance: Provenance
 ) -> Policy:
     """Return the policy of ``found``; layers that were not searched have the fixed bits."""
-    names = [layer.name for layer in surveyed.searched]
+    names = [layer.name for layer in info.searched]
     bits = dict(zip(names, found.bits, strict=True))
     return Policy(
         layers={layer.name: bits.get(layer.name, deployment.fixed) for layer in deployment.layers},
@@ -165,7 +165,7 @@ def to_policy(
 
 def figures(found: Found) -> dict[str, JSON]:
     """Return what is known about ``found``, as a policy keeps it."""
-    entry = found.outcome.entry
+    record = found.outcome.record
     told: dict[str, JSON] = {
         "bops": found.bops,
         "expected_bops": found.outcome.expected_bops,
@@ -173,12 +173,12 @@ def figures(found: Found) -> dict[str, JSON]:
         "assigned": found.assigned,
         "complexity_weight": found.outcome.complexity_weight,
     }
-    if entry is not None:
+    if record is not None:
         told |= {
-            "accuracy": entry.accuracy,
-            "validation_accuracy": entry.validation_accuracy,
-            "empty_maps": entry.empty_maps,
-            "search_seconds": round(entry.seconds, 1),
+            "accuracy": record.accuracy,
+            "validation_accuracy": record.validation_accuracy,
+            "empty_maps": record.empty_maps,
+            "search_seconds": round(record.seconds, 1),
         }
     return told
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gmpq.errors import SearchError
 from gmpq.policy import LayerBits
-from gmpq.search.ilp.solver import Choice, Row, largest
+from gmpq.search.ilp.solver import Constraint, Losses, largest
 from gmpq.search.ilp.space import BITS, Space
 
 TOLERANCE = 0.01  # of the mean product
@@ -33,19 +33,21 @@ def random(
     return {layer.name: layer.kept or next(drawn) for layer in space.layers if not layer.auxiliary}
 
 
-def reverse(choice: Choice, rows: Sequence[Row]) -> tuple[Choice, tuple[Row, ...]]:
-    """Return the program whose best picks are the worst of ``choice`` that spend as much.
+def reverse(
+    losses: Losses, constraints: Sequence[Constraint]
+) -> tuple[Losses, tuple[Constraint, ...]]:
+    """Return the program whose best assignment is the worst of ``losses`` at equal cost.
 
-    LIMPQ checks its losses so. The first row, the one that is spent, is met from below to within
-    1% too, or else the fewest bits would be the worst.
+    LIMPQ checks its losses this way. The first constraint is also met from below, to within 1%;
+    without that the fewest bits would be the worst.
     """
-    worst = Choice(np.where(np.isfinite(choice.losses), -choice.losses, choice.losses))
-    spent = rows[0]
-    least = (1 - TOLERANCE) * min(spent.limit, largest(choice, spent))
+    worst = Losses(np.where(np.isfinite(losses.values), -losses.values, losses.values))
+    spent = constraints[0]
+    least = (1 - TOLERANCE) * min(spent.limit, largest(losses, spent))
     below = replace(
         spent, name=f"{spent.name} from below", costs=-spent.costs, fixed=-spent.fixed, limit=-least
     )
-    return worst, (*rows, below)
+    return worst, (*constraints, below)
 
 
 def draw(
@@ -62,19 +64,19 @@ def draw(
     rng = np.random.default_rng(seed)
     share = np.array(macs, np.float64) / sum(macs)
     numbers = np.array(bits)
-    picks = rng.integers(0, len(numbers), (len(share), 2))
-    mean = float(share @ numbers[picks].prod(axis=1))
+    assignment = rng.integers(0, len(numbers), (len(share), 2))
+    mean = float(share @ numbers[assignment].prod(axis=1))
     for _ in range(MOST_STEPS):
         if abs(mean / mean_product - 1) <= TOLERANCE:
-            return [LayerBits(w, a) for w, a in numbers[picks].tolist()]
+            return [LayerBits(w, a) for w, a in numbers[assignment].tolist()]
         layer, side = rng.integers(len(share)), rng.integers(2)
-        moved = picks[layer, side] + (1 if mean < mean_product else -1)
+        moved = assignment[layer, side] + (1 if mean < mean_product else -1)
         if not 0 <= moved < len(numbers):
             continue
-        change = int(numbers[moved] - numbers[picks[layer, side]])
-        after = mean + change * float(share[layer] * numbers[picks[layer, 1 - side]])
+        change = int(numbers[moved] - numbers[assignment[layer, side]])
+        after = mean + change * float(share[layer] * numbers[assignment[layer, 1 - side]])
         if abs(after - mean_product) < abs(mean - mean_product):
-            picks[layer, side] = moved
+            assignment[layer, side] = moved
             mean = after
     raise SearchError(
         f"no policy of {min(bits)} to {max(bits)} bits has a mean w x a of {mean_product:.3g}: "

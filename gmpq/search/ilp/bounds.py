@@ -12,7 +12,7 @@ from gmpq.errors import SearchError
 from gmpq.policy import LayerBits
 from gmpq.search.ilp import constraints
 from gmpq.search.ilp.latency_table import LatencyTable
-from gmpq.search.ilp.solver import Row
+from gmpq.search.ilp.solver import Constraint
 from gmpq.search.ilp.space import Space
 
 
@@ -28,26 +28,26 @@ class Bounds:
     latency_ms: float | None = None
     times: LatencyTable | None = None
 
-    def rows(self, space: Space) -> tuple[Row, ...]:
-        """Return the bounds as rows.
+    def constraints(self, space: Space) -> tuple[Constraint, ...]:
+        """Return the bounds as constraints.
 
         Raises:
             SearchError: there is none, or the latency table lacks a time.
         """
         self.check()
         found = (
-            _row(constraints.bops, space, self.bops),
-            _row(constraints.published_bops, space, self.published_bops),
-            _row(constraints.mean_product, space, self.mean_product),
-            _row(
+            _constraint(constraints.bops, space, self.bops),
+            _constraint(constraints.published_bops, space, self.published_bops),
+            _constraint(constraints.mean_product, space, self.mean_product),
+            _constraint(
                 constraints.size,
                 space,
                 None if self.size_mb is None else self.size_mb * constraints.MEGABYTE,
             ),
-            _row(constraints.compression, space, self.compression),
+            _constraint(constraints.compression, space, self.compression),
             self._latency(space),
         )
-        return tuple(row for row in found if row is not None)
+        return tuple(constraint for constraint in found if constraint is not None)
 
     def check(self) -> None:
         """Pass bounds that bound something.
@@ -78,15 +78,15 @@ class Bounds:
                 "random bits are drawn to one number of BOPs: "
                 "give --bops, --published-bops or --bits, and nothing else"
             )
-        (row,) = self.rows(space)
+        (constraint,) = self.constraints(space)
         macs = np.array([layer.macs for layer in space.searched], np.float64)
-        costs = row.costs[:, 0, 0] / (macs * space.weight_bits[0] * space.input_bits[0])
+        costs = constraint.costs[:, 0, 0] / (macs * space.weight_bits[0] * space.input_bits[0])
         if not np.allclose(costs, costs[0]):
             raise SearchError(
                 "published BOPs leave out the first and the last layer, whose bits are drawn too: "
                 "give --bops or --bits, or leave out --ends"
             )
-        return float((row.limit - row.fixed) / (costs[0] * macs.sum()))
+        return float((constraint.limit - constraint.fixed) / (costs[0] * macs.sum()))
 
     def constraint(self) -> dict[str, float]:
         """Return the bounds by name, as a policy's provenance keeps them."""
@@ -100,7 +100,7 @@ class Bounds:
         }
         return {name: limit for name, limit in named.items() if limit is not None}
 
-    def _latency(self, space: Space) -> Row | None:
+    def _latency(self, space: Space) -> Constraint | None:
         if self.times is None or self.latency_ms is None:
             return None
         return constraints.latency(space, self.times, self.latency_ms)
@@ -123,7 +123,7 @@ def _totals(space: Space, bits: Mapping[str, LayerBits]) -> str:
     published = sum(space.published_shares[layer.name] * b.w * b.a for layer, b in pairs)
     size = sum(layer.weights * b.w / 8 for layer, b in pairs)
     count = sum(layer.weights for layer, _ in pairs)
-    rows_ = [
+    lines_ = [
         ("BOPs, all layers at their real bits", f"{total / constraints.GIGA:.3f} G"),
         ("BOPs, published convention", f"{published / constraints.GIGA:.3f} G"),
         ("mean w x a of the searched layers", f"{mean:.3f}"),
@@ -132,8 +132,10 @@ def _totals(space: Space, bits: Mapping[str, LayerBits]) -> str:
             f"{size / constraints.MEGABYTE:.3f} MB ({4 * count / size:.2f} times)",
         ),
     ]
-    return table.render(("network", "cost"), rows_)
+    return table.render(("network", "cost"), lines_)
 
 
-def _row(make: Callable[[Space, float], Row], space: Space, limit: float | None) -> Row | None:
+def _constraint(
+    make: Callable[[Space, float], Constraint], space: Space, limit: float | None
+) -> Constraint | None:
     return None if limit is None else make(space, limit)

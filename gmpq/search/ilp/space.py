@@ -9,7 +9,7 @@ from gmpq.errors import SearchError, closest
 from gmpq.ir import FloatGraph
 from gmpq.passes import cost
 from gmpq.policy import LayerBits, check_bits
-from gmpq.search.ilp.solver import Picks
+from gmpq.search.ilp.solver import Assignment
 
 BITS = (2, 3, 4, 5, 6)  # the candidates of LIMPQ
 WIDE = LayerBits(8, 8)  # of the first and the last layer, as all papers keep them
@@ -62,9 +62,9 @@ class Space:
         shares = cost.published_shares([layer.macs for layer in named], self.macs)
         return {layer.name: share for layer, share in zip(named, shares, strict=True)}
 
-    def bits(self, picks: Picks) -> dict[str, LayerBits]:
+    def bits(self, assignment: Assignment) -> dict[str, LayerBits]:
         """Return the bits of every layer that a policy names."""
-        chosen = iter(picks.tolist())
+        chosen = iter(assignment.tolist())
         return {
             layer.name: layer.kept or self._pair(*next(chosen))
             for layer in self.layers

@@ -1,4 +1,4 @@
-"""From a subject to its indicators: opened, lowered, calibrated, measured; or read from a file."""
+"""From a network source to its indicators: opened, lowered, calibrated and measured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gmpq.search.indicators.indicators import Indicators
 from gmpq.search.indicators.limpq import LimpqOptions
 from gmpq.search.indicators.limpq_network import make_switchable
 from gmpq.search.indicators.sensitivity import SensitivityOptions
-from gmpq.search.subject import Subject
+from gmpq.search.network_source import NetworkSource
 from gmpq.training.data import check_trainable, classes_of
 
 BATCH = 16  # images at a time
@@ -44,34 +44,34 @@ class Measurement:
     options: SensitivityOptions = field(default_factory=SensitivityOptions)
 
 
-def measure_sensitivity(subject: Subject, what: Measurement, told: Progress) -> Indicators:
-    """Return the sensitivity of ``subject`` on its calibration images.
+def measure_sensitivity(source: NetworkSource, what: Measurement, progress: Progress) -> Indicators:
+    """Return the sensitivity of ``source`` on its calibration images.
 
     Raises:
         GmpqError: the network or the images cannot be used.
     """
-    network = subject.open()
-    images = subject.images(network)
+    network = source.open()
+    images = source.images(network)
     for line in (*network.warnings, *images.ignored):
-        told.warn(line)
-    told.stage(f"reading {network.name}")
+        progress.warn(line)
+    progress.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     among = what.candidates
     space = space_of(graph, among.weight_bits, among.input_bits, ends=among.ends)
     count = len(images.items)
-    with told.bar("calibrating", count) as advance:
+    with progress.bar("calibrating", count) as advance:
         statistics = collect(graph, _tensors(images), advance)
-    with told.bar("measuring sensitivity", count) as advance:
+    with progress.bar("measuring sensitivity", count) as advance:
         weight, read = sensitivity.measure(
             graph, space, statistics, _tensors(images), what.options, advance
         )
     return Indicators(
         "sensitivity",
-        subject.name,
+        source.name,
         space,
         weight,
         read,
-        dataset=", ".join(subject.locations),
+        dataset=", ".join(source.locations),
         details=_details(what.options, count),
     )
 
@@ -90,9 +90,9 @@ def _details(options: SensitivityOptions, count: int) -> dict[str, JSON]:
 
 
 def train_limpq(
-    subject: Subject, candidates: Candidates, options: LimpqOptions, told: Progress
+    source: NetworkSource, candidates: Candidates, options: LimpqOptions, progress: Progress
 ) -> Indicators:
-    """Return the importance of the layers of ``subject``, learned from its labelled images.
+    """Return the importance of the layers of ``source``, learned from its labelled images.
 
     Raises:
         GmpqError: the network or the images cannot be used, or bits differ for weights and inputs.
@@ -103,11 +103,11 @@ def train_limpq(
             "LIMPQ trains the same bits for weights and inputs: give both the same, and choose "
             "among them afterwards with --indicators"
         )
-    network = subject.open()
-    labelled = subject.labelled(network)
+    network = source.open()
+    labelled = source.labelled(network)
     for line in (*network.warnings, *labelled.ignored):
-        told.warn(line)
-    told.stage(f"reading {network.name}")
+        progress.warn(line)
+    progress.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     check_trainable(labelled, classes_of(graph))
     space = space_of(graph, bits, bits, ends=candidates.ends)
@@ -117,9 +117,9 @@ def train_limpq(
     for layer, path in zip(space.searched, paths, strict=True):
         wanted[path] |= signed[layer.name]
     switchable = make_switchable(network.module, network.shape, wanted, bits)
-    with told.bar("training indicators", options.epochs * len(labelled)) as advance:
+    with progress.bar("training indicators", options.epochs * len(labelled)) as advance:
         limpq.train(switchable, labelled, options, advance)
     weight, read = limpq.steps_of(switchable, paths)
     details: dict[str, JSON] = {"epochs": options.epochs, "images": len(labelled)}
     place = labelled.place
-    return Indicators("limpq", subject.name, space, weight, read, place, options.seed, details)
+    return Indicators("limpq", source.name, space, weight, read, place, options.seed, details)

@@ -27,8 +27,8 @@ from gmpq.backends.tvm.target.cpu import Target
 from gmpq.boards.bench import board_line
 from gmpq.calib.statistics import Statistics
 from gmpq.calib.sweep import sweep
-from gmpq.errors import BoardError, OutputError
-from gmpq.files import temporary
+from gmpq.errors import BoardError
+from gmpq.files import atomic, temporary
 from gmpq.files.manifest import versions
 from gmpq.ir import FloatGraph
 from gmpq.lower import lower
@@ -38,7 +38,7 @@ from gmpq.progress import Progress
 from gmpq.search.ilp.latency_table import VERSION
 from gmpq.search.ilp.space import Space, space_of
 from gmpq.search.indicators.measure import Candidates
-from gmpq.search.subject import Subject
+from gmpq.search.network_source import NetworkSource
 
 BATCH = 8  # images per step of calibration
 
@@ -65,22 +65,27 @@ class _Network:
 
 
 def profile(
-    subject: Subject, among: Candidates, target: str, fleet: Fleet, effort: Effort, told: Progress
+    source: NetworkSource,
+    among: Candidates,
+    target: str,
+    fleet: Fleet,
+    effort: Effort,
+    progress: Progress,
 ) -> Profile:
-    """Return the times of the layers of ``subject`` on boards, for all pairs of bits.
+    """Return the times of the layers of ``source`` on boards, for all pairs of bits.
 
     Raises:
         GmpqError: the network, the images or the target cannot be used, or no board measured.
     """
     processor = cpu.find(target)
-    network = _open(subject, among, told)
+    network = _open(source, among, progress)
     pairs = [LayerBits(w, a) for w in among.weight_bits for a in among.input_bits]
     with temporary.folder() as folder:
         jobs = []
         for pair in pairs:
-            told.stage(f"compiling w{pair.w}a{pair.a}")
+            progress.stage(f"compiling w{pair.w}a{pair.a}")
             jobs.append(_job(network, pair, processor, folder, effort))
-        report = pool.run(fleet, [job for job, _ in jobs], folder, told.stage)
+        report = pool.run(fleet, [job for job, _ in jobs], folder, progress.stage)
     steps = [names for _, names in jobs]
     found = {pairs[i]: (steps[i], visit) for i, visit in report.visits if visit.steps_ms}
     missing = tuple(_missing(pairs, found, report.visits, report.missing))
@@ -98,24 +103,21 @@ def profile(
 
 
 def write(table: dict[str, Any], path: Path) -> None:
-    """Write a table to ``path``.
+    """Write a table to ``path``, all or nothing.
 
     Raises:
         OutputError: it cannot be written.
     """
-    try:
-        path.write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", "utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    atomic.write_text(path, json.dumps(table, indent=1, allow_nan=False) + "\n")
 
 
-def _open(subject: Subject, among: Candidates, told: Progress) -> _Network:
-    opened = subject.open()
-    images = subject.images(opened)
-    told.stage(f"reading {opened.name}")
+def _open(source: NetworkSource, among: Candidates, progress: Progress) -> _Network:
+    opened = source.open()
+    images = source.images(opened)
+    progress.stage(f"reading {opened.name}")
     graph = lower(opened.module, opened.shape, opened.name)
     space = space_of(graph, among.weight_bits, among.input_bits, ends=among.ends)
-    with told.bar("calibrating", len(images.items)) as advance:
+    with progress.bar("calibrating", len(images.items)) as advance:
         statistics = sweep(graph, images.batches(BATCH), advance)
     return _Network(graph, dict(statistics), space)
 
@@ -130,11 +132,11 @@ def _job(
     own = Path(tempfile.mkdtemp(dir=folder))
     program = build(graph, target, own).program
     sample = own / "sample"
-    sizes = [int(np.prod(end["shape"])) for end in program["inputs"]]
-    sample.write_bytes(np.zeros(sum(sizes), np.float32).tobytes())  # times do not depend on values
+    size = sum(spec.elements for spec in program.inputs)
+    sample.write_bytes(np.zeros(size, np.float32).tobytes())  # times do not depend on values
     machine = target.triple.split("-", maxsplit=1)[0]
     job = job_of(own, program, machine, (str(sample),), effort)
-    return job, [step["node"] for step in program["steps"]]
+    return job, [step.node for step in program.steps]
 
 
 def _measured_on(visits: Sequence[Visit], threads: int) -> list[str]:

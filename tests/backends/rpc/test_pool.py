@@ -131,7 +131,7 @@ def test_files_that_are_torn(
     program: Job, folder: Path, tracker: Tracker, start_board: StartBoard
 ) -> None:
     start_board(tracker)
-    params = Path(program.params)
+    params = Path(program.directory) / "params.bin"
     params.write_bytes(b"")
     report = run(fleet(tracker), [program], folder)
     ((_, visit),) = report.visits

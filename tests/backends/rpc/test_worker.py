@@ -8,7 +8,7 @@ import pytest
 
 from gmpq.backends.rpc.tasks import Inquiry, Trial, from_json, likeness_of, to_json
 from gmpq.backends.rpc.worker import failure, shares
-from tests.support.board_programs import job
+from tests.support.board_programs import PROGRAM, job
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_shares(count: int, parts: int, expected: list[int]) -> None:
 
 
 def test_tasks_survive_their_trip(tmp_path: Path) -> None:
-    trial = Trial("aarch64", "Cortex-A72", "model.so", "params.bin", 8, 64, 3, 1, 15, 4096)
+    trial = Trial("aarch64", "Cortex-A72", "out", PROGRAM, 1, 15, 4096)
     for sent in (job(tmp_path), trial, Inquiry("aarch64")):
         assert from_json(to_json(sent)) == sent
 

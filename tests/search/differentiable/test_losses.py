@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from gmpq import models
-from gmpq.search.differentiable.inspect import survey
+from gmpq.search.differentiable.inspect import inspect_network
 from gmpq.search.differentiable.losses import attribution_loss, complexity_loss, sharpen
 from gmpq.search.differentiable.settings import CapacityPower, ConstantPower, Settings, Space
-from gmpq.search.differentiable.supernet import composites, expected_bits, search_network
+from gmpq.search.differentiable.supernet import expected_bits, make_supernet, mixed_convs
 
 
 def test_at_the_start_on_cifar_resnet18() -> None:
     network = models.find("cifar_resnet18").build()
-    surveyed = survey(network, (3, 32, 32))
-    layers = composites(search_network(network, surveyed, Settings()), surveyed)
+    info = inspect_network(network, (3, 32, 32))
+    layers = mixed_convs(make_supernet(network, info, Settings()), info)
     bits = expected_bits(layers)
-    macs = [layer.macs for layer in surveyed.searched]
+    macs = [layer.macs for layer in info.searched]
     assert complexity_loss(macs, *bits).item() == pytest.approx(206.25)
     assert CapacityPower().of(*bits).item() == pytest.approx(1.7067, abs=1e-4)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from gmpq.qat.quantizers import haq
 from gmpq.qat.quantizers.pact import Pact
-from gmpq.search.differentiable.mixed_conv import CompositeConv2d
+from gmpq.search.differentiable.mixed_conv import MixedConv2d
 from gmpq.search.differentiable.quantizers import (
     HAQ,
     HWGQ,
@@ -27,14 +27,14 @@ ALL = torch.ones(1)  # the share of a single copy
 SPACE = Space((2, 3, 4), (2, 4))
 
 
-def composite(quantizers: Quantizers = HAQ, *, signed: bool = False) -> CompositeConv2d:
+def mixed_conv(quantizers: Quantizers = HAQ, *, signed: bool = False) -> MixedConv2d:
     torch.manual_seed(0)
     conv = nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect", groups=2)
-    return CompositeConv2d(conv, SPACE, quantizers, signed=signed)
+    return MixedConv2d(conv, SPACE, quantizers, signed=signed)
 
 
 def test_it_is_one_convolution_of_mixtures() -> None:
-    layer = composite()
+    layer = mixed_conv()
     with torch.no_grad():
         layer.weight_logits.copy_(torch.tensor([0.3, -1.0, 2.0]))
         layer.activation_logits.copy_(torch.tensor([0.5, -0.5]))
@@ -54,7 +54,7 @@ def test_it_is_one_convolution_of_mixtures() -> None:
 
 @pytest.mark.parametrize("quantizers", QUANTIZERS, ids=lambda each: each.name)
 def test_gradients_reach_everything(quantizers: Quantizers) -> None:
-    layer = composite(quantizers)
+    layer = mixed_conv(quantizers)
     layer(10 * torch.rand(2, 4, 5, 5)).square().sum().backward()
     without = [
         name
@@ -80,7 +80,7 @@ def test_levels_of_two_bits(quantizers: Quantizers, levels: int) -> None:
 
 
 def test_expected_bits_at_the_start() -> None:
-    weight, inputs = composite().expected_bits()
+    weight, inputs = mixed_conv().expected_bits()
     assert weight.item() == pytest.approx(3)
     assert inputs.item() == pytest.approx(3)
 

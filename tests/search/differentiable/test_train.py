@@ -15,8 +15,7 @@ from gmpq.errors import SearchError
 from gmpq.progress import Silent
 from gmpq.search.differentiable import checkpoint
 from gmpq.search.differentiable.assignment import Logits
-from gmpq.search.differentiable.inspect import survey
-from gmpq.search.differentiable.objective import Terms
+from gmpq.search.differentiable.inspect import inspect_network
 from gmpq.search.differentiable.search import Bound, run, search
 from gmpq.search.differentiable.settings import (
     ConstantPower,
@@ -26,7 +25,13 @@ from gmpq.search.differentiable.settings import (
     Space,
     TeacherRecipe,
 )
-from gmpq.search.differentiable.teacher import Lesson, load_teacher, save_teacher, train_teacher
+from gmpq.search.differentiable.supernet_loss import Terms
+from gmpq.search.differentiable.teacher import (
+    TeacherTraining,
+    load_teacher,
+    save_teacher,
+    train_teacher,
+)
 from gmpq.search.differentiable.train import Task, accuracy, begin, train
 from gmpq.training.augment import Augmentation
 from gmpq.training.batches import plain_batches
@@ -43,8 +48,8 @@ from tests.search.differentiable.small import (
 
 @pytest.fixture(scope="module")
 def teacher() -> nn.Module:
-    lesson = Lesson(labelled(), TeacherRecipe(20, 16), Augmentation(), 0, "cpu")
-    return train_teacher(small(), lesson, Silent())
+    training = TeacherTraining(labelled(), TeacherRecipe(20, 16), Augmentation(), 0, "cpu")
+    return train_teacher(small(), training, Silent())
 
 
 def searched(where: Task, teacher: nn.Module | None, settings: Settings = SETTINGS) -> Logits:
@@ -137,7 +142,7 @@ def test_a_bound_by_bisection(tmp_path: Path) -> None:
 @pytest.mark.parametrize("explained", ExplainedClass)
 def test_other_heads_and_classes(explained: ExplainedClass, tmp_path: Path) -> None:
     network = Squared()
-    where = replace(task(tmp_path), module=network, surveyed=survey(network, SHAPE))
+    where = replace(task(tmp_path), module=network, info=inspect_network(network, SHAPE))
     once = replace(
         SETTINGS,
         recipe=replace(RECIPE, epochs=1),
@@ -151,15 +156,17 @@ def test_other_heads_and_classes(explained: ExplainedClass, tmp_path: Path) -> N
 def test_attribution_enters_through_the_loss_alone(teacher: nn.Module, tmp_path: Path) -> None:
     """At weight 0 the maps, by a backward pass too, leave no trace in the gradients."""
     network = Squared()
-    where = replace(task(tmp_path), module=network, surveyed=survey(network, SHAPE))
+    where = replace(task(tmp_path), module=network, info=inspect_network(network, SHAPE))
     gradients = []
-    for taught in (network.eval().requires_grad_(False), None):
-        objective = begin(where, replace(SETTINGS, attribution_weight=0.0)).objective.train()
+    for teacher_outputs in (network.eval().requires_grad_(False), None):
+        loss = begin(where, replace(SETTINGS, attribution_weight=0.0)).loss.train()
         images, labels = next(plain_batches(labelled().inputs(), 16))
-        terms: Terms = objective(images, labels, objective.taught_by(taught, images, labels))
-        assert (terms.attribution > 0) == (taught is not None)
+        terms: Terms = loss(
+            images, labels, loss.teacher_outputs_of(teacher_outputs, images, labels)
+        )
+        assert (terms.attribution > 0) == (teacher_outputs is not None)
         terms.total.backward()
-        gradients.append([p.grad for p in objective.parameters()])
+        gradients.append([p.grad for p in loss.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -177,7 +184,7 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
         run(where, None, wild, Silent(), resume=True)
     assert where.checkpoint.read_bytes() == kept
     calm = replace(settings, recipe=replace(RECIPE, epochs=2))
-    assert run(where, None, calm, Silent(), resume=True).entry is not None
+    assert run(where, None, calm, Silent(), resume=True).record is not None
 
 
 def test_a_loss_that_is_not_finite_at_once(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_the_last_convolution_of_a_block_takes_its_addition() -> None:
     name, taken = fusion
     assert name == "block.conv"
     assert [node.name for node in taken.nodes] == ["block.add"]
-    assert taken.stored
+    assert taken.stores_result
 
 
 def test_a_value_that_others_read_is_kept() -> None:
@@ -126,7 +126,7 @@ def test_copies_are_made_by_the_convolution(
     graph = stream(copies, read=read, add=add)
     (fusion,) = fusions(graph).values()
     assert [node.name for node in fusion.nodes] == [*(["add"] if add else []), *copies]
-    assert fusion.stored == read
+    assert fusion.stores_result == read
 
 
 @pytest.mark.parametrize(("copies", "read", "add"), STREAMS)
@@ -176,7 +176,7 @@ def test_a_copy_without_a_factor_is_not_taken() -> None:
     assert fusions(stream({"half": half}, read=False, add=False)) == {}
     (fusion,) = fusions(stream({"half": half, "a4": narrow(4)}, read=False, add=False)).values()
     assert [node.name for node in fusion.nodes] == ["a4"]
-    assert fusion.stored
+    assert fusion.stores_result
 
 
 def test_other_producers_copy_by_themselves() -> None:

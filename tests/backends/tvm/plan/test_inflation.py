@@ -13,7 +13,8 @@ from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.inflation import Option, within
 from gmpq.backends.tvm.plan.plan import Choice, Plan, Verdict, cheapest, plan, weights_bytes
 from gmpq.backends.tvm.target.cpu import find
-from gmpq.backends.tvm.tuning.tune import Effort, Tuning, key_of, tuned
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import Tuning, key_of, tuned
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
 from tests.support.builders import chain, weight
 
@@ -97,7 +98,7 @@ def test_candidates_know_the_bytes_that_they_store(bits: int, target: str) -> No
 
 def test_measured_times_keep_the_bound_too() -> None:
     graph, target = network(), find("arm64")
-    board = Tuning(Effort.OFF, 1, board="board")
+    board = Tuning(TuningLevel.OFF, 1, board="board")
     times: dict[str, dict[str, float]] = {}
 
     def note(site: Site, choices: Sequence[Choice]) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -18,9 +18,11 @@ from gmpq.backends.tvm.plan.plan import Choice, Plan, plan
 from gmpq.backends.tvm.target.cpu import find
 from gmpq.backends.tvm.tuning import boards as tune_boards
 from gmpq.backends.tvm.tuning.boards import likeness, tuned_on
-from gmpq.backends.tvm.tuning.tune import Effort, Tuning, name_of, tuned
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import Tuning, name_of, tuned
 from gmpq.errors import BoardError
 from gmpq.ir import Conv2d, IntGraph, Window
+from gmpq.program import PREFIX, Program, ProgramStep
 from tests.support import board_programs
 from tests.support.boards import StartBoard, shake_hands
 from tests.support.builders import Q8, chain, residual, weight
@@ -44,11 +46,11 @@ def fleet(tracker: Tracker, **more: Any) -> Fleet:
 
 
 def measured(
-    graph: IntGraph, boards: Fleet, cache: Path, effort: Effort = Effort.QUICK
+    graph: IntGraph, boards: Fleet, cache: Path, level: TuningLevel = TuningLevel.QUICK
 ) -> tuple[Tuning, list[str]]:
     """Return the tuning after a run on boards, and what was told."""
     told: list[str] = []
-    tuning = Tuning(effort, 1, cache, likeness(boards, NATIVE))
+    tuning = Tuning(level, 1, cache, likeness(boards, NATIVE))
     return tuned_on(boards, graph, NATIVE, tuning, told.append), told
 
 
@@ -78,11 +80,14 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fakes:
         tried: list[Sequence[Choice]] = []
         numbers = count()
 
-        def write(site: Site, choices: Sequence[Choice], folder: Path) -> Mapping[str, Any]:
+        def write(site: Site, choices: Sequence[Choice], folder: Path) -> Program:
             tried.append(choices)
             body = bodies[min(next(numbers), len(bodies) - 1)]
             board_programs.write(folder, body, tmp_path / "marker")
-            return board_programs.PROGRAM
+            steps = [ProgramStep(str(number), "", ()) for number in range(len(choices))]
+            return replace(
+                board_programs.PROGRAM, prefix=PREFIX, inputs=(), outputs=(), steps=tuple(steps)
+            )
 
         monkeypatch.setattr(tune_boards, "write_trial", write)
         return tried
@@ -187,7 +192,7 @@ def test_emulated_boards_measure_no_time(tracker: Tracker, start_board: StartBoa
 
 def test_boards_that_differ(cache: Path, tracker: Tracker, start_board: StartBoard) -> None:
     start_board(tracker)
-    tuning = Tuning(Effort.QUICK, 1, cache, "Cortex-A999")
+    tuning = Tuning(TuningLevel.QUICK, 1, cache, "Cortex-A999")
     with pytest.raises(BoardError, match="another one Cortex-A999: give boards that differ other"):
         tuned_on(fleet(tracker), residual(), NATIVE, tuning)
 

@@ -21,7 +21,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Expr,
     c_function,
     cast,
-    held,
+    in_registers,
     load,
     splat,
     store,
@@ -80,7 +80,7 @@ def _multiply(a: _Term, b: _Term, output: Tensor, factor: float) -> PrimFunc:
         with T.parallel(0, y.batch * y.height) as item, T.serial(0, y.stored // VECTOR) as v:
             image, row, lane = item // y.height, item % y.height, v * VECTOR
             first_of_row = row_start(b.layout, image, 0 if gates else row) + lane
-            gate = held([b.centred(second, first_of_row)])[0] if gates else None
+            gate = in_registers([b.centred(second, first_of_row)])[0] if gates else None
             with T.serial(0, y.width) as column:
                 shift = column * y.stored
                 other = b.centred(second, first_of_row + shift) if gate is None else gate

@@ -21,7 +21,7 @@ from gmpq.backends.tvm.kernels.layout import FOLD, GROUP, Layout, folds
 from gmpq.ir import Conv2d, Window
 
 
-def seen(node: Conv2d, x: Layout) -> tuple[Conv2d, int]:
+def space_to_depth(node: Conv2d, x: Layout) -> tuple[Conv2d, int]:
     """Return the convolution as it is computed, and the rows and columns that one pixel holds."""
     if not folds(node.window, x.channels, node.groups) or x.stored != GROUP:
         return node, 1

@@ -12,7 +12,7 @@ from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels import base
 from gmpq.backends.tvm.kernels.base import Site, Tensor
 from gmpq.backends.tvm.kernels.cpu.gemv import gemv
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
 from gmpq.backends.tvm.kernels.layout import layouts
 from gmpq.backends.tvm.target.cpu import Target, find
 from gmpq.ir import IntGraph, Linear
@@ -95,7 +95,7 @@ def test_a_large_layer_is_read_packed_without_tuning(bits: tuple[int, int], tmp_
 def test_the_form_of_vnni_on_any_processor(
     bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Vnni, "accumulate", arithmetic)
+    monkeypatch.setattr(Vpdpbusd, "accumulate", arithmetic)
     monkeypatch.setattr(base, "multiplied_lanes", lambda _: None)  # of the requantization
     target = replace(AVX2, features=AVX2.features | {"avx512vnni", "avx512bw"})
     graph = random_linear(np.random.default_rng(bits), (8, bits), (2, 700, 100))

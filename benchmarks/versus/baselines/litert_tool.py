@@ -8,13 +8,13 @@ import click
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from versus.baselines.tflite import to_tflite
 from versus.bench import Bench
-from versus.contender import Contender
-from versus.peers.tflite import to_tflite
-from versus.peers.tools import LITERT_INT8
+from versus.entry import Entry
+from versus.names import LITERT_INT8
 
 
-def open_int8(bench: Bench, threads: int) -> list[Contender]:
+def open_int8(bench: Bench, threads: int) -> list[Entry]:
     """Return the int8 network; there is none of a user's ONNX file."""
     if bench.onnx is not None:
         click.echo("litert-int8 runs the codes of gmpq, not a file of yours: left out", err=True)
@@ -24,10 +24,10 @@ def open_int8(bench: Bench, threads: int) -> list[Contender]:
     (source,) = interpreter.get_input_details()
     image = np.ascontiguousarray(bench.subject.image.transpose(0, 2, 3, 1))
     interpreter.set_tensor(source["index"], image)
-    return [Contender(LITERT_INT8, "gmpq's codes", interpreter.invoke, _evidence(interpreter))]
+    return [Entry(LITERT_INT8, "gmpq's codes", interpreter.invoke, _kernels_used(interpreter))]
 
 
-def _evidence(interpreter: Interpreter) -> str:
+def _kernels_used(interpreter: Interpreter) -> str:
     """Return the operators by the type of what they read; DELEGATE is XNNPACK's part."""
     types = {t["index"]: np.dtype(t["dtype"]).name for t in interpreter.get_tensor_details()}
     operators = interpreter._get_ops_details()  # the only place that names them

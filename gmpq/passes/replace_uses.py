@@ -8,7 +8,7 @@ from dataclasses import replace
 from gmpq.ir import Add, Concat, FloatGraph, FloatNode, Multiply
 
 
-def redirect(graph: FloatGraph, instead: Mapping[str, str]) -> FloatGraph:
+def replace_uses(graph: FloatGraph, instead: Mapping[str, str]) -> FloatGraph:
     """Return ``graph`` with every reader of a key of ``instead`` reading its value.
 
     Chains are followed. The nodes that write the keys stay, for ``drop_dead_code`` to find.

@@ -1,4 +1,4 @@
-"""What takes part in a measurement."""
+"""An entry of a comparison: one program of one tool."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Compiled:
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Entry:
     """A program of one tool, ready to run the timed input on its threads."""
 
     tool: str
-    variant: str  # what exactly runs: the policy of gmpq, where a peer's file comes from
+    variant: str  # the policy of gmpq, or where a baseline's file comes from
     run: Callable[[], object]
-    evidence: str  # which kernels the tool says it runs
+    kernels_used: str  # as the tool reports them
     exact: bool | None = None  # every code equals the reference; None where that is not promised
     compiled: Compiled | None = None  # of gmpq

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from gmpq.search.ilp.silence import silent_stdout
+from gmpq.search.ilp.quiet_stdout import quiet_stdout
 
 
 def test_what_c_prints_is_dropped_and_python_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
     c = ctypes.CDLL(None)
     sys.stdout.write("before\n")
-    with silent_stdout():
+    with quiet_stdout():
         c.puts(b"noise")
     sys.stdout.write("after\n")
     assert capfd.readouterr().out == "before\nafter\n"

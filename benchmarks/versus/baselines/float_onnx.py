@@ -1,4 +1,4 @@
-"""The float network as an ONNX file: what the peers start from."""
+"""The float network as an ONNX file: what the baselines start from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
-from versus.peers import cache
+from versus.baselines import cache
 from versus.subject import Subject
 
 FILE = "float.onnx"

@@ -1,6 +1,6 @@
 """The W8A8 graph as a LiteRT model: the same codes, less 128, in the order [N, H, W, C].
 
-The converter from PyTorch does not install beside TVM, so the file is written here.
+The converter from PyTorch does not install together with TVM, so the file is written here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gmpq.ir import (
     Value,
     Window,
 )
-from versus.peers.tflite_draft import Draft, Encoding, Kind
+from versus.baselines.tflite_draft import Draft, Encoding, Kind
 
 SHIFT = 128  # LiteRT's codes are signed
 SIX = 6.0

@@ -1,4 +1,4 @@
-"""Files of the peers that are slow to make: float ONNX models and what tools quantize from them.
+"""Files of the baselines that are slow to make: float and quantized models.
 
 Each is named after the weights that it holds and the version of the tool that wrote it.
 """

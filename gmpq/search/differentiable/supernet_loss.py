@@ -9,13 +9,13 @@ from torch import nn
 from torch.nn import functional
 
 from gmpq.search.differentiable.attribution import attribute, count_empty, observe, teach
-from gmpq.search.differentiable.inspect import Survey
+from gmpq.search.differentiable.inspect import NetworkInfo
 from gmpq.search.differentiable.losses import attribution_loss, complexity_loss
 from gmpq.search.differentiable.settings import ExplainedClass, Settings
-from gmpq.search.differentiable.supernet import composites, expected_bits
+from gmpq.search.differentiable.supernet import expected_bits, mixed_convs
 
 
-class Taught(NamedTuple):
+class TeacherOutputs(NamedTuple):
     """What the float network says about a batch."""
 
     maps: torch.Tensor  # [N, H, W]
@@ -34,31 +34,33 @@ class Terms(NamedTuple):
     empty: torch.Tensor  # images whose map, of either network, is 0 everywhere
 
 
-class Objective(nn.Module):
-    """The search network with its losses: data-parallel training needs both in one forward."""
+class SupernetLoss(nn.Module):
+    """The supernet with its losses: data-parallel training needs both in one forward."""
 
-    def __init__(self, network: nn.Module, surveyed: Survey, settings: Settings) -> None:
+    def __init__(self, supernet: nn.Module, info: NetworkInfo, settings: Settings) -> None:
         super().__init__()
-        self.network = network
-        self.surveyed = surveyed
+        self.supernet = supernet
+        self.info = info
         self.settings = settings
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor, taught: Taught | None) -> Terms:
-        """Return the losses of images [N, C, H, W]; ``taught`` is None without attribution."""
+    def forward(
+        self, images: torch.Tensor, labels: torch.Tensor, teacher_outputs: TeacherOutputs | None
+    ) -> Terms:
+        """Return the losses of images [N, C, H, W]; without a teacher none of attribution."""
         settings = self.settings
-        seen = observe(self.network, self.surveyed.head, images)
-        bits = expected_bits(composites(self.network, self.surveyed))
-        cross_entropy = functional.cross_entropy(seen.logits, labels)
-        macs = [layer.macs for layer in self.surveyed.searched]
+        observed = observe(self.supernet, self.info.head, images)
+        bits = expected_bits(mixed_convs(self.supernet, self.info))
+        cross_entropy = functional.cross_entropy(observed.logits, labels)
+        macs = [layer.macs for layer in self.info.searched]
         complexity = complexity_loss(macs, *bits)
         power = settings.power.of(*bits)
         attribution, empty = torch.zeros_like(complexity), torch.zeros_like(labels[0])
-        own = seen.logits.argmax(1)
-        if taught is not None:
-            classes = _explained(settings.explained, own, taught.classes, labels)
-            maps = attribute(self.network, self.surveyed.head, seen, classes)
-            attribution = attribution_loss(maps, taught.maps, power)
-            empty = count_empty(maps) + count_empty(taught.maps)
+        own = observed.logits.argmax(1)
+        if teacher_outputs is not None:
+            classes = _explained(settings.explained, own, teacher_outputs.classes, labels)
+            maps = attribute(self.supernet, self.info.head, observed, classes)
+            attribution = attribution_loss(maps, teacher_outputs.maps, power)
+            empty = count_empty(maps) + count_empty(teacher_outputs.maps)
         total = (
             cross_entropy
             + settings.attribution_weight * attribution
@@ -67,14 +69,14 @@ class Objective(nn.Module):
         right = (own == labels).sum()
         return Terms(total, cross_entropy, attribution, complexity, power, right, empty)
 
-    def taught_by(
+    def teacher_outputs_of(
         self, teacher: nn.Module | None, images: torch.Tensor, labels: torch.Tensor
-    ) -> Taught | None:
+    ) -> TeacherOutputs | None:
         """Return the float network's maps of ``images``; None without a teacher."""
         if teacher is None:
             return None
         asked = labels if self.settings.explained is ExplainedClass.LABEL else None
-        return Taught(*teach(teacher, self.surveyed.head, images, asked))
+        return TeacherOutputs(*teach(teacher, self.info.head, images, asked))
 
 
 def _explained(

@@ -1,45 +1,36 @@
-"""Depthwise convolution: every channel has its own small kernel.
+"""The loops of depthwise convolution that sum one channel per lane, and what its families refuse.
 
-Sixteen channels of one pixel are widened to int32 lanes whose upper half is zero, and the weight of
-a tap lies in the lower half, so that one vpdpwssd (or vpmaddwd and an addition) adds x * w exactly.
-The accumulator starts at ``bias - z * sum of w``, as in ``direct``.
+The accumulators of a run of pixels start at ``bias - z * sum of w``, as in ``direct``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Site
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
     cast,
-    held,
-    inwards,
+    clamped_start,
     load,
-    pure,
-    put,
     registers,
     store,
     to_codes,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable, Words, multiplied_lanes
 from gmpq.backends.tvm.kernels.layout import VECTOR, Layout
-from gmpq.backends.tvm.target.cpu import Target
 from gmpq.ir import Conv2d, Window
-
-MOST_COLUMNS = 14
 
 
 def refuses(site: Site) -> str | None:
@@ -59,15 +50,7 @@ def refuses_reals(site: Site) -> str | None:
     return refuses(site)
 
 
-def build(site: Site) -> Call:
-    """Return the call of a depthwise convolution."""
-    y, target = site.output.codes, site.target
-    columns = tile_columns(y.width, min(target.registers - 4, MOST_COLUMNS))
-    sums = Sums(columns, "int32", partial(_accumulate, target))
-    return site.call(kernel(site, sums), constants(site, sums))
-
-
-def constants(site: Site, sums: Sums, shift: int = 0) -> tuple[Array, Array, Array]:
+def constants(site: Site, sums: ChannelSums, shift: int = 0) -> tuple[Array, Array, Array]:
     """Return weights [taps, C], start values and factors; codes come less ``shift``."""
     node, y = site.node, site.output.codes
     assert isinstance(node, Conv2d)
@@ -79,31 +62,8 @@ def constants(site: Site, sums: Sums, shift: int = 0) -> tuple[Array, Array, Arr
     return weights, np.pad(begun, padding), np.pad(factor, padding)
 
 
-def candidates(site: Site) -> tuple[Candidate, ...]:
-    """Return the one configuration; per output and tap, two loads and a product of 16 channels."""
-    y, node = site.output.codes, site.node
-    assert isinstance(node, Conv2d)
-    vectors = y.batch * y.height * y.width * y.stored // VECTOR
-    taps = node.window.kernel[0] * node.window.kernel[1]
-    cycles = vectors * (taps * _tap_cycles(site.target) + 5)
-    fused = "avx512vnni" in site.target.features
-    instruction = Words(fused=True).instruction if fused else Portable.instruction
-    return (Candidate("", cycles, partial(build, site), site.work(instruction)),)
-
-
-def _tap_cycles(target: Target) -> float:
-    """Return the cycles of a tap of 16 channels; without dot products they are widened twice."""
-    if "avx512vnni" in target.features:
-        return 1.5
-    lanes = multiplied_lanes(target)
-    return 8.0 if lanes is None else 30 / lanes
-
-
-FAMILY = Family("depthwise", (Conv2d,), candidates, refuses)
-
-
 @dataclass(frozen=True, slots=True)
-class Tile:
+class ChannelTile:
     """Sixteen channels of a run of pixels: where their codes and weights lie."""
 
     x: Layout
@@ -124,7 +84,7 @@ class Tile:
     def begin(self, acc: list[Buffer]) -> None:
         """Put the start values into the accumulators."""
         for slot in acc:
-            put(slot, load(self.start, self.vector * VECTOR, VECTOR))
+            assign(slot, load(self.start, self.vector * VECTOR, VECTOR))
 
     def codes(self, tap: int, pixel: int) -> Expr:
         """Return the codes that a tap of a pixel reads."""
@@ -138,19 +98,19 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class ChannelSums:
     """How many pixels of a row are summed at once, by what, from weights of which type."""
 
     columns: int
     dtype: str
-    accumulate: Callable[[list[Buffer], Tile], None]
+    accumulate: Callable[[list[Buffer], ChannelTile], None]
 
 
-def kernel(site: Site, sums: Sums) -> PrimFunc:
+def kernel(site: Site, sums: ChannelSums) -> PrimFunc:
     """Return ``f(x, weights [taps, C], start, factor, y)``."""
     node, x, y, q = site.node, site.inputs[0].codes, site.output.codes, site.output.value.q
     assert isinstance(node, Conv2d)
-    window, columns, dtype = node.window, sums.columns, finish_of(site).dtype
+    window, columns, dtype = node.window, sums.columns, epilogue_of(site).dtype
 
     def body(x_: Expr, w_: Expr, start_: Expr, factor_: Expr, y_: Expr) -> None:
         source, result = view(x_, "uint8", x.size_bytes), view(y_, dtype, y.size)
@@ -159,10 +119,10 @@ def kernel(site: Site, sums: Sums) -> PrimFunc:
         with T.parallel(0, y.batch * y.height) as item:
             image, row = item // y.height, item % y.height
             with T.grid(y.stored // VECTOR, -(-y.width // columns)) as (v, tile):
-                column = inwards(tile, columns, y.width)
+                column = clamped_start(tile, columns, y.width)
                 acc = registers(columns, "int32x16")
                 place = _corner(x, window, image, row, column) + v * VECTOR
-                sums.accumulate(acc, Tile(x, y, window, source, weights, start, place, v))
+                sums.accumulate(acc, ChannelTile(x, y, window, source, weights, start, place, v))
                 corner = y.origin + image * y.image + row * y.row + column * y.stored + v * VECTOR
                 scale = load(factor, v * VECTOR, VECTOR)
                 for p, slot in enumerate(acc):
@@ -183,19 +143,3 @@ def _corner(x: Layout, window: Window, image: Expr, row: Expr, column: Expr) -> 
     first = x.origin - window.padding.top * x.row - window.padding.left * x.stored
     down, across = row * (window.stride[0] * x.row), column * (window.stride[1] * x.stored)
     return first + image * x.image + down + across
-
-
-def _accumulate(target: Target, acc: list[Buffer], tile: Tile) -> None:
-    tile.begin(acc)
-    for tap in range(len(tile.taps)):
-        (weight,) = held([tile.weight(tap)])
-        for p, slot in enumerate(acc):
-            codes = cast("int32", VECTOR, tile.codes(tap, p))
-            put(slot, _add_product(slot[0], codes, weight, target))
-
-
-def _add_product(acc: Expr, codes: Expr, weight: Expr, target: Target) -> Expr:
-    if "avx512vnni" in target.features:
-        pairs = [T.reinterpret("int16x32", operand) for operand in (codes, weight)]
-        return pure("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pairs)
-    return acc + codes * weight

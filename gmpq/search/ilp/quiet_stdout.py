@@ -13,7 +13,7 @@ STDOUT = 1
 
 
 @contextmanager
-def silent_stdout() -> Iterator[None]:
+def quiet_stdout() -> Iterator[None]:
     """Let nothing that C code prints reach this process's standard output.
 
     HiGHS prints a line of its own debugging when it polishes a solution, whatever it is told.

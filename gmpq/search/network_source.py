@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class NetworkSource:
     """A network by its description; nothing is opened yet."""
 
     model: ModelSpec
@@ -113,11 +113,11 @@ class Subject:
         return Sources(self.path, self.weights, self.factory, calibration, limit)
 
 
-def find(text: str, weights: str | None = None, factory: str | None = None) -> Subject:
-    """Return the subject that ``text`` names: a policy file, or a built-in network.
+def find(text: str, weights: str | None = None, factory: str | None = None) -> NetworkSource:
+    """Return the source that ``text`` names: a policy file, or a built-in network.
 
-    Of a policy only ``model`` and ``calibration`` count: bits that it gives are not looked at.
-    Whether a built-in network of that name exists is told when it is opened.
+    Of a policy only ``model`` and ``calibration`` count; its bits are ignored. An unknown name of a
+    built-in network is an error when the network is opened.
 
     Raises:
         PolicyError: the policy cannot be read.
@@ -126,4 +126,4 @@ def find(text: str, weights: str | None = None, factory: str | None = None) -> S
     refuse_models(path)
     is_policy = path.suffix == ".json" or path.is_file()
     policy = policy_file.read(path) if is_policy else Policy({}, model=ModelSpec(arch=text))
-    return Subject(policy.model, path, weights, factory, named=policy.calibration)
+    return NetworkSource(policy.model, path, weights, factory, named=policy.calibration)

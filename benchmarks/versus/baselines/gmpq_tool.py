@@ -17,13 +17,13 @@ from gmpq.backends.tvm.tuning.tune import Tuning, tuned
 from gmpq.ir import IntGraph
 from gmpq.runtime import Network
 from versus.bench import Bench
-from versus.contender import Compiled, Contender
-from versus.peers.tools import GMPQ
+from versus.entry import Compiled, Entry
+from versus.names import GMPQ
 
 TIMES = "kernels.json"
 
 
-def open_gmpq(bench: Bench, graph: IntGraph, variant: str, threads: int) -> Contender:
+def open_gmpq(bench: Bench, graph: IntGraph, variant: str, threads: int) -> Entry:
     """Return the compiled program of ``graph``.
 
     Raises:
@@ -32,7 +32,7 @@ def open_gmpq(bench: Bench, graph: IntGraph, variant: str, threads: int) -> Cont
     compiled = compile_gmpq(bench, graph, threads)
     network, image = compiled.network, bench.subject.image
     kernels = Counter(step.kernel for step in network.steps)
-    return Contender(
+    return Entry(
         GMPQ,
         variant,
         lambda: network.run(image),
@@ -58,7 +58,7 @@ def compile_gmpq(bench: Bench, graph: IntGraph, threads: int) -> Compiled:
 
 
 def is_exact(graph: IntGraph, network: Network, image: Tensor) -> bool:
-    """Tell whether the outputs, and every value that the program stores, equal the reference.
+    """Return whether the outputs, and every value that the program stores, equal the reference.
 
     Values that fusion has left in registers are not stored; they show in what is made of them.
     """

@@ -10,31 +10,31 @@ import nncf
 import openvino
 from openvino import CompiledModel, Core, Model
 
+from versus.baselines import cache
 from versus.bench import Bench
-from versus.contender import Contender
-from versus.peers import cache
-from versus.peers.tools import OPENVINO_FP32, OPENVINO_INT8
+from versus.entry import Entry
+from versus.names import OPENVINO_FP32, OPENVINO_INT8
 
 FILE = "int8.xml"
 LAYERS = ("Convolution", "FullyConnected")
 
 
-def open_float(bench: Bench, threads: int) -> list[Contender]:
+def open_float(bench: Bench, threads: int) -> list[Entry]:
     """Return the float network; bfloat16, which OpenVINO prefers where it can, is turned off."""
     model = Core().read_model(bench.float_model.path)
     options = {"INFERENCE_PRECISION_HINT": "f32"}
-    return [_contender(OPENVINO_FP32, "float32", model, options, bench, threads)]
+    return [_entry(OPENVINO_FP32, "float32", model, options, bench, threads)]
 
 
-def open_int8(bench: Bench, threads: int) -> list[Contender]:
+def open_int8(bench: Bench, threads: int) -> list[Entry]:
     """Return the int8 network."""
     model = Core().read_model(_quantized(bench))
-    return [_contender(OPENVINO_INT8, "NNCF", model, {}, bench, threads)]
+    return [_entry(OPENVINO_INT8, "NNCF", model, {}, bench, threads)]
 
 
-def _contender(
+def _entry(
     tool: str, variant: str, model: Model, extra: dict[str, str], bench: Bench, threads: int
-) -> Contender:
+) -> Entry:
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
@@ -44,10 +44,10 @@ def _contender(
     compiled = Core().compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
     request.set_input_tensor(openvino.Tensor(bench.subject.image))
-    return Contender(tool, variant, request.infer, _evidence(compiled))
+    return Entry(tool, variant, request.infer, _kernels_used(compiled))
 
 
-def _evidence(compiled: CompiledModel) -> str:
+def _kernels_used(compiled: CompiledModel) -> str:
     """Return the kernels of the layers with weights, as OpenVINO's runtime model names them."""
     counts: Counter[str] = Counter()
     for operator in compiled.get_runtime_model().get_ops():

@@ -17,10 +17,10 @@ from gmpq.backends.ort.optimized import optimize
 from gmpq.backends.ort.session import Level, Options, open_session
 from gmpq.export.onnx import to_onnx
 from gmpq.ir import IntGraph
+from versus.baselines import cache
 from versus.bench import Bench
-from versus.contender import Contender
-from versus.peers import cache
-from versus.peers.tools import ORT_FP32, ORT_INT8, ORT_QDQ
+from versus.entry import Entry
+from versus.names import ORT_FP32, ORT_INT8, ORT_QDQ
 
 FILE = "static.onnx"
 
@@ -36,34 +36,34 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no
         return next(self._feeds, None)
 
 
-def open_float(bench: Bench, threads: int) -> list[Contender]:
+def open_float(bench: Bench, threads: int) -> list[Entry]:
     """Return the float network."""
     found = bench.float_model
     variant = "float32" if bench.onnx is None else found.path.name
-    return [_contender(ORT_FP32, variant, found.model, bench, threads)]
+    return [_entry(ORT_FP32, variant, found.model, bench, threads)]
 
 
-def open_int8(bench: Bench, threads: int) -> list[Contender]:
+def open_int8(bench: Bench, threads: int) -> list[Entry]:
     """Return the int8 network in both forms; the faster one counts."""
     static = onnx.load(_quantized(bench))
-    found = [_contender(ORT_INT8, "quantize_static", static, bench, threads)]
+    found = [_entry(ORT_INT8, "quantize_static", static, bench, threads)]
     if bench.onnx is None:
-        found.append(_contender(ORT_INT8, "gmpq's QDQ file", to_onnx(bench.int8), bench, threads))
+        found.append(_entry(ORT_INT8, "gmpq's QDQ file", to_onnx(bench.int8), bench, threads))
     return found
 
 
-def open_policy(bench: Bench, graph: IntGraph, variant: str, threads: int) -> Contender:
+def open_policy(bench: Bench, graph: IntGraph, variant: str, threads: int) -> Entry:
     """Return the QDQ file of a policy of fewer bits."""
-    return _contender(ORT_QDQ, variant, to_onnx(graph), bench, threads)
+    return _entry(ORT_QDQ, variant, to_onnx(graph), bench, threads)
 
 
-def _contender(tool: str, variant: str, model: ModelProto, bench: Bench, threads: int) -> Contender:
+def _entry(tool: str, variant: str, model: ModelProto, bench: Bench, threads: int) -> Entry:
     session = open_session(model, Options(Level.ALL, threads, exact=False))
     feed = {session.get_inputs()[0].name: bench.subject.image}
-    return Contender(tool, variant, lambda: session.run(None, feed), _evidence(model))
+    return Entry(tool, variant, lambda: session.run(None, feed), _kernels_used(model))
 
 
-def _evidence(model: ModelProto) -> str:
+def _kernels_used(model: ModelProto) -> str:
     """Return the operators that are left after onnxruntime has rewritten the model."""
     counts = Counter(op.op_type for op in optimize(model).graph.node)
     return ", ".join(f"{count} {name}" for name, count in counts.most_common())
