@@ -33,7 +33,7 @@ def test_links_resolve(document: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.stem != "CHANGELOG"], ids=str)
 def test_named_files_exist(document: Path) -> None:
     prose = FENCED.sub("", document.read_text("utf-8"))
     named = [word for word in CODE.findall(prose) if PATH.fullmatch(word)]
