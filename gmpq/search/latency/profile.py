@@ -34,9 +34,9 @@ from gmpq.lower import lower
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import LayerBits
 from gmpq.progress import Progress
+from gmpq.search.ilp.candidates import Candidates
 from gmpq.search.ilp.latency_table import VERSION
-from gmpq.search.ilp.space import Space, space_of
-from gmpq.search.indicators.measure import Candidates
+from gmpq.search.ilp.space import Space, candidate_space
 from gmpq.search.network_source import NetworkSource
 
 BATCH = 8  # images per step of calibration
@@ -115,7 +115,7 @@ def _open(source: NetworkSource, among: Candidates, progress: Progress) -> _Netw
     images = source.images(opened)
     progress.stage(f"reading {opened.name}")
     graph = lower(opened.module, opened.shape, opened.name)
-    space = space_of(graph, among.weight_bits, among.input_bits, ends=among.ends)
+    space = candidate_space(graph, among)
     with progress.bar("calibrating", len(images.items)) as advance:
         statistics = sweep(graph, images.batches(BATCH), advance)
     return _Network(graph, dict(statistics), space)
