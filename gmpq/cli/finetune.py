@@ -13,7 +13,7 @@ from gmpq.cli.types import PATH
 from gmpq.qat.options import FinetuneOptions, TrainOptions
 
 if TYPE_CHECKING:
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
 EXAMPLE = """\b
 Examples:
@@ -101,7 +101,7 @@ class FinetuneCommand(RenamedOptions):
 
 
 def _sources(policy: Path, weights: str | None, factory: str | None) -> Sources:
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
     return Sources(policy, weights, factory)
 

@@ -14,7 +14,7 @@ import click
 from gmpq.cli.types import PATH, EnumChoice
 
 if TYPE_CHECKING:
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
 Command: TypeAlias = Callable[..., Any]
 Option: TypeAlias = Callable[[Command], Command]  # a decorator
@@ -116,7 +116,7 @@ def _sources(
     calibration: tuple[str, ...],
     images: int | None,
 ) -> Sources:
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
     return Sources(policy, weights, factory, calibration, images)
 

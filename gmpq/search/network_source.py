@@ -16,8 +16,8 @@ from gmpq.policy import CalibrationSpec, ModelSpec, Policy
 from gmpq.policy import file as policy_file
 
 if TYPE_CHECKING:
+    from gmpq.inputs.compile_inputs import Network, Sources
     from gmpq.inputs.images import Images, Preprocessing
-    from gmpq.inputs.job import Network, Sources
     from gmpq.training.data import Labelled
 
 
@@ -50,7 +50,7 @@ class NetworkSource:
         Raises:
             GmpqError: it is not described, or its weights cannot be used.
         """
-        from gmpq.inputs.job import open_network
+        from gmpq.inputs.compile_inputs import open_network
 
         return open_network(self._policy(), self._sources())
 
@@ -65,7 +65,7 @@ class NetworkSource:
         Raises:
             WeightsError: they cannot be read, do not fit, or are not named.
         """
-        from gmpq.inputs.job import load_network_weights
+        from gmpq.inputs.compile_inputs import load_network_weights
 
         return load_network_weights(network, self._policy(), self._sources())
 
@@ -75,7 +75,7 @@ class NetworkSource:
         Raises:
             GmpqError: it is not described.
         """
-        from gmpq.inputs.job import build_network
+        from gmpq.inputs.compile_inputs import build_network
 
         return build_network(self._policy(), self._sources())
 
@@ -85,7 +85,7 @@ class NetworkSource:
         Raises:
             CalibrationError: there are none, or they cannot be used.
         """
-        from gmpq.inputs.job import calibration_images
+        from gmpq.inputs.compile_inputs import calibration_images
 
         return calibration_images(self._policy(), self._sources(), self._preprocessing(network))
 
@@ -123,7 +123,7 @@ class NetworkSource:
         return Policy(layers={}, model=self.model, calibration=self.named)
 
     def _sources(self) -> Sources:
-        from gmpq.inputs.job import Sources
+        from gmpq.inputs.compile_inputs import Sources
 
         calibration, limit = self.calibration, self.limit
         return Sources(self.path, self.weights, self.factory, calibration, limit)

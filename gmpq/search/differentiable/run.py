@@ -13,8 +13,8 @@ from torch import nn
 from gmpq import table
 from gmpq.errors import SearchError
 from gmpq.files.strict_json import JSON
+from gmpq.inputs.compile_inputs import Network
 from gmpq.inputs.images import Preprocessing
-from gmpq.inputs.job import Network
 from gmpq.policy import Policy, Provenance
 from gmpq.progress import Progress
 from gmpq.search.differentiable.checkpoint import require_checkpoint

@@ -1,4 +1,4 @@
-"""From files to a job: the policy, its network with weights, and the calibration images."""
+"""The inputs of a compile, read from files: policy, network with weights, calibration images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RANDOM = re.compile(r"random(?::(\d+))?$")
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where a job comes from: what the command line says beside the policy."""
+    """Where the inputs come from, as the command line names them."""
 
     policy: Path
     weights: str | None = None  # a file, package:NAME/PATH, or random[:SEED]
@@ -51,7 +51,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Job:
+class CompileInputs:
     """All that a compile needs to know about the user's side."""
 
     policy: Policy
@@ -61,8 +61,8 @@ class Job:
     warnings: tuple[str, ...] = ()  # one line each, on what was left out
 
 
-def open_job(sources: Sources) -> Job:
-    """Return the job that ``sources`` name.
+def open_inputs(sources: Sources) -> CompileInputs:
+    """Return the inputs that ``sources`` name.
 
     Raises:
         PolicyError: the policy cannot be read, or names no known network.
@@ -75,7 +75,7 @@ def open_job(sources: Sources) -> Job:
     preprocessing = Preprocessing.of(network.shape, policy.model.input)
     quantized = _open_quantized(policy, sources)
     images = calibration_images(policy, sources, preprocessing)
-    return Job(policy, network, images, quantized, (*network.warnings, *images.ignored))
+    return CompileInputs(policy, network, images, quantized, (*network.warnings, *images.ignored))
 
 
 def calibration_images(policy: Policy, sources: Sources, how: Preprocessing) -> Images:
