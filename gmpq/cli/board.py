@@ -14,6 +14,7 @@ import click
 
 from gmpq.cli.cache import user_cache
 from gmpq.cli.options import grouped
+from gmpq.cli.renamed import RenamedOptions
 from gmpq.cli.search_options import CandidateOptions, calibrated_options, candidate_options
 from gmpq.cli.types import PATH, POSITIVE
 from gmpq.search.ilp.candidates import Candidates
@@ -108,8 +109,9 @@ def _run_config(threads: int, repeat: int) -> RunConfig:
 
 
 @click.command(
+    cls=RenamedOptions,
     epilog="\b\nExample:\n  gmpq profile network.json --calibration photographs/ --target rpi4 \\\n"
-    "      --tracker 192.168.0.2:9190 --key rpi4 --weight-bits 2,4,8 --input-bits 4,8 -o rpi4.json"
+    "      --tracker 192.168.0.2:9190 --key rpi4 --weight-bits 2,4,8 --input-bits 4,8 -o rpi4.json",
 )
 @calibrated_options
 @click.option("--target", required=True, help="What the boards are, as rpi4.")
