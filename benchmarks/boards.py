@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 from gmpq.backends.rpc.address import Address
-from gmpq.backends.rpc.pool import Fleet
+from gmpq.backends.rpc.pool import DevicePool
 from gmpq.errors import GmpqError
 from predicted import layers, loops, networks, remote, shapes, tiles
 from versus import document, rows
@@ -110,9 +110,9 @@ def rpc_command(
     key: str,
     docs: Path | None,
 ) -> None:
-    """Compare networks with the reference on boards of a fleet, through TVM RPC."""
-    fleet = Fleet(Address.parse(tracker), key)
-    lines = (remote.row(*each, fleet) for each in _each(names, bits, targets))
+    """Compare networks with the reference on a pool of boards, through TVM RPC."""
+    devices = DevicePool(Address.parse(tracker), key)
+    lines = (remote.row(*each, devices) for each in _each(names, bits, targets))
     _show("boards-rpc", remote.HEADER, lines, docs)
 
 

@@ -24,8 +24,8 @@ from gmpq.artifact.staging import check_replaceable, staged
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.errors import OutputError, TrainingError
 from gmpq.files import manifest, saved_graph
+from gmpq.inputs.compile_inputs import Network, Sources, open_network
 from gmpq.inputs.images import Images, Preprocessing
-from gmpq.inputs.job import Network, Sources, open_network
 from gmpq.ir import IntGraph
 from gmpq.lower.network import Trainable, lower_trainable
 from gmpq.passes import cost

@@ -99,7 +99,7 @@ def test_mistakes_of_evaluate_are_lines(desk: Desk) -> None:
     for words, message in (
         ((out, "--data", "images.npy"), "model.arch is missing: name a built-in network, or"),
         ((out, "--data", "none", *NETWORK), "none: no such file or folder"),
-        ((out, "--data", "many", *NETWORK), "label 10: the network tells 10 classes apart"),
+        ((out, "--data", "many", *NETWORK), "label 10: the network has 10 classes"),
         ((out, "--data", "labels.npz", *NETWORK), "label 10: the network tells 10 classes"),
         (("few", "--data", "few", *NETWORK), "few: not an output of gmpq"),
         (

@@ -1,4 +1,4 @@
-"""From files to a job: the policy, its network with weights, and the calibration images."""
+"""The inputs of a compile, read from files: policy, network with weights, calibration images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RANDOM = re.compile(r"random(?::(\d+))?$")
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where a job comes from: what the command line says beside the policy."""
+    """Where the inputs come from, as the command line names them."""
 
     policy: Path
     weights: str | None = None  # a file, package:NAME/PATH, or random[:SEED]
@@ -51,7 +51,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Job:
+class CompileInputs:
     """All that a compile needs to know about the user's side."""
 
     policy: Policy
@@ -61,8 +61,8 @@ class Job:
     warnings: tuple[str, ...] = ()  # one line each, on what was left out
 
 
-def open_job(sources: Sources) -> Job:
-    """Return the job that ``sources`` name.
+def open_inputs(sources: Sources) -> CompileInputs:
+    """Return the inputs that ``sources`` name.
 
     Raises:
         PolicyError: the policy cannot be read, or names no known network.
@@ -75,7 +75,7 @@ def open_job(sources: Sources) -> Job:
     preprocessing = Preprocessing.of(network.shape, policy.model.input)
     quantized = _open_quantized(policy, sources)
     images = calibration_images(policy, sources, preprocessing)
-    return Job(policy, network, images, quantized, (*network.warnings, *images.ignored))
+    return CompileInputs(policy, network, images, quantized, (*network.warnings, *images.ignored))
 
 
 def calibration_images(policy: Policy, sources: Sources, how: Preprocessing) -> Images:
@@ -104,7 +104,7 @@ def open_network(policy: Policy, sources: Sources) -> Network:
         LoweringError: the user's own network cannot be made.
     """
     network = build_network(policy, sources)
-    return replace(network, warnings=_give_weights(network, policy, sources))
+    return replace(network, warnings=load_network_weights(network, policy, sources))
 
 
 def build_network(policy: Policy, sources: Sources) -> Network:
@@ -148,8 +148,13 @@ def _open_quantized(policy: Policy, sources: Sources) -> IntGraph | None:
         raise PolicyError(f"model.quantized: {error}") from error
 
 
-def _give_weights(network: Network, policy: Policy, sources: Sources) -> tuple[str, ...]:
-    """Give ``network`` its weights and return warnings on their file."""
+def load_network_weights(network: Network, policy: Policy, sources: Sources) -> tuple[str, ...]:
+    """Load the weights that ``sources``, or else ``policy``, name; return warnings on their file.
+
+    Raises:
+        WeightsError: they cannot be read, do not fit, or are not named.
+        LoweringError: random weights are asked for, and the network does not run.
+    """
     named, base = sources.weights, Path()
     if named is None:
         named, base = policy.model.weights, sources.policy.parent
