@@ -56,8 +56,8 @@ LEVELS = tuple(Level)
 class Options:
     """How to open a session; ``optimized`` is where to write the rewritten graph.
 
-    ``exact`` asks for slower kernels, which never saturate; ``could_saturate`` tells whether a
-    graph needs them, and where nobody asked it the machine decides.
+    ``exact`` selects slower kernels, which never saturate; ``could_saturate`` says whether a graph
+    needs them, and by default the machine decides.
     """
 
     level: Level = Level.ALL
@@ -91,7 +91,7 @@ def could_saturate(graph: IntGraph) -> bool:
 
 
 def precision_setting(*, exact: bool) -> str:
-    """Return the setting of a session as a table tells it: ``session.x64quantprecision=0``."""
+    """Return the setting of a session as tables show it: ``session.x64quantprecision=0``."""
     return f"{PRECISION}={int(exact)}"
 
 
@@ -104,7 +104,7 @@ def open_session(
         TargetError: if this onnxruntime cannot load the model.
     """
     runtime, chosen = load_onnxruntime(), options or Options()
-    with told("load the model", "install a newer one, or store the weights as int8"):
+    with as_target_error("load the model", "install a newer one, or store the weights as int8"):
         content = model if isinstance(model, bytes) else serialize(model)
         return runtime.InferenceSession(
             content, _session_options(runtime, chosen), ["CPUExecutionProvider"]
@@ -118,12 +118,12 @@ def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> 
         TargetError: if onnxruntime refuses the inputs.
     """
     names = [output.name for output in session.get_outputs()]
-    with told("run the model", "check the names, types and shapes of its inputs"):
+    with as_target_error("run the model", "check the names, types and shapes of its inputs"):
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
 @contextmanager
-def told(task: str, cure: str) -> Iterator[None]:
+def as_target_error(task: str, cure: str) -> Iterator[None]:
     """Raise onnxruntime's errors as a TargetError that says what it could not do."""
     errors = _errors()
     try:

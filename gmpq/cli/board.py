@@ -101,7 +101,7 @@ def print_instructions(out: Path) -> None:
 )
 @network_options
 @click.option("--calibration", multiple=True, metavar="LOCATION", help="As for gmpq compile.")
-@click.option("--images", type=click.IntRange(1), help="Calibrate on at most so many images.")
+@click.option("--images", type=click.IntRange(1), help="Calibrate on at most this many images.")
 @click.option("--target", required=True, help="What the boards are, as rpi4.")
 @candidate_options
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)

@@ -37,7 +37,7 @@ class Sources:
     weights: str | None = None  # a file, package:NAME/PATH, or random[:SEED]
     factory: str | None = None  # package.module:factory of a user's own network
     calibration: Sequence[str] = ()
-    images: int | None = None  # use at most so many
+    images: int | None = None  # use at most this many
 
 
 @dataclass(frozen=True, slots=True, eq=False)
