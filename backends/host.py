@@ -42,7 +42,7 @@ class Host:
         return products(self.flags)
 
     def saturates(self) -> bool:
-        """Tell whether kernels of u8 x s8 products may add pairs of them in int16.
+        """Return whether kernels of u8 x s8 products may add pairs of them in int16.
 
         They do where x86 has no VNNI: onnxruntime takes the widest vectors, and asks only then
         whether there is an instruction for these (MLAS, platform.cpp).

@@ -1,8 +1,8 @@
 """What programs for ARM boards take, without a board: predictions, not latencies.
 
-    python benchmarks/boards.py layers [--docs docs/benchmarks.md]
-    python benchmarks/boards.py shapes [--docs docs/benchmarks.md]
-    python benchmarks/boards.py tiles [--processors cortex-a72] [--docs docs/benchmarks.md]
+    python benchmarks/boards.py layers [--docs docs/benchmarks-arm.md]
+    python benchmarks/boards.py shapes [--docs docs/benchmarks-arm.md]
+    python benchmarks/boards.py tiles [--processors cortex-a72] [--docs docs/benchmarks-arm.md]
     python benchmarks/boards.py assembly FILE.S --cpu cortex-a72
     python benchmarks/boards.py networks --networks resnet18 --bits w8a8,w4a4 --targets arm64
     python benchmarks/boards.py rpc --tracker 127.0.0.1:9190 --key emulated [--targets rpi4]

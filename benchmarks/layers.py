@@ -21,7 +21,7 @@ import click
 import numpy as np
 
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.errors import GmpqError
 from gmpq.runtime import Network

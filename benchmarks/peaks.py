@@ -12,7 +12,7 @@ from __future__ import annotations
 import click
 
 from gmpq import table
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.errors import GmpqError
 from machine.peaks import ROUNDS, Peaks, measure
 from machine.quiet import scaling

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.plan.plan import Chooser, predicted
-from gmpq.backends.tvm.target import cpu
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.backends.tvm.tuning.tune import Tuning, tuned
 from gmpq.runtime import Network
@@ -41,12 +41,12 @@ def medians(
     for name, chooser in choosers.items():
         directory = folder / name
         directory.mkdir()
-        built = build(graph, cpu.find("native"), directory, chooser)
+        built = build(graph, targets.find("native"), directory, chooser)
         networks[name] = Network(directory, built.program)
         networks[name].set_threads(threads)
     image = subject.image
     runs = {name: lambda network=network: network.run(image) for name, network in networks.items()}
-    with load_probe(cpu.find("native"), threads) as reading:
+    with load_probe(targets.find("native"), threads) as reading:
         spent = round_robin(runs, PLAN, reading)
     for network in networks.values():
         network.set_threads(1)

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target import cpu
+from gmpq.backends.tvm.target import find
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.backends.tvm.tuning.tune import SHIPPED, Tuning, tuned
 from gmpq.calib.collect import collect
@@ -54,7 +54,7 @@ def main(targets: str, threads: str) -> None:
                 measured: list[str] = []
                 with tempfile.TemporaryDirectory() as folder:
                     choose = tuned(tuning, measured.append)
-                    build(graph, cpu.find(name), Path(folder), choose)
+                    build(graph, find(name), Path(folder), choose)
                 print(f"{policy.stem} {name} {count} threads: {len(measured)} layers", flush=True)
 
 

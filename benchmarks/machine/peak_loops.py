@@ -35,7 +35,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     view,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw, vpmaddubsw_lanes
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 
 OUTPUT = "y"
 OUTPUT_BYTES = 4096  # the accumulators of any loop

@@ -16,7 +16,7 @@ from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.kernels.base import Call, Tensor, Work
 from gmpq.backends.tvm.plan.memory import Life, place
 from gmpq.backends.tvm.plan.plan import FLOAT_BYTES, Plan, Step
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 from gmpq.ir import Graph, IntGraph, Value
 from gmpq.runtime import Network
 from machine.peak_loops import OUTPUT, OUTPUT_BYTES, Loop, chain, loops
@@ -66,7 +66,7 @@ def measure(target: Target, rounds: int = ROUNDS) -> Peaks:
 def shortest(calls: Sequence[Call], target: Target, rounds: int) -> list[float]:
     """Return the least seconds of each call, one of which writes at most ``OUTPUT_BYTES``."""
     with tempfile.TemporaryDirectory() as folder:
-        program = assemble(NOTHING, planned(calls), target, Path(folder)).program
+        program = assemble(NOTHING, planned(calls, target), target, Path(folder)).program
         step = Network(Path(folder), program).stepper()
         found = [float("inf")] * len(calls)
         for _ in range(rounds):
@@ -80,8 +80,9 @@ def shortest(calls: Sequence[Call], target: Target, rounds: int) -> list[float]:
 NOTHING: IntGraph = Graph("peaks", (), (), {}, ())
 
 
-def planned(calls: Sequence[Call]) -> Plan:
+def planned(calls: Sequence[Call], target: Target) -> Plan:
     """Return a plan of a step per call; all write to the same memory."""
     steps = tuple(Step("peak", (OUTPUT,), "peak", "", (call,), {}, {}) for call in calls)
     output = Tensor(Value(OUTPUT, (OUTPUT_BYTES // FLOAT_BYTES,)), None)
-    return Plan(steps, {OUTPUT: output}, place({OUTPUT: Life(OUTPUT_BYTES, 0, 0)}))
+    memory = place({OUTPUT: Life(OUTPUT_BYTES, 0, 0)}, target.layout_rules)
+    return Plan(steps, {OUTPUT: output}, memory)

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.kernels.base import Call
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 from gmpq.runtime import Network
 from machine.peak_loops import DotLoop, chain, loops
 from machine.peaks import LINKS, NOTHING, planned
@@ -48,7 +48,7 @@ class LoadProbe:
 def load_probe(target: Target, threads: int) -> Iterator[LoadProbe]:
     """Give a probe of ``threads`` cores at once: the reading of the slowest."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(threads) as pool:
-        program = assemble(NOTHING, planned([_loop(target)]), target, Path(folder)).program
+        program = assemble(NOTHING, planned([_loop(target)], target), target, Path(folder)).program
         steps = [Network(Path(folder), program).stepper() for _ in range(threads)]
         yield LoadProbe(lambda: max(pool.map(_reading, steps)))
 

@@ -17,7 +17,7 @@ from gmpq.backends.tvm.emulation.instruction_counts import Block, counted, instr
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.kernels.base import Candidate, Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d
 from predicted import mca
 from versus.layer import Layer, one_layer
@@ -146,7 +146,7 @@ def of_family(layer: Layer, bits: Bits, target: str, family: str) -> Found | Non
     """Return the cheapest kernel of a family for a layer, or None if it refuses."""
     taken: list[Candidate] = []
 
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         own = [choice for choice in choices if choice[0].name == family]
         verdict = cheapest(site, own or choices)
         if isinstance(site.node, Conv2d) and own:
@@ -164,4 +164,4 @@ def of_family(layer: Layer, bits: Bits, target: str, family: str) -> Found | Non
     (candidate,) = taken
     assert candidate.work is not None
     pairs = max(1, round(candidate.work.executed_macs / layer.macs))
-    return Found(candidate.configuration, candidate.cycles, pairs, blocks)
+    return Found(candidate.configuration, candidate.cost, pairs, blocks)

@@ -12,7 +12,7 @@ from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.instruction_counts import Block, counted, instructions
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from predicted import mca
 from versus.policies import choose
 from versus.subject import Subject
@@ -25,7 +25,7 @@ PROCESSORS = {  # LLVM's model of a processor, by target; it has none of those o
     "rpi4": "cortex-a72",
     "arm64-dotprod": "cortex-a55",
     "rpi5": "cortex-a76",
-    "jetson-orin": "cortex-a78",
+    "jetson-orin-cpu": "cortex-a78",
     "arm64-i8mm": "neoverse-v1",
 }
 

@@ -13,7 +13,7 @@ from gmpq.backends.rpc import pool
 from gmpq.backends.rpc.pool import DevicePool
 from gmpq.backends.rpc.tasks import RunConfig, run_task_of
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.boards import bench
 from versus.policies import choose
 from versus.subject import Subject
@@ -30,7 +30,7 @@ def row(subject: Subject, bits: str, target: str, devices: DevicePool) -> tuple[
     """
     graph = subject.quantized(choose(bits, subject.name, subject.macs, 0))
     expected = reference.run(graph, {graph.inputs[0]: subject.image})
-    machine = find(target).triple.split("-", maxsplit=1)[0]
+    machine = find(target).machine
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         program = build(graph, find(target), folder).program

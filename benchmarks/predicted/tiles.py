@@ -18,11 +18,12 @@ import tvm
 from tvm import transform
 from tvm.tirx import transform as tirx
 
-from gmpq.backends.tvm.codegen.build import LOWERING
-from gmpq.backends.tvm.kernels.base import Call, Candidate, Site
+from gmpq.backends.tvm.codegen.cpu import LOWERING
+from gmpq.backends.tvm.kernels.base import Call, Candidate
 from gmpq.backends.tvm.kernels.cpu.direct import arm_mmla, arm_neon, direct
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d
 from predicted import loops, mca
 from versus.layer import Layer, one_layer
@@ -127,7 +128,7 @@ def needed(tile: str, site: Site) -> float:
 
 def _assembly(call: Call, target: Target) -> str:
     """Return the assembler text of a kernel."""
-    llvm = target.llvm()
+    llvm = target.tvm()
     module = tvm.IRModule({"kernel": call.function})
     passes = transform.Sequential([tirx.BindTarget(llvm.with_host(llvm)), *LOWERING])
     built = tvm.get_global_func("target.build.llvm")(passes(module), llvm)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmpq.backends.tvm.codegen.build import Build
+from gmpq.backends.tvm.codegen.form import Build
 from gmpq.ir import IntGraph
 from gmpq.runtime import Network
 

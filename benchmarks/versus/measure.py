@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.passes.cost import NetworkCost
 from machine.quiet import LoadProbe, load_probe
 from versus.baselines.gmpq_tool import open_gmpq

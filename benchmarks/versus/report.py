@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from gmpq.backends.tvm.target import cpu
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from machine.peaks import Peaks
 from machine.peaks import measure as measure_peaks
@@ -47,7 +47,7 @@ def run(options: Options) -> list[Row]:
         found = correlate(options)
         shown = [correlation.cells(found)]
     else:
-        peaks = measure_peaks(cpu.find(options.target)) if GMPQ in options.tools else None
+        peaks = measure_peaks(targets.find(options.target)) if GMPQ in options.tools else None
         if peaks is not None:
             about.append(f"peaks: {peaks}")
             click.echo(about[-1])

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gmpq import table
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.plan.plan import Step
-from gmpq.backends.tvm.target import cpu
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from machine import peaks as machine_peaks
 from machine.peaks import Peaks
@@ -56,7 +56,7 @@ def timed(options: Options) -> Iterator[Timed]:
         tune = TuningLevel(options.tune)
         bench = Bench(subject, cache, scratch, target=options.target, tune=tune)
         compiled = compile_gmpq(bench, subject.quantized(bits), threads)
-        native = cpu.find(options.target)
+        native = targets.find(options.target)
         peaks = machine_peaks.measure(native)
         with load_probe(native, threads) as reading:
             times = step_times(compiled, subject.image, peaks, threads, reading)
@@ -95,7 +95,7 @@ def cells(
             f"{spent.again_ms:.4f}",
             f"{macs[step.node] / spent.ms / 1e6:.1f}" if step.node in macs else "-",
             or_dash(spent.share, lambda share: f"{share:.0%}"),
-            *_prediction(peaks.predicted_ms(step.cycles, threads), spent.ms),
+            *_prediction(peaks.predicted_ms(step.cost, threads), spent.ms),
         )
         for step, spent in zip(steps, times, strict=True)
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpq.artifact.explain import Kernel
-from gmpq.backends.tvm.codegen.build import HEADER
+from gmpq.backends.tvm.codegen.form import HEADER
 from gmpq.errors import OutputError
 from gmpq.files import manifest, typed_json
 from gmpq.files.untrusted import read_text

@@ -31,8 +31,8 @@ from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.open import CompiledProgram, Unavailable, open_compiled
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.host import HostProgram
-from gmpq.backends.tvm.plan.fusion import fusions
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.plan.plan import fuses
+from gmpq.backends.tvm.target import Target
 from gmpq.errors import OutputError, TargetError
 from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import temporary
@@ -112,7 +112,7 @@ def _compiled_levels(programs: Programs, folder: Path) -> dict[str, Executable]:
     if shipped is None:
         return {}
     levels = [f"{level}, emulated" if shipped.emulated else level for level in (SHIPPED, UNFUSED)]
-    if not fusions(programs.graph):
+    if not fuses(programs.graph, programs.target):
         return {levels[0]: shipped}
     program = build(programs.graph, programs.target, folder, fuse=False).program
     match open_compiled(folder, program, programs.target):

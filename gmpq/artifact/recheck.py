@@ -15,10 +15,10 @@ from gmpq.artifact.explain import kernels_table
 from gmpq.artifact.files import GRAPH, LATENCY, PARITY, SAMPLES
 from gmpq.artifact.latency import Measured, Plan
 from gmpq.artifact.parity import Parity
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.emulation.instruction_counts import counted, instructions
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram, processor
 from gmpq.backends.tvm.host import HostProgram
-from gmpq.backends.tvm.target import cpu
 from gmpq.errors import OutputError
 from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import manifest, saved_graph, typed_json
@@ -119,4 +119,4 @@ def open_output(out: Path, found: Contents) -> programs.Programs:
         storage = WeightStorage(found.options.storage)
     except ValueError as error:
         raise OutputError(f"{out / manifest.NAME}: damaged: {error}: compile again") from error
-    return programs.open_programs(out, graph, storage, cpu.find(found.target), found.program)
+    return programs.open_programs(out, graph, storage, targets.find(found.target), found.program)

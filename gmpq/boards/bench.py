@@ -28,7 +28,7 @@ from gmpq.backends.rpc import pool
 from gmpq.backends.rpc.pool import DevicePool
 from gmpq.backends.rpc.session import NOT_A_LATENCY, Session
 from gmpq.backends.rpc.tasks import RunConfig, RunTask, run_task_of
-from gmpq.backends.tvm.target import cpu
+from gmpq.backends.tvm import target as targets
 from gmpq.errors import BoardError
 from gmpq.files import saved_graph, temporary
 from gmpq.files.manifest import versions
@@ -159,7 +159,7 @@ def _task(program: _Program, folder: Path, config: RunConfig) -> RunTask:
         arrays = [sample[spec.name] for spec in program.contents.program.inputs]
         path.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
         paths.append(str(path))
-    machine = cpu.find(program.contents.target).triple.split("-", maxsplit=1)[0]
+    machine = targets.find(program.contents.target).machine
     return run_task_of(program.directory, program.contents.program, machine, tuple(paths), config)
 
 

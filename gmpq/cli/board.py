@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gmpq.cli.cache import user_cache
-from gmpq.cli.options import candidate_options, network_options
+from gmpq.cli.search_options import CandidateOptions, calibrated_options, candidate_options
 from gmpq.cli.types import PATH, POSITIVE
+from gmpq.search.ilp.candidates import Candidates
 
 if TYPE_CHECKING:
     from gmpq.backends.rpc.pool import DevicePool
@@ -99,23 +100,17 @@ def print_instructions(out: Path) -> None:
     epilog="\b\nExample:\n  gmpq profile network.json --calibration photographs/ --target rpi4 \\\n"
     "      --tracker 192.168.0.2:9190 --key rpi4 --weight-bits 2,4,8 --input-bits 4,8 -o rpi4.json"
 )
-@network_options
-@click.option("--calibration", multiple=True, metavar="LOCATION", help="As for gmpq compile.")
-@click.option("--images", type=click.IntRange(1), help="Calibrate on at most this many images.")
+@calibrated_options
 @click.option("--target", required=True, help="What the boards are, as rpi4.")
-@candidate_options
+@candidate_options(Candidates())
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
 @device_options
 @repeat_option
 @click.option("-o", "--out", type=PATH, required=True, help="Latency table to write.")
 def profile(
     source: NetworkSource,
-    calibration: tuple[str, ...],
-    images: int | None,
     target: str,
-    weight_bits: tuple[int, ...] | None,
-    input_bits: tuple[int, ...] | None,
-    ends: bool,
+    candidates: CandidateOptions,
     threads: int,
     devices: DevicePool | None,
     repeat: int,
@@ -130,16 +125,13 @@ def profile(
     from gmpq.backends.rpc.tasks import RunConfig
     from gmpq.cli.terminal import Terminal
     from gmpq.errors import OutputError
-    from gmpq.search.ilp.space import BITS, WIDE
-    from gmpq.search.indicators.measure import Candidates
     from gmpq.search.latency import profile as profiling
 
     if not out.parent.is_dir():
         raise OutputError(f"{out}: there is no folder {out.parent}: make it")
-    calibrated = replace(source, calibration=calibration, limit=images)
-    among = Candidates(weight_bits or BITS, input_bits or BITS, None if ends else WIDE)
+    among = candidates.candidates()
     shared, config = replace(devices, distinct=False), RunConfig(threads, repeat)
-    found = profiling.profile(calibrated, among, target, shared, config, Terminal())
+    found = profiling.profile(source, among, target, shared, config, Terminal())
     profiling.write(found.table, out)
     click.echo("\n".join((f"{out}: {found.table['target']}", *found.missing)))
     return 1 if found.missing else 0

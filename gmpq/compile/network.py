@@ -31,11 +31,12 @@ from gmpq.artifact.samples import Inputs
 from gmpq.artifact.staging import staged
 from gmpq.backends.ort.fusion import FusionReport
 from gmpq.backends.ort.fusion import report as fusion_report
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm import target as targets
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.codegen.header import check_prefix
 from gmpq.backends.tvm.plan.plan import Step
-from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tuning.boards import device_model, tuned_on
 from gmpq.backends.tvm.tuning.tune import Tuning, tuned
 from gmpq.calib.sweep import sweep
@@ -122,7 +123,7 @@ def compile_network(
         measured = _measure(opened, plan, options, progress) if options.bench else Measured()
         _write_json(work / PARITY, parity.to_json(found) | {LOSS: losses.to_json(loss)})
         _write_json(work / LATENCY, latency.to_json(measured))
-        policy_file.write(inputs.policy, work / POLICY)
+        policy_file.write(inputs.policy_in(out), work / POLICY)
         fields = _fields(inputs, plan, options, graph, built, measured)
         manifest.write(work, fields | {"warnings": list(warnings)})
     for warning in warnings:
@@ -141,7 +142,7 @@ def compile_network(
 
 def _prepare(inputs: CompileInputs, options: CompileOptions, progress: Progress) -> _Plan:
     check_prefix(options.name)
-    target = cpu.find(options.target)
+    target = targets.find(options.target)
     board = (
         None if options.devices is None else device_model(options.devices, target, progress.stage)
     )
@@ -192,9 +193,7 @@ def _lose(inputs: CompileInputs, plan: _Plan, graph: IntGraph, progress: Progres
 
 
 def _loss_warnings(inputs: CompileInputs, plan: _Plan, loss: Loss) -> tuple[str, ...]:
-    if (
-        inputs.quantized is not None
-    ):  # what is trained at its bits owes nothing to its float weights
+    if inputs.quantized is not None:  # trained at its bits, far from its float weights
         return range_warnings(loss.clipped)
     return (*range_warnings(loss.clipped), *distance_warnings(loss, plan.bits))
 

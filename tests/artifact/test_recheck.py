@@ -16,9 +16,9 @@ from onnx import ModelProto, helper, numpy_helper
 from torch import nn
 
 import gmpq.runtime
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.plan.plan import plan
-from gmpq.backends.tvm.target import cpu
 from gmpq.cli.commands import group
 from gmpq.cli.entry import run
 from gmpq.compile.network import compile_network
@@ -139,7 +139,7 @@ def test_a_changed_onnx_file_is_found(
 def test_an_output_that_the_library_leaves_unwritten_is_found(
     copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    graph, target = saved_graph.load(copied / "graph.safetensors"), cpu.native()
+    graph, target = saved_graph.load(copied / "graph.safetensors"), targets.native()
     planned = plan(graph, target)
     without = tuple(step for step in planned.steps if step.outputs != ("again.0",))
     assert len(without) == len(planned.steps) - 1

@@ -14,7 +14,7 @@ from gmpq.backends.ort.session import LEVELS, Options
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.open import Unavailable, open_compiled
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.export.onnx import to_onnx
 from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import Dequantize, Graph, IntGraph, QParams, Quantize, Value

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, IntGraph
 from gmpq.models.random import random_images, randomize
 from gmpq.policy import LayerBits

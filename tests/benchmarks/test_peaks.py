@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.kernels.base import Work
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Graph
 from machine.peak_loops import DotLoop, TileLoop, loops
 from machine.peaks import Peaks, measure, planned
@@ -59,7 +59,7 @@ def test_register_tiles_fit_the_registers() -> None:
 @pytest.mark.parametrize("target", [V3, VNNI, WIDEST], ids=lambda target: target.name)
 def test_every_loop_compiles(target: Target, tmp_path: Path) -> None:
     calls = [loop.call() for loop in loops(target)]
-    assemble(Graph("peaks", (), (), {}, ()), planned(calls), target, tmp_path)
+    assemble(Graph("peaks", (), (), {}, ()), planned(calls, target), target, tmp_path)
     assert (tmp_path / "model.so").exists()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from gmpq.backends.tvm.emulation.instruction_counts import Block, instructions
 from gmpq.backends.tvm.emulation.qemu import missing
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from predicted import layers, loops, mca, tiles
 
 llvm = pytest.mark.skipif(

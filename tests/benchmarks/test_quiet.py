@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from machine.quiet import LoadProbe, load_probe, undisturbed
 
 

@@ -16,7 +16,7 @@ from gmpq.backends.rpc.pool import DevicePool
 from gmpq.backends.rpc.session import Session
 from gmpq.backends.rpc.tasks import RunConfig
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target.cpu import native
+from gmpq.backends.tvm.target import native
 from gmpq.boards import bench
 from gmpq.errors import BoardError, OutputError
 from gmpq.files import manifest, saved_graph

@@ -14,8 +14,8 @@ from gmpq.artifact import parity, programs
 from gmpq.artifact.files import MODEL
 from gmpq.artifact.parity import Parity
 from gmpq.backends.torch_codes import TorchCodes, compute
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target import cpu
 from gmpq.errors import TrainingError
 from gmpq.export.onnx import serialize as to_bytes
 from gmpq.export.onnx import to_onnx
@@ -162,7 +162,7 @@ def test_all_programs_compute_the_emitted_graph(make: type[nn.Module], tmp_path:
 def compare_all(graph: IntGraph, x: np.ndarray, folder: Path) -> Parity:
     model = to_onnx(graph, WeightStorage.INT8)
     (folder / MODEL).write_bytes(to_bytes(model))
-    native = cpu.find("native")
+    native = targets.find("native")
     built = build(graph, native, folder)
     opened = programs.open_programs(folder, graph, WeightStorage.INT8, native, built.program)
     return programs.check(opened, [{"input": x}])

@@ -15,7 +15,7 @@ from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.host import HostProgram
 from gmpq.backends.tvm.plan.plan import Choice, Verdict
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import (
     Conv2d,
     Dequantize,
@@ -128,7 +128,7 @@ def check(
     def choose(site: object, choices: Sequence[Choice]) -> Verdict:
         found = [c for c in choices if c[0].name == family and form in c[1].configuration]
         if not found:
-            return Verdict(min(choices, key=lambda choice: choice[1].cycles))
+            return Verdict(min(choices, key=lambda choice: choice[1].cost))
         taken.append(found[number % len(found)])
         return Verdict(taken[-1])
 

@@ -6,7 +6,7 @@ from tvm.script.ir_builder import tirx
 
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, splat
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.target.cpu import GROUP
 
 
 def arithmetic(_: Vpdpbusd, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import Form, build
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
+from gmpq.backends.tvm.target import find
 from gmpq.files import manifest
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
 from gmpq.runtime import Floats

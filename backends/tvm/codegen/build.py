@@ -1,70 +1,17 @@
-"""Compiling a graph for a target: a shared library, its parameters, and a C header."""
+"""Compiling a graph for a target of any kind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
+from typing import assert_never
 
-import tvm
-from tvm import transform
-from tvm.tirx import transform as tirx
-
-from gmpq.backends.tvm.codegen.elf import glibc_needed
-from gmpq.backends.tvm.codegen.example import EXAMPLE, classify_program
-from gmpq.backends.tvm.codegen.header import private_header, public_header
-from gmpq.backends.tvm.codegen.library import compile_parts, write_shared, write_static
-from gmpq.backends.tvm.codegen.module import emit
-from gmpq.backends.tvm.plan.memory import SLACK
-from gmpq.backends.tvm.plan.plan import (
-    Chooser,
-    Plan,
-    Step,
-    cheapest,
-    most_stack_bytes,
-    moved_bytes,
-    plan,
-)
-from gmpq.backends.tvm.target.cpu import Target
-from gmpq.files import temporary
+from gmpq.backends.tvm.codegen import cpu
+from gmpq.backends.tvm.codegen.form import LOADED, Build, Form
+from gmpq.backends.tvm.plan.plan import Chooser, Plan, cheapest, plan
+from gmpq.backends.tvm.target import CpuTarget, Target
 from gmpq.ir import IntGraph
-from gmpq.program import PREFIX, Program, ProgramStep, StoredValue, TensorSpec
-
-LIBRARY, ARCHIVE, PARAMS, HEADER = "model.so", "model.a", "params.bin", "model.h"
-# TVM's default pipeline also moves and shrinks buffers by the accesses that it understands; tile
-# instructions are not among them. Kernels here have no blocks and no packed calls to lower.
-LOWERING = (
-    tirx.FlattenBuffer(),
-    tirx.NarrowDataType(32),
-    tirx.VectorizeLoop(),
-    tirx.UnrollLoop(),
-    tirx.StmtSimplify(),
-    tirx.RemoveNoOp(),
-    tirx.CommonSubexprElim(),
-    tirx.LowerTVMBuiltin(),
-    tirx.LowerIntrin(),
-)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Build:
-    """A compiled network: its plan, and the description that the runtime reads."""
-
-    plan: Plan
-    program: Program
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What is written beside the shared library, and what it holds."""
-
-    static: bool = False  # model.a too, and for a classifier a program in C
-    embed_params: bool = False  # the libraries hold the parameters, as params.bin does
-    prefix: str = PREFIX  # of the names in C
-
-
-LOADED = Form()  # enough to run it here
 
 
 def build(
@@ -97,78 +44,8 @@ def assemble(
     Raises:
         TargetError: The target's C compiler is missing or cannot link.
     """
-    emitted = emit(graph, planned)
-    prefix, embed = form.prefix, form.embed_params
-    header = public_header(graph, planned, len(emitted.params), embedded=embed, prefix=prefix)
-    (directory / PARAMS).write_bytes(emitted.params)
-    (directory / HEADER).write_text(header)
-    with temporary.folder() as folder:
-        kernels = compile_module(emitted.module, target, folder)
-        included = header + private_header(graph, prefix)
-        held = emitted.params if embed else None
-        parts = compile_parts(kernels, included, target, prefix, held)
-        write_shared(parts, target, directory / LIBRARY)
-        if form.static:
-            write_static(parts, target, directory / ARCHIVE)
-    example = classify_program(graph, prefix) if form.static else None
-    if example is not None:
-        (directory / EXAMPLE).write_text(example)
-    program = _program(graph, planned, target, prefix, emitted.params)
-    glibc = glibc_needed((directory / LIBRARY).read_bytes())
-    return Build(planned, replace(program, glibc=glibc))
-
-
-def compile_module(module: tvm.IRModule, target: Target, folder: Path) -> Path:
-    """Return the object file of ``module``, whose functions are plain C functions already."""
-    llvm = target.llvm()
-    host = llvm.with_host(llvm)
-    lowered = transform.Sequential([tirx.BindTarget(host), *LOWERING])(module)
-    path = folder / "model.o"
-    tvm.get_global_func("target.build.llvm")(lowered, llvm).write_to_file(str(path))
-    return path
-
-
-def _program(graph: IntGraph, planned: Plan, target: Target, prefix: str, params: bytes) -> Program:
-    return Program(
-        target=target.name,
-        params_bytes=len(params),
-        workspace_bytes=planned.memory.size_bytes + SLACK,
-        inputs=_specs(graph, graph.inputs),
-        outputs=_specs(graph, graph.outputs),
-        steps=tuple(_step(planned, step) for step in planned.steps),
-        prefix=prefix,
-        features=tuple(sorted(target.features)),
-        live_bytes=planned.memory.live_bytes,
-        stack_bytes=most_stack_bytes(planned),
-        moved_bytes=sum(moved_bytes(planned, step) for step in planned.steps),
-    )
-
-
-def _specs(graph: IntGraph, names: Sequence[str]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(name, graph.values[name].shape) for name in names)
-
-
-def _step(planned: Plan, step: Step) -> ProgramStep:
-    return ProgramStep(
-        node=step.node,
-        kernel=step.kernel,
-        outputs=tuple(step.outputs),
-        stored=tuple(
-            _stored(planned, name)
-            for name in step.outputs
-            if planned.tensors[name].layout is not None
-        ),
-        moved_bytes=moved_bytes(planned, step),
-        executed_macs=None if step.work is None else step.work.executed_macs,
-        instruction="" if step.work is None else step.work.instruction,
-    )
-
-
-def _stored(planned: Plan, name: str) -> StoredValue:
-    """Return where the codes of a value lie."""
-    tensor = planned.tensors[name]
-    layout = tensor.codes
-    strides = (layout.image, 1, layout.row, layout.stored)
-    shape = tensor.value.shape
-    offset = planned.memory.offsets[name] + layout.origin
-    return StoredValue(name, offset, shape, strides[: len(shape)])
+    match target:
+        case CpuTarget():
+            return cpu.assemble(graph, planned, target, directory, form)
+        case _:
+            assert_never(target)

@@ -13,7 +13,7 @@ from pathlib import Path
 from gmpq.backends.tvm.codegen.elf import keep_global
 from gmpq.backends.tvm.codegen.header import FUNCTIONS, PARAMS_FUNCTION
 from gmpq.backends.tvm.codegen.toolchain import archive, compile_object, link
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 EXPORTS = "exports.map"
 
@@ -28,7 +28,7 @@ class Parts:
 
 
 def compile_parts(
-    kernels: Path, header: str, target: Target, prefix: str, params: bytes | None
+    kernels: Path, header: str, target: CpuTarget, prefix: str, params: bytes | None
 ) -> Parts:
     """Return the kernels with their entry points, and with ``params`` inside where given.
 
@@ -49,7 +49,7 @@ def compile_parts(
     return Parts(folder, (kernels, entry, held), (*entries, f"{prefix}_{PARAMS_FUNCTION}"))
 
 
-def write_shared(parts: Parts, target: Target, library: Path) -> None:
+def write_shared(parts: Parts, target: CpuTarget, library: Path) -> None:
     """Write ``library`` for programs that load it; raises ``TargetError``."""
     exports = parts.folder / EXPORTS
     exports.write_text(f"{{ global: {'; '.join(parts.entries)}; local: *; }};")
@@ -59,7 +59,7 @@ def write_shared(parts: Parts, target: Target, library: Path) -> None:
     link((*flags, *map(str, parts.objects), "-lm"), target, library, parts.folder)
 
 
-def write_static(parts: Parts, target: Target, library: Path) -> None:
+def write_static(parts: Parts, target: CpuTarget, library: Path) -> None:
     """Write ``library`` for programs that are linked with it; raises ``TargetError``."""
     whole = parts.folder / "whole.o"
     link(("-r", "-nostdlib", *map(str, parts.objects)), target, whole, parts.folder)

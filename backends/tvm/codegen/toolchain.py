@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.errors import TargetError, install_extra
 
 OLDEST_GLIBC = "2.17"  # the oldest that zig links against: CentOS 7, Debian 8
@@ -32,7 +32,7 @@ class Toolchain:
     archiver: tuple[str, ...]
 
 
-def compile_object(source: Path, flags: Sequence[str], target: Target) -> Path:
+def compile_object(source: Path, flags: Sequence[str], target: CpuTarget) -> Path:
     """Return the object file of one C file, beside it; it may lie in a shared library.
 
     Raises:
@@ -46,7 +46,7 @@ def compile_object(source: Path, flags: Sequence[str], target: Target) -> Path:
 
 
 def compile_program(
-    source: Path, target: Target, program: Path, flags: Sequence[str] = ("-ldl",)
+    source: Path, target: CpuTarget, program: Path, flags: Sequence[str] = ("-ldl",)
 ) -> None:
     """Write the executable ``program`` from one C file; ``flags`` end with what it is linked with.
 
@@ -57,7 +57,7 @@ def compile_program(
     _run([[*command, "-o", str(program)]], target, program)
 
 
-def compile_plugin(source: Path, target: Target, library: Path) -> None:
+def compile_plugin(source: Path, target: CpuTarget, library: Path) -> None:
     """Write the shared ``library`` from one C file; undefined names are for its host to give.
 
     Raises:
@@ -66,7 +66,7 @@ def compile_plugin(source: Path, target: Target, library: Path) -> None:
     compile_program(source, target, library, ("-shared", "-fPIC"))
 
 
-def link(words: Sequence[str], target: Target, made: Path, folder: Path) -> None:
+def link(words: Sequence[str], target: CpuTarget, made: Path, folder: Path) -> None:
     """Write what the flags and objects of ``words`` make; the linker runs in ``folder``.
 
     Raises:
@@ -78,7 +78,7 @@ def link(words: Sequence[str], target: Target, made: Path, folder: Path) -> None
     _run(commands, target, made, folder)
 
 
-def archive(member: Path, target: Target, library: Path) -> None:
+def archive(member: Path, target: CpuTarget, library: Path) -> None:
     """Write the static ``library`` of one object, without dates or owners.
 
     Raises:
@@ -88,7 +88,7 @@ def archive(member: Path, target: Target, library: Path) -> None:
     _run([[*found.archiver, *words] for found in _shipping(target)], target, library)
 
 
-def find_toolchain(target: Target) -> Toolchain:
+def find_toolchain(target: CpuTarget) -> Toolchain:
     """Return the commands that compile and link programs for the target.
 
     Raises:
@@ -97,12 +97,12 @@ def find_toolchain(target: Target) -> Toolchain:
     return _one_of(target, (_system(target), _zig(target)))[0]
 
 
-def _shipping(target: Target) -> list[Toolchain]:
+def _shipping(target: CpuTarget) -> list[Toolchain]:
     """Return what makes libraries that are shipped, the one for the most systems first."""
     return _one_of(target, (_zig(target), _system(target)))
 
 
-def _one_of(target: Target, toolchains: Sequence[Toolchain | None]) -> list[Toolchain]:
+def _one_of(target: CpuTarget, toolchains: Sequence[Toolchain | None]) -> list[Toolchain]:
     found = [each for each in toolchains if each is not None]
     if not found:
         raise TargetError(
@@ -112,13 +112,13 @@ def _one_of(target: Target, toolchains: Sequence[Toolchain | None]) -> list[Tool
     return found
 
 
-def _system(target: Target) -> Toolchain | None:
+def _system(target: CpuTarget) -> Toolchain | None:
     archiver = "ar" if target.compiler == "cc" else f"{target.compiler.removesuffix('gcc')}ar"
     here = shutil.which(target.compiler) and shutil.which(archiver)
     return Toolchain((target.compiler,), (archiver,)) if here else None
 
 
-def _zig(target: Target) -> Toolchain | None:
+def _zig(target: CpuTarget) -> Toolchain | None:
     if importlib.util.find_spec("ziglang") is None:
         return None
     zig, triple = (sys.executable, "-m", "ziglang"), f"{target.triple}.{OLDEST_GLIBC}"
@@ -126,7 +126,7 @@ def _zig(target: Target) -> Toolchain | None:
 
 
 def _run(
-    commands: Sequence[list[str]], target: Target, made: Path, folder: Path | None = None
+    commands: Sequence[list[str]], target: CpuTarget, made: Path, folder: Path | None = None
 ) -> None:
     """Run the first of ``commands`` that succeeds; zig does not where it has no cache to write."""
     for command in commands:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.host import HostProgram
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 from gmpq.program import Program
 
 CompiledProgram: TypeAlias = HostProgram | EmulatedProgram

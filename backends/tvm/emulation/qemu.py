@@ -25,7 +25,7 @@ import numpy as np
 
 from gmpq.backends.base import Tensor
 from gmpq.backends.tvm.codegen.toolchain import compile_program
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.llvm import ARM, ARM32
 from gmpq.errors import TargetError
 from gmpq.files import temporary
@@ -61,7 +61,7 @@ EMULATORS = {
 }
 
 
-def missing(target: Target) -> str | None:
+def missing(target: CpuTarget) -> str | None:
     """Return what has to be installed before programs of ``target`` can be emulated."""
     emulator = EMULATORS.get(target.triple)
     if emulator is None:
@@ -73,14 +73,14 @@ def missing(target: Target) -> str | None:
     return None
 
 
-def processor(target: Target) -> str:
+def processor(target: CpuTarget) -> str:
     """Return the oldest processor of qemu's that has the instructions of ``target``."""
     if target.attributes:
         return NEWEST
     return EMULATORS[target.triple].processors.get(target.cpu, NEWEST)
 
 
-def command(target: Target, program: Path, flags: Sequence[str] = ()) -> list[str]:
+def command(target: CpuTarget, program: Path, flags: Sequence[str] = ()) -> list[str]:
     """Return what runs ``program`` of ``target`` here: to be followed by its arguments.
 
     ``flags`` are for the emulator.
@@ -103,7 +103,7 @@ class EmulatedProgram:
 
     directory: Path
     program: Program
-    target: Target
+    target: CpuTarget
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -205,7 +205,7 @@ class EmulatedProgram:
 
 
 @lru_cache(maxsize=2)
-def _runner(target: Target) -> bytes:
+def _runner(target: CpuTarget) -> bytes:
     """Return the program ``runner.c`` for ``target``."""
     source = resources.files("gmpq.backends.tvm.emulation").joinpath("runner.c")
     with temporary.folder() as folder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ OUT_OF_ORDER = PipelineModel(in_order=False, bytes_multiplied=0.5)
 SIMPLE = frozenset(("generic", *(f"cortex-{n}" for n in ("a5", "a7", "a8", "a53", "a55"))))
 
 
-def pipeline_of(target: Target) -> PipelineModel:
+def pipeline_of(target: CpuTarget) -> PipelineModel:
     """Return the model of the target's processor."""
     if "neon" in target.features and target.cpu in SIMPLE:
         return IN_ORDER

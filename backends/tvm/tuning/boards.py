@@ -21,7 +21,7 @@ from gmpq.backends.rpc.session import Session
 from gmpq.backends.rpc.tasks import DeviceQuery, MeasureTask, device_model_of
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tuning.tune import (
     ROUNDS,
     Tuning,
@@ -45,7 +45,7 @@ class _Untried:
     """A layer whose candidates have no times yet."""
 
     key: str
-    site: Site
+    site: Site[Target]
     choices: Sequence[Choice]
 
 
@@ -58,7 +58,7 @@ def device_model(
         BoardError: there is none, or it is none that measures times of ``target``.
     """
     with temporary.folder() as folder:
-        report = pool.run(devices, [DeviceQuery(_machine(target))], folder, on_progress)
+        report = pool.run(devices, [DeviceQuery(target.machine)], folder, on_progress)
     for _, session in report.sessions:
         if session.done:
             return device_model_of(session.before)
@@ -91,7 +91,7 @@ def _untried(graph: IntGraph, target: Target, tuning: Tuning) -> Iterator[_Untri
     """Yield the layers without known times, one of each kind."""
     found: dict[str, _Untried] = {}
 
-    def note(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def note(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if worth_measuring(site, choices):
             key = key_of(site, choices, tuning)
             found.setdefault(
@@ -140,7 +140,7 @@ def _task(layer: _Untried, tuning: Tuning, folder: Path, on_progress: OnProgress
     own = Path(tempfile.mkdtemp(dir=folder))
     program = write_trial(layer.site, layer.choices, own)
     return MeasureTask(
-        machine=_machine(layer.site.target),
+        machine=layer.site.target.machine,
         device_model=tuning.board,
         directory=str(own),
         program=program,
@@ -148,10 +148,6 @@ def _task(layer: _Untried, tuning: Tuning, folder: Path, on_progress: OnProgress
         rounds=ROUNDS,
         flush_bytes=others_bytes(layer.site),
     )
-
-
-def _machine(target: Target) -> str:
-    return target.triple.split("-", maxsplit=1)[0]
 
 
 def _reasons(report: Report) -> list[str]:

@@ -35,6 +35,7 @@ from gmpq.backends.tvm.plan.plan import (
     predicted,
     size_bytes,
 )
+from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tuning.cache import Warn, read, remember
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.files import temporary
@@ -77,7 +78,7 @@ class Tuning:
         """Add a result to the cache."""
         remember(self.cache, KERNELS_VERSION, {key: measured_ms}, self.warn)
 
-    def measures(self, site: Site) -> bool:
+    def measures(self, site: Site[Target]) -> bool:
         """Return whether candidates at ``site`` are measured on this machine."""
         here = self.board is None and site.target.runs_here()
         return here and self.level is not TuningLevel.OFF
@@ -87,7 +88,7 @@ def shortlist(choices: Sequence[Choice], level: TuningLevel, threads: int) -> li
     """Return the choices that ``level`` measures on ``threads`` threads."""
     if level is TuningLevel.FULL:
         return list(choices)
-    ranked = sorted(choices, key=lambda choice: choice[1].cycles_on(threads))
+    ranked = sorted(choices, key=lambda choice: choice[1].cost_on(threads))
     firsts = {family.name: (family, candidate) for family, candidate in reversed(ranked)}
     best = ranked[:QUICK]
     return best + [choice for choice in firsts.values() if choice not in best]
@@ -100,7 +101,7 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
     """
     guess, known = predicted(tuning.threads), tuning.known
 
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if not worth_measuring(site, choices):
             return guess(site, choices)
         key = key_of(site, choices, tuning)
@@ -116,7 +117,7 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
     return choose
 
 
-def worth_measuring(site: Site, choices: Sequence[Choice]) -> bool:
+def worth_measuring(site: Site[Target], choices: Sequence[Choice]) -> bool:
     """Tell whether there is a choice, at a layer."""
     return len(choices) > 1 and isinstance(site.node, Conv2d | Linear)
 
@@ -130,20 +131,19 @@ def fastest(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> Verd
     known = {name_of(choice): choice for choice in choices if name_of(choice) in measured_ms}
     times = {name: measured_ms[name] for name in known}  # in one order, wherever they come from
     best = min(times, key=times.__getitem__)
-    rate = known[best][1].cycles / max(times[best], SHORTEST_MS)
-    cycles = {name: rate * spent for name, spent in times.items()}
-    return Verdict(known[best], times, cycles)
+    rate = known[best][1].cost / max(times[best], SHORTEST_MS)
+    costs = {name: rate * spent for name, spent in times.items()}
+    return Verdict(known[best], times, costs)
 
 
-def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
+def key_of(site: Site[Target], choices: Sequence[Choice], tuning: Tuning) -> str:
     """Return the key under which a result is remembered."""
     node = site.node
     window = asdict(node.window) if isinstance(node, Conv2d) else None
     described = {
         "kernels": KERNELS_VERSION,
         "tvm": tvm.__version__,
-        "cpu": site.target.cpu,
-        "features": sorted(site.target.features),
+        **site.target.fingerprint(),
         "threads": tuning.threads,
         "window": window,
         "groups": node.groups if isinstance(node, Conv2d) else 1,
@@ -160,7 +160,7 @@ def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
 # --- measuring -----------------------------------------------------------------------------------
 
 
-def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, float]:
+def measure(site: Site[Target], choices: Sequence[Choice], threads: int) -> dict[str, float]:
     """Return the median milliseconds of each choice by name."""
     with temporary.folder() as folder:
         program = HostProgram.open(folder, write_trial(site, choices, folder))
@@ -170,9 +170,9 @@ def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, fl
     return medians(choices, [times[1:] for times in samples.values()])  # the first warms up
 
 
-def others_bytes(site: Site) -> int:
+def others_bytes(site: Site[Target]) -> int:
     """Return how many bytes are read before each run, so that it finds its constants far away."""
-    return max(2 * site.target.l2_bytes, site.weights_bytes)
+    return max(site.target.flush_bytes, site.weights_bytes)
 
 
 def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) -> dict[str, float]:
@@ -183,7 +183,7 @@ def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) ->
     }
 
 
-def write_trial(site: Site, choices: Sequence[Choice], folder: Path) -> Program:
+def write_trial(site: Site[Target], choices: Sequence[Choice], folder: Path) -> Program:
     """Write a program whose steps are the candidates into ``folder`` and return it."""
     return assemble(_NOTHING, _trial(site, choices), site.target, folder).program
 
@@ -191,7 +191,7 @@ def write_trial(site: Site, choices: Sequence[Choice], folder: Path) -> Program:
 _NOTHING: IntGraph = Graph("trial", (), (), {}, ())
 
 
-def _trial(site: Site, choices: Sequence[Choice]) -> Plan:
+def _trial(site: Site[Target], choices: Sequence[Choice]) -> Plan:
     """Return a plan whose steps are the candidates, all on the same tensors."""
     outputs = tuple(tensor.value.name for tensor in site.results)
     steps = tuple(
@@ -200,4 +200,4 @@ def _trial(site: Site, choices: Sequence[Choice]) -> Plan:
     )
     tensors = {tensor.value.name: tensor for tensor in (*site.operands, *site.results)}
     lives = {name: Life(size_bytes(tensor), 0, 1) for name, tensor in tensors.items()}
-    return Plan(steps, tensors, place(lives))
+    return Plan(steps, tensors, place(lives, site.target.layout_rules))

@@ -22,8 +22,7 @@ from gmpq.backends.rpc.pool import DevicePool
 from gmpq.backends.rpc.session import NOT_A_LATENCY, Session
 from gmpq.backends.rpc.tasks import RunConfig, RunTask, run_task_of
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target, find
 from gmpq.boards.bench import board_line
 from gmpq.calib.statistics import Statistics
 from gmpq.calib.sweep import sweep
@@ -35,9 +34,9 @@ from gmpq.lower import lower
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import LayerBits
 from gmpq.progress import Progress
+from gmpq.search.ilp.candidates import Candidates
 from gmpq.search.ilp.latency_table import VERSION
-from gmpq.search.ilp.space import Space, space_of
-from gmpq.search.indicators.measure import Candidates
+from gmpq.search.ilp.space import Space, candidate_space
 from gmpq.search.network_source import NetworkSource
 
 BATCH = 8  # images per step of calibration
@@ -77,7 +76,7 @@ def profile(
     Raises:
         GmpqError: the network, the images or the target cannot be used, or no board measured.
     """
-    processor = cpu.find(target)
+    processor = find(target)
     network = _open(source, among, progress)
     pairs = [LayerBits(w, a) for w in among.weight_bits for a in among.input_bits]
     with temporary.folder() as folder:
@@ -116,7 +115,7 @@ def _open(source: NetworkSource, among: Candidates, progress: Progress) -> _Netw
     images = source.images(opened)
     progress.stage(f"reading {opened.name}")
     graph = lower(opened.module, opened.shape, opened.name)
-    space = space_of(graph, among.weight_bits, among.input_bits, ends=among.ends)
+    space = candidate_space(graph, among)
     with progress.bar("calibrating", len(images.items)) as advance:
         statistics = sweep(graph, images.batches(BATCH), advance)
     return _Network(graph, dict(statistics), space)
@@ -134,7 +133,7 @@ def _task(
     sample = own / "sample"
     size = sum(spec.elements for spec in program.inputs)
     sample.write_bytes(np.zeros(size, np.float32).tobytes())  # times do not depend on values
-    machine = target.triple.split("-", maxsplit=1)[0]
+    machine = target.machine
     task = run_task_of(own, program, machine, (str(sample),), config)
     return task, [step.node for step in program.steps]
 

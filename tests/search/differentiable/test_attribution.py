@@ -1,4 +1,7 @@
-"""The closed form and the backward pass are the same map, with the same gradients (section A6)."""
+"""The closed form and the backward pass are the same map, with the same gradients .
+
+Grad-CAM as in Wang et al., arXiv:2108.02720, and in the authors' released code.
+"""
 
 from __future__ import annotations
 

@@ -29,8 +29,9 @@ from gmpq.backends.tvm.kernels.cpu.elementwise import (
 )
 from gmpq.backends.tvm.kernels.cpu.gemv import gemv
 from gmpq.backends.tvm.kernels.cpu.winograd import winograd
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
-KERNELS: tuple[Family, ...] = (
+KERNELS: tuple[Family[CpuTarget], ...] = (
     depthwise_rows.FAMILY,
     depthwise_bytes.FAMILY,
     depthwise_neon.FAMILY,

@@ -15,7 +15,7 @@ from gmpq.backends.rpc.server.build import SERVER, cached, place_in
 from gmpq.backends.rpc.tasks import RunConfig, run_task_of
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.boards.package import LIBSTDCXX, QEMU
 from gmpq.cli.cache import user_cache
 from tests.support.boards import Board

@@ -11,7 +11,7 @@ from gmpq.backends.tvm.codegen import toolchain
 from gmpq.backends.tvm.codegen.elf import glibc_needed, keep_global
 from gmpq.backends.tvm.codegen.toolchain import OLDEST_GLIBC, compile_object, link
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from tests.support.elf import global_symbols
 
 PART = """

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.codegen.example import EXAMPLE, classify_program
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.codegen.toolchain import compile_program
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import IntGraph
 from tests.support.elf import global_symbols
 from tests.support.strategies import random_graph, random_input

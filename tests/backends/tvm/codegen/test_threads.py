@@ -18,7 +18,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.transforms import F2
 from gmpq.backends.tvm.kernels.cpu.winograd.winograd import FAMILY as WINOGRAD
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan, predicted
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.backends.tvm.tuning.tune import Tuning, shortlist, tuned
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
@@ -46,7 +46,7 @@ def one_block(outputs: int) -> IntGraph:
 )
 def test_the_busiest_thread_decides(pieces: int | None, threads: int, share: float) -> None:
     candidate = Candidate("", 600.0, no_call, pieces=pieces)
-    assert candidate.cycles_on(threads) == pytest.approx(600.0 * share)
+    assert candidate.cost_on(threads) == pytest.approx(600.0 * share)
 
 
 def test_two_threads_take_what_they_can_share() -> None:
@@ -57,7 +57,7 @@ def test_two_threads_take_what_they_can_share() -> None:
     ]
     taken: list[str] = []
 
-    def choose(site: Site, _: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], _: Sequence[Choice]) -> Verdict:
         taken.extend(predicted(n)(site, choices).choice[1].configuration for n in (1, 2))
         ranked = (shortlist(choices, TuningLevel.QUICK, n)[0] for n in (1, 2))
         taken.extend(candidate.configuration for _, candidate in ranked)
@@ -71,16 +71,16 @@ def test_two_threads_take_what_they_can_share() -> None:
 def test_winograd_has_a_scheme_that_threads_share(threads: int) -> None:
     found: list[Candidate] = []
 
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if isinstance(site.node, Conv2d):
             found.extend(candidate for family, candidate in choices if family is WINOGRAD)
         return cheapest(site, choices)
 
     plan(one_block(64), V3, choose)
-    best = min(found, key=lambda candidate: candidate.cycles_on(threads))
+    best = min(found, key=lambda candidate: candidate.cost_on(threads))
     assert best.pieces is not None
     assert best.pieces >= threads
-    assert best.cycles_on(threads) < 1.5 / threads * min(c.cycles for c in found)
+    assert best.cost_on(threads) < 1.5 / threads * min(c.cost for c in found)
 
 
 @pytest.mark.skipif(not V3.runs_here(), reason="needs AVX2")

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.instruction_counts import counted, instructions
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.errors import TargetError
 from tests.support.strategies import random_graph, random_input
 

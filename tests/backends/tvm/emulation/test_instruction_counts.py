@@ -10,7 +10,7 @@ import pytest
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.instruction_counts import counted, instructions
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram, missing
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, QParams, Window
 from tests.support.single_layers import network_of, random_weight
 

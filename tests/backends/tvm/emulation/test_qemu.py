@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram, missing, processor
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable, Sdot, best_dot
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.errors import TargetError
 from gmpq.ir import IntGraph
 from gmpq.program import Program
@@ -68,7 +69,7 @@ def test_targets_choose_their_instruction() -> None:
     weights = np.ones((1, 1), np.int8)
     assert isinstance(best_dot(find("rpi4"), 255, weights), Portable)
     assert best_dot(find("rpi5"), 255, weights) == Sdot(shift=128)
-    assert best_dot(find("jetson-orin"), 127, weights) == Sdot()
+    assert best_dot(find("jetson-orin-cpu"), 127, weights) == Sdot()
     assert best_dot(find("arm64-i8mm"), 255, weights) == Sdot(unsigned=True)
 
 

@@ -15,7 +15,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Smlal
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw, Vpmaddwd
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, IntGraph, Linear, Padding, QParams, Window
 from tests.support.single_layers import V3, network_of, random_linear, random_weight
 

@@ -8,7 +8,8 @@ import pytest
 
 from gmpq.backends.host import Host
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target.cpu import NAMES, corrections, find, native
+from gmpq.backends.tvm.target import NAMES, find, native
+from gmpq.backends.tvm.target.cpu import corrections
 from gmpq.backends.tvm.target.llvm import X86, Processor
 from gmpq.errors import TargetError
 from tests.support.strategies import random_graph

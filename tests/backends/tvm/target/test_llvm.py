@@ -10,10 +10,11 @@ from tvm.script.ir_builder import tirx
 from tvm.target import codegen
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import build, compile_module
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.cpu import compile_module
 from gmpq.backends.tvm.emulation.qemu import processor
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, view
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.backends.tvm.target.llvm import TRIPLES, Processor, parse
 from gmpq.errors import TargetError
 from gmpq.runtime import Network

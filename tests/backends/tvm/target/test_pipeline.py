@@ -7,7 +7,7 @@ import pytest
 
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, Steps
 from gmpq.backends.tvm.plan.plan import plan
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.backends.tvm.target.pipeline import (
     CORTEX_A72_CLASS,
     IN_ORDER,

@@ -15,7 +15,7 @@ from gmpq.backends.rpc.pool import DevicePool
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.plan import Choice, Plan, plan
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.backends.tvm.tuning import boards as tune_boards
 from gmpq.backends.tvm.tuning.boards import device_model, tuned_on
 from gmpq.backends.tvm.tuning.level import TuningLevel
@@ -80,7 +80,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fakes:
         tried: list[Sequence[Choice]] = []
         numbers = count()
 
-        def write(site: Site, choices: Sequence[Choice], folder: Path) -> Program:
+        def write(site: Site[Target], choices: Sequence[Choice], folder: Path) -> Program:
             tried.append(choices)
             body = bodies[min(next(numbers), len(bodies) - 1)]
             board_programs.write(folder, body, tmp_path / "marker")

@@ -9,7 +9,7 @@ from typing import Any
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.plan import Choice, Step, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.backends.tvm.tuning.tune import KERNELS_VERSION, Tuning, fastest, key_of, name_of, tuned
 from gmpq.ir import Conv2d, IntGraph, QParams, Requantize, Window
@@ -62,7 +62,7 @@ def test_layers_that_write_copies_and_boards_have_their_own_results() -> None:
     graph = chain([(conv, image, Q8), (copy, image, q4), (last, image, Q8)], image, Q8)
     keys = []
 
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if site.node.name == "conv":
             assert [tensor.value.name for tensor in site.results] == ["a4"]
             alone = replace(site, copies=(), stores_result=True)
@@ -81,7 +81,7 @@ def convolution(graph: IntGraph) -> tuple[str, list[str]]:
     """Return the key of the convolution's results, and the names of its candidates."""
     found: list[tuple[str, list[str]]] = []
 
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if site.node.name == "block.conv":
             key = key_of(site, choices, Tuning(TuningLevel.OFF, 1))
             found.append((key, [name_of(choice) for choice in choices]))
@@ -125,7 +125,7 @@ def test_the_shipped_results_are_of_these_kernels() -> None:
 
 
 def test_of_equal_times_the_first_choice_decides_in_whatever_order_they_come() -> None:
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if site.node.name == "block.conv":
             names = [name_of(choice) for choice in choices]
             for order in (names, sorted(names), names[::-1]):

@@ -26,7 +26,7 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.bitserial.loops import (
     BitserialKernel,
     BitserialShape,
@@ -36,6 +36,7 @@ from gmpq.backends.tvm.kernels.cpu.bitserial.planes import PlaneForm, packed_wor
 from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import counter_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
 from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 from gmpq.ir import Conv2d, Linear, Window
 

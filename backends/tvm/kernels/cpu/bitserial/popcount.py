@@ -13,12 +13,12 @@ from typing import TypeAlias
 from gmpq.backends.tvm.kernels.cpu.bitserial.arm_popcount import ByteCounter
 from gmpq.backends.tvm.kernels.cpu.bitserial.x86_popcount import LaneCounter
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 Counter: TypeAlias = LaneCounter | ByteCounter
 
 
-def counter_of(target: Target) -> Counter | None:
+def counter_of(target: CpuTarget) -> Counter | None:
     """Return how the target counts bits; None without vectors of population counts."""
     bits = neon.word_bits(target)
     if bits is not None:

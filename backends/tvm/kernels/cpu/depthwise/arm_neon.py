@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.depthwise import loops
 from gmpq.backends.tvm.kernels.cpu.depthwise.loops import (
     ChannelSums,
@@ -34,7 +34,8 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     in_registers,
     zeros,
 )
-from gmpq.backends.tvm.kernels.layout import VECTOR
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Conv2d
 
 Run: TypeAlias = tuple[int, ...]  # taps whose products are added in int8, or one alone

@@ -11,7 +11,7 @@ from functools import partial
 
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.depthwise.loops import (
     ChannelSums,
     ChannelTile,
@@ -29,9 +29,9 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     in_registers,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, vpmaddubsw_lanes
-from gmpq.backends.tvm.kernels.layout import VECTOR
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import VECTOR, CpuTarget
 from gmpq.ir import Conv2d
 
 MOST_COLUMNS = 14
@@ -57,7 +57,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     return (Candidate("", cycles, partial(build, site), site.work(instruction)),)
 
 
-def _tap_cycles(target: Target) -> float:
+def _tap_cycles(target: CpuTarget) -> float:
     """Return the cycles of a tap of 16 channels; without dot products they are widened twice."""
     if "avx512vnni" in target.features:
         return 1.5
@@ -68,7 +68,7 @@ def _tap_cycles(target: Target) -> float:
 FAMILY = Family("depthwise", (Conv2d,), candidates, refuses)
 
 
-def _accumulate(target: Target, acc: list[Buffer], tile: ChannelTile) -> None:
+def _accumulate(target: CpuTarget, acc: list[Buffer], tile: ChannelTile) -> None:
     tile.begin(acc)
     for tap in range(len(tile.taps)):
         (weight,) = in_registers([tile.weight(tap)])
@@ -77,7 +77,7 @@ def _accumulate(target: Target, acc: list[Buffer], tile: ChannelTile) -> None:
             assign(slot, _add_product(slot[0], codes, weight, target))
 
 
-def _add_product(acc: Expr, codes: Expr, weight: Expr, target: Target) -> Expr:
+def _add_product(acc: Expr, codes: Expr, weight: Expr, target: CpuTarget) -> Expr:
     if "avx512vnni" in target.features:
         pairs = [T.reinterpret("int16x32", operand) for operand in (codes, weight)]
         return call_intrinsic("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pairs)

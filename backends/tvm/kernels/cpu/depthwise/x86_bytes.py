@@ -22,7 +22,7 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.depthwise import loops
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_bytes_loops import (
     CHANNELS,
@@ -42,6 +42,7 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import (
     start_and_factor,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_by_fma import FusedScale, fused_scale
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Conv2d, QParams, Window
 

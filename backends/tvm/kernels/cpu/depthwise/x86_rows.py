@@ -18,7 +18,7 @@ from functools import partial
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.depthwise import loops
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import lanes_for
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_loops import RowsKernel
@@ -35,6 +35,7 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import (
     start_and_factor,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_by_fma import fused_scale
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.ir import Conv2d, Window
 
 MOST_TILES = 6

@@ -27,7 +27,7 @@ from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import narrowed_order, unpacked
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, call_intrinsic, cast, store
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 TRANSPOSED = np.arange(16).reshape(4, 4).T
 
@@ -180,7 +180,7 @@ class VpmaddwdUnpacked:
 Lanes: TypeAlias = VpdpbusdUnpacked | VpdpbusdPermuted | VpmaddwdUnpacked
 
 
-def lanes_for(target: Target) -> tuple[Lanes, ...]:
+def lanes_for(target: CpuTarget) -> tuple[Lanes, ...]:
     """Return the ways to fill lanes that the target has, widest first."""
     if "avx512vnni" in target.features:
         return VpdpbusdUnpacked(), VpdpbusdPermuted("avx512vbmi" in target.features)

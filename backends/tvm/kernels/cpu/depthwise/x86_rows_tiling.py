@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Site
+from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.depthwise.taps import Taps
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import Lanes, lanes_for
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, clamped_start
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Conv2d, Window
 

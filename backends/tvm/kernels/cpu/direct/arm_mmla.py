@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, arriving
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Step, TileSums
 from gmpq.backends.tvm.kernels.cpu.direct.arm_neon import LANES, NeonWeights, rows_of, tiles
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
@@ -37,6 +37,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     zeros,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Steps
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
@@ -64,7 +65,7 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
         )
         for tile in _tiles(site, steps)
     ]
-    found.sort(key=lambda candidate: candidate.cycles)
+    found.sort(key=lambda candidate: candidate.cost)
     return arriving(site, found[:most], 1)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import product
 from typing import ClassVar
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, arriving
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, TileSums
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
@@ -28,6 +28,7 @@ from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import assign, in_registers, load, view
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, runs_of
 from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import At, Product, summed
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
 from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 from gmpq.ir import Conv2d, Linear
 
@@ -76,7 +77,7 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
         for runs in reversed(_runs(site))  # among equals, fewer instructions first
         for tile in _tiles(site, runs)
     ]
-    found.sort(key=lambda candidate: candidate.cycles)
+    found.sort(key=lambda candidate: candidate.cost)
     return arriving(site, found[:most], 1)
 
 

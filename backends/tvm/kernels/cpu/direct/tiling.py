@@ -8,13 +8,14 @@ from itertools import product
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Array, Site
+from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import LANES as SDOT_LANES
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Dot
-from gmpq.backends.tvm.kernels.layout import GROUP, Layout
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import GROUP, CpuTarget
 from gmpq.backends.tvm.target.pipeline import pipeline_of
 from gmpq.ir import Conv2d, Linear, Window
 
@@ -102,7 +103,7 @@ def _depth(x: Layout, inputs: int, outputs: int, lanes: int) -> int:
 
 
 def best_tiles(
-    shape: DirectShape, dot: Dot, target: Target, most: int, vectors: int | None = None
+    shape: DirectShape, dot: Dot, target: CpuTarget, most: int, vectors: int | None = None
 ) -> list[tuple[DirectTile, float]]:
     """Return the tiles that fit the registers with the fewest predicted cycles, best first.
 
@@ -110,7 +111,7 @@ def best_tiles(
     have ``vectors`` vectors, if it is given.
     """
     spare = target.vector_registers - dot.temporaries
-    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``direct.accumulate_lanes``)
+    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``accumulate_lanes``)
     item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
     weights = shape.vectors * shape.steps * item
     grouped = shape.inputs_per_group < shape.x.channels
@@ -128,7 +129,7 @@ def best_tiles(
     return sorted(timed, key=lambda t: (t[1], codes * abs(t[0].rows - t[0].columns)))[:most]
 
 
-def _cycles(shape: DirectShape, dot: Dot, tile: DirectTile, target: Target) -> float:
+def _cycles(shape: DirectShape, dot: Dot, tile: DirectTile, target: CpuTarget) -> float:
     """Return predicted cycles: products and operands, or two loads a cycle.
 
     A vector of weights that comes from the second-level cache takes as long as two loads.
@@ -155,7 +156,7 @@ def _steps_of_load(shape: DirectShape) -> float:
 
 
 def blocks_outside(
-    shape: DirectShape, weights: int, rows: int, vectors: int, target: Target
+    shape: DirectShape, weights: int, rows: int, vectors: int, target: CpuTarget
 ) -> bool:
     """Tell which order reads fewer bytes: all ``weights`` per row, or all pixels per block.
 

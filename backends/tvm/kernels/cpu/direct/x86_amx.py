@@ -23,7 +23,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
 from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundEpilogue, Epilogue
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER
@@ -53,7 +53,8 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     scratch,
     view,
 )
-from gmpq.backends.tvm.kernels.layout import VECTOR
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Conv2d
 
 MOST_BLOCKINGS = 8

@@ -19,7 +19,7 @@ from operator import add
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, arriving
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, TileSums
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
@@ -39,8 +39,9 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import (
 from gmpq.backends.tvm.kernels.cpu.direct.x86_int16 import run_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, assign, in_registers
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw, vpmaddubsw_lanes
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.target.cpu import GROUP
 from gmpq.ir import Conv2d
 
 MOST_TILES = 4  # of each number of vectors

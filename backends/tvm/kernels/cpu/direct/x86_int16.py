@@ -22,14 +22,7 @@ from itertools import chain
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import (
-    Array,
-    Call,
-    Candidate,
-    Family,
-    Site,
-    arriving,
-)
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, TileSums
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
@@ -41,6 +34,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import assign, splat
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw, vpmaddubsw_lanes
 from gmpq.ir import Conv2d, Linear
 

@@ -20,15 +20,7 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import (
-    Array,
-    Call,
-    Candidate,
-    Family,
-    Site,
-    arriving,
-    streamed_cycles,
-)
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct import x86_flip
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import shape_of
 from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import top_of
@@ -48,8 +40,9 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import (
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw
-from gmpq.backends.tvm.kernels.layout import VECTOR
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Conv2d
 
 MOST_VECTORS = 4  # of pixels: with those of two outputs, eight accumulators
@@ -127,7 +120,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     entry = 4 * (WORDS + 1) / (4 * OUTPUTS * STEPS)  # bytes of a weight, with a mask
     return tuple(
         replace(candidate, weight_bytes=round(entry * node.weight.codes.size))
-        for candidate in arriving(site, sorted(found, key=lambda each: each.cycles), 1)
+        for candidate in arriving(site, sorted(found, key=lambda each: each.cost), 1)
     )
 
 
@@ -176,7 +169,7 @@ def build(site: Site, plan: PixelsPlan, layer: PixelsLayer) -> Call:
 
 
 def _table(stage: PixelsStage, found: Entries) -> tuple[Array, Array]:
-    """Return the entries as int32, and the parts of ``Memory`` [pairs, 3].
+    """Return the entries as int32, and the parts of ``PixelsMemory`` [pairs, 3].
 
     An entry has weights by step and output, the places of both steps as uint16, and the mask.
     """

@@ -35,7 +35,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     view,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.target.cpu import GROUP
 
 LANES = 8  # of int32
 WORDS = OUTPUTS * STEPS + 1  # int32 of an entry: weights and places, and a mask if it has one

@@ -23,7 +23,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     scratch,
     store,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.target.cpu import GROUP
 
 PIXELS = 8  # of a vector
 QUAD = 4  # steps, or outputs, that are transposed at once

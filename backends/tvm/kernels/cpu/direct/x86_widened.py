@@ -14,14 +14,7 @@ from functools import partial
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import (
-    Call,
-    Candidate,
-    Family,
-    Site,
-    arriving,
-    streamed_cycles,
-)
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Place, TileSums, accumulate_tile
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, store_tile
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
@@ -43,6 +36,7 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Epilogue
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, clamped_start, view
 from gmpq.backends.tvm.kernels.cpu.isa.dot import best_dot
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpmaddwd, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Conv2d
@@ -102,7 +96,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
         for tile, direct in best_tiles(shape, dot, site.target, MOST_TILES)
         for stage in stages(shape, site.inputs[0].codes, tile)
     ]
-    found.sort(key=lambda candidate: candidate.cycles)
+    found.sort(key=lambda candidate: candidate.cost)
     return arriving(site, found[:MOST_TILES], WORD_BYTES)
 
 

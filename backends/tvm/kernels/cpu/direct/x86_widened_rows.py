@@ -25,7 +25,8 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     vector,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot
-from gmpq.backends.tvm.kernels.layout import GROUP, Layout
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import GROUP
 
 WORD_BYTES = 2
 STEP = Int16Dot.group  # codes

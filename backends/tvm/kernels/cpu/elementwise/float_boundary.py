@@ -8,7 +8,7 @@ from __future__ import annotations
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Family, Site, Tensor, only
+from gmpq.backends.tvm.kernels.base import Call, Family, Tensor, only
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
@@ -24,7 +24,9 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     vector,
     view,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR, Layout, spatial
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout, spatial
+from gmpq.backends.tvm.target.cpu import GROUP, VECTOR
 from gmpq.ir import Dequantize, QParams, Quantize, Shape, Softmax
 
 

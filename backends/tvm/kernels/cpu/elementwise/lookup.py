@@ -11,7 +11,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.elementwise.add import row_start
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER
 from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import RequantizedCopy, requantized
@@ -30,8 +30,10 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     store,
     view,
 )
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import vpmaddubsw_lanes
-from gmpq.backends.tvm.kernels.layout import VECTOR, Layout
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Lookup, Requantize
 from gmpq.numerics import Codes
 
@@ -91,7 +93,7 @@ def _table_candidates(site: Site) -> tuple[Candidate, ...]:
     if "avx512vbmi" in site.target.features and _table(site).ndim == 1 and row >= PERMUTED:
         cycles = y.size_bytes / PERMUTED * 4
         found.append(Candidate("permutation", cycles, partial(build_permutation, site)))
-    return tuple(sorted(found, key=lambda candidate: candidate.cycles))
+    return tuple(sorted(found, key=lambda candidate: candidate.cost))
 
 
 def build_table(site: Site) -> Call:

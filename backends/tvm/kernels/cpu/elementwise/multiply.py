@@ -14,7 +14,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq import numerics
-from gmpq.backends.tvm.kernels.base import Call, Family, Site, Tensor, only
+from gmpq.backends.tvm.kernels.base import Call, Family, Tensor, only
 from gmpq.backends.tvm.kernels.cpu.elementwise.add import row_start
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
@@ -28,7 +28,9 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     to_codes,
     view,
 )
-from gmpq.backends.tvm.kernels.layout import VECTOR, Layout
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Multiply, QParams
 
 

@@ -14,7 +14,7 @@ from tvm.tirx import PrimFunc
 
 from gmpq import numerics
 from gmpq.backends import reference
-from gmpq.backends.tvm.kernels.base import Call, Family, Site, only
+from gmpq.backends.tvm.kernels.base import Call, Family, only
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Expr,
     assign,
@@ -27,7 +27,9 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     to_codes,
     view,
 )
-from gmpq.backends.tvm.kernels.layout import VECTOR, Layout
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import AvgPool, GlobalAvgPool, MaxPool, Padding, QParams, Window
 
 

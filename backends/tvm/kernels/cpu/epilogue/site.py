@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from gmpq.backends.tvm.kernels.base import Site, Tensor
+from gmpq.backends.tvm.kernels.base import Tensor
 from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Epilogue, EpilogueOutput
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import STEPS, largest_step
 from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import RequantizedCopy
 from gmpq.backends.tvm.kernels.cpu.epilogue.residual import Residual
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import vpmaddubsw_lanes
 from gmpq.ir import Conv2d, Linear
 

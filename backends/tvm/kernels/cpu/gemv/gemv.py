@@ -24,14 +24,14 @@ from functools import partial
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.gemv.loops import INPUTS, SHORT, STEPS, GemvKernel, GemvShape
 from gmpq.backends.tvm.kernels.cpu.isa.dot import best_dot
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd, Vpmaddubsw, Vpmaddwd, vpmaddubsw_lanes
-from gmpq.backends.tvm.kernels.layout import GROUP
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import GROUP, CpuTarget
 from gmpq.ir import Linear
 
 DIGITS = {1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2)}  # by bits, the lowest first
@@ -58,7 +58,7 @@ def refuses(site: Site) -> str | None:
     return None if largest < 1 << 31 else f"may sum up to {largest}, beyond int32"
 
 
-def _dot(target: Target) -> Vpdpbusd | Vpmaddubsw | None:
+def _dot(target: CpuTarget) -> Vpdpbusd | Vpmaddubsw | None:
     """Return what multiplies bytes; None without AVX2."""
     lanes = vpmaddubsw_lanes(target)
     if {"avx512vnni", "avx512bw"} <= target.features:

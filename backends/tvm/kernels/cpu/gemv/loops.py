@@ -27,7 +27,8 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     view,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd, Vpmaddubsw
-from gmpq.backends.tvm.kernels.layout import GROUP, Layout
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import GROUP
 
 STEPS = 8  # of four inputs: a vector of one-bit digits holds so many
 SHORT = 4  # of them, whose sums of pairs int16 holds

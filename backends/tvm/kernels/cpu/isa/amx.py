@@ -11,9 +11,10 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Site, streamed_cycles
-from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR, Layout
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import GROUP, VECTOR, CpuTarget
 from gmpq.ir import Window
 
 INSTRUCTION = "tdpbusd"
@@ -158,7 +159,7 @@ def _cycles(site: Site, shape: AmxShape, b: Blocking) -> float:
     return groups * blocks * one + streamed_cycles(site, blocks * block_bytes)
 
 
-def _weight_load(kept_bytes: int, target: Target) -> int:
+def _weight_load(kept_bytes: int, target: CpuTarget) -> int:
     """Return the cycles to load a tile of weights from the cache that holds ``kept_bytes``."""
     if kept_bytes <= target.l1d_bytes:
         return LOAD

@@ -29,7 +29,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.x86 import (
     Vpmaddwd,
     vpmaddubsw_lanes,
 )
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 Array: TypeAlias = NDArray[Any]
 
@@ -69,7 +69,7 @@ class Portable:
 Dot: TypeAlias = Vpdpbusd | Vpmaddubsw | Vpmaddwd | Int16Dot | Sdot | Portable
 
 
-def best_dot(target: Target, highest_code: int, weights: Array) -> Dot:
+def best_dot(target: CpuTarget, highest_code: int, weights: Array) -> Dot:
     """Return the fastest exact instruction for codes up to ``highest_code``, weights [...]."""
     if "avx512vnni" in target.features:
         return Vpdpbusd()

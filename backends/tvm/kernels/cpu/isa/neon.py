@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, cast, splat
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.ir import QParams
 
 Array: TypeAlias = NDArray[Any]
@@ -22,14 +22,14 @@ CODES = 16  # of a vector
 SIGN = 128
 
 
-def word_bits(target: Target) -> int | None:
+def word_bits(target: CpuTarget) -> int | None:
     """Return 64 or 32 where the target has NEON, else None."""
     if "neon" not in target.features:
         return None
     return 64 if target.triple.startswith("aarch64") else 32
 
 
-def multiplies(target: Target) -> bool:
+def multiplies(target: CpuTarget) -> bool:
     """Tell whether NEON's own multiplications are the fastest of the target."""
     return word_bits(target) is not None and "dotprod" not in target.features
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, splat
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 Array: TypeAlias = NDArray[Any]
 
@@ -218,7 +218,7 @@ class Int16Dot:
         return acc + self.product(operands, weights)
 
 
-def vpmaddubsw_lanes(target: Target) -> int | None:
+def vpmaddubsw_lanes(target: CpuTarget) -> int | None:
     """Return the int32 lanes of the widest vpmaddubsw and vpmaddwd; None without AVX2."""
     if "avx512bw" in target.features:
         return 16

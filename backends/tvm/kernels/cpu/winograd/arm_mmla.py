@@ -48,8 +48,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     chosen,
     padded,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import GROUP, CpuTarget
 from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 PAIR = 2  # tiles, and outputs, of one instruction
@@ -131,7 +130,7 @@ class MatrixProduct(NeonTiles):
                 )
 
 
-def matrix_tiles(target: Target, sizes: ProductSizes) -> Iterator[MatrixProduct]:
+def matrix_tiles(target: CpuTarget, sizes: ProductSizes) -> Iterator[MatrixProduct]:
     """Yield the register tiles for blocks of ``sizes.tiles``."""
     tiles, vectors = sizes.tiles + sizes.tiles % PAIR, -(-sizes.outputs // LANES)
     stored, depth = -(-sizes.stored // RUN) * RUN, -(-sizes.channels // RUN)

@@ -36,8 +36,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     chosen,
     padded,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import GROUP, CpuTarget
 from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 LANES = 4
@@ -132,7 +131,7 @@ class NeonProduct(NeonTiles):
         return [(x, w) for w, x in product(in_registers(ws), in_registers(xs))]
 
 
-def runs_for(target: Target, proof: Proof) -> tuple[NeonRuns, ...]:
+def runs_for(target: CpuTarget, proof: Proof) -> tuple[NeonRuns, ...]:
     """Return the legal runs of sums over the channels, for the operands of ``proof``."""
     bits = neon.word_bits(target)
     assert bits is not None
@@ -142,7 +141,7 @@ def runs_for(target: Target, proof: Proof) -> tuple[NeonRuns, ...]:
     return runs_of(rows, (low, low + spans), bits)
 
 
-def neon_tiles(target: Target, runs: NeonRuns, sizes: ProductSizes) -> Iterator[NeonProduct]:
+def neon_tiles(target: CpuTarget, runs: NeonRuns, sizes: ProductSizes) -> Iterator[NeonProduct]:
     """Yield the register tiles for blocks of ``sizes.tiles``."""
     vectors = -(-sizes.outputs // LANES)
     for rows, wide in product(

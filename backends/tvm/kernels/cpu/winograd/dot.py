@@ -34,7 +34,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     ProductSizes,
     steps,
 )
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 
 Dot: TypeAlias = Vpdpbusd | Int16Dot | ByLane
@@ -131,7 +131,7 @@ def _step_cycles(dot: Dot, rows: int, vectors: int, pipeline: PipelineModel) -> 
     return pipeline.step(products * pipeline.slower, rows + vectors)
 
 
-def dot_for(target: Target, proof: Proof) -> Dot:
+def dot_for(target: CpuTarget, proof: Proof) -> Dot:
     """Return the target's fastest exact instruction for the operands of ``proof``."""
     vnni, lanes = "avx512vnni" in target.features, vpmaddubsw_lanes(target)
     if proof.dtype == "int16":
@@ -142,7 +142,7 @@ def dot_for(target: Target, proof: Proof) -> Dot:
     return Sdot()
 
 
-def register_tiles(target: Target, dot: Dot, sizes: ProductSizes) -> list[DotProduct]:
+def register_tiles(target: CpuTarget, dot: Dot, sizes: ProductSizes) -> list[DotProduct]:
     """Return the register tiles for blocks of ``sizes.tiles``, the best predicted one first."""
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
     codes = 1 if isinstance(dot, ByLane) else 0  # registers of a row

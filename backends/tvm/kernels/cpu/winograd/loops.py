@@ -33,7 +33,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import kept_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_loops import multiply as multiply_bytes
-from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR
+from gmpq.backends.tvm.target.cpu import GROUP, VECTOR
 
 PREFETCH_BYTES = 8 << 10  # bytes from the weights that are multiplied to those that are asked for
 

@@ -19,7 +19,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import (
     byte_tiles,
     layer_runs,
 )
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.pipeline import pipeline_of
 
 Product: TypeAlias = DotProduct | ByteProduct | NeonProduct | MatrixProduct | AmxProduct
@@ -28,7 +28,7 @@ Instruction: TypeAlias = (
 )  # None where nothing is exact
 
 
-def instruction_for(target: Target, proof: Proof, *, overflow_steps: bool) -> Instruction:
+def instruction_for(target: CpuTarget, proof: Proof, *, overflow_steps: bool) -> Instruction:
     """Return what multiplies the operands of ``proof`` beside AMX and the matrices of ARM.
 
     ``overflow_steps`` tells whether some weights may be left to overflow steps.
@@ -40,7 +40,7 @@ def instruction_for(target: Target, proof: Proof, *, overflow_steps: bool) -> In
     return dot_for(target, proof)
 
 
-def tile_choices(target: Target, instruction: Instruction, sizes: ProductSizes) -> list[Product]:
+def tile_choices(target: CpuTarget, instruction: Instruction, sizes: ProductSizes) -> list[Product]:
     """Return the products of ``sizes``, the best predicted one of each kind first."""
     found: list[Product] = []
     if "i8mm" in target.features:

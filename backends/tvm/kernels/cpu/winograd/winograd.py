@@ -21,10 +21,11 @@ from functools import partial
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts
 from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
 from gmpq.backends.tvm.kernels.cpu.winograd.products import instruction_for, tile_choices
@@ -42,7 +43,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import space_to_depth
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
 from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import on_the_fly_weights
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct, adds_in_runs
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.pipeline import pipeline_of
 from gmpq.ir import Conv2d
 
@@ -81,7 +82,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
                     scaled_up(proof, _space_to_depth(site)[0]) if proof.dtype == "int16" else proof
                 )
                 found += _best(site, roomy, _stored(site, roomy))
-    return tuple(sorted(found, key=lambda candidate: candidate.cycles))
+    return tuple(sorted(found, key=lambda candidate: candidate.cost))
 
 
 FAMILY = Family("winograd", (Conv2d,), candidates, refuses)
@@ -191,15 +192,15 @@ def _best(site: Site, proof: Proof, schedules: list[Schedule]) -> list[Candidate
         )
         for schedule in (*fitting, *(schedule for schedule in shared if schedule is not None))
     ]
-    best = sorted(found, key=lambda candidate: candidate.cycles)[:MOST_SCHEDULES]
+    best = sorted(found, key=lambda candidate: candidate.cost)[:MOST_SCHEDULES]
     return [*dict.fromkeys(best + [_fastest(found, threads) for threads in THREADS if found])]
 
 
 def _fastest(found: list[Candidate], threads: int) -> Candidate:
-    return min(found, key=lambda candidate: candidate.cycles_on(threads))
+    return min(found, key=lambda candidate: candidate.cost_on(threads))
 
 
-def _scratch_bytes(target: Target) -> int:
+def _scratch_bytes(target: CpuTarget) -> int:
     """Return what a block may keep; processors without dot products have no cache behind."""
     return min(SCRATCH_BYTES, target.l2_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
 

@@ -27,7 +27,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     chosen,
     padded,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR
+from gmpq.backends.tvm.target.cpu import GROUP, VECTOR
 from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 SPILL = 10  # cycles to store 16 accumulators, and to load them again for the output's transform

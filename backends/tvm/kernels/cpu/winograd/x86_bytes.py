@@ -26,7 +26,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import (
     choose,
     cycles_of,
 )
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 MOST_ROWS, VECTORS = 14, (1, 2, 4)
@@ -56,7 +56,7 @@ class ByteProduct(DotTiles):
         positions = len(self.runs.lengths)
         return (positions * self.depth + sum(self.runs.overflow_steps)) * self.step_elements
 
-    def cycles(self, _pace: PipelineModel) -> float:
+    def cycles(self, _pipeline: PipelineModel) -> float:
         """Return predicted cycles of a position, on average."""
         kinds = [*zip(self.runs.lengths, self.runs.overflow_steps, strict=True)]
         total = sum(self._tile_cycles(length, overflow_steps) for length, overflow_steps in kinds)
@@ -127,12 +127,12 @@ class LayerRuns:
     by_vectors: tuple[tuple[int, PositionRuns], ...]
 
 
-def adds_in_runs(target: Target) -> bool:
+def adds_in_runs(target: CpuTarget) -> bool:
     """Tell whether bytes are added in int16: the processor has vpmaddubsw, and nothing better."""
     return vpmaddubsw_lanes(target) is not None and not target.features & {"avx512vnni", "amx-int8"}
 
 
-def layer_runs(target: Target, proof: Proof, *, overflow_steps: bool) -> LayerRuns | None:
+def layer_runs(target: CpuTarget, proof: Proof, *, overflow_steps: bool) -> LayerRuns | None:
     """Return the runs for the operands of ``proof``, or None where all need ``overflow_steps``."""
     lanes = vpmaddubsw_lanes(target)
     assert lanes is not None
@@ -146,7 +146,7 @@ def layer_runs(target: Target, proof: Proof, *, overflow_steps: bool) -> LayerRu
     return LayerRuns(Vpmaddubsw(lanes), fitting) if fitting else None
 
 
-def byte_tiles(target: Target, runs: LayerRuns, sizes: ProductSizes) -> Iterator[ByteProduct]:
+def byte_tiles(target: CpuTarget, runs: LayerRuns, sizes: ProductSizes) -> Iterator[ByteProduct]:
     """Yield the register tiles for blocks of ``sizes.tiles``."""
     dot = runs.dot
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)

@@ -19,7 +19,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import (
     in_steps,
     most,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.target.cpu import GROUP
 
 
 @dataclass(frozen=True, slots=True, eq=False)

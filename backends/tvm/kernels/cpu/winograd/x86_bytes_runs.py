@@ -27,7 +27,7 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import chosen, padded
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.target.cpu import GROUP
 
 LONGEST_SHORT = 4  # steps of a run whose products are added tile by tile
 LENGTHS = (1, 2, 3, 4, 16, 32, 64, 128, 256)

@@ -14,7 +14,8 @@ from gmpq.backends.tvm.kernels.cpu.bitserial.planes import PlaneForm, packed_wor
 from gmpq.backends.tvm.kernels.cpu.bitserial.x86_popcount import LaneCounter
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Steps
 from gmpq.backends.tvm.kernels.layout import layouts
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.target.cpu import RULES, CpuTarget
 from gmpq.ir import Conv2d, IntGraph, Linear, Padding, QParams, Window
 from tests.support.single_layers import (
     V3,
@@ -79,9 +80,9 @@ def test_counting_equals_the_reference(seed: int, bits: tuple[int, int], tmp_pat
     assert check(graph, here(COUNTING), tmp_path, "bitserial", seed)
 
 
-def site_of(graph: IntGraph, target: Target) -> Site:
+def site_of(graph: IntGraph, target: Target) -> Site[CpuTarget]:
     """Return the convolution's site."""
-    placed = layouts(graph)
+    placed = layouts(graph, RULES)
     x, y = (Tensor(graph.values[name], placed[name]) for name in ("x", "y"))
     return Site(graph.nodes[1], (x,), y, target)
 

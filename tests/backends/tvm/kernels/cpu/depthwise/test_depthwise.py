@@ -11,7 +11,6 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.cpu.depthwise import x86_rows
 from gmpq.backends.tvm.kernels.cpu.depthwise.taps import Taps
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import (
@@ -20,8 +19,9 @@ from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import (
     VpmaddwdUnpacked,
 )
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_tiling import ChannelBlocks
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, QParams, Window
 from gmpq.runtime import Network
 from tests.support.depthwise_layers import WINDOWS, layer, site_of

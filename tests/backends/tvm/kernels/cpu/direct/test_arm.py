@@ -12,7 +12,7 @@ import pytest
 from gmpq.backends.tvm.emulation.qemu import missing
 from gmpq.backends.tvm.kernels.cpu.depthwise.arm_neon import runs
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, Steps, longest_run, runs_of
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.support.single_layers import (
     check,

@@ -10,7 +10,7 @@ import pytest
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape
 from gmpq.backends.tvm.kernels.cpu.direct.x86_int16 import Int16Run, longest_run
 from gmpq.backends.tvm.kernels.layout import Layout
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Window
 from tests.support.single_layers import WITHOUT_VNNI, check, random_convolution
 

@@ -11,12 +11,12 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape
 from gmpq.backends.tvm.kernels.cpu.direct.x86_widened_rows import staged
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, Dequantize, IntGraph, Padding, QParams, Value, Window
 from gmpq.runtime import Network
 from tests.support.single_layers import check, network_of, random_weight

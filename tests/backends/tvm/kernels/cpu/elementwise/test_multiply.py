@@ -14,7 +14,7 @@ from gmpq.backends.ort.session import LEVELS
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.open import CompiledProgram, Unavailable, open_compiled
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import (
     Conv2d,
     GlobalAvgPool,

@@ -13,12 +13,12 @@ from gmpq import spec
 from gmpq.backends import reference
 from gmpq.backends.reference import Tensor
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums, vector_groups
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import STEPS, accumulators, largest_step
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import (
     Add,
     Conv2d,

@@ -14,7 +14,8 @@ from gmpq.backends.tvm.kernels.base import Site, Tensor
 from gmpq.backends.tvm.kernels.cpu.gemv import gemv
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
 from gmpq.backends.tvm.kernels.layout import layouts
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.target.cpu import RULES, CpuTarget
 from gmpq.ir import IntGraph, Linear
 from tests.support.single_layers import check, random_linear
 from tests.support.vnni import arithmetic
@@ -49,9 +50,9 @@ def test_seven_bits_whose_pairs_saturate_are_read_as_bytes(tmp_path: Path) -> No
     assert check(graph, AVX2, tmp_path, "gemv", 0, "4+4 bits")
 
 
-def site_of(graph: IntGraph) -> Site:
+def site_of(graph: IntGraph) -> Site[CpuTarget]:
     """Return the layer's site."""
-    placed = layouts(graph)
+    placed = layouts(graph, RULES)
     x, y = (Tensor(graph.values[name], placed[name]) for name in ("x", "y"))
     return Site(graph.nodes[1], (x,), y, VNNI)
 

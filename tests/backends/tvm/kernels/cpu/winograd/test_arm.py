@@ -10,7 +10,7 @@ import pytest
 from gmpq.backends.tvm.emulation.qemu import missing
 from gmpq.backends.tvm.kernels.cpu.winograd.arm_mmla import MatrixProduct, matrix_tiles
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import ProductSizes
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
 from tests.support.single_layers import check, network_of, random_weight
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels import base
-from gmpq.backends.tvm.kernels.base import Site
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, prove, split
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import folded
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
 from gmpq.backends.tvm.plan.plan import Choice, Verdict
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import (
     Conv2d,
     Dequantize,

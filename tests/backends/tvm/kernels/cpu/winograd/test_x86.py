@@ -10,7 +10,7 @@ import pytest
 
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, prove_int16, scaled_up
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.support.single_layers import WITHOUT_VNNI, check, network_of, random_weight
 
