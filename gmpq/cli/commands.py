@@ -191,11 +191,11 @@ def bench(
 )
 @click.argument("path", type=PATH)
 @click.option("--costs", is_flag=True, help="Print MACs, BOPs and bytes of every layer.")
-@click.option("--loss", is_flag=True, help="Print what every node of a directory costs in dB.")
+@click.option("--loss", is_flag=True, help="Print the loss of every node of a directory in dB.")
 @click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
 @click.option("--plot", type=PATH, help="Draw the bits of a policy: .png, .svg or .pdf.")
 def explain(path: Path, costs: bool, loss: bool, factory: str | None, plot: Path | None) -> None:
-    """Tell what is known about PATH: a policy, or an output directory.
+    """Explain PATH: a policy, or an output directory.
 
     Of a policy: the layers of its network with their bits. Of a directory: the kernel of every
     layer, its time, and why other kernels were refused; or what every node costs in accuracy.

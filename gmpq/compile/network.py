@@ -123,7 +123,7 @@ def compile_network(
         measured = _measure(opened, plan, options, progress) if options.bench else Measured()
         _write_json(work / PARITY, parity.to_json(found) | {LOSS: losses.to_json(loss)})
         _write_json(work / LATENCY, latency.to_json(measured))
-        policy_file.write(inputs.policy, work / POLICY)
+        policy_file.write(inputs.policy_in(out), work / POLICY)
         fields = _fields(inputs, plan, options, graph, built, measured)
         manifest.write(work, fields | {"warnings": list(warnings)})
     for warning in warnings:
@@ -193,9 +193,7 @@ def _lose(inputs: CompileInputs, plan: _Plan, graph: IntGraph, progress: Progres
 
 
 def _loss_warnings(inputs: CompileInputs, plan: _Plan, loss: Loss) -> tuple[str, ...]:
-    if (
-        inputs.quantized is not None
-    ):  # what is trained at its bits owes nothing to its float weights
+    if inputs.quantized is not None:  # trained at its bits, far from its float weights
         return range_warnings(loss.clipped)
     return (*range_warnings(loss.clipped), *distance_warnings(loss, plan.bits))
 

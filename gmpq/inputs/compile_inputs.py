@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gmpq import models
 from gmpq.errors import CalibrationError, LoweringError, OutputError, PolicyError, WeightsError
 from gmpq.files import saved_graph
+from gmpq.files.locations import seen_from
 from gmpq.inputs.images import Images, Preprocessing, find_images
 from gmpq.ir import IntGraph, Shape
 from gmpq.models.imports import import_factory
@@ -37,7 +38,7 @@ class Sources:
     weights: str | None = None  # a file, package:NAME/PATH, or random[:SEED]
     factory: str | None = None  # package.module:factory of a user's own network
     calibration: Sequence[str] = ()
-    images: int | None = None  # use at most so many
+    images: int | None = None  # the most that are used
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +60,11 @@ class CompileInputs:
     images: Images
     quantized: IntGraph | None = None  # trained; None is calibrated on the images
     warnings: tuple[str, ...] = ()  # one line each, on what was left out
+    folder: Path | None = None  # where relative locations of the policy start, if it has any
+
+    def policy_in(self, out: Path) -> Policy:
+        """Return the policy as a file in the folder ``out`` has to say it."""
+        return self.policy if self.folder is None else self.policy.seen_from(out, self.folder)
 
 
 def open_inputs(sources: Sources) -> CompileInputs:
@@ -70,12 +76,15 @@ def open_inputs(sources: Sources) -> CompileInputs:
         LoweringError: the user's own network cannot be made.
         CalibrationError: the images cannot be used.
     """
-    policy = policy_file.read(sources.policy)
+    policy, folder = policy_file.read(sources.policy), sources.policy.parent
     network = open_network(policy, sources)
     preprocessing = Preprocessing.of(network.shape, policy.model.input)
     quantized = _open_quantized(policy, sources)
     images = calibration_images(policy, sources, preprocessing)
-    return CompileInputs(policy, network, images, quantized, (*network.warnings, *images.ignored))
+    warnings = (*network.warnings, *images.ignored)
+    return CompileInputs(
+        _with_weights(policy, sources), network, images, quantized, warnings, folder
+    )
 
 
 def calibration_images(policy: Policy, sources: Sources, how: Preprocessing) -> Images:
@@ -136,6 +145,14 @@ def _check_size(shape: Shape) -> None:
             f"model.input.shape: {list(shape)} has {math.prod(shape)} numbers, at most "
             f"{MOST_ELEMENTS} can be one input: give a smaller shape"
         )
+
+
+def _with_weights(policy: Policy, sources: Sources) -> Policy:
+    """Return ``policy`` with the weights of ``sources`` in place of those it names."""
+    if sources.weights is None:
+        return policy
+    weights = seen_from(sources.policy.parent, sources.weights, Path())
+    return replace(policy, model=replace(policy.model, weights=weights))
 
 
 def _open_quantized(policy: Policy, sources: Sources) -> IntGraph | None:

@@ -25,9 +25,9 @@ from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tuning.tune import (
     ROUNDS,
     Tuning,
+    flush_bytes_of,
     key_of,
     medians,
-    others_bytes,
     shortlist,
     worth_measuring,
     write_trial,
@@ -146,7 +146,7 @@ def _task(layer: _Untried, tuning: Tuning, folder: Path, on_progress: OnProgress
         program=program,
         threads=tuning.threads,
         rounds=ROUNDS,
-        flush_bytes=others_bytes(layer.site),
+        flush_bytes=flush_bytes_of(layer.site),
     )
 
 
