@@ -171,7 +171,7 @@ def measure(site: Site[Target], choices: Sequence[Choice], threads: int) -> dict
 
 
 def flush_bytes_of(site: Site[Target]) -> int:
-    """Return how many bytes are read before each run, so that it finds its constants far away."""
+    """Return the bytes to read before each run, so that its constants are not in caches."""
     return max(site.target.flush_bytes, site.weights_bytes)
 
 
