@@ -30,8 +30,8 @@ from gmpq.compile.network import Report, compile_network
 from gmpq.compile.options import CompileOptions
 from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import saved_graph
+from gmpq.inputs.compile_inputs import CompileInputs, Sources, open_inputs
 from gmpq.inputs.images import Images, find_images
-from gmpq.inputs.job import Job, Sources, open_job
 from gmpq.lower import lower
 
 HERE = Path(__file__).parent
@@ -63,14 +63,14 @@ def main(out: Path, threads: int, seconds: float) -> int:
     torch.set_num_threads(threads)
     entrants: list[Entrant] = []
     for name in POLICIES:
-        job = open_job(Sources(HERE / f"{name}.json"))
+        inputs = open_inputs(Sources(HERE / f"{name}.json"))
         place = out / f"{name}-native"
-        report = compile_network(job, _options(threads), place, Terminal())
+        report = compile_network(inputs, _options(threads), place, Terminal())
         click.echo(f"{place}\n{parity.to_table(report.parity)}\n")
         if not entrants:
-            entrants.append(_float(job, report, out, threads))
+            entrants.append(_float(inputs, report, out, threads))
         entrants += _quantized(name.rsplit("_", 1)[1], report, place, threads)
-    labelled = find_images(LABELLED, job.images.preprocessing)
+    labelled = find_images(LABELLED, inputs.images.preprocessing)
     click.echo(_table(entrants, labelled, threads, Plan(seconds=seconds)))
     return 1 if any(entrant.parity == "DIFFERENT" for entrant in entrants) else 0
 
@@ -79,8 +79,8 @@ def _options(threads: int) -> CompileOptions:
     return CompileOptions(threads=threads, storage=WeightStorage.PACKED, bench=False)
 
 
-def _float(job: Job, report: Report, out: Path, threads: int) -> Entrant:
-    network = job.network
+def _float(inputs: CompileInputs, report: Report, out: Path, threads: int) -> Entrant:
+    network = inputs.network
     graph = lower(network.module, network.shape, network.name)
     path = out / "efficientnet_lite0_float32.onnx"
     model = to_float_onnx(graph)

@@ -236,7 +236,7 @@ def _avg_pool(draft: Draft, node: AvgPool) -> None:
 
 
 def _is_narrow(window: Window) -> bool:
-    """Tell whether onnxruntime pools with this padding: narrower than the kernel."""
+    """Return whether onnxruntime pools with this padding: narrower than the kernel."""
     (rows, columns), (top, left, bottom, right) = window.kernel, window.padding
     return max(top, bottom) < rows and max(left, right) < columns
 

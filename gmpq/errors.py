@@ -1,7 +1,7 @@
-"""What a user can do wrong, as one tree of exceptions.
+"""Errors that a user can cause, as one tree of exceptions.
 
     GmpqError
-    ├── JsonError        a JSON text: syntax, depth, types; readers of files make it their own
+    ├── JsonError        a JSON text: syntax, depth, types; readers of files convert it
     ├── PolicyError      the policy file: syntax, keys, bits, layers
     ├── WeightsError     the weights file: missing, truncated, wrong shapes, code inside
     ├── LoweringError    the network: an operator or a shape that is not supported
@@ -23,7 +23,7 @@ from collections.abc import Iterable
 
 
 class GmpqError(Exception):
-    """A user's mistake, told in one line."""
+    """A user's mistake, as one line."""
 
 
 class JsonError(GmpqError):

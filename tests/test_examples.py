@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from gmpq.artifact.explain import layers_of_policy
-from gmpq.inputs.job import Sources, build_network
+from gmpq.inputs.compile_inputs import Sources, build_network
 from gmpq.lower import lower
 from gmpq.passes import cost
 from gmpq.policy import bind

@@ -1,7 +1,7 @@
-"""What a board is asked to do, and what is heard of it.
+"""The tasks of a board, as dataclasses and as JSON.
 
-A task goes to a process of its own (``worker.py``), which tells what happens as one JSON object per
-line; so whatever becomes of the board, what it told before remains.
+A task goes to a separate process (``worker.py``), which reports events as one JSON object per line.
+Whatever happens to the board, the events until then are kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gmpq.program import Program
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RunTask:
     """A program to run on a board.
 
     Each file of ``samples`` holds the bytes of all inputs of a run. The values of that run, the
@@ -33,14 +33,14 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class MeasureTask:
     """A program without inputs and outputs, whose steps are timed in turn.
 
-    Times are worth something on real boards alone, and only beside those of their ``likeness``.
+    Only times of real boards of the same ``device_model`` are comparable.
     """
 
     machine: str
-    likeness: str  # of the board
+    device_model: str  # as ``device_model_of`` returns it
     directory: str
     program: Program
     threads: int
@@ -49,22 +49,22 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
-    """The question what a board is, whose times are wanted."""
+class DeviceQuery:
+    """The question which device model a board is, before it measures times."""
 
     machine: str
 
 
-Task: TypeAlias = Job | Trial | Inquiry
+Task: TypeAlias = RunTask | MeasureTask | DeviceQuery
 
 
 def to_json(task: Task) -> str:
     """Return the task as one line."""
     fields = {"kind": type(task).__name__, **asdict(task)}
     match task:
-        case Job() | Trial():
+        case RunTask() | MeasureTask():
             return json.dumps({**fields, "program": task.program.to_json()})
-        case Inquiry():
+        case DeviceQuery():
             return json.dumps(fields)
         case _:
             assert_never(task)
@@ -76,30 +76,30 @@ def from_json(text: str) -> Task:
     kind = fields.pop("kind")
     if "program" in fields:
         fields["program"] = Program.from_json(fields["program"])
-    if kind == Job.__name__:
-        return Job(**fields | {"samples": tuple(fields["samples"])})
-    return Trial(**fields) if kind == Trial.__name__ else Inquiry(**fields)
+    if kind == RunTask.__name__:
+        return RunTask(**fields | {"samples": tuple(fields["samples"])})
+    return MeasureTask(**fields) if kind == MeasureTask.__name__ else DeviceQuery(**fields)
 
 
-def likeness_of(board: Mapping[str, Any]) -> str:
-    """Return what times depend on, of all that a board says about itself: boards of it are alike.
+def device_model_of(board: Mapping[str, Any]) -> str:
+    """Return what identifies a kind of board: times of two boards with the same are comparable.
 
-    Revisions of a board differ in other things.
+    ``board`` is the board's information. Revisions of a board differ in other things than speed.
     """
     model = re.sub(r"\s+Rev\b.*", "", board.get("model") or "")
     return ", ".join(name for name in (board.get("processor") or board["machine"], model) if name)
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class RunConfig:
     """How a program is run: on how many threads, and how often it is timed."""
 
     threads: int = 1
     repeat: int = 30
 
 
-def job_of(
-    directory: Path, program: Program, machine: str, samples: tuple[str, ...], effort: Effort
-) -> Job:
-    """Return the job to run the ``program`` in an output ``directory``."""
-    return Job(machine, str(directory), program, samples, effort.threads, effort.repeat)
+def run_task_of(
+    directory: Path, program: Program, machine: str, samples: tuple[str, ...], config: RunConfig
+) -> RunTask:
+    """Return the task to run the ``program`` in an output ``directory``."""
+    return RunTask(machine, str(directory), program, samples, config.threads, config.repeat)

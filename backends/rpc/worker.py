@@ -1,17 +1,17 @@
 """The process that talks to one board: ``python -m gmpq.backends.rpc.worker``.
 
-It reads an offer and a task from stdin and tells what happens on stdout, one JSON object per line:
+It reads a lease and a task from stdin and writes events to stdout, one JSON object per line:
 
     {"ready": true}      before it reads anything
-    {"board": {...}}     what the board says about itself, before and after the measurement
+    {"board": {...}}     the board's information, before and after the measurement
     {"sample": 0}        the values of a run have been written
     {"runs": [...]}      milliseconds of whole runs
     {"steps": [[...]]}   milliseconds of every step, round by round
     {"failed": "..."}    why the program does not run there
-    {"lost": "..."}      why the board was lost
+    {"disconnected": "..."}  why the board disconnected
     {"done": true}
 
-A call to a board that vanished may never return; then whoever started this process ends it.
+A call to a board that vanished may never return; then the parent process ends this one.
 """
 
 from __future__ import annotations
@@ -30,34 +30,41 @@ import tvm_ffi
 
 from gmpq.backends.base import Executable, Tensor
 from gmpq.backends.rpc.board_program import BoardProgram, Functions
-from gmpq.backends.rpc.tasks import Inquiry, Job, Task, Trial, from_json, likeness_of
+from gmpq.backends.rpc.tasks import (
+    DeviceQuery,
+    MeasureTask,
+    RunTask,
+    Task,
+    device_model_of,
+    from_json,
+)
 
 PROTOCOL = 3  # of backends/rpc/server/information.cc
 WARM_UP = 3
 BLOCKS = 3  # whole runs and steps take turns, so that a board that slows down slows both
-CALL_S = 2.0  # a call to the board takes about so long at most
-TOLD = "RPCError: Error caught from RPC call:"
+CALL_S = 2.0  # about the longest call to the board
+REMOTE_ERROR = "RPCError: Error caught from RPC call:"
 LIMIT = "RPCSessionTimeoutError: "
 
 Event: TypeAlias = dict[str, Any]
-Board: TypeAlias = dict[str, Any]  # what a board says about itself
+Board: TypeAlias = dict[str, Any]  # a board's information
 
 
 def main() -> None:
-    """Do the task on stdin, whose first line says with which board."""
+    """Do the task on stdin, whose first line is the lease."""
     load_runtime()
-    tell({"ready": True})
+    write({"ready": True})
     host, port, key, values = json.loads(sys.stdin.readline())
     task = from_json(sys.stdin.readline())
     try:
-        session = tvm_ffi.get_global_func("rpc.Connect")(host, port, key, False)
-        for event in run(task, Path(values), session.get_function):
-            tell(event)
-        tell({"done": True})
+        connection = tvm_ffi.get_global_func("rpc.Connect")(host, port, key, False)
+        for event in run(task, Path(values), connection.get_function):
+            write(event)
+        write({"done": True})
     except AttributeError:  # no such function
-        tell({"failed": "its server is not gmpq-board: start the one of gmpq board build"})
+        write({"failed": "its server is not gmpq-board: start the one of gmpq board build"})
     except RuntimeError as error:
-        tell(failure(str(error)))
+        write(failure(str(error)))
 
 
 def load_runtime() -> None:
@@ -69,19 +76,19 @@ def load_runtime() -> None:
     ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
 
 
-def tell(event: Event) -> None:
+def write(event: Event) -> None:
     """Print ``event``."""
-    print(json.dumps(event), flush=True)  # noqa: T201 - whoever started this process reads it
+    print(json.dumps(event), flush=True)  # noqa: T201 - the parent process reads it
 
 
 def failure(message: str) -> Event:
-    """Return the event of an error: what the board said, or that nothing is heard of it."""
+    """Return the event of an error: the board reported it, or the connection broke."""
     lines = message.strip().splitlines() or ["no message"]
-    if lines[0] == TOLD:
+    if lines[0] == REMOTE_ERROR:
         return {"failed": " ".join(lines[1:])}
     if lines[0].startswith(LIMIT):
         return {"failed": lines[0].removeprefix(LIMIT)}
-    return {"lost": lines[0]}
+    return {"disconnected": lines[0]}
 
 
 def run(task: Task, values: Path, functions: Functions) -> Iterator[Event]:
@@ -92,11 +99,11 @@ def run(task: Task, values: Path, functions: Functions) -> Iterator[Event]:
         yield {"failed": reason}
         return
     match task:
-        case Job():
-            yield from _run_job(task, values, functions, before)
-        case Trial():
-            yield from _run_trial(task, functions, before)
-        case Inquiry():
+        case RunTask():
+            yield from _run_program(task, values, functions, before)
+        case MeasureTask():
+            yield from _measure_steps(task, functions, before)
+        case DeviceQuery():
             return
         case _:
             assert_never(task)
@@ -107,53 +114,55 @@ def _refusal(task: Task, board: Board) -> str | None:
         return "its server is of another gmpq: run gmpq board build and copy it again"
     if board["machine"] != task.machine:
         return f"it is {board['machine']}, the program for {task.machine}: compile for its --target"
-    return None if isinstance(task, Job) else _worthless(task, board)
+    return None if isinstance(task, RunTask) else _no_times(task, board)
 
 
-def _worthless(task: Trial | Inquiry, board: Board) -> str | None:
-    """Return why times of ``board`` say nothing."""
+def _no_times(task: MeasureTask | DeviceQuery, board: Board) -> str | None:
+    """Return why times of ``board`` would be useless, or None."""
     if board["emulated"]:
         return (
             "an emulated board measures no time: give the --key of real ones, or compile with "
             "--tune off, by predicted cycles"
         )
-    likeness = likeness_of(board)
-    if isinstance(task, Trial) and likeness != task.likeness:
-        return f"it is {likeness}, another one {task.likeness}: give boards that differ other keys"
+    found = device_model_of(board)
+    if isinstance(task, MeasureTask) and found != task.device_model:
+        return f"it is {found}, another one {task.device_model}: give boards that differ other keys"
     return None
 
 
-def _run_job(job: Job, values: Path, functions: Functions, board: Board) -> Iterator[Event]:
-    program = _opened(job, functions, board)
+def _run_program(
+    task: RunTask, values: Path, functions: Functions, board: Board
+) -> Iterator[Event]:
+    program = _opened(task, functions, board)
     inputs: Mapping[str, Tensor] = {}
-    for index, sample in enumerate(job.samples):
-        inputs = _inputs(job, Path(sample))
+    for index, sample in enumerate(task.samples):
+        inputs = _inputs(task, Path(sample))
         stored = program.trace(inputs).values()
         (values / str(index)).write_bytes(b"".join(array.tobytes() for array in stored))
         yield {"sample": index}
-    if job.repeat:
-        yield from _times(program, inputs, job.repeat)
+    if task.repeat:
+        yield from _times(program, inputs, task.repeat)
         yield {"board": json.loads(functions("gmpq.board.information")())}
 
 
-def _run_trial(trial: Trial, functions: Functions, board: Board) -> Iterator[Event]:
-    program = _opened(trial, functions, board)
-    program.time_steps({}, 1, trial.flush_bytes)  # warms up
-    for _ in range(trial.rounds):
-        yield {"steps": _rounds(program.time_steps({}, 1, trial.flush_bytes))}
+def _measure_steps(task: MeasureTask, functions: Functions, board: Board) -> Iterator[Event]:
+    program = _opened(task, functions, board)
+    program.time_steps({}, 1, task.flush_bytes)  # warms up
+    for _ in range(task.rounds):
+        yield {"steps": _rounds(program.time_steps({}, 1, task.flush_bytes))}
 
 
-def _opened(task: Job | Trial, functions: Functions, board: Board) -> BoardProgram:
+def _opened(task: RunTask | MeasureTask, functions: Functions, board: Board) -> BoardProgram:
     emulated = bool(board["emulated"])
     return BoardProgram.open(
         Path(task.directory), task.program, task.threads, functions, emulated=emulated
     )
 
 
-def _inputs(job: Job, sample: Path) -> dict[str, Tensor]:
+def _inputs(task: RunTask, sample: Path) -> dict[str, Tensor]:
     """Return the inputs whose bytes a file holds, one after the other."""
     numbers, found, start = np.fromfile(sample, np.float32), {}, 0
-    for spec in job.program.inputs:
+    for spec in task.program.inputs:
         found[spec.name] = numbers[start : start + spec.elements].reshape(spec.shape)
         start += spec.elements
     return found

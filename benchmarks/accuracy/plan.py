@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from accuracy.sources import DATASETS, Dataset
-from gmpq.search.ilp.space import BITS as BITS  # that every search chooses from
+from gmpq.search.ilp.candidates import BITS as BITS  # that every search chooses from
 
 LEVELS = (3, 4)  # bits of the uniform policy whose BOPs every policy of the level may spend
 FLOAT, UNIFORM, RANDOM = "float", "uniform", "random"
@@ -32,7 +32,7 @@ class Effort:
     reestimate: int = 8  # batches
     gmpq_epochs: int = 2
     gmpq_lr: float = 0.02
-    gmpq_logits_lr: float = 0.1  # ten times the published one: so many steps fewer are made
+    gmpq_logits_lr: float = 0.1  # ten times the published one: training is shorter by about as much
     gmpq_complexity: float = 1e-5  # small: the bound on BOPs is met by assigning bits
     limpq_epochs: int = 1
     sensitivity_images: int = 128

@@ -26,8 +26,8 @@ from gmpq.backends.ort.program import OrtProgram
 from gmpq.backends.ort.session import Options
 from gmpq.backends.torch_float import run_outputs
 from gmpq.errors import CalibrationError, LoweringError, WeightsError
+from gmpq.inputs.compile_inputs import Sources, open_network
 from gmpq.inputs.images import Images, Preprocessing, find_images
-from gmpq.inputs.job import Sources, open_network
 from gmpq.ir import FloatGraph, IntGraph, Quantize, Softmax
 from gmpq.lower import lower
 from gmpq.policy import file as policy_file
@@ -62,7 +62,7 @@ class Evaluation:
     skipped: Mapping[str, str]  # programs that cannot run here, and why
 
 
-def evaluate(request: Request, told: Progress) -> Evaluation:
+def evaluate(request: Request, progress: Progress) -> Evaluation:
     """Return how the float network and the programs in ``request.out`` answer its images.
 
     Raises:
@@ -73,15 +73,15 @@ def evaluate(request: Request, told: Progress) -> Evaluation:
     _check_fits(graph, opened.graph, request.out)
     images = find_images(request.data, how)
     for line in images.ignored:
-        told.warn(line)
+        progress.warn(line)
     classes = class_output(graph)
     if classes is not None:
-        _check_labels(images, graph.values[graph.outputs[classes]].shape[1], told)
+        _check_labels(images, graph.values[graph.outputs[classes]].shape[1], progress)
     chosen = images if request.limit is None else images.spread(request.limit)
     runs = _programs(opened, graph)
-    total = _answer(runs, opened.graph, chosen, classes, told)
+    total = _answer(runs, opened.graph, chosen, classes, progress)
     for warning in range_warnings(total.clipped / len(chosen.items)):
-        told.warn(warning)
+        progress.warn(warning)
     labelled = int((chosen.labels >= 0).sum()) if classes is not None else 0
     return Evaluation(
         images=len(chosen.items),
@@ -152,16 +152,16 @@ def _check_fits(graph: FloatGraph, quantized: IntGraph, out: Path) -> None:
         )
 
 
-def _check_labels(images: Images, classes: int, told: Progress) -> None:
+def _check_labels(images: Images, classes: int, progress: Progress) -> None:
     most = int(images.labels.max())
     if most >= classes:
         raise CalibrationError(
-            f"label {most}: the network tells {classes} classes apart, labels go from 0 to "
+            f"label {most}: the network has {classes} classes, labels go from 0 to "
             f"{classes - 1}: a folder's label is its position among the sorted folders"
         )
     folders = {item.parent for item in images.items if isinstance(item, Path)}
     if 1 < len(folders) < classes:
-        told.warn(
+        progress.warn(
             f"{len(folders)} folders for {classes} classes: a photograph's label is the position "
             "of its folder among these, so top-1 and top-5 are wrong unless they are the first"
         )
@@ -186,11 +186,11 @@ def _answer(
     graph: IntGraph,
     images: Images,
     classes: int | None,
-    told: Progress,
+    progress: Progress,
 ) -> _Total:
     size = graph.values[graph.inputs[0]].shape[0]
     totals = []
-    with told.bar("evaluating", len(images.items)) as advance:
+    with progress.bar("evaluating", len(images.items)) as advance:
         for number, batch in enumerate(images.batches(size)):
             whole = np.resize(batch, (size, *batch.shape[1:]))  # the last one may be smaller
             labels = images.labels[number * size :][: len(batch)]

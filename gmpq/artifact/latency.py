@@ -131,7 +131,7 @@ def to_table(rows: Sequence[Row]) -> str:
 
 
 def to_layer_table(rows: Sequence[Row]) -> str:
-    """Return the median milliseconds of each layer in each backend, beside its BOPs, as text."""
+    """Return the median milliseconds of each layer in each backend, and its BOPs, as text."""
     medians = {(row.layer, row.backend): row.timing.median_ms for row in rows}
     backends = list(dict.fromkeys(row.backend for row in rows))
     bops = {row.layer: row.bops for row in rows if row.layer != NETWORK}

@@ -12,7 +12,7 @@ from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.cli.board import (
     bench_on_boards,
     board,
-    fleet_options,
+    device_options,
     print_instructions,
     profile,
     repeat_option,
@@ -27,9 +27,9 @@ from gmpq.compile.options import CompileOptions
 from gmpq.files.locations import plain_name, refuse_models
 
 if TYPE_CHECKING:
-    from gmpq.backends.rpc.pool import Fleet
+    from gmpq.backends.rpc.pool import DevicePool
     from gmpq.compile.network import Report
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
 EXAMPLE = """\b
 Example:
@@ -85,7 +85,7 @@ COMPILE_OPTIONS = (
         "tune",
         help="Measure kernels per layer: none, the most promising, all; results are remembered.",
     ),
-    fleet_options,
+    device_options,
     field_option(
         CompileOptions,
         "max_params_ratio",
@@ -114,7 +114,7 @@ def compile_options(command: Command) -> Command:
 @group.command("compile", epilog=EXAMPLE)
 @compile_options
 def compile_command(
-    sources: Sources, out: Path | None, fleet: Fleet | None, explain: bool, **chosen: Any
+    sources: Sources, out: Path | None, devices: DevicePool | None, explain: bool, **chosen: Any
 ) -> int:
     """Compile POLICY into a directory of verified, measured programs.
 
@@ -123,18 +123,18 @@ def compile_command(
     or not at all.
     """
     options = CompileOptions(**chosen, tuned=tuning_cache())
-    options = replace(options, fleet=_tuning_on(fleet, options.tune))
+    options = replace(options, devices=_tuning_on(devices, options.tune))
     default = Path(f"{sources.policy.stem}-{plain_name(options.target)}")
     return _compile(sources, options, out or default, explain)
 
 
-def _tuning_on(fleet: Fleet | None, level: TuningLevel) -> Fleet | None:
+def _tuning_on(devices: DevicePool | None, level: TuningLevel) -> DevicePool | None:
     """Return the boards that measure kernels, which share the layers among them."""
-    if fleet is None:
+    if devices is None:
         return None
     if level is TuningLevel.OFF:
         raise click.UsageError("boards measure kernels: give --tune quick or --tune full too")
-    return replace(fleet, distinct=False)
+    return replace(devices, distinct=False)
 
 
 @group.command(epilog="\b\nExample:\n  gmpq verify lite0-native")
@@ -161,18 +161,18 @@ def verify(out: Path) -> int:
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True)
 @click.option("--layers", is_flag=True, help="Print the time of every layer too.")
-@fleet_options
+@device_options
 @repeat_option
 def bench(
-    out: Path, threads: int, seconds: float, layers: bool, fleet: Fleet | None, repeat: int
+    out: Path, threads: int, seconds: float, layers: bool, devices: DevicePool | None, repeat: int
 ) -> int:
     """Measure the programs of the directory OUT on this machine, interleaved.
 
     With --tracker: run its program of TVM on boards, compare every value with the reference (exit
     with 1 if they differ), and measure it there.
     """
-    if fleet is not None:
-        return bench_on_boards(out, fleet, threads, repeat, layers=layers)
+    if devices is not None:
+        return bench_on_boards(out, devices, threads, repeat, layers=layers)
     from gmpq.artifact import latency
     from gmpq.artifact.recheck import measure_again
 
@@ -191,11 +191,11 @@ def bench(
 )
 @click.argument("path", type=PATH)
 @click.option("--costs", is_flag=True, help="Print MACs, BOPs and bytes of every layer.")
-@click.option("--loss", is_flag=True, help="Print what every node of a directory costs in dB.")
+@click.option("--loss", is_flag=True, help="Print the loss of every node of a directory in dB.")
 @click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
 @click.option("--plot", type=PATH, help="Draw the bits of a policy: .png, .svg or .pdf.")
 def explain(path: Path, costs: bool, loss: bool, factory: str | None, plot: Path | None) -> None:
-    """Tell what is known about PATH: a policy, or an output directory.
+    """Explain PATH: a policy, or an output directory.
 
     Of a policy: the layers of its network with their bits. Of a directory: the kernel of every
     layer, its time, and why other kernels were refused; or what every node costs in accuracy.
@@ -208,7 +208,7 @@ def explain(path: Path, costs: bool, loss: bool, factory: str | None, plot: Path
     if loss:
         raise click.UsageError(f"--loss is of a compiled directory, {path} is none: compile it")
     from gmpq.artifact.explain import bits_of_policy, costs_of_policy, layers_of_policy
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
     sources = Sources(path, factory=factory)
     if plot is not None:
@@ -226,10 +226,10 @@ def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool
     from gmpq.artifact.staging import check_replaceable
     from gmpq.cli.terminal import Terminal
     from gmpq.compile.network import compile_network
-    from gmpq.inputs.job import open_job
+    from gmpq.inputs.compile_inputs import open_inputs
 
     check_replaceable(out)
-    report = compile_network(open_job(sources), options, out, Terminal())
+    report = compile_network(open_inputs(sources), options, out, Terminal())
     _print_report(report, out, bench=options.bench, explain=explain)
     return 0 if report.parity.equal else 1
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gmpq.cli.options import field_option, grouped
+from gmpq.cli.renamed import RenamedOptions
 from gmpq.cli.types import PATH
 from gmpq.qat.options import FinetuneOptions, TrainOptions
 
 if TYPE_CHECKING:
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
 EXAMPLE = """\b
 Examples:
@@ -91,8 +92,16 @@ SOURCES = (
 )
 
 
+class FinetuneCommand(RenamedOptions):
+    """``--calibration`` is a location everywhere; here it was a number of images."""
+
+    def renamed(self, option: str) -> str | None:
+        """Return what ``option`` is called now; None if it is unknown."""
+        return "--calibration-images" if option == "--calibration" else super().renamed(option)
+
+
 def _sources(policy: Path, weights: str | None, factory: str | None) -> Sources:
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
     return Sources(policy, weights, factory)
 
@@ -107,7 +116,7 @@ def _options(
     return FinetuneOptions(TrainOptions(**training), resume, workers, threads, device)
 
 
-@click.command(epilog=EXAMPLE)
+@click.command(cls=FinetuneCommand, epilog=EXAMPLE)
 @grouped("sources", _sources, SOURCES)
 @grouped("data", _data, DATA)
 @click.option("-o", "--out", type=PATH, required=True, help="Directory to write.")

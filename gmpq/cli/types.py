@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -99,22 +100,33 @@ class Ratio(click.ParamType[float]):
         return ratio
 
 
-class MeanProduct(click.ParamType[float]):
-    """A level of bits: ``4`` or ``w3a4``, as the mean product ``w * a``."""
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A level of bits: a pair, or a mean number of bits."""
+
+    mean_product: float  # of w and a
+    pair: tuple[int, int] | None = None  # whole bits of weight and input
+
+
+class LevelType(click.ParamType[Level]):
+    """A level of bits: ``4`` or ``w3a4``."""
 
     name = "level"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the product."""
+    ) -> Level:
+        """Return the level."""
+        if isinstance(value, Level):
+            return value
         pair = PAIR.fullmatch(str(value))
         if pair is not None:
-            return float(int(pair[1]) * int(pair[2]))
+            return Level(float(int(pair[1]) * int(pair[2])), (int(pair[1]), int(pair[2])))
         try:
             bits = float(str(value))
         except ValueError:
             bits = 0.0
         if not 1 <= bits <= 8:
             self.fail(f"{value!r}: give a number from 1 to 8, or a pair as w3a4", param, ctx)
-        return bits * bits
+        whole = int(bits)
+        return Level(bits * bits, (whole, whole) if whole == bits else None)

@@ -11,7 +11,7 @@ from gmpq.export.weight_storage import WeightStorage
 from gmpq.program import PREFIX
 
 if TYPE_CHECKING:
-    from gmpq.backends.rpc.pool import Fleet
+    from gmpq.backends.rpc.pool import DevicePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class CompileOptions:
     samples: int = 2  # inputs that parity is checked on
     tune: TuningLevel = TuningLevel.OFF  # how many kernels are measured per layer
     tuned: Path | None = None  # where measured times are remembered
-    fleet: Fleet | None = None  # of boards to measure kernels on, instead of this machine
+    devices: DevicePool | None = None  # of boards to measure kernels on, instead of this machine
     embed_params: bool = False  # the libraries of TVM's program hold its parameters
     name: str = PREFIX  # that begins the names of C functions
     max_params_ratio: float | None = None  # of weights to a byte each; None: as the target has it
@@ -38,5 +38,5 @@ class CompileOptions:
     def to_json(self) -> dict[str, Any]:
         """Return the options as ``manifest.json`` has them."""
         fields = asdict(self) | {"storage": self.storage.value, "tune": self.tune.value}
-        apart = ("tuned", "fleet", "max_params_ratio")
+        apart = ("tuned", "devices", "max_params_ratio")
         return {name: value for name, value in fields.items() if name not in apart}

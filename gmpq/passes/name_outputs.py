@@ -1,4 +1,4 @@
-"""A value of its own, under its own name, for every output of a network."""
+"""One value, with one name, for every output of a network."""
 
 from __future__ import annotations
 

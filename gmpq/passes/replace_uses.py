@@ -26,7 +26,7 @@ def replace_uses(graph: FloatGraph, instead: Mapping[str, str]) -> FloatGraph:
 
 
 def reading(node: FloatNode, inputs: tuple[str, ...]) -> FloatNode:
-    """Return ``node`` with other ``inputs``, as many as it has."""
+    """Return ``node`` with other ``inputs`` of the same number."""
     match node:
         case Add() | Multiply():
             first, second = inputs

@@ -119,7 +119,7 @@ def _demands(
 
 
 def reads_float(node: FloatNode, reals: Set[str]) -> bool:
-    """Tell whether a node that is no layer works on float32 values."""
+    """Return whether a node that is no layer works on float32 values."""
     return node.output in reals and not isinstance(node, FloatConv2d | FloatLinear)
 
 

@@ -4,7 +4,7 @@
 
 The directory holds ``policy.json``, ``weights.safetensors``, ``graph.safetensors`` and
 ``log.jsonl``; compiling its policy compiles that very graph. It appears when training is done.
-Until then ``tuned.training`` beside it holds the last checkpoint and the log.
+Until then ``tuned.training`` holds the last checkpoint and the log.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from gmpq.artifact.staging import check_replaceable, staged
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.errors import OutputError, TrainingError
 from gmpq.files import manifest, saved_graph
+from gmpq.inputs.compile_inputs import Network, Sources, open_network
 from gmpq.inputs.images import Images, Preprocessing
-from gmpq.inputs.job import Network, Sources, open_network
 from gmpq.ir import IntGraph
 from gmpq.lower.network import Trainable, lower_trainable
 from gmpq.passes import cost

@@ -16,8 +16,8 @@ from gmpq.policy import CalibrationSpec, ModelSpec, Policy
 from gmpq.policy import file as policy_file
 
 if TYPE_CHECKING:
+    from gmpq.inputs.compile_inputs import Network, Sources
     from gmpq.inputs.images import Images, Preprocessing
-    from gmpq.inputs.job import Network, Sources
     from gmpq.training.data import Labelled
 
 
@@ -29,8 +29,9 @@ class NetworkSource:
     path: Path = field(default_factory=Path)  # the policy, which relative paths start at
     weights: str | None = None
     factory: str | None = None
-    calibration: tuple[str, ...] = ()
-    limit: int | None = None  # use at most so many images
+    calibration: tuple[str, ...] = ()  # locations of images
+    data: tuple[str, ...] = ()  # locations of labelled images
+    limit: int | None = None  # use at most this many of the images
     named: CalibrationSpec | None = None  # by the policy, where ``calibration`` is empty
 
     @property
@@ -40,7 +41,7 @@ class NetworkSource:
 
     @property
     def locations(self) -> tuple[str, ...]:
-        """Where images are, as the command line or else the policy names them."""
+        """Locations of the calibration images, as the command line or else the policy has them."""
         return self.calibration or (self.named.images if self.named is not None else ())
 
     def open(self) -> Network:
@@ -49,9 +50,24 @@ class NetworkSource:
         Raises:
             GmpqError: it is not described, or its weights cannot be used.
         """
-        from gmpq.inputs.job import open_network
+        from gmpq.inputs.compile_inputs import open_network
 
         return open_network(self._policy(), self._sources())
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether the command line or the policy names weights."""
+        return self.weights is not None or self.model.weights is not None
+
+    def load_weights(self, network: Network) -> tuple[str, ...]:
+        """Load the weights into ``network`` and return warnings on their file.
+
+        Raises:
+            WeightsError: they cannot be read, do not fit, or are not named.
+        """
+        from gmpq.inputs.compile_inputs import load_network_weights
+
+        return load_network_weights(network, self._policy(), self._sources())
 
     def build(self) -> Network:
         """Return the network as its factory makes it.
@@ -59,7 +75,7 @@ class NetworkSource:
         Raises:
             GmpqError: it is not described.
         """
-        from gmpq.inputs.job import build_network
+        from gmpq.inputs.compile_inputs import build_network
 
         return build_network(self._policy(), self._sources())
 
@@ -69,21 +85,21 @@ class NetworkSource:
         Raises:
             CalibrationError: there are none, or they cannot be used.
         """
-        from gmpq.inputs.job import calibration_images
+        from gmpq.inputs.compile_inputs import calibration_images
 
         return calibration_images(self._policy(), self._sources(), self._preprocessing(network))
 
     def labelled(self, network: Network) -> Labelled:
-        """Return the labelled images for ``network``, at most so many, evenly from all classes.
+        """Return the labelled images for ``network``, at most ``limit``, evenly from all classes.
 
         Raises:
             GmpqError: there are none, or they cannot be used.
         """
         from gmpq.training.data import open_all
 
-        if not self.calibration:
+        if not self.data:
             raise CalibrationError("no labelled images: give --data FOLDER (or an .npz)")
-        return open_all(self.calibration, self._preprocessing(network)).spread(self.limit)
+        return open_all(self.data, self._preprocessing(network)).spread(self.limit)
 
     def _preprocessing(self, network: Network) -> Preprocessing:
         from gmpq.inputs.images import Preprocessing
@@ -107,7 +123,7 @@ class NetworkSource:
         return Policy(layers={}, model=self.model, calibration=self.named)
 
     def _sources(self) -> Sources:
-        from gmpq.inputs.job import Sources
+        from gmpq.inputs.compile_inputs import Sources
 
         calibration, limit = self.calibration, self.limit
         return Sources(self.path, self.weights, self.factory, calibration, limit)

@@ -102,7 +102,7 @@ def open_labelled(location: str, how: Preprocessing, train: Labelled | None = No
 
 
 def classes_of(graph: FloatGraph) -> int:
-    """Return how many classes a network tells apart.
+    """Return the number of classes of a network.
 
     Raises:
         LoweringError: it is no classifier.

@@ -24,8 +24,8 @@ from gmpq.cli.entry import run
 from gmpq.compile.network import compile_network
 from gmpq.compile.options import CompileOptions
 from gmpq.files import manifest, saved_graph
+from gmpq.inputs.compile_inputs import CompileInputs, Network
 from gmpq.inputs.images import Images, Preprocessing
-from gmpq.inputs.job import Job, Network
 from gmpq.policy import LayerBits, Policy
 
 SHAPE = (1, 3, 8, 8)
@@ -52,8 +52,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("verified") / "out"
     pixels = np.random.default_rng(0).normal(size=(3, *SHAPE[1:])).astype(np.float32)
     images = Images(tuple(pixels), np.full(3, -1), Preprocessing.of(SHAPE, None))
-    job = Job(Policy({}, LayerBits(8, 8)), Network("several", Several(), SHAPE), images)
-    assert compile_network(job, CompileOptions(bench=False), out).parity.equal
+    inputs = CompileInputs(
+        Policy({}, LayerBits(8, 8)), Network("several", Several(), SHAPE), images
+    )
+    assert compile_network(inputs, CompileOptions(bench=False), out).parity.equal
     return out
 
 

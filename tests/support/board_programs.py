@@ -6,7 +6,7 @@ import struct
 import subprocess
 from pathlib import Path
 
-from gmpq.backends.rpc.tasks import Effort, Job, job_of
+from gmpq.backends.rpc.tasks import RunConfig, RunTask, run_task_of
 from gmpq.program import PREFIX, Program, ProgramStep, StoredValue, TensorSpec
 from tests.support.boards import TRIPLE
 
@@ -58,10 +58,10 @@ def write(folder: Path, body: str, marker: Path | None = None, prefix: str = PRE
     (folder / "params.bin").write_bytes(PARAMS)
 
 
-def job(folder: Path, body: str = "", effort: Effort | None = None) -> Job:
+def job(folder: Path, body: str = "", config: RunConfig | None = None) -> RunTask:
     """Return a job whose program does ``body`` in every call."""
     write(folder, body, prefix="lite0")
     (folder / "sample0").write_bytes(INPUT)
     machine = TRIPLE.partition("-")[0]
     samples = (str(folder / "sample0"),)
-    return job_of(folder, PROGRAM, machine, samples, effort or Effort(repeat=10))
+    return run_task_of(folder, PROGRAM, machine, samples, config or RunConfig(repeat=10))

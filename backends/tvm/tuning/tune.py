@@ -165,12 +165,12 @@ def measure(site: Site[Target], choices: Sequence[Choice], threads: int) -> dict
     with temporary.folder() as folder:
         program = HostProgram.open(folder, write_trial(site, choices, folder))
         program.network.set_threads(threads)
-        samples = program.time_steps({}, ROUNDS + 1, others_bytes(site))
+        samples = program.time_steps({}, ROUNDS + 1, flush_bytes_of(site))
         program.close()
     return medians(choices, [times[1:] for times in samples.values()])  # the first warms up
 
 
-def others_bytes(site: Site[Target]) -> int:
+def flush_bytes_of(site: Site[Target]) -> int:
     """Return how many bytes are read before each run, so that it finds its constants far away."""
     return max(site.target.flush_bytes, site.weights_bytes)
 

@@ -10,10 +10,10 @@ import torch
 from gmpq.errors import SearchError
 from gmpq.models import checkpoints
 from gmpq.models.checkpoints import UNFIT
-from gmpq.search.differentiable.settings import Space
 from gmpq.search.differentiable.supernet_loss import SupernetLoss
+from gmpq.search.ilp.candidates import Candidates
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +31,7 @@ def save(training: Training, path: Path) -> None:
     """Write ``training`` to ``path``; raises ``OutputError``."""
     state = {
         "version": VERSION,
-        "space": _space(training.loss.settings.space),
+        "space": _bits(training.loss.settings.candidates),
         "epoch": training.epoch,
         "seconds": training.seconds,
         "network": training.loss.supernet.state_dict(),
@@ -49,11 +49,11 @@ def load(training: Training, path: Path) -> None:
     """
     require_checkpoint(path)
     state = checkpoints.read(path, SearchError, "start anew")
-    space = _space(training.loss.settings.space)
-    if state.get("version") != VERSION or state.get("space") != space:
+    bits = _bits(training.loss.settings.candidates)
+    if state.get("version") != VERSION or state.get("space") != bits:
         raise SearchError(
             f"{path}: is of version {state.get('version')} and bits {state.get('space')}, "
-            f"this search of {VERSION} and {space}: give the same options, or start anew"
+            f"this search of {VERSION} and {bits}: give the same options, or start anew"
         )
     try:
         training.loss.supernet.load_state_dict(state["network"])
@@ -74,5 +74,5 @@ def require_checkpoint(path: Path) -> None:
         raise SearchError(f"{path}: no such checkpoint: start without --resume")
 
 
-def _space(space: Space) -> list[list[int]]:
-    return [list(space.weights), list(space.activations)]
+def _bits(candidates: Candidates) -> list[list[int]]:
+    return [list(candidates.weight_bits), list(candidates.input_bits)]

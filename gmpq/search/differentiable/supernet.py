@@ -11,6 +11,7 @@ from torch import nn
 from gmpq.errors import SearchError
 from gmpq.search.differentiable.inspect import NetworkInfo
 from gmpq.search.differentiable.mixed_conv import MixedConv2d
+from gmpq.search.differentiable.quantizers import find
 from gmpq.search.differentiable.settings import Settings
 
 
@@ -23,12 +24,12 @@ def make_supernet(module: nn.Module, info: NetworkInfo, settings: Settings) -> n
     Raises:
         SearchError: a quantizer cannot hold the candidate bits, or the input of a layer.
     """
-    space, quantizers = settings.space, settings.quantizers
-    most = max(space.weights[-1], space.activations[-1])
+    candidates, quantizers = settings.candidates, find(settings.quantizers)
+    most = max(candidates.weight_bits[-1], candidates.input_bits[-1])
     if most > quantizers.most_bits:
         raise SearchError(
-            f"{quantizers.name}: quantizes to at most {quantizers.most_bits} bits, got {most}: "
-            "leave them out, or take other quantizers"
+            f"{settings.quantizers.value}: quantizes to at most {quantizers.most_bits} bits, got "
+            f"{most}: leave them out, or take other quantizers"
         )
     network = copy.deepcopy(module)
     made: dict[int, nn.Module] = {}
@@ -36,7 +37,7 @@ def make_supernet(module: nn.Module, info: NetworkInfo, settings: Settings) -> n
         conv = network.get_submodule(layer.name)
         assert isinstance(conv, nn.Conv2d)
         try:
-            made[id(conv)] = MixedConv2d(conv, space, quantizers, signed=layer.signed)
+            made[id(conv)] = MixedConv2d(conv, candidates, quantizers, signed=layer.signed)
         except SearchError as error:
             raise SearchError(f"{layer.name}: {error}") from error
     _replace(network, made)

@@ -34,7 +34,7 @@ def load_teacher(module: nn.Module, path: Path, device: str) -> nn.Module:
     """
     teacher = copy.deepcopy(module)
     load_weights(teacher, path)
-    return _ready(teacher.to(device))
+    return freeze(teacher.to(device))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +74,7 @@ def train_teacher(module: nn.Module, training: TeacherTraining, progress: Progre
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
             _epoch(wrapped, optimizer, training, epoch, advance)
-    return _ready(teacher)
+    return freeze(teacher)
 
 
 def _epoch(
@@ -106,5 +106,6 @@ def save_teacher(teacher: nn.Module, path: Path) -> None:
     atomic.write_bytes(path, save(state))
 
 
-def _ready(teacher: nn.Module) -> nn.Module:
+def freeze(teacher: nn.Module) -> nn.Module:
+    """Return ``teacher`` in evaluation mode, its weights without gradients."""
     return teacher.eval().requires_grad_(False)

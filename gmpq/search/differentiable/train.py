@@ -14,13 +14,15 @@ from torch import nn
 from gmpq.errors import SearchError
 from gmpq.progress import Progress
 from gmpq.search.differentiable import checkpoint, epoch_log
-from gmpq.search.differentiable.assignment import Bill, Logits
+from gmpq.search.differentiable.assignment import Logits
 from gmpq.search.differentiable.checkpoint import Training
 from gmpq.search.differentiable.inspect import NetworkInfo
 from gmpq.search.differentiable.settings import Recipe, Settings
 from gmpq.search.differentiable.supernet import make_supernet, mixed_convs, restart_weights
 from gmpq.search.differentiable.supernet_loss import SupernetLoss, Terms
-from gmpq.training.augment import Draw
+from gmpq.search.ilp.constraints import expected_bops, total_bops
+from gmpq.search.ilp.space import Space
+from gmpq.training.augment import Augmentation, Draw
 from gmpq.training.batches import plain_batches, steps_per_epoch, training_batches, whole_batch
 from gmpq.training.data import Labelled
 from gmpq.training.processes import all_sum, parallel, rank, world_size
@@ -29,11 +31,11 @@ from gmpq.training.scores import trained_scores
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """What is searched, on what, and where it is written down."""
+    """What is searched, on which images, and the folder of checkpoint and log."""
 
     module: nn.Module  # the float network; its weights are not used
     info: NetworkInfo
-    bill: Bill
+    space: Space  # of the network that the policy is for
     data: Labelled
     work: Path  # a folder, for checkpoint and log
     validation: Labelled | None = None
@@ -50,14 +52,14 @@ class Task:
 
 
 def begin(task: Task, settings: Settings) -> Training:
-    """Return a search that has not begun, with weights of its own under the seed."""
+    """Return a search before its first epoch, with random weights under the seed."""
     network = make_supernet(task.module, task.info, settings)
     restart_weights(network, settings.seed)
     loss = SupernetLoss(network, task.info, settings).to(settings.device)
     logits = [
         parameter
         for layer in mixed_convs(network, task.info)
-        for parameter in (layer.weight_logits, layer.activation_logits)
+        for parameter in (layer.weight_logits, layer.input_logits)
     ]
     known = {id(parameter) for parameter in logits}
     weights = [each for each in network.parameters() if id(each) not in known]
@@ -106,9 +108,9 @@ def logits_of(training: Training) -> Logits:
     loss = training.loss
     layers = mixed_convs(loss.supernet, loss.info)
     return Logits(
-        loss.settings.space,
+        loss.settings.candidates,
         weights=np.stack([_numbers(layer.weight_logits) for layer in layers]),
-        activations=np.stack([_numbers(layer.activation_logits) for layer in layers]),
+        inputs=np.stack([_numbers(layer.input_logits) for layer in layers]),
     )
 
 
@@ -142,7 +144,7 @@ def _epoch(
     started = time.monotonic()
     settings = training.loss.settings
     recipe = settings.recipe
-    draw = Draw(task.data, settings.augmentation, settings.seed, training.epoch)
+    draw = Draw(task.data, Augmentation(recipe.crop, recipe.flip), settings.seed, training.epoch)
     _set_rates(training)
     torch.manual_seed(draw.number(rank()))  # for dropout
     training.loss.train()
@@ -217,8 +219,8 @@ def _record(training: Training, task: Task, means: Terms) -> epoch_log.EpochReco
         accuracy=float(means.right),
         validation_accuracy=checked,
         empty_maps=float(means.empty),
-        expected_bops=task.bill.expected(*logits.expected()),
-        argmax_bops=task.bill.of(logits.largest()),
+        expected_bops=expected_bops(task.space, *logits.expected()),
+        argmax_bops=total_bops(task.space, task.space.bits(logits.largest())),
         seconds=training.seconds,
         eta_seconds=training.seconds / training.epoch * left if left else 0.0,
     )

@@ -1,4 +1,4 @@
-"""The bounds that a user gives, and what bits cost beside them."""
+"""The bounds that a user gives, and the costs of bits as a table."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ from gmpq.search.ilp import constraints
 from gmpq.search.ilp.latency_table import LatencyTable
 from gmpq.search.ilp.solver import Constraint
 from gmpq.search.ilp.space import Space
+
+OPTIONS = {
+    "bops": "--bops",
+    "published_bops": "--published-bops",
+    "mean_product": "--bits",
+    "size_mb": "--size",
+    "compression": "--compression",
+    "latency_ms": "--latency",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ class Bounds:
                 "a bound on latency needs the table and the limit: "
                 "give --latency-table FILE and --latency MILLISECONDS"
             )
-        if not self.constraint():
+        if not self.limits():
             raise SearchError(
                 "no bound: every layer would get the most bits: "
                 "give --bops, --published-bops, --bits, --size, --compression or --latency"
@@ -73,10 +82,10 @@ class Bounds:
             SearchError: not exactly one bound is given, or it is none on BOPs.
         """
         given = [limit for limit in (self.bops, self.published_bops, self.mean_product) if limit]
-        if len(given) != 1 or len(self.constraint()) != 1:
+        if len(given) != 1 or len(self.limits()) != 1:
             raise SearchError(
-                "random bits are drawn to one number of BOPs: "
-                "give --bops, --published-bops or --bits, and nothing else"
+                f"random bits meet one number of BOPs, got {' and '.join(self.options) or 'none'}: "
+                "give --bops, --published-bops or --bits alone"
             )
         (constraint,) = self.constraints(space)
         macs = np.array([layer.macs for layer in space.searched], np.float64)
@@ -84,11 +93,11 @@ class Bounds:
         if not np.allclose(costs, costs[0]):
             raise SearchError(
                 "published BOPs leave out the first and the last layer, whose bits are drawn too: "
-                "give --bops or --bits, or leave out --ends"
+                "give --bops or --bits, or leave out --include-first-last"
             )
         return float((constraint.limit - constraint.fixed) / (costs[0] * macs.sum()))
 
-    def constraint(self) -> dict[str, float]:
+    def limits(self) -> dict[str, float]:
         """Return the bounds by name, as a policy's provenance keeps them."""
         named = {
             "bops": self.bops,
@@ -99,6 +108,19 @@ class Bounds:
             "latency_ms": self.latency_ms,
         }
         return {name: limit for name, limit in named.items() if limit is not None}
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of the command line that give these bounds."""
+        return tuple(OPTIONS[name] for name in self.limits())
+
+    def optional_constraints(self, space: Space) -> tuple[Constraint, ...]:
+        """Return the bounds as constraints; none if there are no bounds.
+
+        Raises:
+            SearchError: the latency table lacks a time, or latency its table or its limit.
+        """
+        return () if self == Bounds() else self.constraints(space)
 
     def _latency(self, space: Space) -> Constraint | None:
         if self.times is None or self.latency_ms is None:
@@ -115,12 +137,11 @@ def to_table(space: Space, bits: Mapping[str, LayerBits]) -> str:
 def _totals(space: Space, bits: Mapping[str, LayerBits]) -> str:
     named = [layer for layer in space.layers if not layer.auxiliary]
     pairs = [(layer, bits[layer.name]) for layer in named]
-    rest = sum(64 * layer.macs for layer in space.layers if layer.auxiliary)
-    total = rest + sum(layer.macs * b.w * b.a for layer, b in pairs)
+    total = constraints.total_bops(space, bits)
     middle = [(layer, b) for layer, b in pairs if layer.kept is None]
     macs = sum(layer.macs for layer, _ in middle)
     mean = sum(layer.macs * b.w * b.a for layer, b in middle) / macs
-    published = sum(space.published_shares[layer.name] * b.w * b.a for layer, b in pairs)
+    published = constraints.total_published_bops(space, bits)
     size = sum(layer.weights * b.w / 8 for layer, b in pairs)
     count = sum(layer.weights for layer, _ in pairs)
     lines_ = [

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +19,25 @@ from gmpq.search.ilp.space import Layer, Space, require_layers
 
 FLOAT_BITS = 32
 GIGA, MEGABYTE = 1e9, 1e6
+
+
+def total_bops(space: Space, bits: Mapping[str, LayerBits]) -> int:
+    """Return the BOPs of the network; ``bits`` has all layers but the auxiliary ones."""
+    pairs = ((layer.macs, layer.kept or bits[layer.name]) for layer in space.layers)
+    return sum(macs * pair.w * pair.a for macs, pair in pairs)
+
+
+def total_published_bops(space: Space, bits: Mapping[str, LayerBits]) -> float:
+    """Return the BOPs as papers count them; ``bits`` has all layers but the auxiliary ones."""
+    return sum(
+        share * bits[name].w * bits[name].a for name, share in space.published_shares.items()
+    )
+
+
+def expected_bops(space: Space, weight_bits: Reals, input_bits: Reals) -> float:
+    """Return the BOPs of the network at the mean bits [L] of its searched layers."""
+    macs = np.array([layer.macs for layer in space.searched], np.float64)
+    return bops(space, 0.0).fixed + float((macs * weight_bits * input_bits).sum())
 
 
 def bops(space: Space, limit: float) -> Constraint:

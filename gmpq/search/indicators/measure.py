@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -13,27 +13,18 @@ from gmpq.files.strict_json import JSON
 from gmpq.inputs import images as data
 from gmpq.lower import lower
 from gmpq.passes.sign_analysis import signed_inputs
-from gmpq.policy import LayerBits
 from gmpq.progress import Progress
-from gmpq.search.ilp.space import BITS, WIDE, space_of
+from gmpq.search.ilp.candidates import Candidates
+from gmpq.search.ilp.space import candidate_space
 from gmpq.search.indicators import limpq, sensitivity
 from gmpq.search.indicators.indicators import Indicators
-from gmpq.search.indicators.limpq import LimpqOptions
 from gmpq.search.indicators.limpq_network import make_switchable
+from gmpq.search.indicators.options import LimpqOptions
 from gmpq.search.indicators.sensitivity import SensitivityOptions
 from gmpq.search.network_source import NetworkSource
 from gmpq.training.data import check_trainable, classes_of
 
 BATCH = 16  # images at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The bits that layers choose from."""
-
-    weight_bits: Sequence[int] = BITS
-    input_bits: Sequence[int] = BITS
-    ends: LayerBits | None = WIDE  # of the first and the last layer; None searches them too
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +47,7 @@ def measure_sensitivity(source: NetworkSource, what: Measurement, progress: Prog
         progress.warn(line)
     progress.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
-    among = what.candidates
-    space = space_of(graph, among.weight_bits, among.input_bits, ends=among.ends)
+    space = candidate_space(graph, what.candidates)
     count = len(images.items)
     with progress.bar("calibrating", count) as advance:
         statistics = collect(graph, _tensors(images), advance)
@@ -97,8 +87,8 @@ def train_limpq(
     Raises:
         GmpqError: the network or the images cannot be used, or bits differ for weights and inputs.
     """
-    bits = tuple(candidates.weight_bits)
-    if bits != tuple(candidates.input_bits):
+    bits = candidates.weight_bits
+    if bits != candidates.input_bits:
         raise SearchError(
             "LIMPQ trains the same bits for weights and inputs: give both the same, and choose "
             "among them afterwards with --indicators"
@@ -110,7 +100,7 @@ def train_limpq(
     progress.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     check_trainable(labelled, classes_of(graph))
-    space = space_of(graph, bits, bits, ends=candidates.ends)
+    space = candidate_space(graph, candidates)
     paths = [layer.name.partition(":")[0] for layer in space.searched]  # calls of one module share
     signed = signed_inputs(graph)
     wanted = dict.fromkeys(paths, False)

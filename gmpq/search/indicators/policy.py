@@ -37,9 +37,7 @@ def search(
     else:
         assignment = solve(losses, given)
     details = {**indicators.details, "alpha": objective.alpha, "loss": loss_of(losses, assignment)}
-    provenance = Provenance(
-        method, indicators.dataset, bounds.constraint(), indicators.seed, details
-    )
+    provenance = Provenance(method, indicators.dataset, bounds.limits(), indicators.seed, details)
     return Policy(space.bits(assignment), model=model, provenance=provenance)
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gmpq.inputs.images import Preprocessing
-from gmpq.search.differentiable.assignment import Bill
+from gmpq.policy import LayerBits
+from gmpq.search.differentiable.deployment import deployment_space
 from gmpq.search.differentiable.inspect import inspect_network
 from gmpq.search.differentiable.settings import Recipe, Settings
 from gmpq.search.differentiable.train import Task
@@ -85,5 +86,5 @@ def labelled(count: int = 48, seed: int = 0) -> Labelled:
 def task(work: Path, module: nn.Module | None = None) -> Task:
     module = module or small()
     info = inspect_network(module, SHAPE)
-    bill = Bill(tuple(layer.macs for layer in info.searched))
-    return Task(module, info, bill, labelled(), work)
+    space = deployment_space(info, info, SETTINGS.candidates, LayerBits(8, 8))
+    return Task(module, info, space, labelled(), work)

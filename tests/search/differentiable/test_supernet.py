@@ -1,4 +1,4 @@
-"""The search network."""
+"""The supernet."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from gmpq import models
-from gmpq.errors import SearchError
+from gmpq.errors import GmpqError, SearchError
 from gmpq.search.differentiable.inspect import inspect_network
 from gmpq.search.differentiable.mixed_conv import MixedConv2d
-from gmpq.search.differentiable.quantizers import HWGQ
-from gmpq.search.differentiable.settings import Settings, Space
+from gmpq.search.differentiable.settings import QuantizerKind, Settings
 from gmpq.search.differentiable.supernet import (
     make_supernet,
     mixed_convs,
     restart_weights,
     with_classes,
 )
+from gmpq.search.ilp.candidates import Candidates
 from tests.search.differentiable.small import SHAPE, Small, small
 
 
@@ -43,17 +43,17 @@ def test_a_layer_that_is_used_under_two_names() -> None:
 def test_hwgq_refuses_signed_inputs_and_many_bits() -> None:
     network = small()
     info = inspect_network(network, SHAPE)
-    few = Settings(Space((2, 3), (2, 3)), HWGQ)
+    few = Settings(Candidates((2, 3), (2, 3)), QuantizerKind.HWGQ)
     with pytest.raises(SearchError, match=r"^wide: HWGQ quantizes no negative inputs"):
         make_supernet(network, info, few)
     with pytest.raises(SearchError, match="hwgq: quantizes to at most 4 bits, got 6"):
-        make_supernet(network, info, replace(few, space=Space()))
+        make_supernet(network, info, replace(few, candidates=Settings().candidates))
 
 
 @pytest.mark.parametrize("bits", [(), (3, 2), (2, 2), (0, 2), (2, 9)], ids=str)
 def test_bits_that_no_policy_may_have(bits: tuple[int, ...]) -> None:
-    with pytest.raises(SearchError, match="weight bits: got"):
-        Space(weights=bits)
+    with pytest.raises(GmpqError, match=r"give rising numbers|bits out of range"):
+        Candidates(bits)
 
 
 def test_weights_start_from_the_seed() -> None:

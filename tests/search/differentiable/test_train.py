@@ -16,13 +16,12 @@ from gmpq.progress import Silent
 from gmpq.search.differentiable import checkpoint
 from gmpq.search.differentiable.assignment import Logits
 from gmpq.search.differentiable.inspect import inspect_network
-from gmpq.search.differentiable.search import Bound, run, search
+from gmpq.search.differentiable.search import Target, run, search
 from gmpq.search.differentiable.settings import (
     ConstantPower,
     ExplainedClass,
     Recipe,
     Settings,
-    Space,
     TeacherRecipe,
 )
 from gmpq.search.differentiable.supernet_loss import Terms
@@ -33,6 +32,9 @@ from gmpq.search.differentiable.teacher import (
     train_teacher,
 )
 from gmpq.search.differentiable.train import Task, accuracy, begin, train
+from gmpq.search.ilp.candidates import Candidates
+from gmpq.search.ilp.constraints import bops, expected_bops, total_bops
+from gmpq.search.ilp.space import Space
 from gmpq.training.augment import Augmentation
 from gmpq.training.batches import plain_batches
 from tests.search.differentiable.small import (
@@ -80,8 +82,8 @@ def test_a_search_learns(teacher: nn.Module, tmp_path: Path) -> None:
     assert [line["epoch"] for line in lines] == list(range(1, 11))
     assert lines[-1]["accuracy"] > 0.8
     assert lines[-1]["attribution"] < lines[0]["attribution"]
-    assert lines[-1]["expected_bops"] == where.bill.expected(*logits.expected())
-    assert lines[-1]["argmax_bops"] == where.bill.of(logits.largest())
+    assert lines[-1]["expected_bops"] == expected_bops(where.space, *logits.expected())
+    assert lines[-1]["argmax_bops"] == total_bops(where.space, where.space.bits(logits.largest()))
     assert lines[-1]["eta_seconds"] == 0
     total = sum(
         lines[-1][name] * weight
@@ -99,7 +101,7 @@ def test_a_search_is_repeatable(teacher: nn.Module, tmp_path: Path) -> None:
         found.append(searched(task(tmp_path / name), teacher))
         assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(found[0].weights, found[1].weights)
-    assert np.array_equal(found[0].activations, found[1].activations)
+    assert np.array_equal(found[0].inputs, found[1].inputs)
 
 
 def test_resuming_changes_nothing(teacher: nn.Module, tmp_path: Path) -> None:
@@ -120,22 +122,28 @@ def test_resuming_what_is_done(teacher: nn.Module, tmp_path: Path) -> None:
 def test_complexity_lowers_the_bits(tmp_path: Path) -> None:
     heavy = replace(SETTINGS, attribution_weight=0.0, complexity_weight=1.0)
     logits = searched(task(tmp_path), None, heavy)
-    assert {(bits.w, bits.a) for bits in logits.largest()} == {(2, 2)}
+    assert not logits.largest().any()  # two bits
+
+
+def bound_at(space: Space, mean_product: float) -> float:
+    """Return the BOPs of ``space`` at a mean ``w * a`` of its searched layers."""
+    searched = sum(layer.macs for layer in space.searched)
+    return bops(space, 0.0).fixed + mean_product * searched
 
 
 def test_a_bound_is_kept(teacher: nn.Module, tmp_path: Path) -> None:
     where = task(tmp_path)
-    bound = 9.0 * sum(where.bill.macs)
-    found = search(where, teacher, SETTINGS, Bound(bound), Silent())
-    assert found.bops == where.bill.of(found.bits) <= bound
+    bound = bops(where.space, bound_at(where.space, 9.0))
+    found = search(where, teacher, SETTINGS, Target((bound,)), Silent())
+    assert found.bops == total_bops(where.space, found.bits) <= bound.limit
 
 
 def test_a_bound_by_bisection(tmp_path: Path) -> None:
     where = task(tmp_path)
     settings = replace(SETTINGS, attribution_weight=0.0, recipe=replace(RECIPE, epochs=2))
-    bound = 6.0 * sum(where.bill.macs)
-    found = search(where, None, settings, Bound(bound, runs=6), Silent())
-    assert found.bops <= bound
+    bound = bops(where.space, bound_at(where.space, 6.0))
+    found = search(where, None, settings, Target((bound,), runs=6), Silent())
+    assert found.bops <= bound.limit
     assert len(list(tmp_path.glob("complexity-*/log.jsonl"))) == 6
 
 
@@ -217,7 +225,7 @@ def test_checkpoints_that_cannot_be_used(
 def test_a_checkpoint_of_other_bits(tmp_path: Path) -> None:
     where = task(tmp_path)
     checkpoint.save(begin(where, SETTINGS), where.checkpoint)
-    other = replace(SETTINGS, space=Space((2, 3, 4, 5)))
+    other = replace(SETTINGS, candidates=Candidates((2, 3, 4, 5)))
     with pytest.raises(SearchError, match=r"bits \[\[2, 3, 4, 6\].*give the same options"):
         checkpoint.load(begin(where, other), where.checkpoint)
 

@@ -88,7 +88,7 @@ def test_all_bounds_hold_together() -> None:
         chosen = [policy.layers[layer.name] for layer in space.searched]
         assignment = np.array([[BITS.index(b.w), BITS.index(b.a)] for b in chosen])
         assert constraint.total(assignment) <= constraint.limit
-    assert len(bounds.constraint()) == len(bounds.constraints(space)) == 6
+    assert len(bounds.limits()) == len(bounds.constraints(space)) == 6
 
 
 def test_without_a_bound_there_is_no_search() -> None:

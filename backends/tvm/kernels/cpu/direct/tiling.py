@@ -111,7 +111,7 @@ def best_tiles(
     have ``vectors`` vectors, if it is given.
     """
     spare = target.vector_registers - dot.temporaries
-    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``direct.accumulate_lanes``)
+    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``accumulate_lanes``)
     item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
     weights = shape.vectors * shape.steps * item
     grouped = shape.inputs_per_group < shape.x.channels
@@ -161,7 +161,7 @@ def blocks_outside(
     """Tell which order reads fewer bytes: all ``weights`` per row, or all pixels per block.
 
     An image that stays in the first-level cache may be read again, and one in the second-level
-    cache rather than weights that do not fit there: these come from afar every time.
+    cache rather than weights that do not fit there: these come from memory every time.
     """
     image = shape.x.image
     if image <= target.l1d_bytes // 2:

@@ -1,4 +1,4 @@
-"""From files to a job: the policy, its network with weights, and the calibration images."""
+"""The inputs of a compile, read from files: policy, network with weights, calibration images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gmpq import models
 from gmpq.errors import CalibrationError, LoweringError, OutputError, PolicyError, WeightsError
 from gmpq.files import saved_graph
+from gmpq.files.locations import seen_from
 from gmpq.inputs.images import Images, Preprocessing, find_images
 from gmpq.ir import IntGraph, Shape
 from gmpq.models.imports import import_factory
@@ -31,13 +32,13 @@ RANDOM = re.compile(r"random(?::(\d+))?$")
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where a job comes from: what the command line says beside the policy."""
+    """Where the inputs come from, as the command line names them."""
 
     policy: Path
     weights: str | None = None  # a file, package:NAME/PATH, or random[:SEED]
     factory: str | None = None  # package.module:factory of a user's own network
     calibration: Sequence[str] = ()
-    images: int | None = None  # use at most so many
+    images: int | None = None  # the most that are used
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +52,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Job:
+class CompileInputs:
     """All that a compile needs to know about the user's side."""
 
     policy: Policy
@@ -59,10 +60,15 @@ class Job:
     images: Images
     quantized: IntGraph | None = None  # trained; None is calibrated on the images
     warnings: tuple[str, ...] = ()  # one line each, on what was left out
+    folder: Path | None = None  # where relative locations of the policy start, if it has any
+
+    def policy_in(self, out: Path) -> Policy:
+        """Return the policy as a file in the folder ``out`` has to say it."""
+        return self.policy if self.folder is None else self.policy.seen_from(out, self.folder)
 
 
-def open_job(sources: Sources) -> Job:
-    """Return the job that ``sources`` name.
+def open_inputs(sources: Sources) -> CompileInputs:
+    """Return the inputs that ``sources`` name.
 
     Raises:
         PolicyError: the policy cannot be read, or names no known network.
@@ -70,12 +76,15 @@ def open_job(sources: Sources) -> Job:
         LoweringError: the user's own network cannot be made.
         CalibrationError: the images cannot be used.
     """
-    policy = policy_file.read(sources.policy)
+    policy, folder = policy_file.read(sources.policy), sources.policy.parent
     network = open_network(policy, sources)
     preprocessing = Preprocessing.of(network.shape, policy.model.input)
     quantized = _open_quantized(policy, sources)
     images = calibration_images(policy, sources, preprocessing)
-    return Job(policy, network, images, quantized, (*network.warnings, *images.ignored))
+    warnings = (*network.warnings, *images.ignored)
+    return CompileInputs(
+        _with_weights(policy, sources), network, images, quantized, warnings, folder
+    )
 
 
 def calibration_images(policy: Policy, sources: Sources, how: Preprocessing) -> Images:
@@ -104,7 +113,7 @@ def open_network(policy: Policy, sources: Sources) -> Network:
         LoweringError: the user's own network cannot be made.
     """
     network = build_network(policy, sources)
-    return replace(network, warnings=_give_weights(network, policy, sources))
+    return replace(network, warnings=load_network_weights(network, policy, sources))
 
 
 def build_network(policy: Policy, sources: Sources) -> Network:
@@ -138,6 +147,14 @@ def _check_size(shape: Shape) -> None:
         )
 
 
+def _with_weights(policy: Policy, sources: Sources) -> Policy:
+    """Return ``policy`` with the weights of ``sources`` in place of those it names."""
+    if sources.weights is None:
+        return policy
+    weights = seen_from(sources.policy.parent, sources.weights, Path())
+    return replace(policy, model=replace(policy.model, weights=weights))
+
+
 def _open_quantized(policy: Policy, sources: Sources) -> IntGraph | None:
     named = policy.model.quantized
     if named is None:
@@ -148,8 +165,13 @@ def _open_quantized(policy: Policy, sources: Sources) -> IntGraph | None:
         raise PolicyError(f"model.quantized: {error}") from error
 
 
-def _give_weights(network: Network, policy: Policy, sources: Sources) -> tuple[str, ...]:
-    """Give ``network`` its weights and return warnings on their file."""
+def load_network_weights(network: Network, policy: Policy, sources: Sources) -> tuple[str, ...]:
+    """Load the weights that ``sources``, or else ``policy``, name; return warnings on their file.
+
+    Raises:
+        WeightsError: they cannot be read, do not fit, or are not named.
+        LoweringError: random weights are asked for, and the network does not run.
+    """
     named, base = sources.weights, Path()
     if named is None:
         named, base = policy.model.weights, sources.policy.parent
