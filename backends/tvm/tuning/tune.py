@@ -35,7 +35,7 @@ from gmpq.backends.tvm.plan.plan import (
     predicted,
     size_bytes,
 )
-from gmpq.backends.tvm.target import Target
+from gmpq.backends.tvm.target import AnyTarget, Target
 from gmpq.backends.tvm.tuning.cache import Warn, read, remember
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.files import temporary
@@ -117,7 +117,7 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
     return choose
 
 
-def worth_measuring(site: Site[Target], choices: Sequence[Choice]) -> bool:
+def worth_measuring(site: Site[AnyTarget], choices: Sequence[Choice]) -> bool:
     """Tell whether there is a choice, at a layer."""
     return len(choices) > 1 and isinstance(site.node, Conv2d | Linear)
 
@@ -136,7 +136,7 @@ def fastest(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> Verd
     return Verdict(known[best], times, costs)
 
 
-def key_of(site: Site[Target], choices: Sequence[Choice], tuning: Tuning) -> str:
+def key_of(site: Site[AnyTarget], choices: Sequence[Choice], tuning: Tuning) -> str:
     """Return the key under which a result is remembered."""
     node = site.node
     window = asdict(node.window) if isinstance(node, Conv2d) else None
