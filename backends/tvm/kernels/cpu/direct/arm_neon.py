@@ -96,7 +96,7 @@ def tiles(site: Site, steps: int, fits: Callable[[int, int], bool]) -> Iterator[
 def _tiles(site: Site, runs: NeonRuns) -> Iterator[DirectTile]:
     """Yield the tiles whose accumulators, codes, weights and sums fit the registers.
 
-    Sums that widen at once take a register per pixel beside them.
+    Sums that widen at once take one more register per pixel.
     """
     registers = site.target.vector_registers
     if runs.int16_run.total == 1:

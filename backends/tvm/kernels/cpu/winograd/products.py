@@ -29,9 +29,9 @@ Instruction: TypeAlias = (
 
 
 def instruction_for(target: CpuTarget, proof: Proof, *, overflow_steps: bool) -> Instruction:
-    """Return what multiplies the operands of ``proof`` beside AMX and the matrices of ARM.
+    """Return what multiplies the operands of ``proof`` other than AMX and SMMLA.
 
-    ``overflow_steps`` tells whether some weights may be left to overflow steps.
+    ``overflow_steps`` allows that some weights are left to overflow steps.
     """
     if neon.multiplies(target) and proof.dtype == "int8":
         return runs_for(target, proof)

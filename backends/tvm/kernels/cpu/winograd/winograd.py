@@ -50,7 +50,7 @@ from gmpq.ir import Conv2d
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 WEIGHTS_KEPT = 0.75  # of the second-level cache, from one block of tiles to the next
 MOST_TILES = 64
-MOST_SCHEDULES = 4  # of one transform and type, beside the best ones for some threads
+MOST_SCHEDULES = 4  # of one transform and type, not counting the best ones for some threads
 THREADS = (2, 4)
 AWAITED = 0.5  # of the cycles to read weights that are prefetched
 LARGE = 63  # a weight that leaves no room in int16 for long runs

@@ -31,7 +31,7 @@ class SplitWeights:
     steps: Array  # of the overflow: [groups, overflow steps]
 
     def filled(self, overflow_steps: int) -> SplitWeights:
-        """Return the same with so many overflow steps, of zeros where there is nothing to add."""
+        """Return the same padded to ``overflow_steps`` steps by zeros."""
         missing = overflow_steps - self.steps.shape[1]
         overflow = np.pad(self.overflow, ((0, 0), (0, missing), (0, 0), (0, 0)))
         return replace(self, overflow=overflow, steps=np.pad(self.steps, ((0, 0), (0, missing))))

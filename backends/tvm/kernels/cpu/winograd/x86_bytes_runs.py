@@ -7,12 +7,12 @@ codes. A run is legal if that fits int16 in every lane; sums on the way may wrap
 modulo 2**16 is exact if its result fits, and no single pair saturates, being a part of such a sum.
 
 Positions differ: at a corner of F(2x2) a weight is one tap, in the centre a sum of nine. So each
-has a run of its own. A run that all but a few lanes allow is legal too: these keep a part of their
-weights, and the rest goes to overflow steps, which are added one by one,
+has its own run length. A run that all but a few lanes allow is legal too: these keep a part of
+their weights, and the rest goes to overflow steps, which are added one by one,
 
     w = kept + overflow,    kept and overflow in -127..127.
 
-An overflow step serves all outputs that are computed together, a group; all groups have as many as
+An overflow step serves all outputs that are computed together, a group; all groups take as many as
 the one with the most. ``x86_bytes_overflow`` takes the weights apart.
 """
 
@@ -48,7 +48,7 @@ class PositionRuns:
 
     @property
     def evened(self) -> PositionRuns:
-        """The same with as many overflow steps at all positions of one length: they share code."""
+        """The same with equal overflow steps at all positions of one length: they share code."""
         pairs = [*zip(self.lengths, self.overflow_steps, strict=True)]
         return PositionRuns(
             self.lengths, tuple(max(m for k, m in pairs if k == n) for n in self.lengths)
