@@ -163,7 +163,7 @@ def key_of(site: Site[AnyTarget], choices: Sequence[Choice], tuning: Tuning) -> 
 def measure(site: Site[Target], choices: Sequence[Choice], threads: int) -> dict[str, float]:
     """Return the median milliseconds of each choice by name."""
     with temporary.folder() as folder:
-        program = HostProgram.open(folder, write_trial(site, choices, folder))
+        program = HostProgram.open(folder, write_candidates(site, choices, folder))
         program.network.set_threads(threads)
         samples = program.time_steps({}, ROUNDS + 1, flush_bytes_of(site))
         program.close()
@@ -171,7 +171,7 @@ def measure(site: Site[Target], choices: Sequence[Choice], threads: int) -> dict
 
 
 def flush_bytes_of(site: Site[Target]) -> int:
-    """Return how many bytes are read before each run, so that it finds its constants far away."""
+    """Return the bytes to read before each run, so that its constants are not in caches."""
     return max(site.target.flush_bytes, site.weights_bytes)
 
 
@@ -183,7 +183,7 @@ def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) ->
     }
 
 
-def write_trial(site: Site[Target], choices: Sequence[Choice], folder: Path) -> Program:
+def write_candidates(site: Site[Target], choices: Sequence[Choice], folder: Path) -> Program:
     """Write a program whose steps are the candidates into ``folder`` and return it."""
     return assemble(_NOTHING, _trial(site, choices), site.target, folder).program
 

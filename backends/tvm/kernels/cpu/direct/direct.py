@@ -94,7 +94,7 @@ FAMILY = Family("direct", (Conv2d, Linear), candidates)
 # --- the code ------------------------------------------------------------------------------------
 
 Accumulate: TypeAlias = Callable[[TileSums], Registers]
-Parameter: TypeAlias = tuple[str, str, int]  # name, element type, elements
+TableParameter: TypeAlias = tuple[str, str, int]  # name, element type, elements
 
 
 class Weights(Protocol):
@@ -119,7 +119,7 @@ def kernel(
     tile: DirectTile,
     epilogue: Epilogue,
     accumulate: Accumulate,
-    more: tuple[Parameter, ...] = (),
+    more: tuple[TableParameter, ...] = (),
     steps: int | None = None,
 ) -> PrimFunc:
     """Return ``f(x, [residual], weights, start, factor, [more], outputs)``.

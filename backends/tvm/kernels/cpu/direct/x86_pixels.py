@@ -23,7 +23,7 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct import x86_flip
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import shape_of
-from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import top_of
+from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import all_ones_mask
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_loops import (
     LANES,
     PLACE,
@@ -103,7 +103,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     plans = _plans(site)
     layer = PixelsLayer(
         node.weight.codes,
-        top_of(x86_flip.highest_code(site)),
+        all_ones_mask(x86_flip.highest_code(site)),
         plans[0].stage.shape.vectors * LANES,
     )
     work = site.work(Vpmaddubsw(LANES).instruction, (STEPS + 1) / (2 * STEPS))

@@ -190,7 +190,7 @@ class Int16Dot:
 
     @property
     def product_cycles(self) -> float:
-        """Two fused products a cycle, or about three ports that multiply and add."""
+        """Two fused multiply-adds a cycle, or about three ports that multiply and add."""
         return 0.5 if self.fused else 0.64
 
     @property

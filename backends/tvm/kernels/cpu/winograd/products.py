@@ -8,7 +8,12 @@ from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns
 from gmpq.backends.tvm.kernels.cpu.winograd.arm_mmla import MatrixProduct, matrix_tiles
 from gmpq.backends.tvm.kernels.cpu.winograd.arm_neon import NeonProduct, neon_tiles, runs_for
-from gmpq.backends.tvm.kernels.cpu.winograd.dot import Dot, DotProduct, dot_for, register_tiles
+from gmpq.backends.tvm.kernels.cpu.winograd.dot import (
+    DotProduct,
+    WinogradDot,
+    dot_for,
+    register_tiles,
+)
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import ProductSizes
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_amx import AmxProduct, amx_tiles
@@ -24,7 +29,7 @@ from gmpq.backends.tvm.target.pipeline import pipeline_of
 
 Product: TypeAlias = DotProduct | ByteProduct | NeonProduct | MatrixProduct | AmxProduct
 Instruction: TypeAlias = (
-    Dot | LayerRuns | tuple[NeonRuns, ...] | None
+    WinogradDot | LayerRuns | tuple[NeonRuns, ...] | None
 )  # None where nothing is exact
 
 

@@ -81,7 +81,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
                 roomy = (
                     scaled_up(proof, _space_to_depth(site)[0]) if proof.dtype == "int16" else proof
                 )
-                found += _best(site, roomy, _stored(site, roomy))
+                found += _best(site, roomy, _from_memory(site, roomy))
     return tuple(sorted(found, key=lambda candidate: candidate.cost))
 
 
@@ -138,7 +138,7 @@ def _shape(site: Site, proof: Proof, tiles: int) -> WinogradShape:
     return WinogradShape(proof.transform, x, y, padding, fold, tiles, proof.splits)
 
 
-def _stored(site: Site, proof: Proof) -> list[Schedule]:
+def _from_memory(site: Site, proof: Proof) -> list[Schedule]:
     """Return blocks of tiles of all sizes, with weights that lie in memory."""
     everything = _shape(site, proof, 1).all_tiles
     instruction = instruction_for(site.target, proof, overflow_steps=True)

@@ -78,7 +78,7 @@ def cycles_of(length: int, depth: int, loads: float = 1.1) -> float:
     return 2 * length / PER_CYCLE + length * loads * LOAD + widened
 
 
-def most(span: int) -> Array:
+def lane_limits(span: int) -> Array:
     """Return [2]: what the positive and the negative weights of a lane may add up to."""
     return np.array([INT16_MAX, INT16_MAX + 1]) // max(span, 1)
 
@@ -124,7 +124,7 @@ def _of_groups(needed: Array, vectors: int) -> Array:
 def _needed(proof: Proof, lanes: int) -> dict[int, Array]:
     """Return about how many steps must overflow, by length: [positions, vectors, runs]."""
     positions = [
-        _needed_at(in_steps(weights[None], lanes)[0], most(int(span)))
+        _needed_at(in_steps(weights[None], lanes)[0], lane_limits(int(span)))
         for weights, span in zip(proof.weights, proof.spans, strict=True)
     ]
     return {length: np.stack([found[length] for found in positions]) for length in positions[0]}
