@@ -52,8 +52,8 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/python benchmarks/peers.py --tune quick --cache out/peers --json out/peers.json --docs docs/benchmarks.md
-	$(BIN)/python benchmarks/peers.py --correlation --tune quick --cache out/peers --networks resnet18,resnet50 --threads 1 --json out/bops.json --docs docs/benchmarks.md --plot docs/bops.svg
+	$(BIN)/python benchmarks/baselines.py --tune quick --cache out/baselines --json out/baselines.json --docs docs/benchmarks.md
+	$(BIN)/python benchmarks/baselines.py --correlation --tune quick --cache out/baselines --networks resnet18,resnet50 --threads 1 --json out/bops.json --docs docs/benchmarks.md --plot docs/bops.svg
 
 study: $(READY) $(FASHION)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study.py --cifar $(DATA) --fashion $(FASHION) --docs docs/study.md --plot docs/study.svg

@@ -1,4 +1,4 @@
-"""This machine: its processor, what that can do, and its operating system, as Linux tells them."""
+"""This machine: its processor, instruction sets and operating system, as Linux reports them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Host:
         return products(self.flags)
 
     def saturates(self) -> bool:
-        """Tell whether kernels of u8 x s8 products may add pairs of them in int16.
+        """Return whether kernels of u8 x s8 products may add pairs of them in int16.
 
         They do where x86 has no VNNI: onnxruntime takes the widest vectors, and asks only then
         whether there is an instruction for these (MLAS, platform.cpp).
@@ -67,7 +67,7 @@ def host() -> Host:
 
 
 def describe(cpuinfo: str, machine: str) -> Host:
-    """Return the machine that the text of ``/proc/cpuinfo`` tells of."""
+    """Return the machine that the text of ``/proc/cpuinfo`` describes."""
     pairs = [line.split(":", maxsplit=1) for line in cpuinfo.splitlines() if ":" in line]
     fields = [(key.strip(), value.strip()) for key, value in pairs]
     names = [value for key, value in fields if key in ("model name", "Model")]

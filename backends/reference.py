@@ -64,12 +64,8 @@ def compute(graph: IntGraph, node: Node, inputs: list[Tensor]) -> Tensor:
             return numerics.dequantize(inputs[0], q.scale, q.zero_point)
         case Requantize():
             return requantize(inputs[0], _q(sources[0]), target)
-        case Conv2d():
-            acc = convolve(inputs[0], _q(sources[0]).zero_point, node)
-            return _finish(acc, node.weight, _q(sources[0]), target.q)
-        case Linear():
-            acc = multiply(inputs[0], _q(sources[0]).zero_point, node.weight)
-            return _finish(acc, node.weight, _q(sources[0]), target.q)
+        case Conv2d() | Linear():
+            return _layer(inputs[0], node, _q(sources[0]), target.q)
         case Lookup():
             return look_up(inputs[0], node.table)
         case Add():
@@ -209,8 +205,16 @@ def softmax(x: Tensor) -> Tensor:
     return probabilities
 
 
-def _finish(acc: numerics.Accumulators, weight: QWeight, qx: QParams, qy: QParams | None) -> Tensor:
-    scale = numerics.accumulator_scale(qx.scale, weight.scale)
+def _layer(x: Tensor, node: Conv2d | Linear, qx: QParams, qy: QParams | None) -> Tensor:
+    """Return a layer's codes of ``qy``, or the float32 values of its accumulators."""
+    match node:
+        case Conv2d():
+            acc = convolve(x, qx.zero_point, node)
+        case Linear():
+            acc = multiply(x, qx.zero_point, node.weight)
+        case _:
+            assert_never(node)
+    scale = numerics.accumulator_scale(qx.scale, node.weight.scale)
     scale = scale.reshape(1, -1, *[1] * (acc.ndim - 2))
     if qy is None:
         return numerics.rescale(acc, scale)

@@ -55,7 +55,7 @@ class TorchCodes:
         found = self._sweep(inputs)
         return {name: found[name].numpy() for name in self.graph.outputs}
 
-    def tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the uint8 codes of every quantized value by name."""
         found = self._sweep(inputs)
         held = [value.name for value in self.graph.values.values() if value.q is not None]

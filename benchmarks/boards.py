@@ -1,8 +1,8 @@
 """What programs for ARM boards take, without a board: predictions, not latencies.
 
-    python benchmarks/boards.py layers [--docs docs/benchmarks.md]
-    python benchmarks/boards.py shapes [--docs docs/benchmarks.md]
-    python benchmarks/boards.py tiles [--processors cortex-a72] [--docs docs/benchmarks.md]
+    python benchmarks/boards.py layers [--docs docs/benchmarks-arm.md]
+    python benchmarks/boards.py shapes [--docs docs/benchmarks-arm.md]
+    python benchmarks/boards.py tiles [--processors cortex-a72] [--docs docs/benchmarks-arm.md]
     python benchmarks/boards.py assembly FILE.S --cpu cortex-a72
     python benchmarks/boards.py networks --networks resnet18 --bits w8a8,w4a4 --targets arm64
     python benchmarks/boards.py rpc --tracker 127.0.0.1:9190 --key emulated [--targets rpi4]
@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 from gmpq.backends.rpc.address import Address
-from gmpq.backends.rpc.pool import Fleet
+from gmpq.backends.rpc.pool import DevicePool
 from gmpq.errors import GmpqError
 from predicted import layers, loops, networks, remote, shapes, tiles
 from versus import document, rows
@@ -54,7 +54,7 @@ def shapes_command(docs: Path | None) -> None:
 @click.option("--processors", type=Names(), help="As LLVM names them.  [default: all]")
 @DOCS
 def tiles_command(processors: tuple[str, ...] | None, docs: Path | None) -> None:
-    """Print the register tile that the package picks beside the best one by LLVM's model."""
+    """Print the register tile that the package picks and the best one by LLVM's model."""
     known = list(dict.fromkeys(case.processor for case in tiles.CASES))
     check_names("--processors", processors or (), known)
     _show("boards-tiles", tiles.HEADER, tiles.rows(processors or known), docs)
@@ -65,7 +65,7 @@ def tiles_command(processors: tuple[str, ...] | None, docs: Path | None) -> None
 @click.option("--cpu", required=True, help="As LLVM names it.")
 def assembly_command(files: tuple[Path, ...], cpu: str) -> None:
     """Print predicted multiplications a cycle of the hot loops of FILES, of whatever library."""
-    header = ("file", "processor", "products a cycle")
+    header = ("file", "processor", "MACs/cycle")
     _show("boards-assembly", header, (loops.row(file, cpu) for file in files), None)
 
 
@@ -110,9 +110,9 @@ def rpc_command(
     key: str,
     docs: Path | None,
 ) -> None:
-    """Compare networks with the reference on boards of a fleet, through TVM RPC."""
-    fleet = Fleet(Address.parse(tracker), key)
-    lines = (remote.row(*each, fleet) for each in _each(names, bits, targets))
+    """Compare networks with the reference on a pool of boards, through TVM RPC."""
+    devices = DevicePool(Address.parse(tracker), key)
+    lines = (remote.row(*each, devices) for each in _each(names, bits, targets))
     _show("boards-rpc", remote.HEADER, lines, docs)
 
 

@@ -1,10 +1,10 @@
 """Speed of single layers: GMAC/s of gmpq's kernels on this machine.
 
     python benchmarks/layers.py [--threads 1] [--bits 8]
-    python benchmarks/layers.py --network resnet18 --bits w4a4 [--tune quick --cache out/peers]
+    python benchmarks/layers.py --network resnet18 --bits w4a4 [--tune quick --cache out/baselines]
     python benchmarks/layers.py --network resnet18 --bits w4a4 --sample
 
-Without a network each row is one convolution inside a program of its own; the figure is the median
+Without a network each row is one convolution inside its own program; the figure is the median
 of many runs. With one, each row is a step of the whole network, and how near it comes to the peak.
 ``--sample`` shows what keeps layers from the peak: how much of their time they multiply.
 """
@@ -21,15 +21,15 @@ import click
 import numpy as np
 
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target.cpu import find
-from gmpq.backends.tvm.tuning.tune import Effort
+from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.errors import GmpqError
 from gmpq.runtime import Network
 from versus import hotspots, steps
 from versus.layer import Layer, one_layer
 from versus.options import Options
 
-EFFORTS = click.Choice([effort.value for effort in Effort])
+TUNING_LEVELS = click.Choice([level.value for level in TuningLevel])
 FOLDER = click.Path(path_type=Path, file_okay=False)
 LAYERS = (  # as Layer has them
     Layer(224, 3, 64, 7, 2, 1),
@@ -80,7 +80,7 @@ def measure(layer: Layer, bits: int, target: str, threads: int) -> tuple[str, fl
         step(0, 1)
         seconds = median_seconds(lambda: step(1, 2))
         network.set_threads(1)
-    return program["steps"][1]["kernel"], seconds
+    return program.steps[1].kernel, seconds
 
 
 @click.command()
@@ -88,7 +88,9 @@ def measure(layer: Layer, bits: int, target: str, threads: int) -> tuple[str, fl
 @click.option("--bits", default="8", show_default=True, help="8, or of a network w4a8, mixed, ...")
 @click.option("--target", default="native", show_default=True)
 @click.option("--network", help="Show all steps of this built-in network.")
-@click.option("--tune", type=EFFORTS, default="off", show_default=True, help="As in gmpq-compile.")
+@click.option(
+    "--tune", type=TUNING_LEVELS, default="off", show_default=True, help="As in gmpq-compile."
+)
 @click.option("--cache", type=FOLDER, help="Of measured times of kernels.")
 @click.option("--seed", default=0, show_default=True, help="Of a network's weights and image.")
 @click.option(

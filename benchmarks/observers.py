@@ -27,8 +27,8 @@ from gmpq.backends.torch_float import run_outputs
 from gmpq.calib.collect import collect
 from gmpq.calib.observers import find
 from gmpq.calib.statistics import Statistics
+from gmpq.inputs.compile_inputs import Sources, open_network
 from gmpq.inputs.images import Preprocessing, find_images, preprocess
-from gmpq.inputs.job import Sources, open_network
 from gmpq.inputs.photographs import open_photograph
 from gmpq.ir import FloatGraph
 from gmpq.lower import lower

@@ -22,7 +22,7 @@ from gmpq import models
 from gmpq.artifact.parity import Parity
 from gmpq.compile.network import compile_network
 from gmpq.compile.options import CompileOptions
-from gmpq.inputs.job import Sources, open_job
+from gmpq.inputs.compile_inputs import Sources, open_inputs
 from gmpq.lower import lower
 from gmpq.passes import cost
 from gmpq.policy import InputSpec, LayerBits, ModelSpec, Policy
@@ -59,9 +59,9 @@ def compiled(network: str, bits: dict[str, LayerBits]) -> Parity:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "policy.json"
         policy_file.write(Policy(bits, model=spec), path)
-        job = open_job(Sources(path, calibration=(PHOTOGRAPHS,), images=8))
+        inputs = open_inputs(Sources(path, calibration=(PHOTOGRAPHS,), images=8))
         options = CompileOptions(bench=False, samples=1)
-        return compile_network(job, options, Path(folder) / "out").parity
+        return compile_network(inputs, options, Path(folder) / "out").parity
 
 
 def row(parity: Parity) -> str:

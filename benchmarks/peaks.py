@@ -1,10 +1,10 @@
-"""Peaks of this machine: products per second and thread of every instruction that kernels use.
+"""Peaks of this machine: MACs per second and thread of every instruction that kernels use.
 
     python benchmarks/peaks.py [--target native] [--threads 2]
 
 Each is the rate of a bare loop over registers and the first-level cache, the best of several
 register tiles and of many short runs: no kernel can be faster. ``--threads`` runs such a loop on
-several cores at once too: no kernel's products gain more by threads than these do.
+several cores at once too: no kernel gains more by threads than these loops.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import click
 
 from gmpq import table
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.errors import GmpqError
 from machine.peaks import ROUNDS, Peaks, measure
 from machine.quiet import scaling
@@ -41,7 +41,7 @@ def main(target: str, rounds: int, threads: int) -> None:
 
 def rows(peaks: Peaks) -> str:
     """Return a table of the rates, the highest first."""
-    header = ("instruction", "tile", "G products/s", "products/cycle")
+    header = ("instruction", "tile", "GMAC/s", "MACs/cycle")
     ordered = sorted(peaks.rates.items(), key=lambda item: -item[1])
     lines = [
         (name, peaks.tiles[name], f"{rate / 1e9:.1f}", f"{rate / peaks.clock_hz:.1f}")

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from gmpq.errors import install_extra
+
 
 @contextmanager
 def panels(path: Path, count: int, width: float) -> Iterator[list[Any]]:
@@ -21,7 +23,7 @@ def panels(path: Path, count: int, width: float) -> Iterator[list[Any]]:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise click.UsageError("--plot needs matplotlib: pip install 'gmpq[plot]'") from error
+        raise click.UsageError(f"--plot needs matplotlib: {install_extra('plot')}") from error
     with mpl.rc_context({"svg.hashsalt": "gmpq"}):  # equal numbers draw an equal file
         figure = Figure(figsize=(width * count, 3.6), layout="constrained")
         yield list(figure.subplots(1, count, squeeze=False)[0])

@@ -1,6 +1,6 @@
-"""Kernels chosen by predicted cycles beside kernels chosen by measured time.
+"""Kernels chosen by predicted cycles compared with kernels chosen by measured time.
 
-    python benchmarks/predictions.py --networks resnet18 --bits w8a8,w4a4 --cache out/peers
+    python benchmarks/predictions.py --networks resnet18 --bits w8a8,w4a4 --cache out/baselines
 
 Both programs of a network run in turn; a ratio of 1.1 says that predictions cost 10%.
 """
@@ -13,15 +13,16 @@ from pathlib import Path
 
 import click
 
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.plan.plan import Chooser, predicted
-from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.tuning.tune import Effort, Tuning, tuned
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import Tuning, tuned
 from gmpq.runtime import Network
-from machine.quiet import gauge
+from machine.quiet import load_probe
 from versus import rows
+from versus.baselines.gmpq_tool import TIMES
 from versus.options import BITS, NETWORKS, Counts, Names
-from versus.peers.gmpq_tool import TIMES
 from versus.policies import choose
 from versus.subject import Subject
 from versus.timing import Plan, round_robin
@@ -40,12 +41,12 @@ def medians(
     for name, chooser in choosers.items():
         directory = folder / name
         directory.mkdir()
-        built = build(graph, cpu.find("native"), directory, chooser)
+        built = build(graph, targets.find("native"), directory, chooser)
         networks[name] = Network(directory, built.program)
         networks[name].set_threads(threads)
     image = subject.image
     runs = {name: lambda network=network: network.run(image) for name, network in networks.items()}
-    with gauge(cpu.find("native"), threads) as reading:
+    with load_probe(targets.find("native"), threads) as reading:
         spent = round_robin(runs, PLAN, reading)
     for network in networks.values():
         network.set_threads(1)
@@ -66,7 +67,7 @@ def main(
         subject = Subject.of(name, 0)
         for policy in bits:
             for count in threads:
-                measure = tuned(Tuning(Effort.QUICK, count, cache / TIMES), lambda _: None)
+                measure = tuned(Tuning(TuningLevel.QUICK, count, cache / TIMES), lambda _: None)
                 choosers = {"predicted": predicted(count), "tuned": measure}
                 with tempfile.TemporaryDirectory() as folder:
                     found = medians(subject, policy, count, choosers, Path(folder))

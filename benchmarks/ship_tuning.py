@@ -14,10 +14,11 @@ from pathlib import Path
 import click
 
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.tuning.tune import SHIPPED, Effort, Tuning, tuned
+from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import SHIPPED, Tuning, tuned
 from gmpq.calib.collect import collect
-from gmpq.inputs.job import Sources, open_job
+from gmpq.inputs.compile_inputs import Sources, open_inputs
 from gmpq.ir import IntGraph
 from gmpq.lower import lower
 from gmpq.passes import cost
@@ -32,11 +33,11 @@ def quantized(policy: Path) -> IntGraph:
     """Return the integer graph of an example."""
     import torch
 
-    job = open_job(Sources(policy, calibration=(PHOTOGRAPHS,), images=4))
-    network = job.network
+    inputs = open_inputs(Sources(policy, calibration=(PHOTOGRAPHS,), images=4))
+    network = inputs.network
     graph = lower(network.module, network.shape, network.name)
-    batches = (torch.from_numpy(batch) for batch in job.images.batches(1))
-    bits = bind(job.policy, cost.layer_names(graph))
+    batches = (torch.from_numpy(batch) for batch in inputs.images.batches(1))
+    bits = bind(inputs.policy, cost.layer_names(graph))
     return quantize_network(graph, bits, collect(graph, batches), QuantizeOptions())
 
 
@@ -49,11 +50,11 @@ def main(targets: str, threads: str) -> None:
         graph = quantized(policy)
         for name in targets.split(","):
             for count in map(int, threads.split(",")):
-                tuning = Tuning(Effort.QUICK, count, SHIPPED)
+                tuning = Tuning(TuningLevel.QUICK, count, SHIPPED)
                 measured: list[str] = []
                 with tempfile.TemporaryDirectory() as folder:
                     choose = tuned(tuning, measured.append)
-                    build(graph, cpu.find(name), Path(folder), choose)
+                    build(graph, find(name), Path(folder), choose)
                 print(f"{policy.stem} {name} {count} threads: {len(measured)} layers", flush=True)
 
 

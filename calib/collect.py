@@ -16,7 +16,7 @@ _EXACT_COUNT = 1 << 24  # torch.histc counts in float32
 
 
 def _silent(_images: int) -> None:
-    """Tell nobody."""
+    """Report to nobody."""
 
 
 def collect(

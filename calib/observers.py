@@ -136,11 +136,6 @@ def find(name: str) -> Observer:
     )
 
 
-def squared_error(histogram: Histogram, bits: int, bounds: Range) -> float:
-    """Return the mean squared error of the codes of ``bounds`` over the bins' middles."""
-    return float(_errors(histogram, bits, np.array([bounds]))[0])
-
-
 def _with_zero(statistics: Statistics) -> Range:
     return min(statistics.minimum, 0.0), max(statistics.maximum, 0.0)
 
@@ -168,7 +163,7 @@ def _quantiles(histogram: Histogram, parts: Reals) -> Reals:
 
 
 def _divergence(histogram: Histogram, bits: int, bounds: Range) -> float:
-    """Return KL(P || Q) in nats; infinite where fewer bins than codes tell nothing."""
+    """Return KL(P || Q) in nats; infinite for fewer bins than codes."""
     first, last = (round(b / histogram.width) - histogram.first for b in bounds)
     first, last = max(first, 0), min(last, len(histogram.counts))
     bins, codes = last - first, 1 << bits
@@ -191,8 +186,8 @@ def _without_zeros(histogram: Histogram) -> Reals:
     counts = histogram.counts.astype(np.float64)
     zero = -histogram.first
     if 0 <= zero < len(counts):
-        beside = [counts[i] for i in (zero - 1, zero + 1) if 0 <= i < len(counts)]
-        counts[zero] = min(counts[zero], max(beside, default=counts[zero]))
+        neighbours = [counts[i] for i in (zero - 1, zero + 1) if 0 <= i < len(counts)]
+        counts[zero] = min(counts[zero], max(neighbours, default=counts[zero]))
     return counts
 
 

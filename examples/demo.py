@@ -19,20 +19,19 @@ from numpy.typing import NDArray
 
 from gmpq import runtime, table
 from gmpq.artifact import conditions, latency, parity
-from gmpq.artifact.evaluate import count_right
 from gmpq.artifact.files import GRAPH, MODEL
 from gmpq.artifact.latency import Plan
-from gmpq.backends.base import Tensor, timing
+from gmpq.backends.base import Tensor, elapsed_ms, timing
 from gmpq.backends.ort.float_baseline import to_float_onnx
 from gmpq.backends.ort.session import Options, could_saturate, open_session, precision_setting
 from gmpq.cli.entry import run
 from gmpq.cli.terminal import Terminal
 from gmpq.compile.network import Report, compile_network
 from gmpq.compile.options import CompileOptions
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import saved_graph
+from gmpq.inputs.compile_inputs import CompileInputs, Sources, open_inputs
 from gmpq.inputs.images import Images, find_images
-from gmpq.inputs.job import Job, Sources, open_job
 from gmpq.lower import lower
 
 HERE = Path(__file__).parent
@@ -64,14 +63,14 @@ def main(out: Path, threads: int, seconds: float) -> int:
     torch.set_num_threads(threads)
     entrants: list[Entrant] = []
     for name in POLICIES:
-        job = open_job(Sources(HERE / f"{name}.json"))
+        inputs = open_inputs(Sources(HERE / f"{name}.json"))
         place = out / f"{name}-native"
-        report = compile_network(job, _options(threads), place, Terminal())
+        report = compile_network(inputs, _options(threads), place, Terminal())
         click.echo(f"{place}\n{parity.to_table(report.parity)}\n")
         if not entrants:
-            entrants.append(_float(job, report, out, threads))
+            entrants.append(_float(inputs, report, out, threads))
         entrants += _quantized(name.rsplit("_", 1)[1], report, place, threads)
-    labelled = find_images(LABELLED, job.images.preprocessing)
+    labelled = find_images(LABELLED, inputs.images.preprocessing)
     click.echo(_table(entrants, labelled, threads, Plan(seconds=seconds)))
     return 1 if any(entrant.parity == "DIFFERENT" for entrant in entrants) else 0
 
@@ -80,8 +79,8 @@ def _options(threads: int) -> CompileOptions:
     return CompileOptions(threads=threads, storage=WeightStorage.PACKED, bench=False)
 
 
-def _float(job: Job, report: Report, out: Path, threads: int) -> Entrant:
-    network = job.network
+def _float(inputs: CompileInputs, report: Report, out: Path, threads: int) -> Entrant:
+    network = inputs.network
     graph = lower(network.module, network.shape, network.name)
     path = out / "efficientnet_lite0_float32.onnx"
     model = to_float_onnx(graph)
@@ -129,9 +128,9 @@ def _onnxruntime(path: Path, threads: int, *, exact: bool) -> Run:
 
 
 def _table(entrants: list[Entrant], labelled: Images, threads: int, plan: Plan) -> str:
-    right = [count_right(entrant.run, labelled) for entrant in entrants]
+    right = [_count_right(entrant.run, labelled) for entrant in entrants]
     image = next(labelled.batches(1))
-    runs = {entrant.name: lambda run=entrant.run: run(image) for entrant in entrants}
+    runs = {e.name: lambda run=e.run: elapsed_ms(lambda: run(image)) for e in entrants}
     spent = latency.interleave(runs, plan)
     rows = []
     for entrant, count in zip(entrants, right, strict=True):
@@ -151,6 +150,12 @@ def _table(entrants: list[Entrant], labelled: Images, threads: int, plan: Plan) 
     header = ("program", "right", "median ms", "min ms", "p90 ms", "BOPs", "size", "parity")
     on = conditions.of(threads, dict(sorted({_setting(entrant) for entrant in entrants})))
     return f"EfficientNet-Lite0 {conditions.to_text(on)}\n\n{table.render(header, rows)}"
+
+
+def _count_right(run: Run, images: Images) -> int:
+    """Return for how many of ``images`` the largest output [1, classes] of ``run`` is the label."""
+    batches = zip(images.batches(1), images.labels, strict=True)
+    return sum(int(np.argmax(run(batch)) == label) for batch, label in batches)
 
 
 def _setting(entrant: Entrant) -> tuple[str, str]:

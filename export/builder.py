@@ -12,12 +12,12 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from gmpq.export.storage import (
     INT8_OPSET,
-    WeightStorage,
     element_type,
     opset_of,
     pack,
     unsigned_type,
 )
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import Padding, QParams, Shape, Value
 
 Attribute: TypeAlias = int | float | str | Sequence[int]

@@ -50,12 +50,8 @@ def emit(draft: Draft, node: Node) -> None:
             draft.add("DequantizeLinear", (codes, *draft.encoding(codes)), node.output, main=True)
         case Requantize():
             draft.clipped(draft.dequantized(node.inputs[0]), node.output)
-        case Conv2d() | Linear() if draft.values[node.output].q is None:
-            _real_layer(draft, node)
-        case Conv2d():
-            _layer(draft, node, "Conv", _sliding(node))
-        case Linear():
-            _layer(draft, node, "Gemm", {"transB": 1})
+        case Conv2d() | Linear():
+            _layer(draft, node)
         case Lookup():
             _lookup(draft, node)
         case AvgPool():
@@ -64,10 +60,8 @@ def emit(draft: Draft, node: Node) -> None:
             _quantize(draft, _wrap(draft, node, "Add", {}), node.output)
         case Multiply():
             _multiply(draft, node)
-        case Concat() if draft.values[node.output].q is None:
-            draft.add("Concat", node.inputs, node.output, {"axis": 1}, main=True)
         case Concat():
-            draft.quantized(_wrap(draft, node, "Concat", {"axis": 1}), node.output)
+            _concat(draft, node)
         case MaxPool():
             _max_pool(draft, node)
         case GlobalAvgPool():
@@ -99,9 +93,28 @@ def _quantize(draft: Draft, real: str, value: str, scale: str | None = None) -> 
         draft.clipped(real, value, scale)
 
 
-def _layer(
-    draft: Draft, node: Conv2d | Linear, operator: str, attributes: Mapping[str, Attribute]
-) -> None:
+def _concat(draft: Draft, node: Concat) -> None:
+    axis = {"axis": 1}
+    if draft.values[node.output].q is None:
+        draft.add("Concat", node.inputs, node.output, axis, main=True)
+    else:
+        draft.quantized(_wrap(draft, node, "Concat", axis), node.output)
+
+
+def _layer(draft: Draft, node: Conv2d | Linear) -> None:
+    """Add a layer that writes codes, or at a network's output float32."""
+    if draft.values[node.output].q is None:
+        _real_layer(draft, node)
+        return
+    operator: str
+    attributes: dict[str, Attribute]
+    match node:
+        case Conv2d():
+            operator, attributes = "Conv", _sliding(node)
+        case Linear():
+            operator, attributes = "Gemm", {"transB": 1}
+        case _:
+            assert_never(node)
     weight = node.weight
     inputs = (
         draft.dequantized(node.inputs[0]),
@@ -223,7 +236,7 @@ def _avg_pool(draft: Draft, node: AvgPool) -> None:
 
 
 def _is_narrow(window: Window) -> bool:
-    """Tell whether onnxruntime pools with this padding: narrower than the kernel."""
+    """Return whether onnxruntime pools with this padding: narrower than the kernel."""
     (rows, columns), (top, left, bottom, right) = window.kernel, window.padding
     return max(top, bottom) < rows and max(left, right) < columns
 

@@ -22,7 +22,7 @@ from onnx import ModelProto, StringStringEntryProto, TensorProto, helper
 
 from gmpq.export.builder import Draft
 from gmpq.export.nodes import emit
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import Conv2d, IntGraph, Linear
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from gmpq.export.weight_storage import WeightStorage
 
 INT8_OPSET = 13  # per-axis QuantizeLinear and DequantizeLinear
 INT4_OPSET = 21
@@ -15,17 +15,6 @@ INT2_OPSET = 25
 _BYTES = (TensorProto.INT8, TensorProto.UINT8)
 _FOUR_BITS = (TensorProto.INT4, TensorProto.UINT4)
 _TWO_BITS = (TensorProto.INT2, TensorProto.UINT2)
-
-
-class WeightStorage(Enum):
-    """The type of a weight's initializer; the codes that the network computes with are the same.
-
-    PACKED halves or quarters the file where a weight has at most 4 or 2 bits. The initializer is
-    cast to int8 before it is dequantized, since onnxruntime keeps its integer kernels only then.
-    """
-
-    INT8 = "int8"
-    PACKED = "packed"
 
 
 def element_type(bits: int, storage: WeightStorage) -> int:

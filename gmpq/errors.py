@@ -1,7 +1,7 @@
-"""What a user can do wrong, as one tree of exceptions.
+"""Errors that a user can cause, as one tree of exceptions.
 
     GmpqError
-    ├── JsonError        a JSON text: syntax, depth, types; readers of files make it their own
+    ├── JsonError        a JSON text: syntax, depth, types; readers of files convert it
     ├── PolicyError      the policy file: syntax, keys, bits, layers
     ├── WeightsError     the weights file: missing, truncated, wrong shapes, code inside
     ├── LoweringError    the network: an operator or a shape that is not supported
@@ -23,7 +23,7 @@ from collections.abc import Iterable
 
 
 class GmpqError(Exception):
-    """A user's mistake, told in one line."""
+    """A user's mistake, as one line."""
 
 
 class JsonError(GmpqError):
@@ -70,3 +70,8 @@ def closest(name: str, names: Iterable[str], most: int = 3) -> str:
     """Return ``" (did you mean a, b?)"`` with the nearest of ``names``, or an empty string."""
     near = difflib.get_close_matches(name, list(names), n=most, cutoff=0.5)
     return f" (did you mean {', '.join(near)}?)" if near else ""
+
+
+def install_extra(name: str) -> str:
+    """Return how the optional packages ``name`` are installed, to end a message with."""
+    return f"run in gmpq's folder: pip install -c constraints.txt -e '.[{name}]'"

@@ -1,4 +1,4 @@
-"""What long work tells while it runs."""
+"""Progress of long work: stages, bars, figures and warnings."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Whoever is told how far the work is."""
+    """Receives progress updates."""
 
     def stage(self, name: str) -> None:
-        """Hear that the stage ``name`` begins."""
+        """Announce the stage ``name``."""
 
     def bar(self, name: str, total: int) -> AbstractContextManager[Callable[[int], object]]:
-        """Return a context whose value is called with each number of items that is done."""
+        """Return a context of a bar; its value is called with each number of finished items."""
 
     def note(self, text: str) -> None:
-        """Hear figures that stand beside the running bar."""
+        """Show figures next to the running bar."""
 
     def warn(self, text: str) -> None:
-        """Receive one line on what is allowed, but hardly meant."""
+        """Report one line on input that is legal but probably unintended."""
 
 
 class Silent:
-    """Tells nobody."""
+    """Discards all updates."""
 
     def stage(self, name: str) -> None:
         """Ignore the stage."""

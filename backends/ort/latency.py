@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import onnx
 from onnx import ModelProto
 
-from gmpq.backends.base import Tensor
+from gmpq.backends.base import Tensor, flusher
 from gmpq.backends.ort.optimized import owners
 from gmpq.backends.ort.session import Options, could_saturate, open_session, run
 from gmpq.ir import IntGraph
@@ -20,13 +20,18 @@ KERNEL = "_kernel_time"
 
 
 def layer_samples(
-    model: ModelProto, graph: IntGraph, inputs: Mapping[str, Tensor], threads: int, runs: int
+    model: ModelProto,
+    graph: IntGraph,
+    inputs: Mapping[str, Tensor],
+    threads: int,
+    runs: int,
+    flush_bytes: int = 0,
 ) -> dict[str, list[float]]:
     """Return the milliseconds of each node of ``graph`` in each run, in execution order.
 
     A node's time is the sum over the operators that onnxruntime runs for it, clips and changes of
     memory layout included; the profiler counts in whole microseconds. A node that costs no operator
-    is absent. ``model`` was written from ``graph``.
+    is absent. ``model`` was written from ``graph``. ``flush_bytes`` are read before each run.
 
     Raises:
         TargetError: if this onnxruntime cannot load the model.
@@ -40,7 +45,9 @@ def layer_samples(
             profile=place / "profile",
         )
         session = open_session(model, options)
+        flush = flusher(flush_bytes)
         for _ in range(runs):
+            flush()
             run(session, inputs)
         durations = _durations_ms(Path(session.end_profiling()))
         owner = owners(onnx.load(place / "optimized.onnx"), graph)

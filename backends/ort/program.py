@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from onnx import ModelProto
 
-from gmpq.backends.base import Tensor
+from gmpq.backends.base import Tensor, elapsed_ms
 from gmpq.backends.ort.forced import MARK, to_forced_onnx
+from gmpq.backends.ort.latency import layer_samples
 from gmpq.backends.ort.session import Level, Options, could_saturate, open_session, run
 from gmpq.export.onnx import expose, to_onnx
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import IntGraph
 
 if TYPE_CHECKING:
     import onnxruntime
 
 
+@final
 @dataclass(frozen=True, slots=True, eq=False)
 class OrtProgram:
-    """A network in onnxruntime: one session as shipped, one that shows every tensor of codes."""
+    """A network in onnxruntime; ``model`` was written from ``graph`` and is what ``session`` runs.
 
-    shipped: onnxruntime.InferenceSession
-    exposed: onnxruntime.InferenceSession
-    codes: tuple[str, ...]
+    To show values or times inside of the network, copies of the model are opened.
+    """
+
+    graph: IntGraph
+    model: ModelProto
+    options: Options
+    session: onnxruntime.InferenceSession
 
     @classmethod
     def load(
@@ -45,35 +51,64 @@ class OrtProgram:
         )
 
     @classmethod
-    def from_model(cls, model: ModelProto, graph: IntGraph, options: Options) -> OrtProgram:
+    def from_model(
+        cls, model: ModelProto, graph: IntGraph, options: Options, content: bytes | None = None
+    ) -> OrtProgram:
         """Return the program of a ``model`` that was written from ``graph``.
+
+        ``content`` is the file that the model was read from, if any: that is run.
 
         Raises:
             TargetError: if this onnxruntime cannot load the model.
         """
-        shipped = open_session(model, options)
-        return cls(shipped, open_session(expose(model, graph), options), codes_of(graph))
+        shipped = model if content is None else content
+        return cls(graph, model, options, open_session(shipped, options))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs, in order."""
+        return tuple(output.name for output in self.session.get_outputs())
+
+    @property
+    def emulated(self) -> bool:
+        """False."""
+        return False
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the outputs by name for float32 ``inputs`` by name."""
-        return run(self.shipped, inputs)
+        """Return the outputs by name for float32 ``inputs`` by name.
 
-    def tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the codes of every quantized value by name, in the graph's logical shapes."""
-        everything = run(self.exposed, inputs)
-        return {name: everything[name] for name in self.codes}
+        Raises:
+            TargetError: if onnxruntime refuses the inputs.
+        """
+        return run(self.session, inputs)
 
+    def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the codes of every quantized value by name, as a copy of the model shows them.
 
-def exposed_codes(
-    model: ModelProto, graph: IntGraph, options: Options, inputs: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Return the codes of every quantized value by name, as a copy of ``model`` shows them.
+        Raises:
+            TargetError: if this onnxruntime cannot load the copy.
+        """
+        everything = run(open_session(expose(self.model, self.graph), self.options), inputs)
+        return {name: everything[name] for name in codes_of(self.graph)}
 
-    Raises:
-        TargetError: if this onnxruntime cannot load the copy.
-    """
-    everything = run(open_session(expose(model, graph), options), inputs)
-    return {name: everything[name] for name in codes_of(graph)}
+    def time_runs(self, inputs: Mapping[str, Tensor], count: int) -> list[float]:
+        """Return the milliseconds of ``count`` runs."""
+        feed = dict(inputs)
+        return [elapsed_ms(lambda: self.session.run(None, feed)) for _ in range(count)]
+
+    def time_steps(
+        self, inputs: Mapping[str, Tensor], count: int, flush_bytes: int = 0
+    ) -> dict[str, list[float]]:
+        """Return the milliseconds of each node in ``count`` runs, by onnxruntime's profiler.
+
+        ``flush_bytes`` are read before each run, since the profiler times whole runs.
+        """
+        return layer_samples(
+            self.model, self.graph, inputs, self.options.threads, count, flush_bytes
+        )
+
+    def close(self) -> None:
+        """Do nothing: the session ends with this object."""
 
 
 def codes_of(graph: IntGraph) -> tuple[str, ...]:

@@ -38,9 +38,9 @@ SILENT = 4  # fatal errors only: what fails is raised, in one line
 
 
 class Level(Enum):
-    """How far onnxruntime rewrites the graph; ALL is its default and runs integer kernels.
+    """The optimizations that onnxruntime applies to the graph.
 
-    DISABLED and BASIC compute convolutions in float32.
+    ALL is its default and runs integer kernels. DISABLED and BASIC compute convolutions in float32.
     """
 
     DISABLED = "disabled"
@@ -56,7 +56,7 @@ LEVELS = tuple(Level)
 class Options:
     """How to open a session; ``optimized`` is where to write the rewritten graph.
 
-    ``exact`` asks for slower kernels, which never saturate; ``could_saturate`` tells whether a
+    ``exact`` asks for slower kernels, which never saturate; ``could_saturate`` says whether a
     graph needs them, and where nobody asked it the machine decides.
     """
 
@@ -76,7 +76,7 @@ def load_onnxruntime() -> Any:
 
 
 def could_saturate(graph: IntGraph) -> bool:
-    """Tell whether onnxruntime's default kernels could compute ``graph`` wrongly on this machine.
+    """Return whether onnxruntime's default kernels could compute ``graph`` wrongly on this machine.
 
     On x86 processors without VNNI they add pairs of u8 x s8 products in int16 with saturation; a
     layer whose bits add up to at most 15 never gets there, and one whose results are real numbers
@@ -91,7 +91,7 @@ def could_saturate(graph: IntGraph) -> bool:
 
 
 def precision_setting(*, exact: bool) -> str:
-    """Return the setting of a session as a table tells it: ``session.x64quantprecision=0``."""
+    """Return the setting of a session as a table shows it: ``session.x64quantprecision=0``."""
     return f"{PRECISION}={int(exact)}"
 
 
@@ -104,7 +104,7 @@ def open_session(
         TargetError: if this onnxruntime cannot load the model.
     """
     runtime, chosen = load_onnxruntime(), options or Options()
-    with told("load the model", "install a newer one, or store the weights as int8"):
+    with converted_errors("load the model", "install a newer one, or store the weights as int8"):
         content = model if isinstance(model, bytes) else serialize(model)
         return runtime.InferenceSession(
             content, _session_options(runtime, chosen), ["CPUExecutionProvider"]
@@ -118,12 +118,12 @@ def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> 
         TargetError: if onnxruntime refuses the inputs.
     """
     names = [output.name for output in session.get_outputs()]
-    with told("run the model", "check the names, types and shapes of its inputs"):
+    with converted_errors("run the model", "check the names, types and shapes of its inputs"):
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
 @contextmanager
-def told(task: str, cure: str) -> Iterator[None]:
+def converted_errors(task: str, cure: str) -> Iterator[None]:
     """Raise onnxruntime's errors as a TargetError that says what it could not do."""
     errors = _errors()
     try:

@@ -1,1 +1,1 @@
-"""Running compiled networks on boards of a fleet, which a tracker of TVM hands out."""
+"""Running compiled networks on a pool of boards, which a tracker of TVM leases."""

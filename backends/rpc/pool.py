@@ -1,10 +1,10 @@
-"""Doing jobs on all boards of a key that the tracker hands out, several at once.
+"""Running tasks on the boards of a key, several at once; a tracker of TVM leases the boards.
 
-    fleet = Fleet(Address("192.168.0.2", 9190), "rpi4", boards=2)
-    report = run(fleet, [job, job], Path("values"))
+    devices = DevicePool(Address("192.168.0.2", 9190), "rpi4", boards=2)
+    report = run(devices, [task, task], Path("values"))
 
-A board that is lost is replaced by another one, and what it had told is kept. A program that fails
-on a board would fail on its likes: it is not tried again.
+A board that disconnects is replaced by another one; its results until then are kept. A program that
+fails on one board is not retried on identical boards.
 """
 
 from __future__ import annotations
@@ -18,79 +18,79 @@ from typing import Any, TypeAlias
 
 from gmpq.backends.rpc import tracker
 from gmpq.backends.rpc.address import Address
-from gmpq.backends.rpc.session import Patience, Visit, Worker, started, visit
+from gmpq.backends.rpc.session import Session, Timeouts, Worker, run_task, started
 from gmpq.backends.rpc.tasks import Task
-from gmpq.backends.rpc.tracker import Offer
+from gmpq.backends.rpc.tracker import Lease
 from gmpq.errors import BoardError
 
-TRIES = 3  # boards that may be lost over one job
-ASK_S = 1.0  # a tracker is asked at least so long, however short the deadline
+TRIES = 3  # boards that may disconnect during one task
+ASK_S = 1.0  # the least time to wait for the tracker, however short the deadline
 AGAIN_S = 1.0  # a board that is not wanted comes back from the tracker at once
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
-    """The boards of a key, and how long one is willing to wait."""
+class DevicePool:
+    """The boards of a key at a tracker, and how long to wait for them."""
 
     tracker: Address
     key: str
     boards: int = 1  # at once
-    deadline_s: float = 600.0  # of everything
-    silence_s: float = 60.0  # of one board
-    distinct: bool = False  # every job on a board of its own
+    deadline_s: float = 600.0  # of all tasks together
+    idle_timeout_s: float = 60.0  # without an event of a board
+    distinct: bool = False  # at most one task per board
 
 
 @dataclass(slots=True)
 class Report:
-    """The visits that were made, by job, and why some are missing."""
+    """The sessions, each with the index of its task, and why some are missing."""
 
-    visits: list[tuple[int, Visit]] = field(default_factory=list)
+    sessions: list[tuple[int, Session]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
 
-Ended: TypeAlias = Callable[[int, Visit], object]  # is called with a task's index and its visit
+OnEnd: TypeAlias = Callable[[int, Session], object]  # is called with a task's index
 
 
 def run(
-    fleet: Fleet,
-    jobs: Sequence[Task],
+    devices: DevicePool,
+    tasks: Sequence[Task],
     folder: Path,
-    told: Callable[[str], object] = lambda _: None,
-    ended: Ended = lambda _index, _visit: None,
+    on_progress: Callable[[str], object] = lambda _: None,
+    on_end: OnEnd = lambda _index, _session: None,
 ) -> Report:
-    """Return what happened to ``jobs``; ``told`` hears of boards as they are taken and lost.
+    """Return the sessions of ``tasks``.
 
-    Every visit gets a folder in ``folder`` for the values of its runs; ``ended`` hears of it as
-    soon as it is over.
+    ``on_progress`` receives a line when a board is leased or disconnects, ``on_end`` each session
+    when it ends. Every session gets a folder in ``folder`` for the values of its runs.
 
     Raises:
         BoardError: the tracker cannot be reached.
     """
-    return asyncio.run(_Run(fleet, jobs, folder, told, ended).all())
+    return asyncio.run(_Run(devices, tasks, folder, on_progress, on_end).all())
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report what a task raised unseen, unless a signal that ends the process came during it."""
+    """Report an exception that no task received, unless a signal ended the process meanwhile."""
     if not isinstance(context.get("exception"), SystemExit | KeyboardInterrupt):
         loop.default_exception_handler(context)
 
 
 class _Run:
-    """The state of a run: what has been found out, and which boards are not wanted any more."""
+    """The state of a run: its results, and the boards that are not leased again."""
 
     def __init__(
         self,
-        fleet: Fleet,
-        jobs: Sequence[Task],
+        devices: DevicePool,
+        tasks: Sequence[Task],
         folder: Path,
-        told: Callable[[str], object],
-        ended: Ended,
+        on_progress: Callable[[str], object],
+        on_end: OnEnd,
     ) -> None:
-        self.fleet = fleet
+        self.devices = devices
         self.folder = folder
-        self.waiting = list(enumerate(jobs))
-        self.told = told
-        self.ended = ended
+        self.waiting = list(enumerate(tasks))
+        self.on_progress = on_progress
+        self.on_end = on_end
         self.report = Report()
         self.used: set[Address] = set()
         self.end = 0.0
@@ -98,9 +98,9 @@ class _Run:
     async def all(self) -> Report:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_report)
-        self.end = loop.time() + self.fleet.deadline_s
-        await tracker.holders(self.fleet.tracker)  # tells at once when there is no tracker
-        count = min(self.fleet.boards, len(self.waiting))
+        self.end = loop.time() + self.devices.deadline_s
+        await tracker.devices(self.devices.tracker)  # fails at once without a tracker
+        count = min(self.devices.boards, len(self.waiting))
         async with asyncio.TaskGroup() as group:
             for _ in range(count):
                 group.create_task(self._work())
@@ -110,45 +110,45 @@ class _Run:
 
     async def _work(self) -> None:
         while self.waiting and self._left() > 0:
-            index, job = self.waiting.pop(0)
+            index, task = self.waiting.pop(0)
             for _ in range(TRIES):
-                found = await self._try(job)
-                if found is None:
+                session = await self._try(task)
+                if session is None:
                     return
-                self.report.visits.append((index, found))
-                self.ended(index, found)
-                if not found.lost or self._left() == 0:
+                self.report.sessions.append((index, session))
+                self.on_end(index, session)
+                if not session.disconnected or self._left() == 0:
                     break
-                self.used.add(found.board)
-                self.told(f"{found.board}: {found.lost}")
+                self.used.add(session.board)
+                self.on_progress(f"{session.board}: {session.disconnected}")
 
-    async def _try(self, job: Task) -> Visit | None:
-        """Return the visit to the next board, or None if there is none."""
+    async def _try(self, task: Task) -> Session | None:
+        """Return the session on the next board, or None if there is none."""
         try:
             async with started() as worker:
-                offer = await self._offer()
-                return None if offer is None else await self._visit(worker, job, offer)
-        except BoardError as error:  # the tracker has gone; other visits go on
+                lease = await self._lease()
+                return None if lease is None else await self._run(worker, task, lease)
+        except BoardError as error:  # the tracker is gone; other sessions go on
             self.report.missing.append(str(error))
             return None
 
-    async def _visit(self, worker: Worker, job: Task, offer: Offer) -> Visit:
-        self.told(f"running on {offer.board}")
-        found = Visit(offer.board, Path(tempfile.mkdtemp(dir=self.folder)))
-        patience = Patience(self._left(), self.fleet.silence_s)
-        await visit(worker, job, found, offer.match_key, patience)
-        return found
+    async def _run(self, worker: Worker, task: Task, lease: Lease) -> Session:
+        self.on_progress(f"running on {lease.board}")
+        session = Session(lease.board, Path(tempfile.mkdtemp(dir=self.folder)))
+        timeouts = Timeouts(self._left(), self.devices.idle_timeout_s)
+        await run_task(worker, task, session, lease.match_key, timeouts)
+        return session
 
-    async def _offer(self) -> Offer | None:
-        """Return a board, or None and write down why there is none."""
+    async def _lease(self) -> Lease | None:
+        """Return a board, or None after adding the reason to the report."""
         try:
             async with asyncio.timeout(max(self._left(), ASK_S)):
                 while True:
-                    offer = await tracker.request(self.fleet.tracker, self.fleet.key)
-                    if offer.board not in self.used:
-                        if self.fleet.distinct:
-                            self.used.add(offer.board)
-                        return offer
+                    lease = await tracker.request(self.devices.tracker, self.devices.key)
+                    if lease.board not in self.used:
+                        if self.devices.distinct:
+                            self.used.add(lease.board)
+                        return lease
                     if await self._all_used():
                         self.report.missing.append(self._used())
                         return None
@@ -158,18 +158,18 @@ class _Run:
             return None
 
     async def _all_used(self) -> bool:
-        found = await tracker.holders(self.fleet.tracker)
+        found = await tracker.devices(self.devices.tracker)
         used = {str(board) for board in self.used}
-        return {holder.board for holder in found if holder.key == self.fleet.key} <= used
+        return {device.board for device in found if device.key == self.devices.key} <= used
 
     def _used(self) -> str:
-        return f"no board of {self.fleet.key!r} is left: the tracker knows {len(self.used)}"
+        return f"no board of {self.devices.key!r} is left: the tracker knows {len(self.used)}"
 
     async def _none_free(self) -> str:
-        found = await tracker.holders(self.fleet.tracker)
+        found = await tracker.devices(self.devices.tracker)
         return (
-            f"no board of {self.fleet.key!r} was free within {self.fleet.deadline_s:g} s: "
-            f"{tracker.told(found, self.fleet.key)}"
+            f"no board of {self.devices.key!r} was free within {self.devices.deadline_s:g} s: "
+            f"{tracker.clients_of(found, self.devices.key)}"
         )
 
     def _left(self) -> float:

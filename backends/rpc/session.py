@@ -1,4 +1,4 @@
-"""One visit to a board: everything that is heard of it until it is done, fails or is lost."""
+"""A session on a board: all events until the task is done or fails, or the board disconnects."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ runpy.run_module("{WORKER}", run_name="__main__")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a visit may take, and how long nothing may be heard of the board."""
+class Timeouts:
+    """The longest duration of a session, and the longest time without an event."""
 
-    seconds: float
-    silence_s: float
+    total_s: float
+    idle_timeout_s: float
 
 
 @dataclass(slots=True)
-class Visit:
-    """What a board told while a task was done; ``failed`` and ``lost`` say why it ended early."""
+class Session:
+    """The results of a task on a board; ``failed`` or ``disconnected`` say why it ended early."""
 
     board: Address
     values: Path  # a folder; its file 0 has the values of the run on sample 0
@@ -48,24 +48,24 @@ class Visit:
     runs_ms: list[float] = field(default_factory=list)
     steps_ms: list[list[float]] = field(default_factory=list)
     failed: str = ""
-    lost: str = ""
+    disconnected: str = ""
     done: bool = False
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be heard."""
-        return bool(self.done or self.failed or self.lost)
+        """Whether no more events follow."""
+        return bool(self.done or self.failed or self.disconnected)
 
     @property
     def emulated(self) -> bool:
         """Whether the board's processor is an emulated one."""
         return bool(self.before.get("emulated"))
 
-    def hear(self, event: dict[str, Any]) -> None:
-        """Add what the worker told."""
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Add an event of the worker to the results."""
         match event:
-            case {"board": dict(told)}:
-                self.before, self.after = self.before or told, told
+            case {"board": dict(information)}:
+                self.before, self.after = self.before or information, information
             case {"sample": int(index)}:
                 self.samples = index + 1
             case {"runs": list(times)}:
@@ -74,29 +74,29 @@ class Visit:
                 self.steps_ms += rounds
             case {"failed": str(why)}:
                 self.failed = why
-            case {"lost": str(why)}:
-                self.lost = why
+            case {"disconnected": str(why)}:
+                self.disconnected = why
             case {"done": True}:
                 self.done = True
             case _:
-                raise AssertionError(f"the worker told {event}")
+                raise AssertionError(f"unknown event of the worker: {event}")
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that is ready to talk to a board, and where it prints what goes wrong with it."""
+    """A process that connects to a board, and the file that holds its stderr."""
 
     process: asyncio.subprocess.Process
     errors: IO[bytes]
 
     async def send(self, text: str) -> None:
-        """Give the process its lines."""
+        """Write ``text`` to the process."""
         assert self.process.stdin is not None
         self.process.stdin.write(text.encode())
-        with suppress(OSError):  # it ended: that is heard
+        with suppress(OSError):  # it ended, which the next event reports
             await self.process.stdin.drain()
 
-    async def hear(self, seconds: float) -> dict[str, Any]:
+    async def next_event(self, seconds: float) -> dict[str, Any]:
         """Return the next event; raises TimeoutError after ``seconds`` without any."""
         assert self.process.stdout is not None
         async with asyncio.timeout(seconds):
@@ -106,7 +106,7 @@ class Worker:
             return event
         self.errors.seek(0)
         last = self.errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-        return {"lost": f"its worker ended: {last or 'without a word'}"}
+        return {"disconnected": f"its worker ended: {last or 'no message'}"}
 
 
 @asynccontextmanager
@@ -138,26 +138,28 @@ async def started() -> AsyncIterator[Worker]:
 
 async def _wait_ready(worker: Worker) -> None:
     try:
-        told = await worker.hear(START_S)
+        event = await worker.next_event(START_S)
     except TimeoutError as error:
         raise BoardError(
             f"{WORKER}: not ready within {START_S:g} s: is the machine busy?"
         ) from error
-    if "lost" in told:
-        raise BoardError(f"{WORKER}: {told['lost']}")
+    if "disconnected" in event:
+        raise BoardError(f"{WORKER}: {event['disconnected']}")
 
 
-async def visit(worker: Worker, task: Task, to: Visit, match_key: str, patience: Patience) -> None:
-    """Add to the visit ``to`` what happens on its board, until it ends."""
+async def run_task(
+    worker: Worker, task: Task, session: Session, match_key: str, timeouts: Timeouts
+) -> None:
+    """Run ``task`` on the board of ``session`` and add all events to it, until it ends."""
     start = asyncio.get_running_loop().time()
-    key = f"{match_key} -timeout={max(1.0, patience.seconds):.0f}"
-    where = json.dumps([to.board.host, to.board.port, key, str(to.values)])
+    key = f"{match_key} -timeout={max(1.0, timeouts.total_s):.0f}"
+    where = json.dumps([session.board.host, session.board.port, key, str(session.values)])
     try:
-        async with asyncio.timeout(patience.seconds):
+        async with asyncio.timeout(timeouts.total_s):
             await worker.send(f"{where}\n{to_json(task)}\n")
-            while not to.over:
-                to.hear(await worker.hear(patience.silence_s))
+            while not session.over:
+                session.on_event(await worker.next_event(timeouts.idle_timeout_s))
     except TimeoutError:
         elapsed = asyncio.get_running_loop().time() - start
-        over = elapsed >= patience.seconds
-        to.lost = "the deadline is over" if over else f"silent for {patience.silence_s:g} s"
+        silent = f"silent for {timeouts.idle_timeout_s:g} s"
+        session.disconnected = "the deadline is over" if elapsed >= timeouts.total_s else silent

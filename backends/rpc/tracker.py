@@ -1,4 +1,4 @@
-"""Asking a tracker of TVM for boards, without ever waiting longer than one wants to.
+"""Requests to a tracker of TVM for boards, each with a timeout.
 
 The tracker is TVM's own (``python -m tvm.exec.rpc_tracker``). Its messages are a length of four
 bytes and JSON, after a greeting of four bytes; ``tvm/rpc/tracker.py`` describes them.
@@ -26,24 +26,24 @@ ANSWER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """A board that the tracker gave away; whoever shows it ``match_key`` is served."""
+class Lease:
+    """A board that the tracker leased; it serves the client that sends ``match_key``."""
 
     board: Address
     match_key: str
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """A board that the tracker knows, and whom it serves, if it says so."""
+class Device:
+    """A board that the tracker knows, and the client that it serves, if known."""
 
     key: str
     board: str
     client: str | None
 
 
-async def request(tracker: Address, key: str) -> Offer:
-    """Return the next board of ``key`` that is free; waits for it as long as the caller does.
+async def request(tracker: Address, key: str) -> Lease:
+    """Return the next free board of ``key``; the caller limits the waiting time.
 
     Raises:
         BoardError: nobody answers at ``tracker``, or it is no tracker.
@@ -53,11 +53,11 @@ async def request(tracker: Address, key: str) -> Offer:
         with _understood(tracker):
             code, value = _pair(load(answer))
             if code == SUCCESS:
-                return _offer(value)
+                return _lease(value)
     raise BoardError(f"tracker {tracker}: refuses to hand out a board of {key!r}")
 
 
-async def holders(tracker: Address) -> tuple[Holder, ...]:
+async def devices(tracker: Address) -> tuple[Device, ...]:
     """Return the boards that ``tracker`` knows.
 
     Raises:
@@ -73,19 +73,19 @@ async def holders(tracker: Address) -> tuple[Holder, ...]:
         _, summary = _pair(load(answer))
         fields = unique("its summary", summary)
         require("its summary", fields, "server_info")
-        return tuple(_holder(each) for each in listed("server_info", fields["server_info"]))
+        return tuple(_device(each) for each in listed("server_info", fields["server_info"]))
 
 
-def told(found: Collection[Holder], key: str) -> str:
-    """Return who holds the boards of ``key``, in words."""
-    ours = [holder for holder in found if holder.key == key]
+def clients_of(found: Collection[Device], key: str) -> str:
+    """Return as text which clients hold the boards of ``key``."""
+    ours = [device for device in found if device.key == key]
     if not ours:
-        keys = sorted({holder.key for holder in found})
+        keys = sorted({device.key for device in found})
         others = f"it has {', '.join(keys)}" if keys else "it has none at all"
         return f"the tracker has no board of that key{closest(key, keys)}: {others}"
     return ", ".join(
-        f"{holder.board} {'serves ' + holder.client if holder.client else 'names no client'}"
-        for holder in ours
+        f"{device.board} {'serves ' + device.client if device.client else 'names no client'}"
+        for device in ours
     )
 
 
@@ -106,11 +106,11 @@ def _pair(answer: Parsed) -> tuple[Parsed, Parsed]:
     return items[0], items[1]
 
 
-def _offer(value: Parsed) -> Offer:
-    items = listed("its offer", value)
+def _lease(value: Parsed) -> Lease:
+    items = listed("its lease", value)
     if len(items) != 3:
-        raise JsonError(f"its offer: must be host, port and key, got {show(value)}")
-    return Offer(_address(items[:2]), string("its offer", items[2]))
+        raise JsonError(f"its lease: must be host, port and key, got {show(value)}")
+    return Lease(_address(items[:2]), string("its lease", items[2]))
 
 
 def _address(value: Parsed) -> Address:
@@ -123,13 +123,13 @@ def _address(value: Parsed) -> Address:
     return Address(host, port)
 
 
-def _holder(server: Parsed) -> Holder:
+def _device(server: Parsed) -> Device:
     fields = unique("a board", server)
     require("a board", fields, "key", "addr")
     key = string("a key", fields["key"]).removeprefix("server:")
-    told = fields.get("client")  # only servers of gmpq say it
-    client = None if told is None else string("a client", told)[:LONGEST_NAME]
-    return Holder(key[:LONGEST_NAME], str(_address(fields["addr"])), client)
+    given = fields.get("client")  # only servers of gmpq have it
+    client = None if given is None else string("a client", given)[:LONGEST_NAME]
+    return Device(key[:LONGEST_NAME], str(_address(fields["addr"])), client)
 
 
 @asynccontextmanager

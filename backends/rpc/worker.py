@@ -1,17 +1,17 @@
 """The process that talks to one board: ``python -m gmpq.backends.rpc.worker``.
 
-It reads an offer and a task from stdin and tells what happens on stdout, one JSON object per line:
+It reads a lease and a task from stdin and writes events to stdout, one JSON object per line:
 
     {"ready": true}      before it reads anything
-    {"board": {...}}     what the board says about itself, before and after the measurement
+    {"board": {...}}     the board's information, before and after the measurement
     {"sample": 0}        the values of a run have been written
     {"runs": [...]}      milliseconds of whole runs
     {"steps": [[...]]}   milliseconds of every step, round by round
     {"failed": "..."}    why the program does not run there
-    {"lost": "..."}      why the board was lost
+    {"disconnected": "..."}  why the board disconnected
     {"done": true}
 
-A call to a board that vanished may never return; then whoever started this process ends it.
+A call to a board that vanished may never return; then the parent process ends this one.
 """
 
 from __future__ import annotations
@@ -20,41 +20,51 @@ import ctypes
 import importlib.util
 import itertools
 import json
-import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
+import numpy as np
 import tvm_ffi
 
-from gmpq.backends.rpc.tasks import Inquiry, Job, Task, Trial, from_json, likeness_of
+from gmpq.backends.base import Executable, Tensor
+from gmpq.backends.rpc.board_program import BoardProgram, Functions
+from gmpq.backends.rpc.tasks import (
+    DeviceQuery,
+    MeasureTask,
+    RunTask,
+    Task,
+    device_model_of,
+    from_json,
+)
 
 PROTOCOL = 3  # of backends/rpc/server/information.cc
 WARM_UP = 3
 BLOCKS = 3  # whole runs and steps take turns, so that a board that slows down slows both
-CALL_S = 2.0  # a call to the board takes about so long at most
-TOLD = "RPCError: Error caught from RPC call:"
+CALL_S = 2.0  # about the longest call to the board
+REMOTE_ERROR = "RPCError: Error caught from RPC call:"
 LIMIT = "RPCSessionTimeoutError: "
 
-Call = Callable[..., Any]
+Event: TypeAlias = dict[str, Any]
+Board: TypeAlias = dict[str, Any]  # a board's information
 
 
 def main() -> None:
-    """Do the task on stdin, whose first line says with which board."""
+    """Do the task on stdin, whose first line is the lease."""
     load_runtime()
-    tell({"ready": True})
+    write({"ready": True})
     host, port, key, values = json.loads(sys.stdin.readline())
     task = from_json(sys.stdin.readline())
     try:
-        session = tvm_ffi.get_global_func("rpc.Connect")(host, port, key, False)
-        for event in run(task, Path(values), session.get_function):
-            tell(event)
-        tell({"done": True})
+        connection = tvm_ffi.get_global_func("rpc.Connect")(host, port, key, False)
+        for event in run(task, Path(values), connection.get_function):
+            write(event)
+        write({"done": True})
     except AttributeError:  # no such function
-        tell({"failed": "its server is not gmpq-board: start the one of gmpq board build"})
+        write({"failed": "its server is not gmpq-board: start the one of gmpq board build"})
     except RuntimeError as error:
-        tell(failure(str(error)))
+        write(failure(str(error)))
 
 
 def load_runtime() -> None:
@@ -66,138 +76,117 @@ def load_runtime() -> None:
     ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
 
 
-def tell(event: dict[str, Any]) -> None:
+def write(event: Event) -> None:
     """Print ``event``."""
-    print(json.dumps(event), flush=True)  # noqa: T201 - whoever started this process reads it
+    print(json.dumps(event), flush=True)  # noqa: T201 - the parent process reads it
 
 
-def failure(message: str) -> dict[str, Any]:
-    """Return the event of an error: what the board said, or that nothing is heard of it."""
+def failure(message: str) -> Event:
+    """Return the event of an error: the board reported it, or the connection broke."""
     lines = message.strip().splitlines() or ["no message"]
-    if lines[0] == TOLD:
+    if lines[0] == REMOTE_ERROR:
         return {"failed": " ".join(lines[1:])}
     if lines[0].startswith(LIMIT):
         return {"failed": lines[0].removeprefix(LIMIT)}
-    return {"lost": lines[0]}
+    return {"disconnected": lines[0]}
 
 
-def run(task: Task, values: Path, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
-    """Yield what happens while ``task`` is done; the values of run 0 go to ``values/0``.
-
-    ``function`` returns the board's functions by name.
-    """
-    before = json.loads(function("gmpq.board.information")())
+def run(task: Task, values: Path, functions: Functions) -> Iterator[Event]:
+    """Yield what happens while ``task`` is done; the values of run 0 go to ``values/0``."""
+    before = json.loads(functions("gmpq.board.information")())
     yield {"board": before}
     if (reason := _refusal(task, before)) is not None:
         yield {"failed": reason}
         return
     match task:
-        case Job():
-            yield from _run_job(task, values, function)
-        case Trial():
-            yield from _run_trial(task, function)
-        case Inquiry():
+        case RunTask():
+            yield from _run_program(task, values, functions, before)
+        case MeasureTask():
+            yield from _measure_steps(task, functions, before)
+        case DeviceQuery():
             return
         case _:
             assert_never(task)
 
 
-def _refusal(task: Task, board: dict[str, Any]) -> str | None:
+def _refusal(task: Task, board: Board) -> str | None:
     if board["protocol"] != PROTOCOL:
         return "its server is of another gmpq: run gmpq board build and copy it again"
     if board["machine"] != task.machine:
         return f"it is {board['machine']}, the program for {task.machine}: compile for its --target"
-    return None if isinstance(task, Job) else _worthless(task, board)
+    return None if isinstance(task, RunTask) else _no_times(task, board)
 
 
-def _worthless(task: Trial | Inquiry, board: dict[str, Any]) -> str | None:
-    """Return why times of ``board`` say nothing."""
+def _no_times(task: MeasureTask | DeviceQuery, board: Board) -> str | None:
+    """Return why times of ``board`` would be useless, or None."""
     if board["emulated"]:
         return (
             "an emulated board measures no time: give the --key of real ones, or compile with "
             "--tune off, by predicted cycles"
         )
-    likeness = likeness_of(board)
-    if isinstance(task, Trial) and likeness != task.likeness:
-        return f"it is {likeness}, another one {task.likeness}: give boards that differ other keys"
+    found = device_model_of(board)
+    if isinstance(task, MeasureTask) and found != task.device_model:
+        return f"it is {found}, another one {task.device_model}: give boards that differ other keys"
     return None
 
 
-def _run_job(job: Job, values: Path, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
-    _upload(job, function)
-    add = function("gmpq.board.output")
-    for size in job.output_bytes:
-        add(size)
-    for index, sample in enumerate(job.samples):
-        _set_inputs(job, Path(sample).read_bytes(), function("gmpq.board.input"))
-        (values / str(index)).write_bytes(b"".join(_values(job, function)))
+def _run_program(
+    task: RunTask, values: Path, functions: Functions, board: Board
+) -> Iterator[Event]:
+    program = _opened(task, functions, board)
+    inputs: Mapping[str, Tensor] = {}
+    for index, sample in enumerate(task.samples):
+        inputs = _inputs(task, Path(sample))
+        stored = program.trace(inputs).values()
+        (values / str(index)).write_bytes(b"".join(array.tobytes() for array in stored))
         yield {"sample": index}
-    if job.repeat:
-        yield from _times(job, function)
-        yield {"board": json.loads(function("gmpq.board.information")())}
+    if task.repeat:
+        yield from _times(program, inputs, task.repeat)
+        yield {"board": json.loads(functions("gmpq.board.information")())}
 
 
-def _run_trial(trial: Trial, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
-    _upload(trial, function)
-    time_steps = function("gmpq.board.time_steps")
-    time_steps(1, trial.others_bytes)  # warms up
-    for _ in range(trial.rounds):
-        yield {"steps": [_floats(time_steps(1, trial.others_bytes))]}
+def _measure_steps(task: MeasureTask, functions: Functions, board: Board) -> Iterator[Event]:
+    program = _opened(task, functions, board)
+    program.time_steps({}, 1, task.flush_bytes)  # warms up
+    for _ in range(task.rounds):
+        yield {"steps": _rounds(program.time_steps({}, 1, task.flush_bytes))}
 
 
-def _upload(job: Job | Trial, function: Callable[[str], Call]) -> None:
-    upload = function("tvm.rpc.server.upload")
-    for path in (job.library, job.params):
-        upload(Path(path).name, Path(path).read_bytes())
-    function("gmpq.board.open")(
-        Path(job.library).name,
-        Path(job.params).name,
-        job.params_bytes,
-        job.workspace_bytes,
-        job.steps,
-        job.threads,
-        job.prefix,
+def _opened(task: RunTask | MeasureTask, functions: Functions, board: Board) -> BoardProgram:
+    emulated = bool(board["emulated"])
+    return BoardProgram.open(
+        Path(task.directory), task.program, task.threads, functions, emulated=emulated
     )
 
 
-def _set_inputs(job: Job, content: bytes, give: Call) -> None:
-    start = 0
-    for index, size in enumerate(job.input_bytes):
-        give(index, content[start : start + size])
-        start += size
+def _inputs(task: RunTask, sample: Path) -> dict[str, Tensor]:
+    """Return the inputs whose bytes a file holds, one after the other."""
+    numbers, found, start = np.fromfile(sample, np.float32), {}, 0
+    for spec in task.program.inputs:
+        found[spec.name] = numbers[start : start + spec.elements].reshape(spec.shape)
+        start += spec.elements
+    return found
 
 
-def _values(job: Job, function: Callable[[str], Call]) -> Iterator[bytes]:
-    """Yield what every step leaves behind, and then the outputs."""
-    step, read = function("gmpq.board.run"), function("gmpq.board.read_workspace")
-    for index, parts in enumerate(job.parts):
-        step(index, index + 1)
-        yield from (bytes(read(part.offset, part.size)) for part in parts)
-    output = function("gmpq.board.read_output")
-    yield from (bytes(output(index)) for index in range(len(job.output_bytes)))
-
-
-def _times(job: Job, function: Callable[[str], Call]) -> Iterator[dict[str, Any]]:
-    time_runs, time_steps = function("gmpq.board.time_runs"), function("gmpq.board.time_steps")
-    longest_ms = max(_floats(time_runs(1))[0] for _ in range(WARM_UP))
+def _times(program: Executable, inputs: Mapping[str, Tensor], repeat: int) -> Iterator[Event]:
+    longest_ms = max(program.time_runs(inputs, 1)[0] for _ in range(WARM_UP))
     most = max(1, int(CALL_S * 1e3 / longest_ms))
-    for count in shares(job.repeat, BLOCKS):
+    for count in shares(repeat, BLOCKS):
         for part in shares(count, -(-count // most)):
-            yield {"runs": _floats(time_runs(part))}
+            yield {"runs": program.time_runs(inputs, part)}
         for part in shares(count, -(-count // most)):
-            times = _floats(time_steps(part, 0))
-            rounds = range(0, len(times), job.steps)
-            yield {"steps": [times[i : i + job.steps] for i in rounds]}
+            yield {"steps": _rounds(program.time_steps(inputs, part))}
+
+
+def _rounds(steps: Mapping[str, list[float]]) -> list[list[float]]:
+    """Return the times of all steps, round by round."""
+    return [list(times) for times in zip(*steps.values(), strict=True)]
 
 
 def shares(count: int, parts: int) -> list[int]:
     """Return ``count`` as a sum of at most ``parts`` numbers that are nearly equal."""
     ends = [count * i // parts for i in range(parts + 1)]
     return [b - a for a, b in itertools.pairwise(ends) if b > a]
-
-
-def _floats(content: Any) -> list[float]:
-    return [number for (number,) in struct.iter_unpack("<d", bytes(content))]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from accuracy.sources import DATASETS, Dataset
-from gmpq.search.ilp.space import BITS as BITS  # that every search chooses from
+from gmpq.search.ilp.candidates import BITS as BITS  # that every search chooses from
 
 LEVELS = (3, 4)  # bits of the uniform policy whose BOPs every policy of the level may spend
 FLOAT, UNIFORM, RANDOM = "float", "uniform", "random"

@@ -15,21 +15,22 @@ from gmpq import models
 from gmpq.inputs.images import Preprocessing
 from gmpq.lower import lower
 from gmpq.policy import LayerBits, ModelSpec
-from gmpq.policy import file as policy_file
 from gmpq.progress import Silent
-from gmpq.search.differentiable.options import Request
+from gmpq.search.differentiable.options import Files, Request
 from gmpq.search.differentiable.run import search_policy
-from gmpq.search.differentiable.settings import TeacherRecipe
-from gmpq.search.differentiable.teacher import Lesson, save_teacher, train_teacher
+from gmpq.search.differentiable.settings import Recipe, Settings, TeacherRecipe
+from gmpq.search.differentiable.teacher import TeacherTraining, save_teacher, train_teacher
 from gmpq.search.differentiable.train import accuracy
 from gmpq.search.ilp import baselines
 from gmpq.search.ilp.bounds import Bounds
-from gmpq.search.ilp.space import Space, space_of
+from gmpq.search.ilp.candidates import Candidates
+from gmpq.search.ilp.constraints import total_bops
+from gmpq.search.ilp.space import space_of
 from gmpq.search.indicators.indicators import Indicators
-from gmpq.search.indicators.limpq import LimpqOptions
-from gmpq.search.indicators.measure import Candidates, Measurement, measure_sensitivity, train_limpq
-from gmpq.search.indicators.policy import Rule, search
-from gmpq.search.subject import Subject
+from gmpq.search.indicators.measure import Measurement, measure_sensitivity, train_limpq
+from gmpq.search.indicators.options import LimpqOptions
+from gmpq.search.indicators.policy import Objective, search
+from gmpq.search.network_source import NetworkSource
 from gmpq.training.augment import Augmentation
 from gmpq.training.data import open_labelled
 
@@ -76,8 +77,8 @@ def train_float(work: Work) -> float:
     effort, how = work.effort, Preprocessing.of(work.shape, work.cell.dataset.input)
     train, test = (open_labelled(str(work.parts[name]), how) for name in ("train", "test"))
     recipe = TeacherRecipe(effort.float_epochs, effort.batch, effort.float_lr)
-    lesson = Lesson(train, recipe, Augmentation(), work.cell.seed, "cpu")
-    teacher = train_teacher(models.find(work.cell.arch).build(), lesson, Silent())
+    training = TeacherTraining(train, recipe, Augmentation(), work.cell.seed, "cpu")
+    teacher = train_teacher(models.find(work.cell.arch).build(), training, Silent())
     save_teacher(teacher, work.weights)
     return accuracy(teacher, test, EVALUATED, "cpu")
 
@@ -88,26 +89,29 @@ def choose(work: Work) -> dict[str, Any]:
     Seconds are of one thread, without the float network that all of them have. One search answers
     for all levels.
     """
-    subject = Subject(work.model, work.folder / "any.json", calibration=work.part("train"))
-    network = subject.open()
+    train = work.part("train")
+    source = NetworkSource(work.model, work.folder / "any.json", calibration=train, data=train)
+    network = source.open()
     space = space_of(lower(network.module, network.shape, network.name), BITS, BITS)
     seed, seconds = work.cell.seed, dict[str, float]()
     found: dict[str, Policies] = {
         plan.UNIFORM: {n: baselines.uniform(space, LayerBits(n, n)) for n in LEVELS},
-        plan.RANDOM: {n: baselines.random(space, n * n, seed, BITS) for n in LEVELS},
+        plan.RANDOM: {n: baselines.random(space, n * n, seed) for n in LEVELS},
     }
-    limits = {n: cost(space, found[plan.UNIFORM][n]) for n in LEVELS}
+    limits = {n: total_bops(space, found[plan.UNIFORM][n]) for n in LEVELS}
     for method in ATTRIBUTION:
         with timed(method, seconds):
             found[method] = gmpq(work, method, limits)
     with timed(plan.LIMPQ, seconds):
-        steps = limpq(subject, work)
+        steps = limpq(source, work)
     with timed(plan.SENSITIVITY, seconds):
-        losses = sensitivity(subject, work)
-    found[plan.LIMPQ] = answers(steps, Rule(LIMPQ_ALPHA, forbid_falling=True))
-    found[plan.REVERSED] = answers(steps, Rule(LIMPQ_ALPHA, True, forbid_falling=True))
-    found[plan.SENSITIVITY] = answers(losses, Rule())
-    bops = {m: {n: cost(space, bits) for n, bits in each.items()} for m, each in found.items()}
+        losses = sensitivity(source, work)
+    found[plan.LIMPQ] = answers(steps, Objective(LIMPQ_ALPHA, forbid_falling=True))
+    found[plan.REVERSED] = answers(steps, Objective(LIMPQ_ALPHA, True, forbid_falling=True))
+    found[plan.SENSITIVITY] = answers(losses, Objective())
+    bops = {
+        m: {n: total_bops(space, bits) for n, bits in each.items()} for m, each in found.items()
+    }
     return {"policies": found, "search_seconds": seconds, "bops": bops}
 
 
@@ -122,54 +126,50 @@ def timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
 def gmpq(work: Work, method: str, limits: Mapping[int, float]) -> Policies:
     """Return what one search by GMPQ finds within each of ``limits``."""
     folder = work.folder / f"{work.cell.name}-{'gmpq' if method == plan.GMPQ else 'edmips'}"
-    effort, policies = work.effort, dict[int, Bits]()
+    source = NetworkSource(work.model, work.folder / "any.json", data=work.part("train"))
+    policies = dict[int, Bits]()
     for n, limit in limits.items():
-        out = folder.with_name(f"{folder.name}-{n}.json")
         request = Request(
             method="gmpq",
-            data=work.part("train"),
-            out=out,
-            arch=work.cell.arch,
-            mean=work.cell.dataset.mean,
-            std=work.cell.dataset.std,
-            bops=limit,
-            weight_bits=BITS,
-            activation_bits=BITS,
-            attribution_weight=ATTRIBUTION[method],
-            epochs=effort.gmpq_epochs,
-            batch=effort.batch,
-            lr=effort.gmpq_lr,
-            logits_lr=effort.gmpq_logits_lr,
-            complexity_weight=effort.gmpq_complexity,
-            teacher=str(work.weights),
-            seed=work.cell.seed,
-            work=folder,
-            resume=bool(policies),  # the search is over then, and its logits answer again
+            source=source,
+            out=folder.with_name(f"{folder.name}-{n}.json"),
+            files=Files(folder, resume=bool(policies)),  # its logits answer again
+            settings=settings(work, method),
+            bounds=Bounds(bops=limit),
         )
-        search_policy(request, Silent())
-        policies[n] = dict(policy_file.read(out).layers)
+        policies[n] = dict(search_policy(request, Silent()).policy.layers)
     return policies
 
 
-def limpq(subject: Subject, work: Work) -> Indicators:
+def settings(work: Work, method: str) -> Settings:
+    """Return how a supernet of a cell is trained."""
+    effort = work.effort
+    recipe = Recipe(effort.gmpq_epochs, effort.batch, effort.gmpq_lr, effort.gmpq_logits_lr)
+    return Settings(
+        Candidates(BITS, BITS),
+        recipe=recipe,
+        attribution_weight=ATTRIBUTION[method],
+        complexity_weight=effort.gmpq_complexity,
+        seed=work.cell.seed,
+    )
+
+
+def limpq(source: NetworkSource, work: Work) -> Indicators:
     """Return the steps that LIMPQ learns."""
     effort = work.effort
     options = LimpqOptions(effort.limpq_epochs, effort.batch, seed=work.cell.seed)
-    return train_limpq(subject, Candidates(BITS, BITS), options, Silent())
+    return train_limpq(source, Candidates(BITS, BITS), options, Silent())
 
 
-def sensitivity(subject: Subject, work: Work) -> Indicators:
+def sensitivity(source: NetworkSource, work: Work) -> Indicators:
     """Return the divergence that each layer's bits cause."""
-    some = replace(subject, limit=work.effort.sensitivity_images)
+    some = replace(source, limit=work.effort.sensitivity_images)
     return measure_sensitivity(some, Measurement(Candidates(BITS, BITS)), Silent())
 
 
-def cost(space: Space, bits: Bits) -> int:
-    """Return the BOPs of all layers at their real bits."""
-    return sum(layer.macs * bits[layer.name].w * bits[layer.name].a for layer in space.layers)
-
-
-def answers(found: Indicators, rule: Rule) -> Policies:
+def answers(found: Indicators, objective: Objective) -> Policies:
     """Return the bits that losses lead to at each level."""
-    bounded = ((n, search(found, Bounds(mean_product=n * n), rule, ModelSpec())) for n in LEVELS)
+    bounded = (
+        (n, search(found, Bounds(mean_product=n * n), objective, ModelSpec())) for n in LEVELS
+    )
     return {n: dict(policy.layers) for n, policy in bounded}

@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Mapping
 
 from accuracy.policies import Work
+from gmpq.inputs.compile_inputs import Sources
 from gmpq.inputs.images import Preprocessing, find_images
-from gmpq.inputs.job import Sources
 from gmpq.policy import LayerBits, Policy
 from gmpq.policy import file as policy_file
-from gmpq.qat.finetune import FinetuneOptions, finetune, integer_accuracy
-from gmpq.qat.options import TrainOptions
+from gmpq.qat.finetune import finetune, integer_accuracy
+from gmpq.qat.options import FinetuneOptions, TrainOptions
 
 WARMUP = 0.25  # epochs
 

@@ -2,7 +2,7 @@
 
 A register tile of ``rows`` broadcast operands times ``vectors`` vectors of weights runs again and
 again over operands that lie in the first-level cache. Its accumulators stay in registers and are
-stored once, so that LLVM keeps the products. Sums wrap; nobody reads them.
+stored once, so that LLVM keeps the multiplications. Sums wrap; nobody reads them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Array, Call
-from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import LaneCounter
+from gmpq.backends.tvm.kernels.cpu.bitserial.x86_popcount import LaneCounter
 from gmpq.backends.tvm.kernels.cpu.isa import amx
 from gmpq.backends.tvm.kernels.cpu.isa.amx import DEPTH, Blocking
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
+    call_intrinsic,
+    call_intrinsic_void,
     load,
-    pure,
-    put,
     registers,
-    run,
     splat,
     store,
     vector,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Vnni, Words, multiplied_lanes
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw, vpmaddubsw_lanes
+from gmpq.backends.tvm.target import Target
 
 OUTPUT = "y"
 OUTPUT_BYTES = 4096  # the accumulators of any loop
@@ -62,10 +62,10 @@ class BitPlanes:
     def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
         """Return ``acc`` plus the number of common bits per lane."""
         both = T.bitwise_and(operands[0], weights[0])
-        return acc + pure("llvm.ctpop", vector("int32", self.lanes), both)
+        return acc + call_intrinsic("llvm.ctpop", vector("int32", self.lanes), both)
 
 
-Dot: TypeAlias = Vnni | Narrow | Words | BitPlanes
+Dot: TypeAlias = Vpdpbusd | Vpmaddubsw | Int16Dot | BitPlanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class DotLoop:
         return max(1, int(CYCLES / (STEPS * self.rows * self.vectors * self.dot.product_cycles)))
 
     @property
-    def products(self) -> int:
+    def macs(self) -> int:
         """Products of one call."""
         bits = 32 if isinstance(self.dot, BitPlanes) else 1  # of one element
         return self.repeats * STEPS * self.rows * self.vectors * self.dot.elements * bits
@@ -112,10 +112,10 @@ class DotLoop:
             y = view(y_, lane[0], OUTPUT_BYTES // np.dtype(lane[0]).itemsize)
             acc = registers(self.rows * self.vectors, vector(*lane))
             for slot in acc:
-                put(slot, T.Cast(vector(*lane), splat(T.int32(0), lane[1])))
+                assign(slot, T.Cast(vector(*lane), splat(T.int32(0), lane[1])))
             with T.grid(self.repeats, STEPS) as (_, k):
                 for slot, codes, weight in self._step(acc, x, w, k):
-                    put(slot, self._add(slot[0], codes, weight))
+                    assign(slot, self._add(slot[0], codes, weight))
             for i, slot in enumerate(acc):
                 store(y, i * lane[1], slot[0], lane[1])
 
@@ -124,10 +124,10 @@ class DotLoop:
     @property
     def _short(self) -> bool:
         """Whether sums stay in int16, as within a run of ``direct16``."""
-        return isinstance(self.dot, Narrow) and self.dot.run > 1
+        return isinstance(self.dot, Vpmaddubsw) and self.dot.run > 1
 
     def _add(self, acc: Expr, codes: Expr, weight: Expr) -> Expr:
-        if isinstance(self.dot, Narrow) and self._short:
+        if isinstance(self.dot, Vpmaddubsw) and self._short:
             return acc + self.dot.pairs([codes], [weight])
         return self.dot.accumulate(acc, [codes], [weight])
 
@@ -139,9 +139,9 @@ class DotLoop:
         kind = vector(self.dot.dtype, elements)
         weights, (codes,) = registers(self.vectors, kind), registers(1, kind)
         for n, weight in enumerate(weights):
-            put(weight, load(w, (k * self.vectors + n) * elements, elements))
+            assign(weight, load(w, (k * self.vectors + n) * elements, elements))
         for row in range(self.rows):
-            put(codes, self.dot.operands(x[row * STEPS + k])[0])
+            assign(codes, self.dot.operands(x[row * STEPS + k])[0])
             for n, weight in enumerate(weights):
                 yield acc[row * self.vectors + n], codes[0], weight[0]
 
@@ -163,7 +163,7 @@ class TileLoop:
         return CYCLES // (TILE_STEPS * amx.PRODUCT * self.blocking.accumulators)
 
     @property
-    def products(self) -> int:
+    def macs(self) -> int:
         """Products of one call."""
         return self.repeats * TILE_STEPS * self.blocking.accumulators * 16 * self.tile_bytes
 
@@ -182,15 +182,15 @@ class TileLoop:
             size = TILE_STEPS * b.tiles * self.tile_bytes
             x, w = view(x_, "int8", size), view(w_, "int8", size)
             y = view(y_, "int32", OUTPUT_BYTES // 4)
-            run("llvm.x86.ldtilecfg", setup)
+            call_intrinsic_void("llvm.x86.ldtilecfg", setup)
             for i in range(b.accumulators):
-                run("llvm.x86.tilezero", T.int8(i))
+                call_intrinsic_void("llvm.x86.tilezero", T.int8(i))
             with T.grid(self.repeats, TILE_STEPS) as (_, k):
                 self._step(x, w, k)
             for i in range(b.accumulators):
                 place = T.address_of(y[i * self.tile_bytes // 4])
-                run("llvm.x86.tilestored64", T.int8(i), place, T.int64(DEPTH))
-            run("llvm.x86.tilerelease")
+                call_intrinsic_void("llvm.x86.tilestored64", T.int8(i), place, T.int64(DEPTH))
+            call_intrinsic_void("llvm.x86.tilerelease")
 
         names = (("setup", "uint8"), ("x", "int8"), ("w", "int8"), (OUTPUT, "int32"))
         return c_function(names, body)
@@ -200,10 +200,10 @@ class TileLoop:
         first = b.accumulators
         for i, memory in enumerate((x, x, w, w)):
             place = T.address_of(memory[(k * 2 + i % 2) * self.tile_bytes])
-            run("llvm.x86.tileloadd64", T.int8(first + i), place, T.int64(DEPTH))
+            call_intrinsic_void("llvm.x86.tileloadd64", T.int8(first + i), place, T.int64(DEPTH))
         for i, (tile, n) in enumerate(product(range(b.tiles), range(b.vectors))):
             operands = (T.int8(first + tile), T.int8(first + b.tiles + n))
-            run("llvm.x86.tdpbusd", T.int8(i), *operands)
+            call_intrinsic_void("llvm.x86.tdpbusd", T.int8(i), *operands)
 
 
 Loop: TypeAlias = DotLoop | TileLoop
@@ -214,32 +214,32 @@ def loops(target: Target) -> list[Loop]:
     found: list[Loop] = [
         DotLoop(dot, rows, vectors)
         for dot in _dots(target)
-        for rows, vectors in TILES[target.registers]
+        for rows, vectors in TILES[target.vector_registers]
     ]
     return [*found, *([TileLoop()] if "amx-int8" in target.features else [])]
 
 
 def _dots(target: Target) -> list[Dot]:
-    lanes = multiplied_lanes(target)
+    lanes = vpmaddubsw_lanes(target)
     found: list[Dot] = []
     if lanes is not None:
-        found += [Narrow(lanes), Narrow(lanes, run=2), Words(lanes)]
+        found += [Vpmaddubsw(lanes), Vpmaddubsw(lanes, run=2), Int16Dot(lanes)]
     if "avx512vnni" in target.features:
-        found += [Vnni(), Words(16, fused=True)]
+        found += [Vpdpbusd(), Int16Dot(16, fused=True)]
     if {"avx512vpopcntdq", "avx512bw"} <= target.features:
         found.append(BitPlanes())
     return found
 
 
 def chain(links: int) -> Call:
-    """Return the call of ``links`` steps that wait for each other, a product and a sum each."""
+    """Return the call of ``links`` dependent steps: a multiplication and an addition each."""
 
     def body(y_: Expr) -> None:
         y = view(y_, "int32", 1)
         (slot,) = registers(1, "int32")
-        put(slot, y[0])
+        assign(slot, y[0])
         with T.serial(0, links):
-            put(slot, slot[0] * slot[0] + T.int32(1))
+            assign(slot, slot[0] * slot[0] + T.int32(1))
         store(y, 0, slot[0], 1)
 
     return Call(c_function(((OUTPUT, "int32"),), body), (), (), (OUTPUT,))

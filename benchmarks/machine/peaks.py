@@ -1,4 +1,4 @@
-"""What this machine can multiply: products per second and thread, and its clock.
+"""What this machine can multiply: MACs per second and thread, and its clock.
 
 Loops run in turn, round after round; the fastest round counts, since other work on the machine can
 only slow a loop down.
@@ -16,19 +16,19 @@ from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.kernels.base import Call, Tensor, Work
 from gmpq.backends.tvm.plan.memory import Life, place
 from gmpq.backends.tvm.plan.plan import FLOAT_BYTES, Plan, Step
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 from gmpq.ir import Graph, IntGraph, Value
 from gmpq.runtime import Network
 from machine.peak_loops import OUTPUT, OUTPUT_BYTES, Loop, chain, loops
 
 ROUNDS = 400
 LINKS = 300_000
-LINK_CYCLES = 4  # an integer product and a sum, on Intel and AMD since 2011 and 2017
+LINK_CYCLES = 4  # an integer multiplication and an addition, on Intel and AMD since 2011 and 2017
 
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """Of one thread: products per second by instruction, the tile that reached it, the clock."""
+    """Of one thread: MACs per second by instruction, the tile that reached it, the clock."""
 
     rates: Mapping[str, float]
     tiles: Mapping[str, str]
@@ -37,7 +37,7 @@ class Peaks:
     def seconds(self, work: Work, threads: int) -> float:
         """Return the least time for ``work``; 0 where its instruction has no peak."""
         rate = self.rates.get(work.instruction)
-        return 0.0 if rate is None else work.products / (rate * threads)
+        return 0.0 if rate is None else work.executed_macs / (rate * threads)
 
     def predicted_ms(self, cycles: float, threads: int) -> float:
         """Return the time of predicted cycles that ``threads`` share."""
@@ -46,7 +46,7 @@ class Peaks:
     def __str__(self) -> str:
         found = sorted(self.rates.items(), key=lambda item: -item[1])
         rates = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in found)
-        return f"G products/s on one thread: {rates}; clock {self.clock_hz / 1e9:.2f} GHz"
+        return f"GMAC/s on one thread: {rates}; clock {self.clock_hz / 1e9:.2f} GHz"
 
 
 def measure(target: Target, rounds: int = ROUNDS) -> Peaks:
@@ -55,7 +55,7 @@ def measure(target: Target, rounds: int = ROUNDS) -> Peaks:
     clock, *spent = shortest([chain(LINKS), *(loop.call() for loop in tried)], target, rounds)
     best: dict[str, tuple[float, Loop]] = {}
     for loop, seconds in zip(tried, spent, strict=True):
-        rate = loop.products / seconds
+        rate = loop.macs / seconds
         if loop.instruction not in best or rate > best[loop.instruction][0]:
             best[loop.instruction] = (rate, loop)
     rates = {name: rate for name, (rate, _) in best.items()}
@@ -66,7 +66,7 @@ def measure(target: Target, rounds: int = ROUNDS) -> Peaks:
 def shortest(calls: Sequence[Call], target: Target, rounds: int) -> list[float]:
     """Return the least seconds of each call, one of which writes at most ``OUTPUT_BYTES``."""
     with tempfile.TemporaryDirectory() as folder:
-        program = assemble(NOTHING, planned(calls), target, Path(folder)).program
+        program = assemble(NOTHING, planned(calls, target), target, Path(folder)).program
         step = Network(Path(folder), program).stepper()
         found = [float("inf")] * len(calls)
         for _ in range(rounds):
@@ -80,8 +80,9 @@ def shortest(calls: Sequence[Call], target: Target, rounds: int) -> list[float]:
 NOTHING: IntGraph = Graph("peaks", (), (), {}, ())
 
 
-def planned(calls: Sequence[Call]) -> Plan:
+def planned(calls: Sequence[Call], target: Target) -> Plan:
     """Return a plan of a step per call; all write to the same memory."""
     steps = tuple(Step("peak", (OUTPUT,), "peak", "", (call,), {}, {}) for call in calls)
     output = Tensor(Value(OUTPUT, (OUTPUT_BYTES // FLOAT_BYTES,)), None)
-    return Plan(steps, {OUTPUT: output}, place({OUTPUT: Life(OUTPUT_BYTES, 0, 0)}))
+    memory = place({OUTPUT: Life(OUTPUT_BYTES, 0, 0)}, target.layout_rules)
+    return Plan(steps, {OUTPUT: output}, memory)

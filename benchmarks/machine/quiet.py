@@ -1,9 +1,9 @@
-"""Whether the cores are ours: a bare loop that takes longer while another guest computes.
+"""A load probe: a bare loop that takes longer while a noisy neighbour computes.
 
-A virtual core is one of two hardware threads; where another guest of the host runs on the other
-one, a loop that keeps the vector ports busy takes up to twice as long. Programs suffer each in its
-own way, so that a ratio of two programs is worth most where neither was disturbed. What was
-measured between two readings of a gauge is undisturbed if both are near the gauge's best.
+A virtual core is one of two hardware threads (SMT); while another virtual machine runs on the other
+one, a loop that keeps the vector ports busy takes up to twice as long. A noisy neighbour slows each
+program by a different factor, so only undisturbed runs of two programs are compared. A measurement
+between two readings of the probe is undisturbed if both readings are near its best.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import TypeAlias
 
 from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.kernels.base import Call
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import Target
 from gmpq.runtime import Network
 from machine.peak_loops import DotLoop, chain, loops
 from machine.peaks import LINKS, NOTHING, planned
 
-Reading: TypeAlias = Callable[[], float]  # milliseconds; equal ones where nobody else computes
+Reading: TypeAlias = Callable[[], float]  # milliseconds; equal without neighbours
 SLACK = 1.12  # of two readings that count as equal, since clocks change; neighbours take more
 READINGS = 5  # the best of them, since the threads of a program may still spin after it
 
 
-class Gauge:
+class LoadProbe:
     """Readings of all cores, and the best of them so far."""
 
     def __init__(self, read: Reading) -> None:
@@ -45,34 +45,33 @@ class Gauge:
 
 
 @contextmanager
-def gauge(target: Target, threads: int) -> Iterator[Gauge]:
-    """Give a gauge of ``threads`` cores at once: the slowest one's reading."""
+def load_probe(target: Target, threads: int) -> Iterator[LoadProbe]:
+    """Give a probe of ``threads`` cores at once: the reading of the slowest."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(threads) as pool:
-        program = assemble(NOTHING, planned([_loop(target)]), target, Path(folder)).program
+        program = assemble(NOTHING, planned([_loop(target)], target), target, Path(folder)).program
         steps = [Network(Path(folder), program).stepper() for _ in range(threads)]
-        yield Gauge(lambda: max(pool.map(_reading, steps)))
+        yield LoadProbe(lambda: max(pool.map(_reading, steps)))
 
 
 def scaling(target: Target, threads: int, turns: int) -> tuple[float, float]:
-    """Return how many times as much as one core ``threads`` cores multiply at once.
+    """Return the speed-up of ``threads`` cores over one core: by best readings, and by medians.
 
-    The loop needs no memory, so that no program's products gain more by threads: by the best
-    readings of some turns, and by their medians. The slowest core counts, as in a program whose
-    threads wait for each other.
+    The loop needs no memory, so it bounds the speed-up of any program. The slowest core counts, as
+    in a program whose threads wait for each other.
     """
-    with gauge(target, 1) as alone, gauge(target, threads) as together:
+    with load_probe(target, 1) as alone, load_probe(target, threads) as together:
         pairs = [(alone(), together()) for _ in range(turns)]
     one, all_ = zip(*pairs, strict=True)
     return threads * min(one) / min(all_), threads * median(one) / median(all_)
 
 
 def always_quiet() -> float:
-    """Return the reading of a gauge that knows of nobody else."""
+    """Return the reading of a probe without neighbours."""
     return 1.0
 
 
 def near(reading: float, best: float) -> bool:
-    """Tell whether a reading is as good as the best one."""
+    """Return whether a reading is as good as the best one."""
     return reading <= SLACK * best
 
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.instruction_counts import Block, counted, instructions
-from gmpq.backends.tvm.emulation.qemu import Emulated
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.kernels.base import Candidate, Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d
 from predicted import mca
 from versus.layer import Layer, one_layer
@@ -27,7 +27,7 @@ HEADER = (
     "processor",
     "bits",
     "kernel",
-    "products a cycle, hot loop",
+    "MACs/cycle, hot loop",
     "instructions' limit",
     "MACs a cycle, whole layer",
     "instructions per MAC",
@@ -49,7 +49,7 @@ class Bits(NamedTuple):
 class Case:
     """A kernel family at some bits for a target, and LLVM's model of a processor that runs it.
 
-    ``limit`` are the products of codes that its instructions allow the processor in a cycle.
+    ``limit`` are the MACs per cycle that its instructions allow.
     """
 
     processor: str
@@ -62,7 +62,7 @@ class Case:
 W1A1, W2A2, W2A3, W3A3, W4A4, W8A8 = (
     Bits(*each) for each in ((1, 1), (2, 2), (2, 3), (3, 3), (4, 4), (8, 8))
 )
-COUNTED = {W1A1: 3, W2A2: 8, W2A3: 12, W3A3: 21}  # instructions of bitserial for 128 products
+COUNTED = {W1A1: 3, W2A2: 8, W2A3: 12, W3A3: 21}  # instructions of bitserial for 128 MACs
 
 
 def _counting(processor: str, target: str, vectors: int, *bits: Bits) -> tuple[Case, ...]:
@@ -116,7 +116,7 @@ class Found:
 
     configuration: str
     cycles: float  # that the planner predicts
-    pairs: int  # products of bits in one of codes
+    pairs: int  # of bits per product of quantized values
     blocks: Counter[Block]
 
 
@@ -146,7 +146,7 @@ def of_family(layer: Layer, bits: Bits, target: str, family: str) -> Found | Non
     """Return the cheapest kernel of a family for a layer, or None if it refuses."""
     taken: list[Candidate] = []
 
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         own = [choice for choice in choices if choice[0].name == family]
         verdict = cheapest(site, own or choices)
         if isinstance(site.node, Conv2d) and own:
@@ -159,9 +159,9 @@ def of_family(layer: Layer, bits: Bits, target: str, family: str) -> Found | Non
         if not taken:
             return None
         image = np.zeros(graph.values["image"].shape, np.float32)
-        network = Emulated(Path(folder), program, find(target))
-        blocks = counted(network, image, steps=(CONVOLUTION, CONVOLUTION + 1))
+        program_ = EmulatedProgram(Path(folder), program, find(target))
+        blocks = counted(program_, {"image": image}, steps=(CONVOLUTION, CONVOLUTION + 1))
     (candidate,) = taken
     assert candidate.work is not None
-    pairs = max(1, round(candidate.work.products / layer.macs))
-    return Found(candidate.configuration, candidate.cycles, pairs, blocks)
+    pairs = max(1, round(candidate.work.executed_macs / layer.macs))
+    return Found(candidate.configuration, candidate.cost, pairs, blocks)

@@ -18,7 +18,7 @@ INSTRUCTION = re.compile(r"^\s+[a-zA-Z]")
 
 
 def row(path: Path, cpu: str) -> tuple[str, str, str]:
-    """Return the file, the processor, and the products a cycle of its loop with most products.
+    """Return the file, the processor, and the MACs per cycle of its loop with the most MACs.
 
     Raises:
         click.UsageError: the file has no loop that multiplies.
@@ -30,13 +30,13 @@ def row(path: Path, cpu: str) -> tuple[str, str, str]:
     loop = hot(lines)
     if not loop:
         raise click.UsageError(f"{path}: has no loop that multiplies vectors of bytes")
-    return path.stem, cpu, f"{mca.products(loop) / mca.block_cycles(loop, cpu):.1f}"
+    return path.stem, cpu, f"{mca.macs(loop) / mca.block_cycles(loop, cpu):.1f}"
 
 
 def hot(lines: list[str]) -> list[str]:
     """Return the instructions of the loop that multiplies most, without its branch, if any does."""
-    loop = max(_loops(lines), key=mca.products, default=[])
-    return [line for line in loop if not BRANCH.match(line)] if mca.products(loop) else []
+    loop = max(_loops(lines), key=mca.macs, default=[])
+    return [line for line in loop if not BRANCH.match(line)] if mca.macs(loop) else []
 
 
 def _loops(lines: list[str]) -> Iterator[list[str]]:

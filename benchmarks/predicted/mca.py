@@ -67,7 +67,7 @@ def cycles(blocks: Counter[Block], cpu: str) -> float:
 
 def hot_loop(blocks: Counter[Block], cpu: str) -> float:
     """Return the predicted multiplications a cycle of the loop that multiplies most."""
-    work = {block: products(assembly(block)) for block in _largest(blocks)}
+    work = {block: macs(assembly(block)) for block in _largest(blocks)}
     hottest = max(work, key=lambda block: work[block] * blocks[block])
     loop = [block for block in work if blocks[block] == blocks[hottest]]
     total = sum(work[block] for block in loop)
@@ -78,7 +78,7 @@ def _largest(blocks: Mapping[Block, int], most: int = 12) -> list[Block]:
     return sorted(blocks, key=lambda block: -block.instructions * blocks[block])[:most]
 
 
-def products(lines: list[str]) -> int:
+def macs(lines: list[str]) -> int:
     """Return the multiplications of instructions on vectors."""
     names = (NAME.match(line.lower()) for line in lines)
     return sum(PRODUCTS.get(name[1], {}).get(name[2], 0) for name in names if name)

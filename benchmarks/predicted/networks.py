@@ -11,8 +11,8 @@ import numpy as np
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.instruction_counts import Block, counted, instructions
-from gmpq.backends.tvm.emulation.qemu import Emulated
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
+from gmpq.backends.tvm.target import find
 from predicted import mca
 from versus.policies import choose
 from versus.subject import Subject
@@ -25,7 +25,7 @@ PROCESSORS = {  # LLVM's model of a processor, by target; it has none of those o
     "rpi4": "cortex-a72",
     "arm64-dotprod": "cortex-a55",
     "rpi5": "cortex-a76",
-    "jetson-orin": "cortex-a78",
+    "jetson-orin-cpu": "cortex-a78",
     "arm64-i8mm": "neoverse-v1",
 }
 
@@ -37,11 +37,11 @@ def row(subject: Subject, bits: str, target: str, *, cycles: bool) -> tuple[str,
     expected = reference.run(graph, {graph.inputs[0]: subject.image})
     with tempfile.TemporaryDirectory() as folder:
         program = build(graph, find(target), Path(folder)).program
-        network = Emulated(Path(folder), program, find(target))
-        outputs = network.run(subject.image)
-        pairs = zip(outputs, (expected[name] for name in graph.outputs), strict=True)
-        exact = all(np.array_equal(output, value) for output, value in pairs)
-        blocks = counted(network, subject.image)
+        emulated = EmulatedProgram(Path(folder), program, find(target))
+        inputs = {graph.inputs[0]: subject.image}
+        outputs = emulated.run(inputs).items()
+        exact = all(np.array_equal(output, expected[name]) for name, output in outputs)
+        blocks = counted(emulated, inputs)
     return (
         subject.name,
         bits,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from predicted import mca
 from predicted.layers import W1A1, W2A2, W2A3, W3A3, Bits, of_family
 from versus.layer import Layer

@@ -1,6 +1,6 @@
 """Register tiles of the direct kernels: the one that the package picks, and the best one.
 
-Every tile is compiled, and LLVM's model of the processor says how many products a cycle its hot
+Every tile is compiled, and LLVM's model of the processor says how many MACs per cycle its hot
 loop makes. Of these, those count that the layer needs: tiles at its edges compute some pixels
 twice. Sums that do not fit the registers are stores in the loop.
 """
@@ -18,18 +18,19 @@ import tvm
 from tvm import transform
 from tvm.tirx import transform as tirx
 
-from gmpq.backends.tvm.codegen.build import LOWERING
-from gmpq.backends.tvm.kernels.base import Call, Candidate, Site
+from gmpq.backends.tvm.codegen.cpu import LOWERING
+from gmpq.backends.tvm.kernels.base import Call, Candidate
 from gmpq.backends.tvm.kernels.cpu.direct import arm_mmla, arm_neon, direct
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d
 from predicted import loops, mca
 from versus.layer import Layer, one_layer
 
 HEADER = (
     *("processor", "layer", "bits", "kernel", "tiles"),
-    *("picked", "products a cycle", "stores in its loop", "best", "its products a cycle", "ratio"),
+    *("picked", "MACs/cycle", "stores in its loop", "best", "its MACs/cycle", "ratio"),
 )
 LAYERS = (Layer(28, 128, 128, 3, 1, 1), Layer(14, 576, 96, 1, 1, 1), Layer(7, 256, 256, 3, 1, 1))
 EVERY = 1000  # more tiles than there are
@@ -67,7 +68,7 @@ class Loop:
     """The hot loop of a tile."""
 
     tile: str
-    products: float  # a cycle, that the layer needs
+    macs: float  # per cycle, of the layer
     stores: int
 
 
@@ -82,11 +83,11 @@ def row(case: Case, layer: Layer, bits: int) -> tuple[str, ...]:
     """Return the cells of ``HEADER``; the first candidate is what the package picks."""
     site = site_of(layer, bits, find(case.target))
     tried = [_loop(each, site, case.processor) for each in case.tiles(site, EVERY)]
-    picked, best = tried[0], max(tried, key=lambda loop: loop.products)
+    picked, best = tried[0], max(tried, key=lambda loop: loop.macs)
     return (
         *(case.processor, str(layer), f"w{bits}a{bits}", case.family, str(len(tried))),
-        *(picked.tile, f"{picked.products:.1f}", str(picked.stores)),
-        *(best.tile, f"{best.products:.1f}", f"{picked.products / best.products:.2f}"),
+        *(picked.tile, f"{picked.macs:.1f}", str(picked.stores)),
+        *(best.tile, f"{best.macs:.1f}", f"{picked.macs / best.macs:.2f}"),
     )
 
 
@@ -108,7 +109,7 @@ def _loop(candidate: Candidate, site: Site, processor: str) -> Loop:
     body = loops.hot([line.split("//")[0].rstrip() for line in text.splitlines()])
     if not body:
         raise click.ClickException(f"{candidate.configuration}: has no loop that multiplies")
-    a_cycle = mca.products(body) / mca.block_cycles(body, processor)
+    a_cycle = mca.macs(body) / mca.block_cycles(body, processor)
     stores = sum(line.split()[0].startswith("st") for line in body)
     tile = ORDER.sub("", candidate.configuration)
     return Loop(tile, a_cycle * needed(candidate.configuration, site), stores)
@@ -127,7 +128,7 @@ def needed(tile: str, site: Site) -> float:
 
 def _assembly(call: Call, target: Target) -> str:
     """Return the assembler text of a kernel."""
-    llvm = target.llvm()
+    llvm = target.tvm()
     module = tvm.IRModule({"kernel": call.function})
     passes = transform.Sequential([tirx.BindTarget(llvm.with_host(llvm)), *LOWERING])
     built = tvm.get_global_func("target.build.llvm")(passes(module), llvm)

@@ -1,1 +1,1 @@
-"""gmpq and other runtimes side by side: what ``peers.py`` is made of."""
+"""gmpq compared with other runtimes: the modules of ``baselines.py``."""

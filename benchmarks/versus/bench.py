@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gmpq.backends.tvm.tuning.tune import Effort
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.ir import IntGraph
 from machine.peaks import Peaks
-from versus.peers.float_onnx import FloatModel, exported, given
+from versus.baselines.float_onnx import FloatModel, exported, given
 from versus.policies import choose
 from versus.subject import Subject
 
@@ -21,16 +21,16 @@ class Bench:
     """One network, and the folders to keep files in."""
 
     subject: Subject
-    cache: Path  # files of the peers, and measured times of kernels
+    cache: Path  # files of the baselines, and measured times of kernels
     scratch: Path  # programs of gmpq, of this run
-    onnx: Path | None = None  # the user's own model for the peers
+    onnx: Path | None = None  # the user's own model for the baselines
     target: str = "native"
-    tune: Effort = Effort.OFF
+    tune: TuningLevel = TuningLevel.OFF
     peaks: Peaks | None = None  # of the target, for the shares of gmpq's programs
 
     @cached_property
     def float_model(self) -> FloatModel:
-        """The float network that the peers start from."""
+        """The float network that the baselines start from."""
         if self.onnx is not None:
             return given(self.onnx, self.subject)
         return exported(self.subject, self.cache)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pictures import panels
-from versus.peers.tools import GMPQ, ORT_QDQ
+from versus.names import GMPQ, ORT_QDQ
 from versus.rows import Row
 
 POLICIES = 12

@@ -1,9 +1,9 @@
-"""Where the time of multiplying steps goes: in loops of products, and in all else.
+"""Where the time of multiplying steps goes: in multiplying loops, and elsewhere.
 
 A Winograd kernel transforms its input and its output, and every kernel requantizes. Samples of the
-instructions that a step is at tell how much of its time that takes. What is left is the loops'
-own: their share of the peak is what remains to be gained within them, and the time outside of them
-is what keeps the step from the peak even if its loops reach it.
+instruction pointer show how much of a step's time that takes. The rest is spent in the loops: their
+share of the peak is what remains to be gained within them, and the time outside of them keeps the
+step from the peak even if its loops reach it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from versus.steps import Timed, timed
 
 HEADER = (
     *("layer", "kernel", "configuration", "instruction", "ms", "of the peak"),
-    *("in loops of products", "the loops' share of the peak"),
+    *("in multiplying loops", "the loops' share of the peak"),
 )
 SECONDS = 1.0  # of samples per step
-LEAST = 1 / 8  # of a block's instructions multiply, where it belongs to a loop of products
+LEAST = 1 / 8  # of a block's instructions multiply, where it belongs to a multiplying loop
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A step's time, and the share of it that it spends in loops of products."""
+    """A step's time, and the share of it that it spends in multiplying loops."""
 
     time: StepTime
     multiplying: float
@@ -103,6 +103,6 @@ def summary(spots: Sequence[Spot]) -> str:
     whole = sum(spot.time.ms for spot in spots)
     loops = sum(spot.time.ms * spot.multiplying for spot in spots) / whole
     return (
-        f"3x3 {share:.0%} of the peak; {loops:.0%} of their time in loops of products, "
+        f"3x3 {share:.0%} of the peak; {loops:.0%} of their time in multiplying loops, "
         f"which alone reach {share / loops:.0%}"
     )

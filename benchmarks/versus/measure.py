@@ -1,4 +1,4 @@
-"""Measuring one network on some threads: every policy of gmpq and every peer in one run."""
+"""Measuring one network on some threads: every policy of gmpq and every baseline in one run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.passes.cost import NetworkCost
-from machine.quiet import Gauge, gauge
+from machine.quiet import LoadProbe, load_probe
+from versus.baselines.gmpq_tool import open_gmpq
+from versus.baselines.tools import open_baseline
 from versus.bench import Bench
-from versus.contender import Contender
-from versus.peers.gmpq_tool import open_gmpq
-from versus.peers.tools import GMPQ, ORT_QDQ, open_peer
+from versus.entry import Entry
+from versus.names import GMPQ, ORT_QDQ
 from versus.policies import choose, ladder
 from versus.rows import Row, fastest
 from versus.shares import share
@@ -39,7 +40,7 @@ class Found:
     """The rows of a cell, and what each tool says it ran."""
 
     rows: list[Row]
-    evidence: dict[str, str]
+    kernels_used: dict[str, str]
 
 
 def measure(bench: Bench, cell: Cell) -> Found:
@@ -56,23 +57,23 @@ def measure(bench: Bench, cell: Cell) -> Found:
         opened.append(open_gmpq(bench, subject.quantized(bits), name, cell.threads))
     for tool in cell.tools:
         if tool != GMPQ:
-            opened += open_peer(tool, bench, cell.threads)
-    with gauge(find(bench.target), cell.threads) as reading:
+            opened += open_baseline(tool, bench, cell.threads)
+    with load_probe(find(bench.target), cell.threads) as reading:
         spent = _run(opened, cell, reading)
-        shares = [_share(bench, contender, cell.threads, reading) for contender in opened]
+        shares = [_share(bench, entry, cell.threads, reading) for entry in opened]
     rows = [
-        replace(_row(bench, cell, name, contender, measured, costs.get(name)), **shared)
+        replace(_row(bench, cell, name, entry, measured, costs.get(name)), **shared)
         for name in cell.bits
-        for contender, measured, shared in zip(opened, spent, shares, strict=True)
-        if contender.tool != GMPQ or contender.variant == name
+        for entry, measured, shared in zip(opened, spent, shares, strict=True)
+        if entry.tool != GMPQ or entry.variant == name
     ]
-    evidence = {f"{found.tool} ({found.variant})": found.evidence for found in opened}
-    return Found(fastest(rows), evidence)
+    kernels_used = {f"{found.tool} ({found.variant})": found.kernels_used for found in opened}
+    return Found(fastest(rows), kernels_used)
 
 
 def measure_ladder(bench: Bench, cell: Cell, count: int) -> list[Row]:
     """Return the rows of ``count`` policies from few BOPs to many, in gmpq and onnxruntime."""
-    from versus.peers.onnxruntime_tool import open_policy
+    from versus.baselines.onnxruntime_tool import open_policy
 
     subject = bench.subject
     opened, costs = [], {}
@@ -82,50 +83,50 @@ def measure_ladder(bench: Bench, cell: Cell, count: int) -> list[Row]:
         graph = subject.quantized(bits)
         opened.append(open_gmpq(bench, graph, name, cell.threads))
         opened.append(open_policy(bench, graph, name, cell.threads))
-    with gauge(find(bench.target), cell.threads) as reading:
+    with load_probe(find(bench.target), cell.threads) as reading:
         spent = _run(opened, cell, reading)
     return [
-        _row(bench, cell, contender.variant, contender, measured, costs[contender.variant])
-        for contender, measured in zip(opened, spent, strict=True)
+        _row(bench, cell, entry.variant, entry, measured, costs[entry.variant])
+        for entry, measured in zip(opened, spent, strict=True)
     ]
 
 
-def _run(opened: Sequence[Contender], cell: Cell, reading: Gauge) -> list[Measured]:
-    runs = {str(number): contender.run for number, contender in enumerate(opened)}
+def _run(opened: Sequence[Entry], cell: Cell, reading: LoadProbe) -> list[Measured]:
+    runs = {str(number): entry.run for number, entry in enumerate(opened)}
     spent = list(round_robin(runs, cell.plan, reading).values())
-    for contender, measured in zip(opened, spent, strict=True):
+    for entry, measured in zip(opened, spent, strict=True):
         if measured.cores > cell.threads + IDLE:
             click.echo(
-                f"warning: {contender.tool} ({contender.variant}) kept {measured.cores:.2f} cores "
+                f"warning: {entry.tool} ({entry.variant}) kept {measured.cores:.2f} cores "
                 f"busy on {cell.threads} threads",
                 err=True,
             )
     return spent
 
 
-def _share(bench: Bench, contender: Contender, threads: int, reading: Gauge) -> dict[str, Any]:
+def _share(bench: Bench, entry: Entry, threads: int, reading: LoadProbe) -> dict[str, Any]:
     """Return the fields of ``Shares`` of a program of gmpq."""
-    if contender.compiled is None or bench.peaks is None:
+    if entry.compiled is None or bench.peaks is None:
         return {}
     image = bench.subject.image
-    return asdict(share(contender.compiled, image, bench.peaks, threads, reading))
+    return asdict(share(entry.compiled, image, bench.peaks, threads, reading))
 
 
 def _row(
     bench: Bench,
     cell: Cell,
     bits: str,
-    contender: Contender,
+    entry: Entry,
     measured: Measured,
     cost: NetworkCost | None,
 ) -> Row:
-    ours = cost is not None and contender.tool in (GMPQ, ORT_QDQ)
+    ours = cost is not None and entry.tool in (GMPQ, ORT_QDQ)
     return Row(
         network=bench.subject.name,
         bits=bits,
         threads=cell.threads,
-        tool=contender.tool,
-        variant=contender.variant,
+        tool=entry.tool,
+        variant=entry.variant,
         median_ms=measured.timing.median_ms,
         min_ms=measured.timing.min_ms,
         p90_ms=measured.timing.p90_ms,
@@ -134,7 +135,7 @@ def _row(
         cores=measured.cores,
         quiet=measured.quiet,
         all_ms=measured.all_ms,
-        exact=contender.exact,
+        exact=entry.exact,
         bops=cost.bops if cost is not None and ours else None,
         published_bops=cost.published_bops if cost is not None and ours else None,
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from gmpq import models
-from gmpq.backends.tvm.tuning.tune import Effort
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.errors import closest
-from versus.peers.tools import TOOLS
+from versus.names import TOOLS
 from versus.policies import BUDGETS, MIXED, UNIFORM
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2")
@@ -30,7 +30,7 @@ class Options:
     seconds: float = 10.0
     seed: int = 0
     target: str = "native"
-    tune: str = Effort.OFF.value
+    tune: str = TuningLevel.OFF.value
     correlation: bool = False
     onnx: Path | None = None
     cache: Path | None = None

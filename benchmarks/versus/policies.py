@@ -14,6 +14,7 @@ import numpy as np
 
 from gmpq.policy import LayerBits
 from gmpq.search.ilp import baselines
+from gmpq.search.ilp.space import Layer, Space
 
 MIXED = "mixed"
 UNIFORM = re.compile(r"w([1-8])a([1-8])$")
@@ -66,9 +67,14 @@ def draw(macs: Mapping[str, int], budget: Budget, seed: int) -> dict[str, LayerB
     Raises:
         SearchError: there are none.
     """
-    bits = range(budget.low, budget.high + 1)
+    bits = tuple(range(budget.low, budget.high + 1))
     mean = budget.bops / sum(macs.values())  # of w * a
-    return _with_wide_ends(macs, baselines.draw(_searched(macs), bits, mean, seed))
+    fixed = (next(iter(macs)), list(macs)[-1])
+    layers = tuple(
+        Layer(name, count, weights=0, kept=WIDE if name in fixed else None)
+        for name, count in macs.items()
+    )
+    return baselines.random(Space(layers, bits, bits), mean, seed)
 
 
 def ladder(macs: Mapping[str, int], count: int) -> list[dict[str, LayerBits]]:

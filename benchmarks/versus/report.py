@@ -14,15 +14,16 @@ from pathlib import Path
 
 import click
 
-from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.tuning.tune import Effort
+from gmpq.backends.tvm import target as targets
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from machine.peaks import Peaks
 from machine.peaks import measure as measure_peaks
 from versus import correlation, document, rows, shares
+from versus.baselines.tools import versions
 from versus.bench import Bench
 from versus.measure import Cell, measure, measure_ladder
+from versus.names import GMPQ
 from versus.options import Options
-from versus.peers.tools import GMPQ, versions
 from versus.rows import Row
 from versus.subject import Subject
 from versus.timing import Plan
@@ -46,7 +47,7 @@ def run(options: Options) -> list[Row]:
         found = correlate(options)
         shown = [correlation.cells(found)]
     else:
-        peaks = measure_peaks(cpu.find(options.target)) if GMPQ in options.tools else None
+        peaks = measure_peaks(targets.find(options.target)) if GMPQ in options.tools else None
         if peaks is not None:
             about.append(f"peaks: {peaks}")
             click.echo(about[-1])
@@ -56,7 +57,7 @@ def run(options: Options) -> list[Row]:
             shown.append(shares.table(found))
     for table in shown:
         click.echo("\n" + rows.to_text(*table))
-    command = f"command: `python benchmarks/peers.py {shlex.join(sys.argv[1:])}`"
+    command = f"command: `python benchmarks/baselines.py {shlex.join(sys.argv[1:])}`"
     content = "  \n".join([*about, command]) + "\n"
     content += "".join(f"\n{rows.to_markdown(*table)}\n" for table in shown)
     _write(options, found, content)
@@ -72,7 +73,9 @@ def compare(options: Options, peaks: Peaks | None) -> list[Row]:
                 click.echo(f"\n{network}, {threads} threads", err=True)
                 result = measure(bench, _cell(options, threads))
                 found += result.rows
-                click.echo("".join(f"\n{tool}: {text}" for tool, text in result.evidence.items()))
+                click.echo(
+                    "".join(f"\n{tool}: {text}" for tool, text in result.kernels_used.items())
+                )
     return found
 
 
@@ -90,11 +93,11 @@ def correlate(options: Options) -> list[Row]:
 @contextmanager
 def opened(options: Options, network: str, peaks: Peaks | None = None) -> Iterator[Bench]:
     """Give a bench of ``network``, whose temporary files go when it is done."""
-    with tempfile.TemporaryDirectory(prefix="gmpq-peers-") as folder:
+    with tempfile.TemporaryDirectory(prefix="gmpq-baselines-") as folder:
         scratch = Path(folder)
         cache = options.cache if options.cache is not None else scratch / "cache"
         subject = Subject.of(network, options.seed)
-        tune = Effort(options.tune)
+        tune = TuningLevel(options.tune)
         yield Bench(subject, cache, scratch, options.onnx, options.target, tune, peaks)
 
 
@@ -114,7 +117,7 @@ def _check_outputs(options: Options) -> None:
 
 def _block(options: Options) -> str:
     """Return the name of what the measurement replaces in a document."""
-    return "correlation" if options.correlation else "peers"
+    return "correlation" if options.correlation else "baselines"
 
 
 def _write(options: Options, found: Sequence[Row], content: str) -> None:

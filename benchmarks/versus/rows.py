@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from gmpq import table
-from versus.peers.tools import GMPQ, INT8_PEERS
+from versus.names import GMPQ, INT8_BASELINES
 
 Case: TypeAlias = tuple[str, int, str]  # network, threads, bits
 
@@ -63,17 +63,17 @@ def fastest(rows: Iterable[Row]) -> list[Row]:
 
 
 def ratio(rows: Sequence[Row]) -> float | None:
-    """Return the time of the best int8 peer over that of gmpq, within the rows of one case."""
+    """Return the time of the best int8 baseline over that of gmpq, within the rows of one case."""
     mine = [row.median_ms for row in rows if row.tool == GMPQ]
-    peers = [row.median_ms for row in rows if row.tool in INT8_PEERS]
-    return min(peers) / mine[0] if mine and peers else None
+    baselines = [row.median_ms for row in rows if row.tool in INT8_BASELINES]
+    return min(baselines) / mine[0] if mine and baselines else None
 
 
 def summary(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return header and cells of the table of medians, a line per case."""
     tools = list(dict.fromkeys(row.tool for row in rows))
     costs = ("BOPs", "published")
-    header = ("network", "threads", "bits", *costs, *tools, "best int8 peer / gmpq", "exact")
+    header = ("network", "threads", "bits", *costs, *tools, "best int8 baseline / gmpq", "exact")
     lines = []
     for case in dict.fromkeys(row.case for row in rows):
         found = [row for row in rows if row.case == case]
@@ -107,7 +107,7 @@ def details(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]
         )
         for row in rows
     ]
-    return header, list(dict.fromkeys(lines))  # peers run once for all policies
+    return header, list(dict.fromkeys(lines))  # baselines run once for all policies
 
 
 def to_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

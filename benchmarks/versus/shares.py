@@ -1,6 +1,6 @@
 """How near the layers of a program of gmpq come to what the machine can multiply.
 
-The share of some layers is the time that their products would take at the peak of their
+The share of some layers is the time that their MACs would take at the peak of their
 instructions (``machine.peaks``) over the time that they took. Products are those of the algorithm:
 a Winograd kernel has fewer than its layer has MACs, and is held to fewer. Where LLVM chooses the
 instructions, there is no peak, and the time counts with nothing against it.
@@ -18,20 +18,20 @@ from typing import TypeAlias
 from gmpq.backends.base import Tensor
 from gmpq.ir import Conv2d, IntGraph
 from machine.peaks import Peaks
-from machine.quiet import Gauge, near, undisturbed
-from versus.contender import Compiled
+from machine.quiet import LoadProbe, near, undisturbed
+from versus.entry import Compiled
 from versus.rows import Row, or_dash
 
 RUNS, WARM_UP, LEAST = 100, 3, 15
-PATIENCE = 3  # times the runs, until ``LEAST`` of every step are undisturbed
-STRETCH_MS = 4.0  # of steps between two readings of a gauge
+LATEST = 3  # times the runs, until ``LEAST`` of every step are undisturbed
+STRETCH_MS = 4.0  # of steps between two readings of a probe
 
-Elapsed: TypeAlias = tuple[float, float]  # milliseconds, and the gauge's reading
+Elapsed: TypeAlias = tuple[float, float]  # milliseconds, and the probe's reading
 
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """Milliseconds of one step, and those that its products would take at the peak.
+    """Milliseconds of one step, and those that its MACs would take at the peak.
 
     ``again_ms`` is a second run right after the first, whose operands caches then hold as far as
     they fit: the difference is what reading them from farther away costs.
@@ -41,7 +41,7 @@ class StepTime:
     ms: float
     again_ms: float
     multiplies: bool
-    peak_ms: float  # 0 without products, and without a known peak
+    peak_ms: float  # 0 without MACs, and without a known peak
 
     @property
     def share(self) -> float | None:
@@ -63,9 +63,11 @@ class Shares:
     moved_bytes: int  # values and constants that steps read and write
 
 
-def share(compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, gauge: Gauge) -> Shares:
+def share(
+    compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, probe: LoadProbe
+) -> Shares:
     """Return the shares of a program that runs on ``threads`` threads."""
-    times = step_times(compiled, image, peaks, threads, gauge)
+    times = step_times(compiled, image, peaks, threads, probe)
     square, program = squares(compiled.graph), compiled.built.program
     steps_ms = sum(step.ms for step in times)
     return Shares(
@@ -73,10 +75,10 @@ def share(compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, gauge: 
         of_peak(step for step in times if step.multiplies),
         sum(step.ms for step in times if step.multiplies) / steps_ms,
         steps_ms,
-        program["workspace_bytes"],
-        program["live_bytes"],
-        program["stack_bytes"],
-        program["moved_bytes"],
+        program.workspace_bytes,
+        program.live_bytes,
+        program.stack_bytes,
+        program.moved_bytes,
     )
 
 
@@ -97,11 +99,16 @@ def squares(graph: IntGraph) -> frozenset[str]:
 
 
 def step_times(
-    compiled: Compiled, image: Tensor, peaks: Peaks, threads: int, gauge: Gauge, runs: int = RUNS
+    compiled: Compiled,
+    image: Tensor,
+    peaks: Peaks,
+    threads: int,
+    probe: LoadProbe,
+    runs: int = RUNS,
 ) -> list[StepTime]:
     """Return the times of all steps in order, each run after the one before it."""
     steps = compiled.built.plan.steps
-    spent = medians_ms(compiled.network.stepper(image), len(steps), runs, gauge)
+    spent = medians_ms(compiled.network.stepper(image), len(steps), runs, probe)
     return [
         StepTime(
             step.node,
@@ -114,48 +121,48 @@ def step_times(
 
 
 def medians_ms(
-    step: Callable[[int, int], None], count: int, runs: int, gauge: Gauge
+    step: Callable[[int, int], None], count: int, runs: int, probe: LoadProbe
 ) -> list[tuple[float, float]]:
     """Return medians of each step and of it again, without what a call that runs no step takes.
 
-    A gauge is read every few milliseconds. Of each step the runs count between two readings near
+    A probe is read every few milliseconds. Of each step the runs count between two readings near
     its best, which it may have read before: a machine that is disturbed all the while would show
     nothing else.
     """
     calls = [partial(_elapsed_ms, step, i, min(i + 1, count)) for i in range(count + 1)]
     calls += [partial(_again_ms, step, i) for i in range(count)]
     for _ in range(WARM_UP):
-        _turn(calls, gauge)
+        _turn(calls, probe)
     turns: list[list[Elapsed]] = []
     least = min(LEAST, runs)
-    while len(turns) < runs or (len(turns) < PATIENCE * runs and _fewest(turns, gauge) < least):
-        turns.append(_turn(calls, gauge))
-    medians = [_median(runs_of_one, gauge.best, least) for runs_of_one in zip(*turns, strict=True)]
+    while len(turns) < runs or (len(turns) < LATEST * runs and _fewest(turns, probe) < least):
+        turns.append(_turn(calls, probe))
+    medians = [_median(runs_of_one, probe.best, least) for runs_of_one in zip(*turns, strict=True)]
     nothing = medians.pop(count)
     shortest = nothing / 100  # a layer of a few codes may take no longer than calling it
     each = [max(ms - nothing, shortest) for ms in medians]
     return list(zip(each[:count], each[count:], strict=True))
 
 
-def _turn(calls: Sequence[Callable[[], float]], gauge: Gauge) -> list[Elapsed]:
-    """Return what each call took, and the slower reading of the gauge around it."""
+def _turn(calls: Sequence[Callable[[], float]], probe: LoadProbe) -> list[Elapsed]:
+    """Return what each call took, and the slower reading of the probe around it."""
     spent: list[float] = []
     readings: list[float] = []
-    before, since = gauge(), 0.0
+    before, since = probe(), 0.0
     for call in calls:
         spent.append(call())
         since += spent[-1]
         if since > STRETCH_MS or len(spent) == len(calls):
-            after = gauge()
+            after = probe()
             readings += [max(before, after)] * (len(spent) - len(readings))
             before, since = after, 0.0
     return list(zip(spent, readings, strict=True))
 
 
-def _fewest(turns: Sequence[Sequence[Elapsed]], gauge: Gauge) -> int:
+def _fewest(turns: Sequence[Sequence[Elapsed]], probe: LoadProbe) -> int:
     """Return the undisturbed runs of the call that has the fewest."""
     return min(
-        sum(near(reading, gauge.best) for _, reading in found) for found in zip(*turns, strict=True)
+        sum(near(reading, probe.best) for _, reading in found) for found in zip(*turns, strict=True)
     )
 
 

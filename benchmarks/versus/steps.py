@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gmpq import table
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.plan.plan import Step
-from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.tuning.tune import Effort
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from machine import peaks as machine_peaks
 from machine.peaks import Peaks
-from machine.quiet import gauge
+from machine.quiet import load_probe
+from versus.baselines.gmpq_tool import compile_gmpq
 from versus.bench import Bench
-from versus.contender import Compiled
+from versus.entry import Compiled
 from versus.options import Options
-from versus.peers.gmpq_tool import compile_gmpq
 from versus.policies import choose
 from versus.rows import or_dash
 from versus.shares import StepTime, of_peak, squares, step_times
@@ -53,12 +53,12 @@ def timed(options: Options) -> Iterator[Timed]:
     with tempfile.TemporaryDirectory(prefix="gmpq-layers-") as folder:
         scratch = Path(folder)
         cache = options.cache if options.cache is not None else scratch
-        tune = Effort(options.tune)
+        tune = TuningLevel(options.tune)
         bench = Bench(subject, cache, scratch, target=options.target, tune=tune)
         compiled = compile_gmpq(bench, subject.quantized(bits), threads)
-        native = cpu.find(options.target)
+        native = targets.find(options.target)
         peaks = machine_peaks.measure(native)
-        with gauge(native, threads) as reading:
+        with load_probe(native, threads) as reading:
             times = step_times(compiled, subject.image, peaks, threads, reading)
         yield Timed(subject, compiled, peaks, times)
 
@@ -95,7 +95,7 @@ def cells(
             f"{spent.again_ms:.4f}",
             f"{macs[step.node] / spent.ms / 1e6:.1f}" if step.node in macs else "-",
             or_dash(spent.share, lambda share: f"{share:.0%}"),
-            *_prediction(peaks.predicted_ms(step.cycles, threads), spent.ms),
+            *_prediction(peaks.predicted_ms(step.cost, threads), spent.ms),
         )
         for step, spent in zip(steps, times, strict=True)
     ]

@@ -2,9 +2,9 @@
 
 A turn goes through all programs. Each runs once without being counted, so that the caches, and the
 threads of the one before that still spin, do not count against it, and then some counted times.
-Around every run a gauge tells whether others use the machine (``machine.quiet``); what ran while
-they did does not count, unless hardly anything else did: then all runs of all programs count, since
-undisturbed runs of one compare with nothing but undisturbed ones of another.
+A load probe before and after every run detects noisy neighbours (``machine.quiet``). Only
+undisturbed runs count. Where these are rare, all runs of all programs count, since undisturbed runs
+of one program are compared only with undisturbed runs of another.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TypeAlias
 import numpy as np
 
 from gmpq.backends.base import Timing, timing
-from machine.quiet import Gauge, Reading, always_quiet, near
+from machine.quiet import LoadProbe, Reading, always_quiet, near
 
-PATIENCE = 4  # times the planned seconds, for runs that are not disturbed
+LATEST = 4  # times the planned seconds, for runs that are not disturbed
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +29,18 @@ class Plan:
     seconds: float = 10.0
     least: int = 5  # turns
     undisturbed: int = 9  # runs of each program; with fewer, all runs of all programs count
-    share: float = 0.2  # that they are of its runs, or a quiet moment tells little of those around
+    share: float = 0.2  # of its runs that must be undisturbed
     most: int = 800
     runs: int = 3  # counted runs of a program in a turn
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a program, and the slower reading of the gauge around it."""
+    """One run of a program, and the slower reading of the probe around it."""
 
     wall_ms: float
     processor_ms: float
-    gauge_ms: float
+    probe_ms: float
 
 
 Runs: TypeAlias = Mapping[str, Sequence[Run]]  # by program
@@ -61,21 +61,21 @@ class Measured:
 
 
 def round_robin(
-    programs: Mapping[str, Callable[[], object]], plan: Plan, gauge: Reading = always_quiet
+    programs: Mapping[str, Callable[[], object]], plan: Plan, read: Reading = always_quiet
 ) -> dict[str, Measured]:
     """Return how long each of the programs takes, by name."""
     runs: dict[str, list[Run]] = {name: [] for name in programs}
-    watched = Gauge(gauge)
+    probe = LoadProbe(read)
     start = time.perf_counter()
-    _turn(programs, plan, watched)  # warms up
+    _turn(programs, plan, probe)  # warms up
     for turn in range(plan.most):
         elapsed = time.perf_counter() - start
-        over, late = elapsed > plan.seconds, elapsed > PATIENCE * plan.seconds
-        if turn >= plan.least and over and (late or _enough(_quiet(runs, watched), runs, plan)):
+        over, late = elapsed > plan.seconds, elapsed > LATEST * plan.seconds
+        if turn >= plan.least and over and (late or _enough(_quiet(runs, probe), runs, plan)):
             break
-        for name, found in _turn(programs, plan, watched).items():
+        for name, found in _turn(programs, plan, probe).items():
             runs[name] += found
-    quiet = _quiet(runs, watched)
+    quiet = _quiet(runs, probe)
     counted = quiet if _enough(quiet, runs, plan) else runs
     return {
         name: _measured(counted[name], runs[name], len(quiet[name]) / len(runs[name]))
@@ -83,16 +83,16 @@ def round_robin(
     }
 
 
-def _quiet(runs: Runs, gauge: Gauge) -> Runs:
-    """Return the runs, by program, before and after which the gauge was near its best."""
+def _quiet(runs: Runs, probe: LoadProbe) -> Runs:
+    """Return the runs, by program, before and after which the probe was near its best."""
     return {
-        name: [run for run in found if near(run.gauge_ms, gauge.best)]
+        name: [run for run in found if near(run.probe_ms, probe.best)]
         for name, found in runs.items()
     }
 
 
 def _enough(quiet: Runs, runs: Runs, plan: Plan) -> bool:
-    """Tell whether the quiet ones among all runs are enough to count alone."""
+    """Return whether enough runs are quiet to count alone."""
     return all(
         len(quiet[name]) >= max(plan.undisturbed, plan.share * len(found))
         for name, found in runs.items()
@@ -100,20 +100,20 @@ def _enough(quiet: Runs, runs: Runs, plan: Plan) -> bool:
 
 
 def _turn(
-    programs: Mapping[str, Callable[[], object]], plan: Plan, gauge: Reading
+    programs: Mapping[str, Callable[[], object]], plan: Plan, probe: Reading
 ) -> dict[str, list[Run]]:
-    return {name: _visit(program, plan.runs, gauge) for name, program in programs.items()}
+    return {name: _visit(program, plan.runs, probe) for name, program in programs.items()}
 
 
-def _visit(program: Callable[[], object], count: int, gauge: Reading) -> list[Run]:
+def _visit(program: Callable[[], object], count: int, probe: Reading) -> list[Run]:
     program()
     found = []
-    before = gauge()
+    before = probe()
     for _ in range(count):
         busy, start = time.process_time(), time.perf_counter()
         program()
         wall, busy = time.perf_counter() - start, time.process_time() - busy
-        after = gauge()
+        after = probe()
         found.append(Run(wall * 1e3, busy * 1e3, max(before, after)))
         before = after
     return found

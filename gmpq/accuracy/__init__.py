@@ -1,1 +1,1 @@
-"""How far the integer network is from the float one."""
+"""The distance of the integer network from the float one."""

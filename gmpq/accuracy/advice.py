@@ -15,7 +15,7 @@ from gmpq.ir import Add, FloatGraph, MaxPool, Pad, Reshape, Upsample
 from gmpq.passes.fuse import fuse_clamps
 from gmpq.passes.ranges import SMALLEST_SCALE
 from gmpq.passes.reals import real_values
-from gmpq.passes.scale_groups import classes
+from gmpq.passes.scale_groups import scale_groups
 from gmpq.policy import LayerBits
 
 MOST_RATIO = 32  # of two ranges that share a scale: 8 bits leave the narrower one 3
@@ -95,10 +95,10 @@ def _tiny(statistics: Seen) -> Iterator[str]:
 def _crowded(
     graph: FloatGraph, bits: Mapping[str, LayerBits], statistics: Seen, output_bits: int | None
 ) -> Iterator[str]:
-    """Yield what shares its scale with a value of a far wider range, and is read by itself."""
+    """Yield what shares its scale with a value of a much wider range, and is also read alone."""
     found = fuse_clamps(graph)
     fused, reals = found.graph, real_values(found, output_bits)
-    for shared in classes(fused, bits, reals, output_bits):
+    for shared in scale_groups(fused, bits, reals, output_bits):
         widths = {n: _width(statistics[n]) for group in shared.groups for n in group}
         members = sorted(widths, key=lambda name: widths[name])
         widest = members[-1]
@@ -115,7 +115,7 @@ def _crowded(
 
 
 def _is_read(graph: FloatGraph, value: str) -> bool:
-    """Return whether more than a sum depends on ``value``; what moves it is a value of its own."""
+    """Return whether more than a sum depends on ``value``; what moves it is another value."""
     passing = (Add, MaxPool, Pad, Reshape, Upsample)
     readers = graph.consumers(value)
     return value in graph.outputs or any(not isinstance(node, passing) for node in readers)
@@ -126,6 +126,6 @@ def _width(seen: Statistics) -> float:
 
 
 def _some(names: Sequence[str]) -> str:
-    """Return some of ``names`` for a line, and how many there are beside them."""
+    """Return some of ``names`` for a line, and the number of the others."""
     shown = ", ".join(f"'{name}'" for name in names[:NAMED])
     return f"{shown} (and {len(names) - NAMED} more)" if len(names) > NAMED else shown

@@ -17,7 +17,7 @@ WORST = 3  # nodes that a compile prints
 
 @dataclass(frozen=True, slots=True)
 class OutputLoss:
-    """How far one output of the integer network is from the float network's."""
+    """The distance of one output of the integer network from that of the float network."""
 
     output: str
     sqnr_db: float

@@ -1,4 +1,4 @@
-"""The integer network beside the float one on the same images, value by value.
+"""The integer network compared with the float one on the same images, value by value.
 
 A node alone gets the float network's values as codes, at the bits that it reads; what it makes of
 them then takes the value's place in the float network, which shows what it alone does to the
@@ -83,7 +83,7 @@ def measure(
     Args:
         graph: the network in real numbers, with one input.
         quantized: the same in codes, with the names that ``gmpq.passes.quantize`` gives to values.
-        images: at least as many as ``extent`` wants.
+        images: at least the number that ``extent`` wants.
         extent: how many of them.
         progress: called after each chunk with its number of images.
 
@@ -102,7 +102,7 @@ def measure(
 
 
 def _loss(graph: FloatGraph, quantized: IntGraph, total: _Found, extent: Extent) -> Loss:
-    """Return what the sums over all images tell."""
+    """Return the loss by the sums over all images."""
     seen = extent.images
     nodes = [(node, _origin(graph, node.output)) for node in _noisy(quantized)]
     outputs = zip(graph.outputs, total.outputs, strict=True)
@@ -136,7 +136,7 @@ class _NodeSums:
         return _NodeSums(self.found + other.found, self.alone or other.alone)
 
     def loss(self, node: str, value: str) -> NodeLoss:
-        assert self.alone is not None, "the first images tell"
+        assert self.alone is not None, "measured on the first images"
         at_output = self.alone.output_db
         return NodeLoss(
             node,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gmpq.ir import QParams, Shape
+from gmpq.ir import FloatGraph, IntGraph, QParams, Shape
 
 MOST_DB = 200.0  # stands for no error at all; rounding float32 alone leaves about 140 dB
 
@@ -63,6 +63,12 @@ def cosines(expected: Reals, found: Reals) -> Reals:
 def has_classes(shape: Shape) -> bool:
     """Return whether an output of ``shape`` scores classes: [N, C] with C of at least 2."""
     return len(shape) == 2 and shape[1] >= 2
+
+
+def class_output(graph: FloatGraph | IntGraph) -> int | None:
+    """Return the position of the first output of ``graph`` that scores classes, if there is one."""
+    shapes = [graph.values[name].shape for name in graph.outputs]
+    return next((index for index, shape in enumerate(shapes) if has_classes(shape)), None)
 
 
 def largest(scores: Reals) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""A loss in words: tables for people, and warnings where it is more than networks bear."""
+"""A loss as text: tables, and warnings where it is larger than networks tolerate."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def to_table(loss: Loss) -> str:
 
 
 def distance_warnings(loss: Loss, bits: Mapping[str, LayerBits]) -> tuple[str, ...]:
-    """Return a line for every output that is far from the float network's, with a cure."""
+    """Return a line for every output that is far from that of the float network, with a cure."""
     return tuple(
         f"output '{output.output}': {' and '.join(lacks)}: {_blame(loss, bits)}"
         for output in loss.outputs

@@ -50,7 +50,7 @@ def to_text(found: Conditions) -> str:
     """Return the conditions in two lines, to stand above a table of times."""
     features = " ".join(found.features) or "no integer dot products"
     machine = f"{found.processor}, {found.cores} cores ({features}), {found.system}"
-    settings = [f"{backend}: {told}" for backend, told in found.settings.items()]
+    settings = [f"{backend}: {setting}" for backend, setting in found.settings.items()]
     when = moment(found.date, found.threads, found.versions)
     return f"on {machine}\n" + "; ".join([when, *settings])
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmpq import program as description
 from gmpq.artifact.explain import Kernel
-from gmpq.backends.tvm.codegen.build import HEADER
+from gmpq.backends.tvm.codegen.form import HEADER
 from gmpq.errors import OutputError
 from gmpq.files import manifest, typed_json
 from gmpq.files.untrusted import read_text
 from gmpq.ir import IntGraph
+from gmpq.program import Program
 
 WORKSPACE = re.compile(r"^#define \w+_WORKSPACE_BYTES (\d+)", re.MULTILINE)
 
@@ -38,7 +38,16 @@ class Contents:
     options: Options
     bops: Mapping[str, int]
     kernels: tuple[Kernel, ...]
-    tvm: Mapping[str, Any]  # what ``gmpq.runtime`` needs to know
+    program: Program
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    target: str
+    options: Options
+    bops: Mapping[str, int]
+    kernels: tuple[Kernel, ...]
+    tvm: Mapping[str, Any]
 
 
 def read_contents(out: Path) -> Contents:
@@ -48,27 +57,30 @@ def read_contents(out: Path) -> Contents:
         OutputError: a file is missing, damaged or was changed.
     """
     manifest.check_files(out)
-    return typed_json.read(out / manifest.NAME, Contents, OutputError)
+    place = out / manifest.NAME
+    found = typed_json.read(place, _Manifest, OutputError)
+    try:
+        program = Program.from_json(found.tvm)
+    except ValueError as error:
+        raise OutputError(f"{place}: damaged: {error}: compile again") from error
+    return Contents(found.target, found.options, found.bops, found.kernels, program)
 
 
-def check_program(out: Path, program: Mapping[str, Any], graph: IntGraph) -> None:
-    """Pass a description of the program in ``out`` that computes ``graph``.
+def check_program(out: Path, program: Program, graph: IntGraph) -> None:
+    """Pass a ``program`` of the directory ``out`` that computes ``graph``.
 
     Raises:
         OutputError: it is damaged, or of another network.
     """
     place = out / manifest.NAME
-    try:
-        found = description.parse(program)
-    except ValueError as error:
-        raise OutputError(f"{place}: damaged: {error}: compile again") from error
     shapes = {name: value.shape for name, value in graph.values.items()}
-    for names, ends in ((graph.inputs, found.inputs), (graph.outputs, found.outputs)):
-        if [(end.name, end.shape) for end in ends] != [(name, shapes[name]) for name in names]:
-            raise OutputError(f"{place}: damaged: ends unlike those of the graph: compile again")
-    for codes in found.codes:
-        for name, code in codes.items():
-            if shapes.get(name) != code["shape"]:
-                raise OutputError(f"{place}: damaged: {name!r} has another shape: compile again")
-    if WORKSPACE.findall(read_text(out / HEADER, OutputError)) != [str(found.workspace_bytes)]:
+    for names, specs in ((graph.inputs, program.inputs), (graph.outputs, program.outputs)):
+        if [(spec.name, spec.shape) for spec in specs] != [(name, shapes[name]) for name in names]:
+            raise OutputError(
+                f"{place}: damaged: inputs or outputs unlike those of the graph: compile again"
+            )
+    for value in (value for step in program.steps for value in step.stored):
+        if shapes.get(value.name) != value.shape:
+            raise OutputError(f"{place}: damaged: {value.name!r} has another shape: compile again")
+    if WORKSPACE.findall(read_text(out / HEADER, OutputError)) != [str(program.workspace_bytes)]:
         raise OutputError(f"{place}: damaged: workspace_bytes unlike {HEADER}: compile again")

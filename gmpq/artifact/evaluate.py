@@ -14,25 +14,24 @@ from numpy.typing import NDArray
 
 from gmpq import table
 from gmpq.accuracy.answers import Outputs, Tally, same, tally
-from gmpq.accuracy.metrics import clipped_share, has_classes
+from gmpq.accuracy.metrics import class_output, clipped_share
 from gmpq.accuracy.report import range_warnings
 from gmpq.artifact import parity
 from gmpq.artifact.contents import read_contents
 from gmpq.artifact.files import POLICY
 from gmpq.artifact.programs import ORT, TVM, Programs
 from gmpq.artifact.recheck import open_output
-from gmpq.backends.base import Tensor
-from gmpq.backends.ort.session import Options, open_session
+from gmpq.backends.base import Executable
+from gmpq.backends.ort.program import OrtProgram
+from gmpq.backends.ort.session import Options
 from gmpq.backends.torch_float import run_outputs
-from gmpq.backends.tvm.emulation.qemu import Emulated
 from gmpq.errors import CalibrationError, LoweringError, WeightsError
+from gmpq.inputs.compile_inputs import Sources, open_network
 from gmpq.inputs.images import Images, Preprocessing, find_images
-from gmpq.inputs.job import Sources, open_network
 from gmpq.ir import FloatGraph, IntGraph, Quantize, Softmax
 from gmpq.lower import lower
 from gmpq.policy import file as policy_file
 from gmpq.progress import Progress
-from gmpq.runtime import Network
 
 FLOAT = "float"
 
@@ -60,19 +59,10 @@ class Evaluation:
     answers: Mapping[str, Tally]  # by program
     different: int | None  # images that the integer programs answer differently; None: one runs
     exact: bool  # whether they have to be equal
-    absent: Mapping[str, str]  # programs that cannot run here, and why
+    skipped: Mapping[str, str]  # programs that cannot run here, and why
 
 
-def count_right(run: Callable[[NDArray[np.float32]], Tensor], images: Images) -> int:
-    """Return for how many of ``images`` the largest output [1, classes] of ``run`` is the label.
-
-    ``run`` is called with one image [1, C, H, W] at a time.
-    """
-    batches = zip(images.batches(1), images.labels, strict=True)
-    return sum(int(np.argmax(run(batch)) == label) for batch, label in batches)
-
-
-def evaluate(request: Request, told: Progress) -> Evaluation:
+def evaluate(request: Request, progress: Progress) -> Evaluation:
     """Return how the float network and the programs in ``request.out`` answer its images.
 
     Raises:
@@ -83,15 +73,15 @@ def evaluate(request: Request, told: Progress) -> Evaluation:
     _check_fits(graph, opened.graph, request.out)
     images = find_images(request.data, how)
     for line in images.ignored:
-        told.warn(line)
-    classes = _classes(graph)
+        progress.warn(line)
+    classes = class_output(graph)
     if classes is not None:
-        _check_labels(images, graph.values[graph.outputs[classes]].shape[1], told)
+        _check_labels(images, graph.values[graph.outputs[classes]].shape[1], progress)
     chosen = images if request.limit is None else images.spread(request.limit)
     runs = _programs(opened, graph)
-    total = _answer(runs, opened.graph, chosen, classes, told)
+    total = _answer(runs, opened.graph, chosen, classes, progress)
     for warning in range_warnings(total.clipped / len(chosen.items)):
-        told.warn(warning)
+        progress.warn(warning)
     labelled = int((chosen.labels >= 0).sum()) if classes is not None else 0
     return Evaluation(
         images=len(chosen.items),
@@ -99,7 +89,7 @@ def evaluate(request: Request, told: Progress) -> Evaluation:
         answers=total.answers,
         different=total.different if opened.tvm is not None else None,
         exact=_is_exact(opened.graph),
-        absent=opened.absent,
+        skipped=opened.skipped,
     )
 
 
@@ -120,7 +110,7 @@ def to_table(found: Evaluation) -> str:
     if found.different is not None:
         equal = found.images - found.different
         lines.append(f"{ORT} and {TVM} return the same numbers for {equal} of {found.images}")
-    return "\n".join([*lines, *(f"not run: {name}: {why}" for name, why in found.absent.items())])
+    return "\n".join([*lines, *(f"not run: {name}: {why}" for name, why in found.skipped.items())])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,22 +152,16 @@ def _check_fits(graph: FloatGraph, quantized: IntGraph, out: Path) -> None:
         )
 
 
-def _classes(graph: FloatGraph) -> int | None:
-    """Return the position of the first output that scores classes, if there is one."""
-    shapes = [graph.values[name].shape for name in graph.outputs]
-    return next((index for index, shape in enumerate(shapes) if has_classes(shape)), None)
-
-
-def _check_labels(images: Images, classes: int, told: Progress) -> None:
+def _check_labels(images: Images, classes: int, progress: Progress) -> None:
     most = int(images.labels.max())
     if most >= classes:
         raise CalibrationError(
-            f"label {most}: the network tells {classes} classes apart, labels go from 0 to "
+            f"label {most}: the network has {classes} classes, labels go from 0 to "
             f"{classes - 1}: a folder's label is its position among the sorted folders"
         )
     folders = {item.parent for item in images.items if isinstance(item, Path)}
     if 1 < len(folders) < classes:
-        told.warn(
+        progress.warn(
             f"{len(folders)} folders for {classes} classes: a photograph's label is the position "
             "of its folder among these, so top-1 and top-5 are wrong unless they are the first"
         )
@@ -186,19 +170,15 @@ def _check_labels(images: Images, classes: int, told: Progress) -> None:
 def _programs(opened: Programs, graph: FloatGraph) -> dict[str, Run]:
     """Return what answers a batch of the network's size, by name; the float network first."""
     (source,) = opened.graph.inputs
-    session = open_session(opened.model, Options())
-    found: dict[str, Run] = {
-        FLOAT: partial(run_outputs, graph),
-        ORT: lambda batch: tuple(session.run(None, {source: batch})),
-    }
+    ort = OrtProgram.from_model(opened.model, opened.graph, Options())
+    found: dict[str, Run] = {FLOAT: partial(run_outputs, graph), ORT: partial(_run, ort, source)}
     if opened.tvm is not None:
-        found[TVM] = partial(_compiled, opened.tvm)
+        found[TVM] = partial(_run, opened.tvm, source)
     return found
 
 
-def _compiled(network: Network | Emulated, batch: Floats) -> Outputs:
-    outputs = network.run(batch)
-    return outputs if isinstance(outputs, tuple) else (outputs,)
+def _run(program: Executable, source: str, batch: Floats) -> Outputs:
+    return tuple(program.run({source: batch}).values())
 
 
 def _answer(
@@ -206,11 +186,11 @@ def _answer(
     graph: IntGraph,
     images: Images,
     classes: int | None,
-    told: Progress,
+    progress: Progress,
 ) -> _Total:
     size = graph.values[graph.inputs[0]].shape[0]
     totals = []
-    with told.bar("evaluating", len(images.items)) as advance:
+    with progress.bar("evaluating", len(images.items)) as advance:
         for number, batch in enumerate(images.batches(size)):
             whole = np.resize(batch, (size, *batch.shape[1:]))  # the last one may be smaller
             labels = images.labels[number * size :][: len(batch)]

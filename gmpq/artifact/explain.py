@@ -8,7 +8,7 @@ from typing import Any
 
 from gmpq import table
 from gmpq.errors import PolicyError
-from gmpq.inputs.job import Sources, build_network
+from gmpq.inputs.compile_inputs import Sources, build_network
 from gmpq.ir import FloatGraph
 from gmpq.lower import lower
 from gmpq.passes import cost

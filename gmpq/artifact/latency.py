@@ -14,7 +14,7 @@ from typing import Any
 from gmpq import table
 from gmpq.artifact import conditions
 from gmpq.artifact.conditions import Conditions
-from gmpq.backends.base import Timing, timing
+from gmpq.backends.base import Executable, Tensor, Timing, timing
 
 NETWORK = ""  # the layer of a row that is about the whole network
 BLOCKS = 3  # layers are timed in blocks of runs, a block of each program in turn
@@ -30,14 +30,18 @@ class Plan:
     warm_up: int = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Contender:
     """A program to time on given inputs, ready to run."""
 
     backend: str
-    run: Callable[[], object]
-    layers: Callable[[int], Mapping[str, Sequence[float]]]  # runs: milliseconds of each, by layer
+    program: Executable
+    inputs: Mapping[str, Tensor]
     settings: str  # what else decides how fast it is
+
+    def run_ms(self) -> float:
+        """Return the milliseconds of one run."""
+        return self.program.time_runs(self.inputs, 1)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def measure(
     if not contenders:
         return Measured()
     on = conditions.of(threads, {c.backend: c.settings for c in contenders})
-    networks = interleave({c.backend: c.run for c in contenders}, plan)
+    networks = interleave({c.backend: c.run_ms for c in contenders}, plan)
     total = sum(bops.values())
     rows = [Row(name, threads, NETWORK, timing(spent), total) for name, spent in networks.items()]
     runs = max(plan.least, min(map(len, networks.values()))) // BLOCKS + plan.warm_up
@@ -85,19 +89,20 @@ def measure(
     return Measured(tuple(rows), on)
 
 
-def interleave(runs: Mapping[str, Callable[[], object]], plan: Plan) -> dict[str, list[float]]:
-    """Return the milliseconds of each run by name, without the rounds that warm up."""
+def interleave(runs: Mapping[str, Callable[[], float]], plan: Plan) -> dict[str, list[float]]:
+    """Return the milliseconds of each run by name, without the rounds that warm up.
+
+    Each of ``runs`` runs its program once and returns the milliseconds.
+    """
     spent: dict[str, list[float]] = {name: [] for name in runs}
     start = time.perf_counter()
     for turn in range(-plan.warm_up, plan.most):
         if turn >= plan.least and time.perf_counter() - start > plan.seconds:
             break
-        for name, run in runs.items():
-            before = time.perf_counter()
-            run()
-            elapsed_ms = (time.perf_counter() - before) * 1e3
+        for name, run_ms in runs.items():
+            spent_ms = run_ms()
             if turn >= 0:
-                spent[name].append(elapsed_ms)
+                spent[name].append(spent_ms)
     return spent
 
 
@@ -155,7 +160,7 @@ def _layers(contenders: Sequence[Contender], runs: int, plan: Plan) -> list[dict
     found: list[dict[str, list[float]]] = [{} for _ in contenders]
     for _ in range(BLOCKS):
         for contender, layers in zip(contenders, found, strict=True):
-            for layer, spent in contender.layers(runs).items():
+            for layer, spent in contender.program.time_steps(contender.inputs, runs).items():
                 layers.setdefault(layer, []).extend(spent[plan.warm_up :])
     return found
 

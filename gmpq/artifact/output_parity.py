@@ -50,7 +50,7 @@ class OutputComparison:
     compared: int
     different: int
     max_abs: float  # among the finite ones
-    problem: str  # what is wrong beside values; empty if nothing is
+    problem: str  # what is wrong besides values; empty if nothing is
     bound: Bound
 
     @property
@@ -75,12 +75,12 @@ class OutputComparison:
     def __str__(self) -> str:
         """Return in words what differs."""
         place = f"{self.backend} {self.level}".strip()
-        told = [self.problem] if self.problem else []
+        problems = [self.problem] if self.problem else []
         if self.different:
-            told.append(
+            problems.append(
                 f"{self.different} of {self.compared} values differ, by at most {self.max_abs:g}"
             )
-        return f"output {self.position} '{self.output}' of {place}: {', '.join(told)}"
+        return f"output {self.position} '{self.output}' of {place}: {', '.join(problems)}"
 
 
 def compare_outputs(

@@ -88,14 +88,14 @@ class Comparison:
 class Parity:
     """All comparisons in execution order of ``tensors``, which are all tensors of codes.
 
-    ``outputs`` are those of the programs' outputs, by position; ``absent`` says why a backend did
+    ``outputs`` are those of the programs' outputs, by position; ``skipped`` says why a backend did
     not run.
     """
 
     tensors: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     outputs: tuple[OutputComparison, ...]
-    absent: Mapping[str, str]
+    skipped: Mapping[str, str]
 
     @property
     def first_divergence(self) -> Comparison | OutputComparison | None:
@@ -157,7 +157,7 @@ def gather(
     graph: IntGraph,
     runs: Iterable[Sequence[Comparison]],
     outputs: Iterable[Sequence[OutputComparison]],
-    absent: Mapping[str, str],
+    skipped: Mapping[str, str],
 ) -> Parity:
     """Return the parity of the programs of ``graph`` over the comparisons of several inputs."""
     joined: dict[tuple[str, str, str], Comparison] = {}
@@ -168,7 +168,7 @@ def gather(
     for output in chain.from_iterable(outputs):
         place = (output.backend, output.level, output.position)
         returned[place] = returned[place].joined(output) if place in returned else output
-    return Parity(codes_of(graph), tuple(joined.values()), tuple(returned.values()), absent)
+    return Parity(codes_of(graph), tuple(joined.values()), tuple(returned.values()), skipped)
 
 
 def depends_on_average(graph: IntGraph) -> frozenset[str]:
@@ -186,7 +186,7 @@ def to_json(parity: Parity) -> dict[str, Any]:
     return {
         "verdict": "equal" if parity.equal else "different",
         "first_divergence": None if first is None else asdict(first),
-        "not_run": dict(parity.absent),
+        "not_run": dict(parity.skipped),
         "inside_kernels": parity.inside_kernels(),
         "tensors": [asdict(comparison) for comparison in parity.comparisons],
         "outputs": [asdict(output) for output in parity.outputs],
@@ -198,7 +198,7 @@ def to_table(parity: Parity) -> str:
     header = ("backend", "level", "tensors", "values", "different", "max", "outputs", "verdict")
     rows = [_row(parity, *place, found) for place, found in parity.levels().items()]
     lines = [table.render(header, rows)]
-    lines += [f"not run: {backend}: {reason}" for backend, reason in parity.absent.items()]
+    lines += [f"not run: {backend}: {reason}" for backend, reason in parity.skipped.items()]
     first = parity.first_divergence
     if first is not None:
         lines.append(f"first divergence: {first}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import assert_never
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -18,30 +17,27 @@ from gmpq.artifact.latency import Contender
 from gmpq.artifact.output_parity import Returned, compare_outputs
 from gmpq.artifact.parity import FLOAT_KERNELS, Parity, Trace
 from gmpq.backends import reference
-from gmpq.backends.base import Tensor
-from gmpq.backends.ort.latency import layer_samples
-from gmpq.backends.ort.program import exposed_codes, run_forced
+from gmpq.backends.base import Executable, Runnable, Tensor
+from gmpq.backends.ort.program import OrtProgram, run_forced
 from gmpq.backends.ort.session import (
     LEVELS,
     Level,
     Options,
     could_saturate,
-    open_session,
     precision_setting,
-    run,
 )
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.emulation.qemu import Emulated
-from gmpq.backends.tvm.plan.fusion import fusions
-from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.target.cpu import Target
-from gmpq.errors import OutputError
-from gmpq.export.storage import WeightStorage
+from gmpq.backends.tvm.emulation.open import CompiledProgram, Unavailable, open_compiled
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
+from gmpq.backends.tvm.host import HostProgram
+from gmpq.backends.tvm.plan.plan import fuses
+from gmpq.backends.tvm.target import Target
+from gmpq.errors import OutputError, TargetError
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import temporary
 from gmpq.ir import IntGraph
-from gmpq.runtime import Network
+from gmpq.program import Program
 
 INTEGER_LEVELS = (Level.EXTENDED, Level.ALL)
 TVM, ORT = "tvm", "onnxruntime"
@@ -50,14 +46,15 @@ SHIPPED, UNFUSED = "shipped", "unfused"  # levels of TVM
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Programs:
-    """What a directory holds; ``tvm`` is None, and ``absent`` says why, where it cannot run."""
+    """What a directory holds; ``tvm`` is None, and ``skipped`` says why, where it cannot run."""
 
     graph: IntGraph
     model: ModelProto
     content: bytes  # of the file that holds the model
     storage: WeightStorage
-    tvm: Network | Emulated | None
-    absent: Mapping[str, str]
+    target: Target
+    tvm: CompiledProgram | None
+    skipped: Mapping[str, str]
 
 
 def open_programs(
@@ -65,7 +62,7 @@ def open_programs(
     graph: IntGraph,
     storage: WeightStorage,
     target: Target,
-    program: Mapping[str, Any],
+    program: Program,
 ) -> Programs:
     """Return the programs in ``directory``.
 
@@ -74,7 +71,7 @@ def open_programs(
         graph: what the programs compute.
         storage: how ``model.onnx`` holds its weights.
         target: what the program of TVM is for; where it does not run here, it is emulated.
-        program: what ``gmpq.runtime`` needs to know.
+        program: what those files hold.
 
     Raises:
         OutputError: ``model.onnx`` cannot be read.
@@ -84,12 +81,12 @@ def open_programs(
         model = onnx.load_from_string(content)
     except (OSError, ValueError, DecodeError) as error:
         raise OutputError(f"{directory / MODEL}: cannot be read: compile again") from error
-    if target.runs_here():
-        return Programs(graph, model, content, storage, Network(directory, program), {})
-    if (reason := qemu.missing(target)) is None:
-        return Programs(graph, model, content, storage, Emulated(directory, program, target), {})
-    absent = f"programs for {target.name} do not run on this machine: {reason}"
-    return Programs(graph, model, content, storage, None, {TVM: absent})
+    match open_compiled(directory, program, target):
+        case Unavailable(reason):
+            skipped = f"programs for {target.name} do not run on this machine: {reason}"
+            return Programs(graph, model, content, storage, target, None, {TVM: skipped})
+        case compiled:
+            return Programs(graph, model, content, storage, target, compiled, {})
 
 
 def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
@@ -100,27 +97,29 @@ def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
     """
     runs, outputs = [], []
     with temporary.folder() as folder:
-        networks = _networks(programs, folder)
+        levels = _compiled_levels(programs, folder)
         for sample in samples:
-            for found in _findings(programs, networks, sample):
+            for found in _findings(programs, levels, sample):
                 runs.append(parity.compare(programs.graph, found.expected, found.trace))
                 if found.returned is not None:
                     outputs.append(compare_outputs(programs.graph, found.expected, found.returned))
-    return parity.gather(programs.graph, runs, outputs, programs.absent)
+    return parity.gather(programs.graph, runs, outputs, programs.skipped)
 
 
-def _networks(programs: Programs, folder: Path) -> dict[str, Network | Emulated]:
+def _compiled_levels(programs: Programs, folder: Path) -> dict[str, Executable]:
     """Return the programs of TVM by level: the shipped one, and one that fuses nothing."""
-    if programs.tvm is None:
+    shipped = programs.tvm
+    if shipped is None:
         return {}
-    emulated = isinstance(programs.tvm, Emulated)
-    shipped, alone = (f"{level}, emulated" if emulated else level for level in (SHIPPED, UNFUSED))
-    if not fusions(programs.graph):
-        return {shipped: programs.tvm}
-    target = cpu.find(programs.tvm.target)
-    program = build(programs.graph, target, folder, fuse=False).program
-    unfused = Emulated(folder, program, target) if emulated else Network(folder, program)
-    return {shipped: programs.tvm, alone: unfused}
+    levels = [f"{level}, emulated" if shipped.emulated else level for level in (SHIPPED, UNFUSED)]
+    if not fuses(programs.graph, programs.target):
+        return {levels[0]: shipped}
+    program = build(programs.graph, programs.target, folder, fuse=False).program
+    match open_compiled(folder, program, programs.target):
+        case Unavailable(reason):
+            raise TargetError(reason)
+        case unfused:
+            return dict(zip(levels, (shipped, unfused), strict=True))
 
 
 def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> list[Contender]:
@@ -129,26 +128,19 @@ def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> l
     There are none where the program of TVM is for another machine: times of this one would be taken
     for that one's.
     """
-    network = programs.tvm
-    if not isinstance(network, Network):
-        return []
-    network.set_threads(threads)
-    inputs = [sample[name] for name in programs.graph.inputs]
+    match programs.tvm:
+        case None | EmulatedProgram():
+            return []
+        case HostProgram() as compiled:
+            compiled.network.set_threads(threads)
+        case _:
+            assert_never(programs.tvm)
     exact = could_saturate(programs.graph)
-    session = open_session(programs.model, Options(Level.ALL, threads, exact))
+    options = Options(Level.ALL, threads, exact)
+    ort = OrtProgram.from_model(programs.model, programs.graph, options)
     return [
-        Contender(
-            ORT,
-            lambda: session.run(None, sample),
-            lambda runs: layer_samples(programs.model, programs.graph, sample, threads, runs),
-            precision_setting(exact=exact),
-        ),
-        Contender(
-            TVM,
-            lambda: network.run(*inputs),
-            lambda runs: _step_times(network, inputs, runs),
-            f"compiled for {network.target}",
-        ),
+        Contender(ORT, ort, sample, precision_setting(exact=exact)),
+        Contender(TVM, compiled, sample, f"compiled for {programs.target.name}"),
     ]
 
 
@@ -165,23 +157,32 @@ class _Finding:
 
 
 def _findings(
-    programs: Programs, networks: Mapping[str, Network | Emulated], sample: Mapping[str, Tensor]
+    programs: Programs, levels: Mapping[str, Executable], sample: Mapping[str, Tensor]
 ) -> Iterator[_Finding]:
     graph = programs.graph
     expected = reference.run(graph, sample)
     torch = TorchCodes(graph)
     yield _Finding(
-        expected,
-        Trace("torch", "", torch.tensors(sample)),
-        Returned("torch", "", list(torch.run(sample).items())),
+        expected, _trace(graph, "torch", "", torch, sample), _returned("torch", "", torch, sample)
     )
     yield from _onnxruntime(programs, sample, expected)
-    inputs = [sample[name] for name in graph.inputs]
-    for level, network in networks.items():
-        codes = {name: x for name, x in network.trace(*inputs) if graph.values[name].q}
-        shipped = network is programs.tvm
-        returned = Returned(TVM, level, network.run_checked(*inputs)) if shipped else None
-        yield _Finding(expected, Trace(TVM, level, codes), returned)
+    for level, program in levels.items():
+        trace = _trace(graph, TVM, level, program, sample)
+        shipped = program is programs.tvm
+        yield _Finding(expected, trace, _returned(TVM, level, program, sample) if shipped else None)
+
+
+def _trace(
+    graph: IntGraph, backend: str, level: str, program: Runnable, sample: Mapping[str, Tensor]
+) -> Trace:
+    stored = program.trace(sample)
+    return Trace(backend, level, {name: x for name, x in stored.items() if graph.values[name].q})
+
+
+def _returned(
+    backend: str, level: str, program: Runnable, sample: Mapping[str, Tensor]
+) -> Returned:
+    return Returned(backend, level, list(program.run(sample).items()))
 
 
 def _onnxruntime(
@@ -191,13 +192,12 @@ def _onnxruntime(
     for level in LEVELS:
         if level in INTEGER_LEVELS:
             options = Options(level, exact=could_saturate(graph))
-            codes = exposed_codes(programs.model, graph, options, sample)
-            session = open_session(programs.content, options)
-            outputs = list(run(session, sample).items())
+            program = OrtProgram.from_model(programs.model, graph, options, programs.content)
+            trace = _trace(graph, ORT, level.value, program, sample)
             yield _Finding(
-                _following(graph, expected, codes),
-                Trace(ORT, level.value, codes),
-                Returned(ORT, level.value, outputs),
+                _following(graph, expected, trace.codes),
+                trace,
+                _returned(ORT, level.value, program, sample),
             )
         else:
             codes = run_forced(graph, expected, level, programs.storage)
@@ -218,14 +218,3 @@ def _following(
             inputs = [codes.get(name, values[name]) for name in node.inputs]
             values[node.output] = reference.compute(graph, node, inputs)
     return values
-
-
-def _step_times(network: Network, inputs: list[Tensor], runs: int) -> dict[str, list[float]]:
-    step = network.stepper(*inputs)
-    spent: dict[str, list[float]] = {found.node: [] for found in network.steps}
-    for _ in range(runs):
-        for index, found in enumerate(network.steps):
-            before = time.perf_counter()
-            step(index, index + 1)
-            spent[found.node].append((time.perf_counter() - before) * 1e3)
-    return spent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import assert_never
 
 from gmpq.accuracy import report
 from gmpq.accuracy.loss import Loss
@@ -14,11 +15,12 @@ from gmpq.artifact.explain import kernels_table
 from gmpq.artifact.files import GRAPH, LATENCY, PARITY, SAMPLES
 from gmpq.artifact.latency import Measured, Plan
 from gmpq.artifact.parity import Parity
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.emulation.instruction_counts import counted, instructions
-from gmpq.backends.tvm.emulation.qemu import Emulated, processor
-from gmpq.backends.tvm.target import cpu
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram, processor
+from gmpq.backends.tvm.host import HostProgram
 from gmpq.errors import OutputError
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import manifest, saved_graph, typed_json
 
 
@@ -64,7 +66,7 @@ def measure_again(out: Path, threads: int, plan: Plan) -> Measured:
 
 
 def instructions_of(out: Path) -> str | None:
-    """Return in words how many instructions the program of TVM in ``out`` takes for a sample.
+    """Return as text how many instructions the program of TVM in ``out`` takes for a sample.
 
     None where it runs on this machine, or cannot be emulated here.
 
@@ -73,15 +75,17 @@ def instructions_of(out: Path) -> str | None:
         TargetError: the emulator cannot count.
     """
     opened = open_output(out, read_contents(out))
-    if not isinstance(opened.tvm, Emulated):
-        return None
-    sample = samples.read(out / SAMPLES, opened.graph)[0]
-    blocks = counted(opened.tvm, *(sample[name] for name in opened.graph.inputs))
-    target = opened.tvm.processor
-    return (
-        f"tvm for {target.name}: {instructions(blocks):,} instructions per run "
-        f"(emulated on {processor(target)}, not a latency)"
-    )
+    match opened.tvm:
+        case None | HostProgram():
+            return None
+        case EmulatedProgram() as program:
+            blocks = counted(program, samples.read(out / SAMPLES, opened.graph)[0])
+            return (
+                f"tvm for {program.target.name}: {instructions(blocks):,} instructions per run "
+                f"(emulated on {processor(program.target)}, not a latency)"
+            )
+        case _:
+            assert_never(opened.tvm)
 
 
 def explain_output(out: Path) -> str:
@@ -110,9 +114,9 @@ def explain_loss(out: Path) -> str:
 def open_output(out: Path, found: Contents) -> programs.Programs:
     """Return the programs in ``out``, whose manifest holds ``found``; raises ``OutputError``."""
     graph = saved_graph.load(out / GRAPH)
-    check_program(out, found.tvm, graph)
+    check_program(out, found.program, graph)
     try:
         storage = WeightStorage(found.options.storage)
     except ValueError as error:
         raise OutputError(f"{out / manifest.NAME}: damaged: {error}: compile again") from error
-    return programs.open_programs(out, graph, storage, cpu.find(found.target), found.tvm)
+    return programs.open_programs(out, graph, storage, targets.find(found.target), found.program)

@@ -1,1 +1,1 @@
-"""Boards: a package that makes one serve, and the bench that visits them."""
+"""Boards: a package that makes one serve, and benchmarks of programs on them."""

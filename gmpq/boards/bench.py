@@ -1,4 +1,4 @@
-"""The program of an output directory on boards of a fleet: are its values right, how fast is it?
+"""The program of an output directory on a pool of boards: are its values right, how fast is it?
 
 Every value that a step leaves in the program's memory is fetched and compared with the reference;
 values that stay inside of a kernel are compared by what is made of them.
@@ -6,6 +6,7 @@ values that stay inside of a kernel are compared by what is made of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,24 +25,24 @@ from gmpq.backends import reference
 from gmpq.backends.base import Tensor, timing
 from gmpq.backends.host import products
 from gmpq.backends.rpc import pool
-from gmpq.backends.rpc.pool import Fleet
-from gmpq.backends.rpc.session import NOT_A_LATENCY, Visit
-from gmpq.backends.rpc.tasks import Effort, Job, job_of, span_of
-from gmpq.backends.tvm.target import cpu
+from gmpq.backends.rpc.pool import DevicePool
+from gmpq.backends.rpc.session import NOT_A_LATENCY, Session
+from gmpq.backends.rpc.tasks import RunConfig, RunTask, run_task_of
+from gmpq.backends.tvm import target as targets
 from gmpq.errors import BoardError
 from gmpq.files import saved_graph, temporary
 from gmpq.files.manifest import versions
 from gmpq.ir import IntGraph
-from gmpq.runtime import codes_of
+from gmpq.program import Program
 
 UNSTEADY = ("ondemand", "conservative", "powersave", "schedutil")  # governors that change the clock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoardResults:
-    """What the boards found: times by board, the comparison, and what went wrong."""
+    """The sessions on boards: times by board, the comparison, and what went wrong."""
 
-    visits: tuple[Visit, ...]
+    sessions: tuple[Session, ...]
     rows: tuple[Row, ...]
     moment: str  # when and with what they were measured
     parity: Parity
@@ -64,144 +65,152 @@ class _Program:
 
 
 def bench(
-    out: Path, fleet: Fleet, effort: Effort, told: Callable[[str], object] = lambda _: None
+    out: Path,
+    devices: DevicePool,
+    config: RunConfig,
+    on_progress: Callable[[str], object] = lambda _: None,
 ) -> BoardResults:
-    """Return what the boards of ``fleet`` find about the program in ``out``.
+    """Return times and parity of the program in ``out`` on the boards of ``devices``.
 
     Raises:
         OutputError: a file is missing, damaged or was changed.
         BoardError: no board ran it at all.
     """
     found, graph = read_contents(out), saved_graph.load(out / GRAPH)
-    check_program(out, found.tvm, graph)
+    check_program(out, found.program, graph)
     program = _Program(out, found, graph, samples.read(out / SAMPLES, graph))
     with temporary.folder() as folder:
-        job = _job(program, folder, effort)
-        report = pool.run(fleet, [job] * fleet.boards, folder, told)
-        visits = tuple(visit for _, visit in report.visits)
-        if not any(visit.samples for visit in visits):
-            raise BoardError(_why(visits, report.missing))
-        told("comparing with the reference")
-        compared = _compare(program, visits)
-    rows = tuple(row for visit in visits for row in _rows(visit, found, effort.threads))
-    moment = conditions.moment(conditions.today(), effort.threads, versions())
-    return BoardResults(visits, rows, moment, compared, tuple(report.missing))
+        task = _task(program, folder, config)
+        report = pool.run(devices, [task] * devices.boards, folder, on_progress)
+        sessions = tuple(session for _, session in report.sessions)
+        if not any(session.samples for session in sessions):
+            raise BoardError(_why(sessions, report.missing))
+        on_progress("comparing with the reference")
+        compared = _compare(program, sessions)
+    rows = tuple(row for session in sessions for row in _rows(session, found, config.threads))
+    moment = conditions.moment(conditions.today(), config.threads, versions())
+    return BoardResults(sessions, rows, moment, compared, tuple(report.missing))
 
 
 def to_text(results: BoardResults, *, layers: bool) -> str:
-    """Return all that is known, as text: boards, comparison, times."""
-    lines = [board_line(visit) for visit in results.visits]
+    """Return the results as text: boards, comparison, times."""
+    lines = [board_line(session) for session in results.sessions]
     lines += [f"not measured: {reason}" for reason in results.missing]
     lines += ["", parity.to_table(results.parity)]
     if results.rows:
         lines += ["", results.moment, latency.to_table(results.rows)]
     if results.rows and layers:
         lines += ["", latency.to_layer_table(results.rows)]
-    if any(visit.emulated for visit in results.visits):
+    if any(session.emulated for session in results.sessions):
         lines += ["", f"times are {NOT_A_LATENCY}"]
     return "\n".join(lines)
 
 
-def board_line(visit: Visit) -> str:
-    """Return what a board is, in which state it was, and how the visit went."""
-    told = visit.after
+def board_line(session: Session) -> str:
+    """Return as text what a board is, its state, and how the session ended."""
+    info = session.after
     facts = [
-        told.get("model"),
-        _processor(told),
-        told.get("kernel"),
-        f"governor {told['governor']}" if told.get("governor") else None,
-        _change(visit, "frequency_mhz", "MHz"),
-        _change(visit, "temperature_c", "°C"),
-        f"throttled {told['throttled']}"
-        if told.get("throttled") not in (None, "0x0", "0")
+        info.get("model"),
+        _processor(info),
+        info.get("kernel"),
+        f"governor {info['governor']}" if info.get("governor") else None,
+        _change(session, "frequency_mhz", "MHz"),
+        _change(session, "temperature_c", "°C"),
+        f"throttled {info['throttled']}"
+        if info.get("throttled") not in (None, "0x0", "0")
         else None,
-        NOT_A_LATENCY if visit.emulated else None,
+        NOT_A_LATENCY if session.emulated else None,
         "its clock changes with the load: set the governor performance"
-        if told.get("governor") in UNSTEADY
+        if info.get("governor") in UNSTEADY
         else None,
     ]
-    line = f"{visit.board}: {', '.join(fact for fact in facts if fact) or 'nothing is known of it'}"
-    if visit.failed:
-        return f"{line}; failed: {visit.failed}"
-    return f"{line}; lost: {visit.lost}; kept {_kept(visit)}" if visit.lost else line
+    line = f"{session.board}: {', '.join(fact for fact in facts if fact) or 'no information'}"
+    if session.failed:
+        return f"{line}; failed: {session.failed}"
+    return (
+        f"{line}; disconnected: {session.disconnected}; kept {_kept(session)}"
+        if session.disconnected
+        else line
+    )
 
 
-def _processor(told: Mapping[str, Any]) -> str | None:
-    if not told.get("processor"):
+def _processor(info: Mapping[str, Any]) -> str | None:
+    if not info.get("processor"):
         return None
-    found = products((told.get("features") or "").split())
-    return f"{told['processor']} x {told['cores']}" + (f" ({' '.join(found)})" if found else "")
+    found = products((info.get("features") or "").split())
+    return f"{info['processor']} x {info['cores']}" + (f" ({' '.join(found)})" if found else "")
 
 
-def _change(visit: Visit, name: str, unit: str) -> str | None:
-    before, after = visit.before.get(name), visit.after.get(name)
+def _change(session: Session, name: str, unit: str) -> str | None:
+    before, after = session.before.get(name), session.after.get(name)
     if after is None:
         return None
     return f"{after:g} {unit}" if before == after else f"{before:g} to {after:g} {unit}"
 
 
-def _kept(visit: Visit) -> str:
-    return f"{len(visit.runs_ms)} runs, {len(visit.steps_ms)} of every layer"
+def _kept(session: Session) -> str:
+    return f"{len(session.runs_ms)} runs, {len(session.steps_ms)} of every layer"
 
 
-def _job(program: _Program, folder: Path, effort: Effort) -> Job:
-    description = program.contents.tvm
+def _task(program: _Program, folder: Path, config: RunConfig) -> RunTask:
     paths = []
     for index, sample in enumerate(program.samples):
         path = folder / f"sample{index}"
-        arrays = [sample[end["name"]] for end in description["inputs"]]
+        arrays = [sample[spec.name] for spec in program.contents.program.inputs]
         path.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
         paths.append(str(path))
-    machine = cpu.find(program.contents.target).triple.split("-", maxsplit=1)[0]
-    return job_of(program.directory, description, machine, tuple(paths), effort)
+    machine = targets.find(program.contents.target).machine
+    return run_task_of(program.directory, program.contents.program, machine, tuple(paths), config)
 
 
-def _compare(program: _Program, visits: Sequence[Visit]) -> Parity:
+def _compare(program: _Program, sessions: Sequence[Session]) -> Parity:
     """Return how the values and outputs of all runs compare with the reference."""
-    runs, outputs, description = [], [], program.contents.tvm
+    runs, outputs = [], []
     for index, sample in enumerate(program.samples):
         expected = reference.run(program.graph, sample)
-        for visit in (each for each in visits if each.samples > index):
-            values = dict(values_of(description, visit.values / str(index)))
+        for session in (each for each in sessions if each.samples > index):
+            values = dict(values_of(program.contents.program, session.values / str(index)))
             codes = {name: x for name, x in values.items() if program.graph.values[name].q}
-            trace = Trace("tvm", _level(visit), codes)
+            trace = Trace("tvm", _level(session), codes)
             runs.append(parity.compare(program.graph, expected, trace))
-            ends = [(end["name"], values[end["name"]]) for end in description["outputs"]]
-            returned = Returned("tvm", _level(visit), ends)
+            named = [(spec.name, values[spec.name]) for spec in program.contents.program.outputs]
+            returned = Returned("tvm", _level(session), named)
             outputs.append(compare_outputs(program.graph, expected, returned))
     return parity.gather(program.graph, runs, outputs, {})
 
 
-def values_of(description: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield every value in the file that a worker wrote."""
-    content = np.fromfile(path, np.uint8)
-    stored = [v for step in description["steps"] for v in step["outputs"] if "offset" in v]
-    start = 0
-    for value in stored:
-        yield value["name"], codes_of(content[start:], {**value, "offset": 0})
-        start += span_of(value)
-    for end in description["outputs"]:
-        size = 4 * int(np.prod(end["shape"]))
-        yield end["name"], content[start : start + size].view(np.float32).reshape(end["shape"])
+def values_of(program: Program, path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield every value in the file that a worker wrote: codes by step, then the outputs."""
+    content, start = np.fromfile(path, np.uint8), 0
+    for value in (value for step in program.steps for value in step.stored):
+        size = math.prod(value.shape)
+        yield value.name, content[start : start + size].reshape(value.shape)
+        start += size
+    for spec in program.outputs:
+        size = 4 * spec.elements
+        yield spec.name, content[start : start + size].view(np.float32).reshape(spec.shape)
         start += size
 
 
-def _level(visit: Visit) -> str:
-    return f"{visit.board}, emulated" if visit.emulated else str(visit.board)
+def _level(session: Session) -> str:
+    return f"{session.board}, emulated" if session.emulated else str(session.board)
 
 
-def _rows(visit: Visit, found: Contents, threads: int) -> Iterator[Row]:
+def _rows(session: Session, found: Contents, threads: int) -> Iterator[Row]:
     bops = found.bops
-    name = f"tvm on {_level(visit)}"
-    if visit.runs_ms:
-        yield Row(name, threads, NETWORK, timing(visit.runs_ms), sum(bops.values()))
-    if visit.steps_ms:
-        for step, spent in zip(found.tvm["steps"], np.transpose(visit.steps_ms), strict=True):
-            yield Row(name, threads, step["node"], timing(list(spent)), bops.get(step["node"]))
+    name = f"tvm on {_level(session)}"
+    if session.runs_ms:
+        yield Row(name, threads, NETWORK, timing(session.runs_ms), sum(bops.values()))
+    if session.steps_ms:
+        for step, spent in zip(found.program.steps, np.transpose(session.steps_ms), strict=True):
+            yield Row(name, threads, step.node, timing(list(spent)), bops.get(step.node))
 
 
-def _why(visits: Sequence[Visit], missing: Sequence[str]) -> str:
+def _why(sessions: Sequence[Session], missing: Sequence[str]) -> str:
     """Return in one line why no board ran the program."""
-    if visits:
-        return "; ".join(f"board {visit.board}: {visit.failed or visit.lost}" for visit in visits)
+    if sessions:
+        return "; ".join(
+            f"board {session.board}: {session.failed or session.disconnected}"
+            for session in sessions
+        )
     return "; ".join(missing)

@@ -11,8 +11,8 @@ from pathlib import Path
 from gmpq.artifact.staging import staged
 from gmpq.backends.rpc.server.build import SERVER, build, cached
 from gmpq.backends.rpc.server.tvm_libraries import versions
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.target import cpu as targets
 from gmpq.errors import BoardError, closest
 from gmpq.files import manifest
 

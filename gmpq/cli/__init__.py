@@ -1,6 +1,6 @@
 """The command line; entry points are ``gmpq`` and ``gmpq-compile``.
 
-Exit codes: 0 all is well; 1 programs compute different numbers; 2 a mistake of the user, told in
+Exit codes: 0 all is well; 1 programs compute different numbers; 2 a mistake of the user, in
 one line; 130 interrupted.
 """
 

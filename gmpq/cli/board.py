@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gmpq.cli.cache import user_cache
-from gmpq.cli.options import candidate_options, subject_options
+from gmpq.cli.search_options import CandidateOptions, calibrated_options, candidate_options
 from gmpq.cli.types import PATH, POSITIVE
+from gmpq.search.ilp.candidates import Candidates
 
 if TYPE_CHECKING:
-    from gmpq.backends.rpc.pool import Fleet
-    from gmpq.search.subject import Subject
+    from gmpq.backends.rpc.pool import DevicePool
+    from gmpq.search.network_source import NetworkSource
 
 WHEELS = click.option(
     "--wheels", type=PATH, help="Folder with TVM's wheels for the board.  [default: pip fetches]"
@@ -36,8 +37,8 @@ def repeat_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def fleet_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what names boards, as argument ``fleet``, or None."""
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name boards, as the argument ``devices``, or None."""
 
     @click.option("--tracker", metavar="HOST:PORT", help="Run on boards that this tracker has.")
     @click.option("--key", help="Of the boards, as rpi4.")
@@ -53,31 +54,35 @@ def fleet_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(
         *, tracker: str | None, key: str | None, boards: int, deadline: float, **rest: Any
     ) -> Any:
-        return command(fleet=_fleet(tracker, key, boards, deadline), **rest)
+        return command(devices=_devices(tracker, key, boards, deadline), **rest)
 
     return run
 
 
-def _fleet(tracker: str | None, key: str | None, boards: int, deadline: float) -> Fleet | None:
+def _devices(
+    tracker: str | None, key: str | None, boards: int, deadline: float
+) -> DevicePool | None:
     if tracker is None and key is None:
         return None
     if tracker is None or key is None:
         raise click.UsageError("boards need both: --tracker HOST:PORT --key KEY")
     from gmpq.backends.rpc.address import Address
-    from gmpq.backends.rpc.pool import Fleet
+    from gmpq.backends.rpc.pool import DevicePool
 
-    return Fleet(Address.parse(tracker), key, boards, deadline, distinct=True)
+    return DevicePool(Address.parse(tracker), key, boards, deadline, distinct=True)
 
 
-def bench_on_boards(out: Path, fleet: Fleet, threads: int, repeat: int, *, layers: bool) -> int:
+def bench_on_boards(
+    out: Path, devices: DevicePool, threads: int, repeat: int, *, layers: bool
+) -> int:
     """Print what boards find about the program in ``out``; return 1 if they differ."""
-    from gmpq.backends.rpc.tasks import Effort
+    from gmpq.backends.rpc.tasks import RunConfig
     from gmpq.boards import bench
     from gmpq.cli.terminal import Terminal
 
-    results = bench.bench(out, fleet, Effort(threads, repeat), Terminal().stage)
+    results = bench.bench(out, devices, RunConfig(threads, repeat), Terminal().stage)
     click.echo(bench.to_text(results, layers=layers))
-    if any(visit.emulated for visit in results.visits):
+    if any(session.emulated for session in results.sessions):
         print_instructions(out)
     return 0 if results.equal else 1
 
@@ -95,25 +100,19 @@ def print_instructions(out: Path) -> None:
     epilog="\b\nExample:\n  gmpq profile network.json --calibration photographs/ --target rpi4 \\\n"
     "      --tracker 192.168.0.2:9190 --key rpi4 --weight-bits 2,4,8 --input-bits 4,8 -o rpi4.json"
 )
-@subject_options
-@click.option("--calibration", multiple=True, metavar="LOCATION", help="As for gmpq compile.")
-@click.option("--images", type=click.IntRange(1), help="Calibrate on at most so many images.")
+@calibrated_options
 @click.option("--target", required=True, help="What the boards are, as rpi4.")
-@candidate_options
+@candidate_options(Candidates())
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
-@fleet_options
+@device_options
 @repeat_option
 @click.option("-o", "--out", type=PATH, required=True, help="Latency table to write.")
 def profile(
-    subject: Subject,
-    calibration: tuple[str, ...],
-    images: int | None,
+    source: NetworkSource,
     target: str,
-    weight_bits: tuple[int, ...] | None,
-    input_bits: tuple[int, ...] | None,
-    ends: bool,
+    candidates: CandidateOptions,
     threads: int,
-    fleet: Fleet | None,
+    devices: DevicePool | None,
     repeat: int,
     out: Path,
 ) -> int:
@@ -121,21 +120,18 @@ def profile(
 
     NETWORK is a policy or the name of a built-in network. The exit code is 1 if pairs are missing.
     """
-    if fleet is None or repeat == 0:
+    if devices is None or repeat == 0:
         raise click.UsageError("give --tracker HOST:PORT and --key KEY, and --repeat above 0")
-    from gmpq.backends.rpc.tasks import Effort
+    from gmpq.backends.rpc.tasks import RunConfig
     from gmpq.cli.terminal import Terminal
     from gmpq.errors import OutputError
-    from gmpq.search.ilp.space import BITS, WIDE
-    from gmpq.search.indicators.measure import Candidates
     from gmpq.search.latency import profile as profiling
 
     if not out.parent.is_dir():
         raise OutputError(f"{out}: there is no folder {out.parent}: make it")
-    calibrated = replace(subject, calibration=calibration, limit=images)
-    among = Candidates(weight_bits or BITS, input_bits or BITS, None if ends else WIDE)
-    shared, effort = replace(fleet, distinct=False), Effort(threads, repeat)
-    found = profiling.profile(calibrated, among, target, shared, effort, Terminal())
+    among = candidates.candidates()
+    shared, config = replace(devices, distinct=False), RunConfig(threads, repeat)
+    found = profiling.profile(source, among, target, shared, config, Terminal())
     profiling.write(found.table, out)
     click.echo("\n".join((f"{out}: {found.table['target']}", *found.missing)))
     return 1 if found.missing else 0

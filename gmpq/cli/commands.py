@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.cli.board import (
     bench_on_boards,
     board,
-    fleet_options,
+    device_options,
     print_instructions,
     profile,
     repeat_option,
@@ -19,16 +20,16 @@ from gmpq.cli.board import (
 from gmpq.cli.cache import tuning_cache
 from gmpq.cli.evaluate import evaluate
 from gmpq.cli.finetune import finetune
-from gmpq.cli.options import sources_options
+from gmpq.cli.options import Command, field_option, sources_options
 from gmpq.cli.search import search
-from gmpq.cli.types import PATH, Ratio
+from gmpq.cli.types import OBSERVER, PATH, WEIGHT_OBSERVER, Ratio
+from gmpq.compile.options import CompileOptions
 from gmpq.files.locations import plain_name, refuse_models
 
 if TYPE_CHECKING:
-    from gmpq.backends.rpc.pool import Fleet
+    from gmpq.backends.rpc.pool import DevicePool
     from gmpq.compile.network import Report
-    from gmpq.compile.options import CompileOptions
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
 EXAMPLE = """\b
 Example:
@@ -52,77 +53,68 @@ def group() -> None:
     """Compile mixed-precision quantization policies into fast, verified programs."""
 
 
+COMPILE_OPTIONS = (
+    field_option(
+        CompileOptions, "target", help="What to compile for: a name, or TRIPLE,CPU[,+FEATURE...]."
+    ),
+    click.option("--out", type=PATH, help="Directory to write.  [default: POLICY-TARGET]"),
+    sources_options,
+    field_option(CompileOptions, "observer", type=OBSERVER, help="How ranges are chosen."),
+    field_option(
+        CompileOptions,
+        "weight_observer",
+        type=WEIGHT_OBSERVER,
+        help="How weight scales are chosen.",
+    ),
+    field_option(CompileOptions, "equalize", help="Equalize ranges across layers first."),
+    field_option(CompileOptions, "bias_correct", help="Correct biases on the calibration data."),
+    field_option(
+        CompileOptions,
+        "threads",
+        type=click.IntRange(1, 256),
+        help="What kernels are chosen for, and measured on.",
+    ),
+    field_option(
+        CompileOptions,
+        "storage",
+        flag="weight-storage",
+        help="How model.onnx holds weights of 4 bits and less.",
+    ),
+    field_option(
+        CompileOptions,
+        "tune",
+        help="Measure kernels per layer: none, the most promising, all; results are remembered.",
+    ),
+    device_options,
+    field_option(
+        CompileOptions,
+        "max_params_ratio",
+        type=Ratio(),
+        help="Bytes that TVM's program may hold per weight, where kernels trade size for speed; "
+        "or none.  [default: 1.5 on ARM, none on x86]",
+    ),
+    field_option(
+        CompileOptions, "embed_params", help="Put the parameters into model.so and model.a."
+    ),
+    field_option(CompileOptions, "name", help="What C functions begin with: lite0_run."),
+    click.option(
+        "--no-bench", "bench", flag_value=False, default=True, help="Do not measure latency."
+    ),
+    click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer."),
+)
+
+
+def compile_options(command: Command) -> Command:
+    """Add the options of a compile, in the order of ``--help``."""
+    for option in reversed(COMPILE_OPTIONS):
+        command = option(command)
+    return command
+
+
 @group.command("compile", epilog=EXAMPLE)
-@click.option(
-    "--target",
-    default="native",
-    show_default=True,
-    help="What to compile for: a name, or TRIPLE,CPU[,+FEATURE...].",
-)
-@click.option("--out", type=PATH, help="Directory to write.  [default: POLICY-TARGET]")
-@sources_options
-@click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
-@click.option(
-    "--weight-observer", default="mse", show_default=True, help="How weight scales are chosen."
-)
-@click.option("--equalize", is_flag=True, help="Equalize ranges across layers first.")
-@click.option(
-    "--bias-correct/--no-bias-correct",
-    default=True,
-    show_default=True,
-    help="Correct biases on the calibration data.",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 256),
-    default=1,
-    show_default=True,
-    help="What kernels are chosen for, and measured on.",
-)
-@click.option(
-    "--weight-storage",
-    type=click.Choice(["int8", "packed"]),
-    default="int8",
-    show_default=True,
-    help="How model.onnx holds weights of 4 bits and less.",
-)
-@click.option(
-    "--tune",
-    type=click.Choice(["off", "quick", "full"]),
-    default="off",
-    show_default=True,
-    help="Measure kernels per layer: none, the most promising, all; results are remembered.",
-)
-@fleet_options
-@click.option(
-    "--max-params-ratio",
-    type=Ratio(),
-    help="Bytes that TVM's program may hold per weight, where kernels trade size for speed; or "
-    "none.  [default: 1.5 on ARM, none on x86]",
-)
-@click.option("--embed-params", is_flag=True, help="Put the parameters into model.so and model.a.")
-@click.option(
-    "--name", default="gmpq", show_default=True, help="What C functions begin with: lite0_run."
-)
-@click.option("--no-bench", is_flag=True, help="Do not measure latency.")
-@click.option("--explain", is_flag=True, help="Print the costs and the kernel of every layer.")
+@compile_options
 def compile_command(
-    target: str,
-    out: Path | None,
-    sources: Sources,
-    observer: str,
-    weight_observer: str,
-    equalize: bool,
-    bias_correct: bool,
-    threads: int,
-    weight_storage: str,
-    tune: str,
-    fleet: Fleet | None,
-    max_params_ratio: float | None,
-    embed_params: bool,
-    name: str,
-    no_bench: bool,
-    explain: bool,
+    sources: Sources, out: Path | None, devices: DevicePool | None, explain: bool, **chosen: Any
 ) -> int:
     """Compile POLICY into a directory of verified, measured programs.
 
@@ -130,37 +122,19 @@ def compile_command(
     model.h, classify.c), parity.json, latency.json and manifest.json. It appears when all is done,
     or not at all.
     """
-    from gmpq.backends.tvm.tuning.tune import Effort
-    from gmpq.compile.options import CompileOptions
-    from gmpq.export.storage import WeightStorage
-
-    options = CompileOptions(
-        target=target,
-        observer=observer,
-        weight_observer=weight_observer,
-        equalize=equalize,
-        bias_correct=bias_correct,
-        storage=WeightStorage(weight_storage),
-        threads=threads,
-        bench=not no_bench,
-        tune=Effort(tune),
-        tuned=tuning_cache(),
-        fleet=_tuning_on(fleet, tune),
-        embed_params=embed_params,
-        name=name,
-        max_params_ratio=max_params_ratio,
-    )
-    default = Path(f"{sources.policy.stem}-{plain_name(target)}")
+    options = CompileOptions(**chosen, tuned=tuning_cache())
+    options = replace(options, devices=_tuning_on(devices, options.tune))
+    default = Path(f"{sources.policy.stem}-{plain_name(options.target)}")
     return _compile(sources, options, out or default, explain)
 
 
-def _tuning_on(fleet: Fleet | None, tune: str) -> Fleet | None:
+def _tuning_on(devices: DevicePool | None, level: TuningLevel) -> DevicePool | None:
     """Return the boards that measure kernels, which share the layers among them."""
-    if fleet is None:
+    if devices is None:
         return None
-    if tune == "off":
+    if level is TuningLevel.OFF:
         raise click.UsageError("boards measure kernels: give --tune quick or --tune full too")
-    return replace(fleet, distinct=False)
+    return replace(devices, distinct=False)
 
 
 @group.command(epilog="\b\nExample:\n  gmpq verify lite0-native")
@@ -187,18 +161,18 @@ def verify(out: Path) -> int:
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True)
 @click.option("--layers", is_flag=True, help="Print the time of every layer too.")
-@fleet_options
+@device_options
 @repeat_option
 def bench(
-    out: Path, threads: int, seconds: float, layers: bool, fleet: Fleet | None, repeat: int
+    out: Path, threads: int, seconds: float, layers: bool, devices: DevicePool | None, repeat: int
 ) -> int:
     """Measure the programs of the directory OUT on this machine, interleaved.
 
     With --tracker: run its program of TVM on boards, compare every value with the reference (exit
     with 1 if they differ), and measure it there.
     """
-    if fleet is not None:
-        return bench_on_boards(out, fleet, threads, repeat, layers=layers)
+    if devices is not None:
+        return bench_on_boards(out, devices, threads, repeat, layers=layers)
     from gmpq.artifact import latency
     from gmpq.artifact.recheck import measure_again
 
@@ -217,11 +191,11 @@ def bench(
 )
 @click.argument("path", type=PATH)
 @click.option("--costs", is_flag=True, help="Print MACs, BOPs and bytes of every layer.")
-@click.option("--loss", is_flag=True, help="Print what every node of a directory costs in dB.")
+@click.option("--loss", is_flag=True, help="Print the loss of every node of a directory in dB.")
 @click.option("--import", "factory", metavar="MODULE:FACTORY", help="Your own network.")
 @click.option("--plot", type=PATH, help="Draw the bits of a policy: .png, .svg or .pdf.")
 def explain(path: Path, costs: bool, loss: bool, factory: str | None, plot: Path | None) -> None:
-    """Tell what is known about PATH: a policy, or an output directory.
+    """Explain PATH: a policy, or an output directory.
 
     Of a policy: the layers of its network with their bits. Of a directory: the kernel of every
     layer, its time, and why other kernels were refused; or what every node costs in accuracy.
@@ -234,7 +208,7 @@ def explain(path: Path, costs: bool, loss: bool, factory: str | None, plot: Path
     if loss:
         raise click.UsageError(f"--loss is of a compiled directory, {path} is none: compile it")
     from gmpq.artifact.explain import bits_of_policy, costs_of_policy, layers_of_policy
-    from gmpq.inputs.job import Sources
+    from gmpq.inputs.compile_inputs import Sources
 
     sources = Sources(path, factory=factory)
     if plot is not None:
@@ -252,10 +226,10 @@ def _compile(sources: Sources, options: CompileOptions, out: Path, explain: bool
     from gmpq.artifact.staging import check_replaceable
     from gmpq.cli.terminal import Terminal
     from gmpq.compile.network import compile_network
-    from gmpq.inputs.job import open_job
+    from gmpq.inputs.compile_inputs import open_inputs
 
     check_replaceable(out)
-    report = compile_network(open_job(sources), options, out, Terminal())
+    report = compile_network(open_inputs(sources), options, out, Terminal())
     _print_report(report, out, bench=options.bench, explain=explain)
     return 0 if report.parity.equal else 1
 

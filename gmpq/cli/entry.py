@@ -56,16 +56,16 @@ def run(command: click.Command, arguments: Sequence[str], name: str) -> int:
         error.show()
         return MISTAKE
     except click.ClickException as error:
-        return _tell(error.format_message(), error.exit_code)
+        return _report(error.format_message(), error.exit_code)
     except GmpqError as error:
-        return _tell(str(error), MISTAKE)
+        return _report(str(error), MISTAKE)
     except OSError as error:
         place = "" if error.filename is None else f"{error.filename}: "
-        return _tell(f"{place}{error.strerror or error}", MISTAKE)
+        return _report(f"{place}{error.strerror or error}", MISTAKE)
     except MemoryError:
-        return _tell("not enough memory: choose a smaller network, input or batch", MISTAKE)
+        return _report("not enough memory: choose a smaller network, input or batch", MISTAKE)
     except (KeyboardInterrupt, click.Abort):
-        return _tell("interrupted: nothing was written", INTERRUPTED)
+        return _report("interrupted: nothing was written", INTERRUPTED)
     except SystemExit as end:
         if end.code != 1:
             raise
@@ -73,7 +73,7 @@ def run(command: click.Command, arguments: Sequence[str], name: str) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _tell(message: str, code: int) -> int:
+def _report(message: str, code: int) -> int:
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
     click.echo(f"error: {line}", err=True)
     return code
@@ -82,7 +82,7 @@ def _tell(message: str, code: int) -> int:
 def _leave(code: int) -> NoReturn:
     try:
         sys.stdout.flush()
-    except OSError:  # told already; Python would try again and end with a code of its own
+    except OSError:  # reported already; Python would try again and end with another code
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
@@ -98,17 +98,17 @@ def _prepare() -> None:
 def _report_bug(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Tell in two lines that ``error`` is a bug in gmpq, and where its traceback is; exit.
+    """Report ``error`` as a bug in gmpq, in two lines, with the place of its traceback; exit.
 
-    What a user's own network raises is told in one line instead.
+    What a user's own network raises is reported in one line instead.
     """
     if not isinstance(error, Exception):  # an interrupt
         return sys.__excepthook__(kind, error, trace)
     place = _user_code(trace)
     if place is not None:
-        told = f"{place} raises {kind.__name__}: {str(error)[:200]}: mend the network's code"
-        sys.exit(_tell(told, MISTAKE))
-    _tell(f"this is a bug in gmpq, please report it: {kind.__name__}: {str(error)[:200]}", BUG)
+        line = f"{place} raises {kind.__name__}: {str(error)[:200]}: mend the network's code"
+        sys.exit(_report(line, MISTAKE))
+    _report(f"this is a bug in gmpq, please report it: {kind.__name__}: {str(error)[:200]}", BUG)
     versions = f"gmpq {version('gmpq')}, Python {platform.python_version()}, {platform.platform()}"
     stack = "".join(traceback.format_exception(kind, error, trace))
     text = f"{shlex.join(sys.argv)}\n{versions}\n\n{stack}"

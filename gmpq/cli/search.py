@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from gmpq.cli.answer import write
-from gmpq.cli.options import (
-    bound_options,
-    candidate_options,
-    loss_options,
-    output_options,
-    subject_options,
-)
+from gmpq.cli.options import field_option, grouped
+from gmpq.cli.renamed import RenamedOptions
 from gmpq.cli.search_baselines import random_command, uniform_command
 from gmpq.cli.search_gmpq import edmips_command, gmpq_command
-from gmpq.cli.types import POSITIVE
+from gmpq.cli.search_options import (
+    bound_options,
+    calibrated_options,
+    candidate_options,
+    labelled_options,
+    loss_options,
+    output_options,
+)
+from gmpq.cli.types import OBSERVER, POSITIVE, WEIGHT_OBSERVER, EnumChoice
+from gmpq.search.ilp.candidates import Candidates
+from gmpq.search.indicators.options import Divergence, LimpqOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
+    from gmpq.cli.answer import Output
+    from gmpq.cli.search_options import CandidateOptions, LossOptions
     from gmpq.search.ilp.bounds import Bounds
     from gmpq.search.indicators.indicators import Indicators
-    from gmpq.search.indicators.limpq import LimpqOptions
-    from gmpq.search.indicators.measure import Candidates
-    from gmpq.search.indicators.policy import Rule
-    from gmpq.search.subject import Subject
+    from gmpq.search.indicators.policy import Objective
+    from gmpq.search.indicators.sensitivity import SensitivityOptions
+    from gmpq.search.network_source import NetworkSource
 
 
 @click.group()
 def search() -> None:
     """Choose the bits of every layer, and write them as a policy.
 
-    NETWORK is a policy file, of which only "model" and "calibration" count, or the name of a
-    built-in network.
+    NETWORK is the name of a built-in network, or a policy file, of which only "model" and
+    "calibration" count. All methods take the same names for the same things.
     """
 
 
@@ -46,194 +50,158 @@ search.add_command(random_command)
 search.add_command(uniform_command)
 
 
+def _sensitivity(divergence: Divergence, observer: str, weight_observer: str) -> SensitivityOptions:
+    from gmpq.calib import observers
+    from gmpq.passes.ptq import QuantizeOptions
+    from gmpq.passes.weights import WeightObserver
+    from gmpq.search.indicators.sensitivity import SensitivityOptions
+
+    quantization = QuantizeOptions(observers.find(observer), WeightObserver(weight_observer))
+    return SensitivityOptions(quantization, divergence)
+
+
+SENSITIVITY = (
+    click.option(
+        "--loss",
+        "divergence",
+        type=EnumChoice(Divergence),
+        default=Divergence.KL.value,
+        show_default=True,
+        help="How outputs are compared: as class probabilities, or by squared error.",
+    ),
+    click.option(
+        "--observer",
+        type=OBSERVER,
+        default="mse",
+        show_default=True,
+        help="How activation ranges are chosen.",
+    ),
+    click.option(
+        "--weight-observer",
+        type=WEIGHT_OBSERVER,
+        default="mse",
+        show_default=True,
+        help="How weight scales are chosen.",
+    ),
+)
+LIMPQ = (
+    field_option(LimpqOptions, "epochs", type=click.IntRange(1)),
+    field_option(LimpqOptions, "batch", type=click.IntRange(2), help="Images per step."),
+    field_option(LimpqOptions, "lr", type=POSITIVE, help="Peak learning rate."),
+    field_option(LimpqOptions, "crop", help="Random crops."),
+    field_option(LimpqOptions, "flip", help="Random horizontal flips."),
+    field_option(LimpqOptions, "seed", type=click.IntRange(0)),
+)
+KEEP_DECREASING = click.option(
+    "--keep-decreasing",
+    is_flag=True,
+    help="Keep bits whose learned step is smaller than that of one more bit.",
+)
+
+
 @search.command(
+    cls=RenamedOptions,
     epilog="\b\nExample:\n  gmpq search sensitivity examples/resnet18_w4a4.json \\\n"
-    "      --calibration photographs/ --bits 4 --indicators r18.json -o r18-mixed.json"
+    "      --calibration photographs/ --bits 4 --indicators r18.json -o r18-mixed.json",
 )
-@subject_options
-@click.option("--calibration", multiple=True, metavar="LOCATION", help="As for gmpq compile.")
-@click.option("--images", type=click.IntRange(1), help="Measure on at most so many images.")
+@calibrated_options
 @bound_options
-@candidate_options
-@click.option(
-    "--loss",
-    type=click.Choice(["kl", "mse"]),
-    default="kl",
-    show_default=True,
-    help="How outputs are compared: as class probabilities, or by squared error.",
-)
-@click.option("--observer", default="mse", show_default=True, help="How ranges are chosen.")
-@click.option(
-    "--weight-observer",
-    type=click.Choice(["mse", "minmax"]),
-    default="mse",
-    show_default=True,
-    help="How weight scales are chosen.",
-)
+@candidate_options(Candidates())
+@grouped("options", _sensitivity, SENSITIVITY)
 @loss_options("1")
 @output_options
 def sensitivity(
-    subject: Subject,
-    calibration: tuple[str, ...],
-    images: int | None,
+    source: NetworkSource,
     bounds: Bounds,
-    weight_bits: tuple[int, ...] | None,
-    input_bits: tuple[int, ...] | None,
-    ends: bool,
-    loss: str,
-    observer: str,
-    weight_observer: str,
-    alphas: tuple[float, ...],
-    reverse: bool,
-    indicators: Path | None,
-    out: Path,
-    plot: Path | None,
+    candidates: CandidateOptions,
+    options: SensitivityOptions,
+    losses: LossOptions,
+    output: Output,
 ) -> None:
-    """Search by the error that each layer's bits cause on calibration images.
+    """Search by the output error that each layer's bits cause on calibration images.
 
     Nothing is trained and no labels are needed: the float network runs once per layer and bits with
     this layer's weight, or its input, quantized. With --indicators a second bound takes no time.
     """
-    from gmpq.search.indicators.policy import Rule
 
     def measure() -> Indicators:
-        with_data = _with_data(subject, calibration, images)
-        return _measure(with_data, bits.candidates(ends), loss, observer, weight_observer)
+        from gmpq.cli.terminal import Terminal
+        from gmpq.search.indicators.measure import Measurement, measure_sensitivity
 
-    bits = _Bits(weight_bits, input_bits)
-    found = _indicators(subject, "sensitivity", bits, indicators, out, measure)
-    rules = [Rule(alpha, reverse) for alpha in dict.fromkeys(alphas)]
-    _answer(subject, found, bounds, rules, out, plot)
+        what = Measurement(candidates.candidates(), options)
+        return measure_sensitivity(source, what, Terminal())
+
+    found = _indicators(source, "sensitivity", candidates, losses, output, measure)
+    _answer(source, found, bounds, losses.objectives(), output)
 
 
 @search.command(
+    cls=RenamedOptions,
     epilog="\b\nExample:\n  gmpq search limpq network.json --data train/ --bits w3a4 \\\n"
-    "      --compression 12.2 --indicators steps.json -o limpq.json"
+    "      --compression 12.2 --indicators steps.json -o limpq.json",
 )
-@subject_options
-@click.option("--data", multiple=True, metavar="LOCATION", help="Labelled images, as folders.")
-@click.option("--images", type=click.IntRange(1), help="Train on at most so many images.")
+@labelled_options
 @bound_options
-@candidate_options
-@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--batch", type=click.IntRange(2), default=256, show_default=True)
-@click.option("--rate", type=POSITIVE, default=0.01, show_default=True, help="Learning rate.")
-@click.option("--augment/--no-augment", default=True, help="Shift and flip images at random.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--free-steps", is_flag=True, help="Trust steps that shrink as bits are taken away.")
-@loss_options("2")
+@candidate_options(Candidates())
+@grouped("options", LimpqOptions, LIMPQ)
+@loss_options("2", KEEP_DECREASING)
 @output_options
 def limpq(
-    subject: Subject,
-    data: tuple[str, ...],
-    images: int | None,
+    source: NetworkSource,
     bounds: Bounds,
-    weight_bits: tuple[int, ...] | None,
-    input_bits: tuple[int, ...] | None,
-    ends: bool,
-    epochs: int,
-    batch: int,
-    rate: float,
-    augment: bool,
-    seed: int,
-    free_steps: bool,
-    alphas: tuple[float, ...],
-    reverse: bool,
-    indicators: Path | None,
-    out: Path,
-    plot: Path | None,
+    candidates: CandidateOptions,
+    options: LimpqOptions,
+    losses: LossOptions,
+    output: Output,
 ) -> None:
     """Search by learned steps, trained for all numbers of bits at once (LIMPQ, ECCV 2022).
 
     The labels are those of gmpq's images: the folder of a photograph, or "labels" of an .npz. With
     --indicators a second bound takes no time.
     """
-    from gmpq.search.indicators.policy import Rule
 
     def measure() -> Indicators:
-        from gmpq.search.indicators.limpq import LimpqOptions
+        from gmpq.cli.terminal import Terminal
+        from gmpq.search.indicators.measure import train_limpq
 
-        options = LimpqOptions(epochs, batch, rate, augment=augment, seed=seed)
-        return _train(_with_data(subject, data, images), bits.candidates(ends), options)
+        return train_limpq(source, candidates.candidates(), options, Terminal())
 
-    bits = _Bits(weight_bits, input_bits)
-    found = _indicators(subject, "limpq", bits, indicators, out, measure)
-    rules = [Rule(a, reverse, forbid_falling=not free_steps) for a in dict.fromkeys(alphas)]
-    _answer(subject, found, bounds, rules, out, plot)
-
-
-def _measure(
-    subject: Subject, candidates: Candidates, loss: str, observer: str, weight_observer: str
-) -> Indicators:
-    from gmpq.calib import observers
-    from gmpq.cli.terminal import Terminal
-    from gmpq.passes.ptq import QuantizeOptions
-    from gmpq.passes.weights import WeightObserver
-    from gmpq.search.indicators.measure import Measurement, measure_sensitivity
-    from gmpq.search.indicators.sensitivity import Divergence, SensitivityOptions
-
-    quantization = QuantizeOptions(observers.find(observer), WeightObserver(weight_observer))
-    options = SensitivityOptions(quantization, Divergence(loss))
-    return measure_sensitivity(subject, Measurement(candidates, options), Terminal())
-
-
-def _train(subject: Subject, candidates: Candidates, options: LimpqOptions) -> Indicators:
-    from gmpq.cli.terminal import Terminal
-    from gmpq.search.indicators.measure import train_limpq
-
-    return train_limpq(subject, candidates, options, Terminal())
-
-
-@dataclass(frozen=True, slots=True)
-class _Bits:
-    """The bits that were asked for; None for the usual ones, or for all that were measured."""
-
-    weight: tuple[int, ...] | None
-    input: tuple[int, ...] | None
-
-    def candidates(self, ends: bool) -> Candidates:
-        """Return what layers choose from, the first and the last one too if ``ends``."""
-        from gmpq.search.ilp.space import BITS, WIDE
-        from gmpq.search.indicators.measure import Candidates
-
-        return Candidates(self.weight or BITS, self.input or BITS, None if ends else WIDE)
+    found = _indicators(source, "limpq", candidates, losses, output, measure)
+    _answer(source, found, bounds, losses.objectives(), output)
 
 
 def _indicators(
-    subject: Subject,
+    source: NetworkSource,
     method: str,
-    bits: _Bits,
-    path: Path | None,
-    out: Path,
+    candidates: CandidateOptions,
+    losses: LossOptions,
+    output: Output,
     measure: Callable[[], Indicators],
 ) -> Indicators:
-    """Return the losses in the file ``path``, or measure them and write the file."""
+    """Return the indicators in the file that ``losses`` names, or measure and write them."""
     from gmpq.search.indicators import indicators as files
 
+    path = losses.indicators
     if path is not None and path.exists():
-        return files.reuse(path, subject.name, method, bits.weight, bits.input)
+        bits = (candidates.weight_bits, candidates.input_bits)
+        return files.reuse(path, source.name, method, *bits)
     found = measure()
-    files.write(found, path or out.with_suffix(".indicators.json"))
+    files.write(found, path or output.out.with_suffix(".indicators.json"))
     return found
 
 
-def _with_data(subject: Subject, locations: tuple[str, ...], images: int | None) -> Subject:
-    return replace(subject, calibration=locations, limit=images)
-
-
 def _answer(
-    subject: Subject,
+    source: NetworkSource,
     found: Indicators,
     bounds: Bounds,
-    rules: Sequence[Rule],
-    out: Path,
-    plot: Path | None,
+    objectives: Sequence[Objective],
+    output: Output,
 ) -> None:
     from gmpq.search.indicators.policy import search as least_loss
 
-    for rule in rules:
-        suffix = f"-alpha{rule.alpha:g}" if len(rules) > 1 else ""
-        path = out.with_stem(out.stem + suffix)
-        policy = least_loss(found, bounds, rule, subject.model_for(path))
-        policy = replace(policy, calibration=subject.calibration_for(path))
-        write(policy, found.space, path, plot and plot.with_stem(plot.stem + suffix))
+    for objective in objectives:
+        suffix = f"-alpha{objective.alpha:g}" if len(objectives) > 1 else ""
+        place = output.suffixed(suffix)
+        policy = least_loss(found, bounds, objective, source.model_for(place.out))
+        policy = replace(policy, calibration=source.calibration_for(place.out))
+        write(policy, found.space, place)

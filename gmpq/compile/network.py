@@ -1,6 +1,6 @@
 """The main job: a policy, a network and images become a verified, measured directory.
 
-    report = compile_network(job, CompileOptions(target="native"), Path("resnet18-native"))
+    report = compile_network(inputs, CompileOptions(target="native"), Path("resnet18-native"))
 
 The directory holds ``model.onnx``, the program of TVM, what ``gmpq verify`` repeats the comparison
 from (``graph.safetensors``, ``samples.safetensors``), ``policy.json``, ``parity.json``,
@@ -31,12 +31,13 @@ from gmpq.artifact.samples import Inputs
 from gmpq.artifact.staging import staged
 from gmpq.backends.ort.fusion import FusionReport
 from gmpq.backends.ort.fusion import report as fusion_report
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm import target as targets
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.codegen.header import check_prefix
 from gmpq.backends.tvm.plan.plan import Step
-from gmpq.backends.tvm.target import cpu
-from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.tuning.boards import likeness, tuned_on
+from gmpq.backends.tvm.target import Target
+from gmpq.backends.tvm.tuning.boards import device_model, tuned_on
 from gmpq.backends.tvm.tuning.tune import Tuning, tuned
 from gmpq.calib.sweep import sweep
 from gmpq.compile.options import CompileOptions
@@ -44,17 +45,18 @@ from gmpq.errors import LoweringError
 from gmpq.export.onnx import serialize as to_bytes
 from gmpq.export.onnx import to_onnx
 from gmpq.files import manifest, saved_graph
-from gmpq.inputs.job import Job
+from gmpq.inputs.compile_inputs import CompileInputs
 from gmpq.ir import FloatGraph, IntGraph
 from gmpq.lower import lower
 from gmpq.lower.fidelity import lowering_error
 from gmpq.passes import cost
-from gmpq.passes.check_trained import check_fits
+from gmpq.passes.check_trained import check_trained
 from gmpq.passes.cost import NetworkCost
 from gmpq.passes.equalize import equalize
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import LayerBits, bind, differing_calls
 from gmpq.policy import file as policy_file
+from gmpq.program import Program
 from gmpq.progress import Progress, Silent
 
 LOSS = "loss"  # the section of parity.json
@@ -96,36 +98,36 @@ class _Built:
 
     fusion: FusionReport
     kernels: tuple[Kernel, ...]
-    program: Mapping[str, Any]  # what gmpq.runtime needs to know
+    program: Program
 
 
 def compile_network(
-    job: Job, options: CompileOptions, out: Path, progress: Progress | None = None
+    inputs: CompileInputs, options: CompileOptions, out: Path, progress: Progress | None = None
 ) -> Report:
-    """Compile ``job`` into the directory ``out`` and return what was found out.
+    """Compile ``inputs`` into the directory ``out`` and return what was found out.
 
     Raises:
-        GmpqError: the user's mistake, told in one line; nothing is written then.
+        GmpqError: the user's mistake, reported in one line; nothing is written then.
     """
-    told = progress or Silent()
-    plan = _prepare(job, options, told)
+    progress = progress or Silent()
+    plan = _prepare(inputs, options, progress)
     with staged(out) as work:
-        graph, advice = _quantize(job, plan, options, told)
-        loss = _lose(job, plan, graph, told)
-        inputs = (*job.warnings, *differing_calls(plan.bits))
-        warnings = (*inputs, *advice, *_loss_warnings(job, plan, loss))
-        built = _write_programs(graph, plan, options, work, told)
+        graph, advice = _quantize(inputs, plan, options, progress)
+        loss = _lose(inputs, plan, graph, progress)
+        early = (*inputs.warnings, *differing_calls(plan.bits))
+        warnings = (*early, *advice, *_loss_warnings(inputs, plan, loss))
+        built = _write_programs(graph, plan, options, work, progress)
         opened = programs.open_programs(work, graph, options.storage, plan.target, built.program)
-        told.stage("comparing all programs")
+        progress.stage("comparing all programs")
         found = programs.check(opened, plan.samples)
-        measured = _measure(opened, plan, options, told) if options.bench else Measured()
+        measured = _measure(opened, plan, options, progress) if options.bench else Measured()
         _write_json(work / PARITY, parity.to_json(found) | {LOSS: losses.to_json(loss)})
         _write_json(work / LATENCY, latency.to_json(measured))
-        policy_file.write(job.policy, work / POLICY)
-        fields = _fields(job, plan, options, graph, built, measured)
+        policy_file.write(inputs.policy_in(out), work / POLICY)
+        fields = _fields(inputs, plan, options, graph, built, measured)
         manifest.write(work, fields | {"warnings": list(warnings)})
     for warning in warnings:
-        told.warn(warning)
+        progress.warn(warning)
     return Report(
         costs=plan.costs,
         lowering_error=plan.lowering_error,
@@ -138,70 +140,76 @@ def compile_network(
     )
 
 
-def _prepare(job: Job, options: CompileOptions, told: Progress) -> _Plan:
+def _prepare(inputs: CompileInputs, options: CompileOptions, progress: Progress) -> _Plan:
     check_prefix(options.name)
-    target = cpu.find(options.target)
-    board = None if options.fleet is None else likeness(options.fleet, target, told.stage)
-    quantization = options.quantization(job.policy.output_bits)
-    network = job.network
-    told.stage(f"reading {network.name}")
+    target = targets.find(options.target)
+    board = (
+        None if options.devices is None else device_model(options.devices, target, progress.stage)
+    )
+    quantization = QuantizeOptions.named(
+        options.observer, options.weight_observer, options.bias_correct, inputs.policy.output_bits
+    )
+    network = inputs.network
+    progress.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
-    bits = bind(job.policy, cost.layer_names(graph))
-    if job.quantized is not None:
-        check_fits(job.quantized, graph, bits, job.policy.output_bits)
+    bits = bind(inputs.policy, cost.layer_names(graph))
+    if inputs.quantized is not None:
+        check_trained(inputs.quantized, graph, bits, inputs.policy.output_bits)
     (source,) = graph.inputs
-    inputs = samples.take(job.images, source, network.shape, options.samples)
-    error = lowering_error(network.module, graph, inputs[0][source])
+    runs = samples.take(inputs.images, source, network.shape, options.samples)
+    error = lowering_error(network.module, graph, runs[0][source])
     if not error < MOST_LOWERING_ERROR:
         raise LoweringError(
             f"{network.name}: the lowered network differs from the module by {error:.1e} of its "
             "largest output: the module's outputs depend on more than its input"
         )
-    costs = cost.measure(graph, bits, job.policy.output_bits)
+    costs = cost.measure(graph, bits, inputs.policy.output_bits)
     rewritten = equalize(graph) if options.equalize else graph
     ratio = options.max_params_ratio or target.params_ratio
-    return _Plan(target, board, ratio, quantization, rewritten, bits, costs, inputs, error)
+    return _Plan(target, board, ratio, quantization, rewritten, bits, costs, runs, error)
 
 
 def _quantize(
-    job: Job, plan: _Plan, options: CompileOptions, told: Progress
+    inputs: CompileInputs, plan: _Plan, options: CompileOptions, progress: Progress
 ) -> tuple[IntGraph, tuple[str, ...]]:
     """Return the integer graph, and warnings on what it is calibrated with."""
-    images = job.images
-    if job.quantized is not None:
-        return job.quantized, ()
-    with told.bar("calibrating", len(images.items)) as advance:
+    images = inputs.images
+    if inputs.quantized is not None:
+        return inputs.quantized, ()
+    with progress.bar("calibrating", len(images.items)) as advance:
         statistics = sweep(plan.graph, images.batches(options.batch), advance)
-    told.stage("quantizing")
+    progress.stage("quantizing")
     graph = quantize_network(plan.graph, plan.bits, statistics, plan.quantization)
     return graph, calibration_warnings(
-        plan.graph, plan.bits, statistics, images.preprocessing, job.policy.output_bits
+        plan.graph, plan.bits, statistics, images.preprocessing, inputs.policy.output_bits
     )
 
 
-def _lose(job: Job, plan: _Plan, graph: IntGraph, told: Progress) -> Loss:
-    macs = plan.costs.macs // job.network.shape[0]
-    extent = Extent.of(plan.graph, graph, macs, len(job.images.items))
-    with told.bar("measuring loss", extent.images) as advance:
-        return measure(plan.graph, graph, job.images, extent, advance)
+def _lose(inputs: CompileInputs, plan: _Plan, graph: IntGraph, progress: Progress) -> Loss:
+    macs = plan.costs.macs // inputs.network.shape[0]
+    extent = Extent.of(plan.graph, graph, macs, len(inputs.images.items))
+    with progress.bar("measuring loss", extent.images) as advance:
+        return measure(plan.graph, graph, inputs.images, extent, advance)
 
 
-def _loss_warnings(job: Job, plan: _Plan, loss: Loss) -> tuple[str, ...]:
-    if job.quantized is not None:  # what is trained at its bits owes nothing to its float weights
+def _loss_warnings(inputs: CompileInputs, plan: _Plan, loss: Loss) -> tuple[str, ...]:
+    if inputs.quantized is not None:  # trained at its bits, far from its float weights
         return range_warnings(loss.clipped)
     return (*range_warnings(loss.clipped), *distance_warnings(loss, plan.bits))
 
 
 def _write_programs(
-    graph: IntGraph, plan: _Plan, options: CompileOptions, work: Path, told: Progress
+    graph: IntGraph, plan: _Plan, options: CompileOptions, work: Path, progress: Progress
 ) -> _Built:
     saved_graph.save(graph, work / GRAPH)
     samples.write(plan.samples, work / SAMPLES)
-    told.stage(f"writing {MODEL}")
+    progress.stage(f"writing {MODEL}")
     model = to_onnx(graph, options.storage)
     (work / MODEL).write_bytes(to_bytes(model))
-    told.stage(f"compiling for {plan.target.name}")
-    choose = tuned(_tuning(graph, plan, options, told), lambda layer: told.stage(f"tuning {layer}"))
+    progress.stage(f"compiling for {plan.target.name}")
+    choose = tuned(
+        _tuning(graph, plan, options, progress), lambda layer: progress.stage(f"tuning {layer}")
+    )
     form = Form(static=True, embed_params=options.embed_params, prefix=options.name)
     built = build(
         graph,
@@ -210,19 +218,19 @@ def _write_programs(
         choose,
         form=form,
         bound=plan.params_ratio,
-        told=lambda layer: told.stage(f"choosing a kernel for {layer}"),
+        told=lambda layer: progress.stage(f"choosing a kernel for {layer}"),
     )
     kernels = tuple(_kernel(step) for step in built.plan.steps)
     return _Built(fusion_report(model, graph), kernels, built.program)
 
 
-def _tuning(graph: IntGraph, plan: _Plan, options: CompileOptions, told: Progress) -> Tuning:
+def _tuning(graph: IntGraph, plan: _Plan, options: CompileOptions, progress: Progress) -> Tuning:
     """Return how kernels are chosen, after measuring them on boards, if any."""
-    warn = cache(told.warn)  # each warning once, not with every layer
+    warn = cache(progress.warn)  # each warning once, not with every layer
     tuning = Tuning(options.tune, options.threads, options.tuned, plan.board, warn=warn)
-    if options.fleet is None:
+    if options.devices is None:
         return tuning
-    return tuned_on(options.fleet, graph, plan.target, tuning, told.stage)
+    return tuned_on(options.devices, graph, plan.target, tuning, progress.stage)
 
 
 def _kernel(step: Step) -> Kernel:
@@ -231,15 +239,15 @@ def _kernel(step: Step) -> Kernel:
 
 
 def _measure(
-    opened: programs.Programs, plan: _Plan, options: CompileOptions, told: Progress
+    opened: programs.Programs, plan: _Plan, options: CompileOptions, progress: Progress
 ) -> Measured:
-    told.stage("measuring")
+    progress.stage("measuring")
     found = programs.contenders(opened, plan.samples[0], options.threads)
     return latency.measure(found, options.threads, _bops(plan.costs), latency.Plan())
 
 
 def _fields(
-    job: Job,
+    inputs: CompileInputs,
     plan: _Plan,
     options: CompileOptions,
     graph: IntGraph,
@@ -252,15 +260,15 @@ def _fields(
         "tuned_on": plan.board,
         "measured_on": latency.to_json(measured)["measured_on"],
         **manifest.interface(graph),
-        "preprocessing": asdict(job.images.preprocessing),
+        "preprocessing": asdict(inputs.images.preprocessing),
         "options": options.to_json(),
         "max_params_ratio": None if plan.params_ratio == inf else plan.params_ratio,
-        "calibration_images": 0 if job.quantized is not None else len(job.images.items),
+        "calibration_images": 0 if inputs.quantized is not None else len(inputs.images.items),
         "lowering_error": plan.lowering_error,
         "layers": {name: asdict(bits) for name, bits in plan.bits.items()},
         "bops": _bops(plan.costs),
         "kernels": [asdict(kernel) for kernel in built.kernels],
-        "tvm": dict(built.program),
+        "tvm": built.program.to_json(),
         "onnxruntime": built.fusion.to_json(),
     }
 

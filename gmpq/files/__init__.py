@@ -1,1 +1,1 @@
-"""What files hold, read strictly: JSON, paths, saved graphs, manifests, whoever wrote them."""
+"""Files, read strictly whoever wrote them: JSON, paths, saved graphs, manifests."""

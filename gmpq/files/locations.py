@@ -73,14 +73,18 @@ def _with_home(location: str) -> Path:
 
 
 def seen_from(folder: Path, location: str, base: Path) -> str:
-    """Return ``location``, a relative path against ``base``, as one against ``folder``."""
+    """Return ``location``, a relative path against ``base``, as one against ``folder``.
+
+    Both folders are resolved, since ``..`` leaves the folder that a link leads to.
+    """
     if NO_FILE.match(location) or _with_home(location).is_absolute():
         return location
-    return os.path.relpath(base / location, folder)
+    path = base / location
+    return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
 
 
 def refuse_models(path: Path, wanted: str = "gmpq compiles policies (docs/policy.md)") -> None:
-    """Pass a path that does not look like a model; ``wanted`` tells what is read instead.
+    """Pass a path that does not look like a model; ``wanted`` says what is read instead.
 
     Raises:
         PolicyError: its suffix is that of a model.

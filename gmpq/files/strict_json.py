@@ -1,8 +1,8 @@
 """Strict JSON: readers that name the place of every mistake.
 
 Objects keep their members as written until they are read, so that a duplicate key is found with its
-place. Every function raises ``JsonError`` for a value that it does not return; whoever reads a file
-makes an error of its own of that.
+place. Every function raises ``JsonError`` for a value that it does not return; readers of files
+convert it to their own error.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Directories of a running process: what a killed one leaves behind, the next one removes.
+"""Temporary directories: those of a killed process are removed by the next process.
 
-Whoever makes a directory holds a lock on it (``flock``), which ends with the process, however it
-ends. A directory of our name, of our user and without a lock is therefore nobody's. Where a file
-system has no locks, nothing is removed.
+A process holds a lock (``flock``) on each of its directories, which ends with the process, however
+it ends. A directory of our name, of our user and without a lock is therefore abandoned. Where a
+file system has no locks, nothing is removed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-MARK = "gmpq-scratch-"  # nobody names a directory of their own like that
+MARK = "gmpq-scratch-"  # no other program names directories like that
 RANDOM = r"[a-z0-9_]{8}"
 
 

@@ -70,7 +70,7 @@ def read_bytes(path: Path, refuse: Refusal, most: int = MOST_ARRAYS) -> bytes:
 
 
 def _chunks(file: BinaryIO, left: int) -> Iterator[bytes]:
-    """Yield at most ``left`` bytes; reading so many at once would allocate them first."""
+    """Yield at most ``left`` bytes; one read of all would allocate them first."""
     while left and (chunk := file.read(min(left, CHUNK))):
         left -= len(chunk)
         yield chunk

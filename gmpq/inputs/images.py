@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 LABELLED = re.compile(r"_(\d{1,5})$")  # longer numbers count the images of a data set
 MOST_PIXELS = 1 << 27  # of a resized photograph, half a gigabyte
-CENTRE_SHARE = 0.875  # of the shorter side that the centre keeps unless told: 224 of 256
+CENTRE_SHARE = 0.875  # of the shorter side that the centre keeps by default: 224 of 256
 
 
 @dataclass(frozen=True, slots=True)

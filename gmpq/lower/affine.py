@@ -132,7 +132,7 @@ def _combine(call: Call, first: float, second: float) -> Operand:
 
 
 def _same_shape(call: Call, name: str) -> str:
-    """Return the value given as argument ``name``, which the constant beside it must not enlarge.
+    """Return the value given as argument ``name``, which the constant must not enlarge.
 
     Raises:
         LoweringError: the output has another shape.

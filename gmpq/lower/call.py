@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gmpq.errors import LoweringError
 from gmpq.ir import FloatNode, Reshape, Shape, Value
-from gmpq.passes.rewire import unique
+from gmpq.passes.replace_uses import unique
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from gmpq.lower.trace import trace
 from gmpq.models.modules import check_module
 from gmpq.models.weights import require_finite
 from gmpq.passes.dead_code import drop_dead_code
-from gmpq.passes.fold_batch_norm import Layer, fold_norms
+from gmpq.passes.fold_batch_norm import Layer, fold_batch_norms
 from gmpq.passes.fold_pad import fold_pad
 from gmpq.passes.fold_reshape import fold_reshape
 from gmpq.passes.name_outputs import name_outputs
@@ -73,7 +73,7 @@ def lower_trainable(module: nn.Module, shape: Shape, name: str) -> Trainable:
     require_finite(dict((*module.named_parameters(), *module.named_buffers())))
     program = trace(module, shape)
     graph = _rewrite(read(program, shape, name), BEFORE_NORMS)
-    folded = fold_norms(graph)
+    folded = fold_batch_norms(graph)
     names = [output.name for output in outputs_of(program)]
     found = name_outputs(_rewrite(folded.graph, AFTER_NORMS), names)
     _check_shapes(found)

@@ -100,7 +100,7 @@ def _check_inputs(module: nn.Module) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch from printing its own view of an error, or of itself, beside our one line."""
+    """Keep torch from printing its own messages in addition to our one line."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from gmpq.errors import LoweringError
+from gmpq.errors import LoweringError, install_extra
 from gmpq.models.arch import Arch
 
 
@@ -13,7 +13,7 @@ def _build() -> nn.Module:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise LoweringError(
-            "efficientnet_lite0: the network is in another package: pip install gmpq[demo]"
+            f"efficientnet_lite0: the network is in another package: {install_extra('demo')}"
         ) from error
     network = EfficientNet.from_name("efficientnet-lite0")
     assert isinstance(network, nn.Module)

@@ -31,7 +31,7 @@ KEYS = (
     *("state_dict", "model_state_dict", "model", "net"),
     *("ema_state_dict", "state_dict_ema", "model_ema", "ema"),
 )
-COUNTERS = ("n_averaged",)  # of torch.optim.swa_utils, beside the weights
+COUNTERS = ("n_averaged",)  # of torch.optim.swa_utils, next to the weights
 
 READ_ERRORS = (*DAMAGE, pickle.UnpicklingError, SafetensorError)
 
@@ -42,7 +42,7 @@ class FoundState:
 
     state: State
     keys: tuple[str, ...] = ()  # that it was found under, from outside in
-    others: tuple[str, ...] = ()  # beside the last of them, which were not read
+    others: tuple[str, ...] = ()  # next to the last of them, which were not read
 
 
 def read_state(path: Path) -> FoundState:

@@ -41,7 +41,7 @@ def resolve_weights(text: str, base_dir: Path) -> Path:
     try:
         return locate(PACKAGED.get(text, text), base_dir)
     except FileNotFoundError as error:
-        known = f" (gmpq[demo] brings {', '.join(PACKAGED)})"
+        known = f" (the extra demo brings {', '.join(PACKAGED)})"
         raise WeightsError(f"{text}: {error}{known}") from error
 
 

@@ -16,7 +16,7 @@ from gmpq.policy import LayerBits
 PLACE = "model.quantized"
 
 
-def check_fits(
+def check_trained(
     quantized: IntGraph,
     graph: FloatGraph,
     bits: Mapping[str, LayerBits],

@@ -29,7 +29,7 @@ from gmpq.ir import (
 )
 from gmpq.passes.fuse import Fused, fuse_clamps
 from gmpq.passes.reals import real_values
-from gmpq.passes.scale_groups import classes, layer_bits
+from gmpq.passes.scale_groups import layer_bits, scale_groups
 from gmpq.policy import LayerBits
 
 FLOAT_BITS = 32
@@ -153,7 +153,7 @@ def activation_bits(
     reals = real_values(fused, output_bits)
     return {
         value: shared.bits
-        for shared in classes(fused.graph, bits, reals, output_bits)
+        for shared in scale_groups(fused.graph, bits, reals, output_bits)
         for group in shared.groups
         for value in group
     }

@@ -79,7 +79,7 @@ def _only_reader(graph: FloatGraph, value: str) -> FloatNode | None:
 
 
 def _homogeneous(graph: FloatGraph, node: FloatNode) -> bool:
-    """Tell whether scaling a channel of the input scales that channel of the output."""
+    """Return whether scaling a channel of the input scales that channel of the output."""
     match node:
         case Activation(function=Clamp(low=low, high=high)):
             return low == 0 and high == float("inf")

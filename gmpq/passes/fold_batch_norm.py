@@ -16,7 +16,7 @@ import numpy as np
 
 from gmpq.ir import FloatConv2d, FloatGraph, FloatLinear, FloatNode, Reshape
 from gmpq.passes.dead_code import drop_dead_code
-from gmpq.passes.rewire import redirect
+from gmpq.passes.replace_uses import replace_uses
 
 Layer: TypeAlias = FloatConv2d | FloatLinear
 
@@ -29,18 +29,13 @@ class Folded:
     norms: Mapping[str, tuple[FloatConv2d, ...]]  # by layer, in the order in which they apply
 
 
-def fold_batch_norm(graph: FloatGraph) -> FloatGraph:
+def fold_batch_norms(graph: FloatGraph) -> Folded:
     """Return ``graph`` without the batch norms that are the only reader of a layer.
 
     Before: x -> Conv(W, b) -> y -> BatchNorm(s, t) -> z. After: x -> Conv(s * W, s * b + t) -> y,
     and y is read in the place of z. Reshapes that keep the channels may stand between the two.
     Batch norms after anything else stay auxiliary convolutions.
     """
-    return fold_norms(graph).graph
-
-
-def fold_norms(graph: FloatGraph) -> Folded:
-    """Return ``graph`` as ``fold_batch_norm`` does, and which layer absorbed what."""
     norms: dict[str, tuple[FloatConv2d, ...]] = {}
     for node in graph.nodes:
         norm = graph.producer(node.output)  # as the folds before it have left it
@@ -55,7 +50,7 @@ def fold_norms(graph: FloatGraph) -> Folded:
 def _fold(graph: FloatGraph, layer: Layer, norm: FloatConv2d) -> FloatGraph:
     absorbed = _absorb(layer, norm)
     nodes = tuple(absorbed if node.output == layer.output else node for node in graph.nodes)
-    redirected = redirect(replace(graph, nodes=nodes), {norm.output: norm.inputs[0]})
+    redirected = replace_uses(replace(graph, nodes=nodes), {norm.output: norm.inputs[0]})
     return drop_dead_code(redirected)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from gmpq.ir import FloatGraph, FloatNode, Reshape
 from gmpq.passes.dead_code import drop_dead_code
-from gmpq.passes.rewire import redirect
+from gmpq.passes.replace_uses import replace_uses
 
 
 def fold_reshape(graph: FloatGraph) -> FloatGraph:
@@ -26,4 +26,4 @@ def fold_reshape(graph: FloatGraph) -> FloatGraph:
             nodes.append(replace(node, inputs=(origin,)))
         else:
             nodes.append(node)
-    return drop_dead_code(redirect(replace(graph, nodes=tuple(nodes)), same))
+    return drop_dead_code(replace_uses(replace(graph, nodes=tuple(nodes)), same))

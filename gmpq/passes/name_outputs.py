@@ -1,4 +1,4 @@
-"""A value of its own, under its own name, for every output of a network."""
+"""One value, with one name, for every output of a network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from gmpq.errors import LoweringError
 from gmpq.ir import FloatGraph, FloatNode, Reshape, Softmax
-from gmpq.passes.rewire import reading, unique
+from gmpq.passes.replace_uses import reading, unique
 
 
 def name_outputs(graph: FloatGraph, names: Sequence[str | None]) -> FloatGraph:

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gmpq import spec
-from gmpq.calib.observers import Mse, Observer, Range
+from gmpq.calib.observers import Mse, Observer, Range, find
 from gmpq.calib.statistics import Statistics
 from gmpq.ir import FloatGraph, IntGraph
 from gmpq.passes.bias_correct import bias_correct
 from gmpq.passes.quantize import quantize
-from gmpq.passes.weights import WeightObserver
+from gmpq.passes.weights import WeightObserver, find_weight_observer
 from gmpq.policy import LayerBits
 
 
@@ -28,6 +28,18 @@ class QuantizeOptions:
     weight_observer: WeightObserver = WeightObserver.MSE
     bias_correct: bool = True  # costs nothing, and gains most at few bits
     output_bits: int | None = None  # of the codes of outputs; None leaves layers' float32
+
+    @classmethod
+    def named(
+        cls, observer: str, weight_observer: str, bias_correct: bool, output_bits: int | None
+    ) -> QuantizeOptions:
+        """Return the options with the observers of these names.
+
+        Raises:
+            CalibrationError: an observer is unknown.
+        """
+        of_weights = find_weight_observer(weight_observer)
+        return cls(find(observer), of_weights, bias_correct, output_bits)
 
 
 def quantize_network(

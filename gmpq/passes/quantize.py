@@ -48,7 +48,7 @@ from gmpq.ir import (
 from gmpq.passes.fuse import fuse_clamps
 from gmpq.passes.ranges import RangeOf, encode, encode_class
 from gmpq.passes.reals import real_values
-from gmpq.passes.scale_groups import SharedScale, classes, layer_bits, reads_float
+from gmpq.passes.scale_groups import SharedScale, layer_bits, reads_float, scale_groups
 from gmpq.passes.tables import table
 from gmpq.passes.weights import WeightObserver, quantize_layer
 from gmpq.policy import LayerBits
@@ -64,7 +64,7 @@ class Encoded:
 
     graph: FloatGraph  # without the clamps that producers perform
     bits: Mapping[str, LayerBits]  # by layer
-    classes: tuple[SharedScale, ...]  # of the values that are codes
+    scale_groups: tuple[SharedScale, ...]  # of the values that are codes
     encodings: Mapping[str, QParams]  # by float value
     copies: Mapping[tuple[str, int], QParams]  # by value and the fewer bits that a layer reads
     floats: frozenset[str]  # values of codes that are needed as float32 too
@@ -130,7 +130,7 @@ def encode_network(
     fused = fuse_clamps(graph)
     reals = real_values(fused, output_bits)
     _check_softmax(graph, reals)
-    found = classes(fused.graph, bits, reals, output_bits)
+    found = scale_groups(fused.graph, bits, reals, output_bits)
     encodings: dict[str, QParams] = {}
     for shared in found:
         encodings |= encode_class(shared, range_of, fused.clips)

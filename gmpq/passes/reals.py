@@ -1,7 +1,7 @@
 """Which values of a network are float32 alone: those that nobody reads as codes.
 
 conv -> y                                   y is real
-conv -> a;  linear -> b;  concat(a, b) -> y   all three are real, each of a scale of its own
+conv -> a;  linear -> b;  concat(a, b) -> y   all three are real, each with its own scale
 conv -> a;  relu(a) -> y                    y are codes, and a Dequantize follows them
 """
 

@@ -40,17 +40,17 @@ class SharedScale:
     bits: int
 
 
-def classes(
+def scale_groups(
     graph: FloatGraph,
     bits: Mapping[str, LayerBits],
     reals: Set[str] = frozenset(),
     output_bits: int | None = None,
 ) -> tuple[SharedScale, ...]:
-    """Return the values of ``graph`` by class, with the bits that they are stored with.
+    """Return the scale groups of ``graph``, with the bits that their values are stored with.
 
-    A class in which nothing is added has the most bits that a layer reads it with; 8 if no layer
+    A group in which nothing is added has the most bits that a layer reads it with; 8 if no layer
     does, or if one of its values goes through a lookup table. Read as float32, at the network's
-    output, it has ``output_bits``, else 8. ``reals`` are float32 alone, and in no class.
+    output, it has ``output_bits``, else 8. ``reals`` are float32 alone, and in no group.
     """
     held = [value for value in graph.values if value not in reals]
     groups = _partition(held, _moves(graph, reals))
@@ -109,7 +109,7 @@ def _demands(
     reals: Set[str],
     output_bits: int,
 ) -> list[int]:
-    """Return the bits that readers of a class ask for, at least one number."""
+    """Return the bits that readers of a group ask for, at least one number."""
     readers = [node for value in members for node in graph.consumers(value)]
     asked = [output_bits if reads_float(node, reals) else _demand(node, bits) for node in readers]
     demands = [demand for demand in asked if demand is not None]
@@ -119,7 +119,7 @@ def _demands(
 
 
 def reads_float(node: FloatNode, reals: Set[str]) -> bool:
-    """Tell whether a node that is no layer works on float32 values."""
+    """Return whether a node that is no layer works on float32 values."""
     return node.output in reals and not isinstance(node, FloatConv2d | FloatLinear)
 
 

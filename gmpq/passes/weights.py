@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmpq import numerics
-from gmpq.errors import LoweringError, WeightsError
+from gmpq.errors import CalibrationError, LoweringError, WeightsError, closest
 from gmpq.ir import FloatConv2d, FloatLinear, QParams, QWeight
 from gmpq.passes.ranges import LARGEST_SCALE, SMALLEST_SCALE
 
@@ -26,6 +26,20 @@ class WeightObserver(Enum):
 
     MIN_MAX = "minmax"  # the largest magnitude is the largest code
     MSE = "mse"  # least squared error: large weights are clipped for the sake of the others
+
+
+def find_weight_observer(name: str) -> WeightObserver:
+    """Return the weight observer called ``name``.
+
+    Raises:
+        CalibrationError: if there is none, with the nearest names.
+    """
+    names = [observer.value for observer in WeightObserver]
+    if name not in names:
+        raise CalibrationError(
+            f"weight observer {name!r} is unknown{closest(name, names)}: use {', '.join(names)}"
+        )
+    return WeightObserver(name)
 
 
 def quantize_layer(

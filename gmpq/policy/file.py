@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gmpq.errors import JsonError, OutputError, PolicyError
+from gmpq.errors import JsonError, PolicyError
+from gmpq.files import atomic
 from gmpq.files.locations import refuse_models
 from gmpq.files.strict_json import (
     JSON,
@@ -93,13 +94,7 @@ def write(policy: Policy, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(to_text(policy), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    atomic.write_text(path, to_text(policy))
 
 
 def to_text(policy: Policy) -> str:

@@ -56,13 +56,19 @@ class ModelSpec:
     input: InputSpec | None = None
     quantized: str | None = None  # the file of an integer graph, which is then not calibrated
 
+    def seen_from(self, folder: Path, base: Path) -> ModelSpec:
+        """Return the same files, named from ``folder`` instead of ``base``."""
+        weights = None if self.weights is None else seen_from(folder, self.weights, base)
+        graph = None if self.quantized is None else seen_from(folder, self.quantized, base)
+        return replace(self, weights=weights, quantized=graph)
+
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSpec:
     """Where the images are that ranges are calibrated on; the command line may name others."""
 
     images: tuple[str, ...]  # locations, relative ones against the policy's folder
-    limit: int | None = None  # use at most so many
+    limit: int | None = None  # the most that are used
 
     def seen_from(self, folder: Path, base: Path) -> CalibrationSpec:
         """Return the same images, named from ``folder`` instead of ``base``."""
@@ -95,6 +101,12 @@ class Policy:
     model: ModelSpec = field(default_factory=ModelSpec)
     provenance: Provenance | None = None
     calibration: CalibrationSpec | None = None
+
+    def seen_from(self, folder: Path, base: Path) -> Policy:
+        """Return the same policy in ``folder``, where relative locations started at ``base``."""
+        named = self.calibration
+        calibration = None if named is None else named.seen_from(folder, base)
+        return replace(self, model=self.model.seen_from(folder, base), calibration=calibration)
 
 
 def check_bits(key: str, bits: JSON) -> None:

@@ -29,7 +29,7 @@ from gmpq.qat.scales import LsqScale, MakeScale
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class InitialState:
     """How scales start and train, and what outputs are."""
 
     observer: Observer = field(default_factory=Mse)
@@ -41,7 +41,7 @@ def build(
     network: Trainable,
     bits: Mapping[str, LayerBits],
     batches: Iterable[torch.Tensor],
-    start: Start | None = None,
+    initial: InitialState | None = None,
 ) -> QatNetwork:
     """Return ``network`` ready for training at ``bits``.
 
@@ -49,25 +49,25 @@ def build(
         network: from ``gmpq.lower.network.lower_trainable``.
         bits: of every layer's weight and input, by node name.
         batches: calibration images [N, C, H, W], read twice.
-        start: how scales start and train, and what outputs are.
+        initial: how scales start and train, and what outputs are.
 
     Raises:
         PolicyError: a layer has no bits.
         CalibrationError: the images cannot be used, or a range is too large.
         LoweringError: Softmax is not at the output.
     """
-    start = start or Start()
+    initial = initial or InitialState()
     images = list(batches)
     statistics = collect(network.graph, images)
 
     def range_of(value: str, width: int) -> Range:
-        return start.observer.range(statistics[value], width)
+        return initial.observer.range(statistics[value], width)
 
-    plan = encode_network(network.graph, bits, range_of, start.output_bits)
+    plan = encode_network(network.graph, bits, range_of, initial.output_bits)
     moments = _measure_norms(network, images)
     layers = [n for n in plan.graph.nodes if isinstance(n, FloatConv2d | FloatLinear)]
     parts = {node.name: _part(node, network, bits, moments.get(node.name)) for node in layers}
-    return QatNetwork(plan, parts, start.make_scale)
+    return QatNetwork(plan, parts, initial.make_scale)
 
 
 @dataclass(slots=True)

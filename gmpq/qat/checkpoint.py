@@ -44,15 +44,9 @@ def save(state: Checkpoint, path: Path) -> None:
     """Write ``state`` to ``path``, all or nothing.
 
     Raises:
-        TrainingError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
-    temporary = path.with_suffix(".part")
-    try:
-        torch.save({field.name: getattr(state, field.name) for field in fields(state)}, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise TrainingError(f"{path}: cannot be written: {error}") from error
+    checkpoints.write({field.name: getattr(state, field.name) for field in fields(state)}, path)
 
 
 def load(path: Path) -> Checkpoint:

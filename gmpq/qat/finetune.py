@@ -1,6 +1,6 @@
 """A policy and float weights become trained weights and the integer graph that they mean.
 
-    report = finetune(Sources(Path("policy.json")), "train.npz", FinetuneOptions(), Path("tuned"))
+    report = finetune(Sources(Path("policy.json")), ("train.npz", None), options, Path("tuned"))
 
 The directory holds ``policy.json``, ``weights.safetensors``, ``graph.safetensors`` and
 ``log.jsonl``; compiling its policy compiles that very graph. It appears when training is done.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from gmpq.artifact.staging import check_replaceable, staged
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.errors import OutputError, TrainingError
 from gmpq.files import manifest, saved_graph
+from gmpq.inputs.compile_inputs import Network, Sources, open_network
 from gmpq.inputs.images import Images, Preprocessing
-from gmpq.inputs.job import Network, Sources, open_network
 from gmpq.ir import IntGraph
 from gmpq.lower.network import Trainable, lower_trainable
 from gmpq.passes import cost
@@ -33,11 +33,11 @@ from gmpq.policy import LayerBits, Policy, bind
 from gmpq.policy import file as policy_file
 from gmpq.progress import Progress, Silent
 from gmpq.qat import scales
-from gmpq.qat.build import Start, build
+from gmpq.qat.build import InitialState, build
 from gmpq.qat.emit import to_integer_graph
-from gmpq.qat.fit import LOG, Course, fit
+from gmpq.qat.fit import LOG, TrainingRun, fit
 from gmpq.qat.network import QatNetwork
-from gmpq.qat.options import TrainOptions
+from gmpq.qat.options import FinetuneOptions, TrainOptions
 from gmpq.qat.weights import Owners, find_owners, write_back
 from gmpq.training.data import (
     Labelled,
@@ -53,17 +53,6 @@ from gmpq.training.scores import scores_of
 POLICY, WEIGHTS, GRAPH = "policy.json", "weights.safetensors", "graph.safetensors"
 CALIBRATION_BATCH = 32
 DEVICES = ("cpu", "cuda")
-
-
-@dataclass(frozen=True, slots=True)
-class FinetuneOptions:
-    """What the user may choose beside the data."""
-
-    training: TrainOptions = field(default_factory=TrainOptions)
-    resume: bool = False
-    workers: int = 0  # threads that read photographs ahead
-    threads: int | None = None  # of torch; 1 repeats a training bit for bit
-    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,21 +92,21 @@ def finetune(
         data: where training images are, and where validation images are, if they are apart.
         options: how to train.
         out: the directory to write.
-        progress: who is told.
+        progress: receives the stages and warnings.
 
     Raises:
-        GmpqError: the user's mistake, told in one line; ``out`` is not written then.
+        GmpqError: a mistake of the user, as one line; ``out`` is not written then.
     """
-    told = progress or Silent()
+    progress = progress or Silent()
     place = check_replaceable(out)
     device = _device(options)
-    opened = _open(sources, data, options.training, told)
+    opened = _open(sources, data, options.training, progress)
     folder = place.with_name(f"{place.name}.training")
-    course = _course(opened, options, folder, device)
+    run = _training_run(opened, options, folder, device)
     with _claimed(folder, options.resume):
-        told.stage("calibrating")
-        network = _start(opened, options.training)
-        history = fit(network, course, options.resume, told)
+        progress.stage("calibrating")
+        network = _initial_network(opened, options.training)
+        history = fit(network, run, options.resume, progress)
     graph = to_integer_graph(network.cpu())
     accuracy = integer_accuracy(graph, opened.val)
     if rank() == 0:
@@ -141,21 +130,21 @@ def integer_accuracy(graph: IntGraph, images: Images, batch: int = 64) -> float:
 
 
 def _open(
-    sources: Sources, data: tuple[str, str | None], options: TrainOptions, told: Progress
+    sources: Sources, data: tuple[str, str | None], options: TrainOptions, progress: Progress
 ) -> _Opened:
     policy = policy_file.read(sources.policy)
     network = open_network(policy, sources)
-    told.stage(f"reading {network.name}")
+    progress.stage(f"reading {network.name}")
     lowered = lower_trainable(network.module, network.shape, network.name)
     outputs = classes_of(lowered.graph)
     if len(lowered.graph.outputs) > 1:
-        told.stage(f"training by output '{scores_of(lowered.graph)}'")
+        progress.stage(f"training by output '{scores_of(lowered.graph)}'")
     bits = bind(policy, cost.layer_names(lowered.graph))
     owners = find_owners(network.module, lowered)
     how = Preprocessing.of(network.shape, policy.model.input)
     train, val = _read(data, how, options)
     for line in dict.fromkeys((*network.warnings, *train.ignored, *val.ignored)):
-        told.warn(line)
+        progress.warn(line)
     check_trainable(train, outputs)
     check_labels(val, outputs)
     folder = sources.policy.parent
@@ -181,14 +170,14 @@ def _device(options: FinetuneOptions) -> torch.device:
     return torch.device(options.device)
 
 
-def _course(
+def _training_run(
     opened: _Opened, options: FinetuneOptions, folder: Path, device: torch.device
-) -> Course:
+) -> TrainingRun:
     if options.training.batch % world_size():
         raise TrainingError(
             f"--batch {options.training.batch}: must be a multiple of the {world_size()} processes"
         )
-    return Course(
+    return TrainingRun(
         opened.train,
         opened.val,
         options.training,
@@ -225,12 +214,14 @@ def _claimed(folder: Path, resume: bool) -> Iterator[None]:
             folder.rmdir()  # which spares what holds a checkpoint
 
 
-def _start(opened: _Opened, options: TrainOptions) -> QatNetwork:
+def _initial_network(opened: _Opened, options: TrainOptions) -> QatNetwork:
     order = np.random.default_rng(options.seed).permutation(len(opened.train))
-    chosen = opened.train.take(order[: options.calibration]).inputs()
+    chosen = opened.train.take(order[: options.calibration_images]).inputs()
     batches = [torch.from_numpy(batch) for batch in chosen.batches(CALIBRATION_BATCH)]
-    start = Start(make_scale=scales.find(options.method), output_bits=opened.policy.output_bits)
-    return build(opened.lowered, opened.bits, batches, start)
+    initial = InitialState(
+        make_scale=scales.find(options.method), output_bits=opened.policy.output_bits
+    )
+    return build(opened.lowered, opened.bits, batches, initial)
 
 
 def _write(opened: _Opened, network: QatNetwork, graph: IntGraph, work: Path, place: Path) -> None:

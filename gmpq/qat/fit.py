@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gmpq.errors import TrainingError
+from gmpq.files import atomic
 from gmpq.inputs.images import Images
 from gmpq.models.checkpoints import UNFIT
 from gmpq.progress import Progress
@@ -42,8 +43,8 @@ CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Course:
-    """What a training needs beside the network."""
+class TrainingRun:
+    """What a training run needs besides the network."""
 
     train: Labelled
     val: Images
@@ -78,24 +79,24 @@ class _State:
 
 
 def fit(
-    network: QatNetwork, course: Course, resume: bool, progress: Progress
+    network: QatNetwork, run: TrainingRun, resume: bool, progress: Progress
 ) -> list[dict[str, Any]]:
     """Train ``network``, leave it as it was at its best epoch, and return the log's rows.
 
     Raises:
         TrainingError: a loss is no number, or the checkpoint cannot be used.
     """
-    torch.manual_seed(course.options.seed)
-    network.to(course.device)
-    state = _State(network, make_optimizer(network, course.options))
+    torch.manual_seed(run.options.seed)
+    network.to(run.device)
+    state = _State(network, make_optimizer(network, run.options))
     if resume:
-        _restore(state, course)
+        _restore(state, run)
     unused = len(network.plan.graph.outputs) > 1
     runner = parallel(network, buffers=False, unused=unused)
-    while state.epoch < course.options.epochs and not _tired(state, course.options):
-        _epoch(state, runner, course, progress)
+    while state.epoch < run.options.epochs and not _tired(state, run.options):
+        _epoch(state, runner, run, progress)
         if rank() == 0:
-            _save(state, course)
+            _save(state, run)
     network.load_state_dict(state.best)
     network.eval()
     return state.history
@@ -107,16 +108,16 @@ def _tired(state: _State, options: TrainOptions) -> bool:
     return state.epoch - state.best_epoch >= options.patience
 
 
-def _epoch(state: _State, runner: nn.Module, course: Course, progress: Progress) -> None:
+def _epoch(state: _State, runner: nn.Module, run: TrainingRun, progress: Progress) -> None:
     begin = time.perf_counter()
-    options, network = course.options, state.network
+    options, network = run.options, state.network
     augmentation = Augmentation(options.crop, options.flip)
-    draw = Draw(course.train, augmentation, options.seed, state.epoch)
-    loss, accuracy = _steps(state, runner, course, draw, progress)
+    draw = Draw(run.train, augmentation, options.seed, state.epoch)
+    loss, accuracy = _steps(state, runner, run, draw, progress)
     if options.reestimate:
-        count = min(options.reestimate, course.steps)
-        reestimate(network, (x for x, _ in _batches(draw, course, count)))
-    measured = evaluate(network, course.val, options.batch, course.device)
+        count = min(options.reestimate, run.steps)
+        reestimate(network, (x for x, _ in _batches(draw, run, count)))
+    measured = evaluate(network, run.val, options.batch, run.device)
     state.epoch += 1
     row = {
         "epoch": state.epoch,
@@ -137,61 +138,61 @@ def _epoch(state: _State, runner: nn.Module, course: Course, progress: Progress)
 
 
 def _steps(
-    state: _State, runner: nn.Module, course: Course, draw: Draw, progress: Progress
+    state: _State, runner: nn.Module, run: TrainingRun, draw: Draw, progress: Progress
 ) -> tuple[float, float]:
-    """Train for one epoch; return the mean loss and the share of right answers."""
-    loss_of = Loss(course.teacher, course.options)
+    """Train for one epoch; return the mean loss and the share of correct answers."""
+    loss_of = Loss(run.teacher, run.options)
     runner.train()
     total = right = 0.0
-    name = f"epoch {state.epoch + 1}/{course.options.epochs}"
-    with progress.bar(name, course.steps * course.batch) as done:
-        for step, (x, labels) in enumerate(_batches(draw, course, course.steps)):
-            loss, hits = _step(state, runner, course, loss_of, x, labels, step)
+    name = f"epoch {state.epoch + 1}/{run.options.epochs}"
+    with progress.bar(name, run.steps * run.batch) as done:
+        for step, batch in enumerate(_batches(draw, run, run.steps)):
+            loss, hits = _step(state, runner, run, loss_of, batch, step)
             total, right = total + loss, right + hits
             seen = step + 1
-            progress.note(f"loss {total / seen:.4f}, accuracy {right / seen / course.batch:.1%}")
-            done(course.batch)
-    return total / course.steps, right / course.steps / course.batch
+            progress.note(f"loss {total / seen:.4f}, accuracy {right / seen / run.batch:.1%}")
+            done(run.batch)
+    return total / run.steps, right / run.steps / run.batch
 
 
 def _step(
     state: _State,
     runner: nn.Module,
-    course: Course,
+    run: TrainingRun,
     loss_of: Loss,
-    x: torch.Tensor,
-    labels: torch.Tensor,
+    batch: Batch,
     step: int,
 ) -> tuple[float, float]:
-    """Make one step; return the loss and the right answers over all processes."""
-    with torch.autocast(course.device.type, enabled=course.device.type == "cuda"):
+    """Make one step; return the loss and the count of correct answers over all processes."""
+    x, labels = batch
+    with torch.autocast(run.device.type, enabled=run.device.type == "cuda"):
         logits = runner(x).float()
         loss = loss_of(logits, x, labels)
     hits = (logits.detach().argmax(1) == labels).sum().float()
     both = all_sum(torch.stack([loss.detach(), hits]))
     mean = float(both[0]) / world_size()
     if not math.isfinite(mean):
-        raise _diverged(state, course, step, mean)
+        raise _diverged(state, run, step, mean)
     state.optimizer.zero_grad()
     torch.autograd.backward(loss)
-    pace = rate(state.epoch * course.steps + step, course.steps, course.options)
+    pace = rate(state.epoch * run.steps + step, run.steps, run.options)
     advance(state.optimizer, state.network, pace)
     return mean, float(both[1])
 
 
-def _diverged(state: _State, course: Course, step: int, loss: float) -> TrainingError:
-    place = course.folder / CHECKPOINT
+def _diverged(state: _State, run: TrainingRun, step: int, loss: float) -> TrainingError:
+    place = run.folder / CHECKPOINT
     kept = f"; epoch {state.epoch} is kept in {place}: go on with --resume" if state.epoch else ""
     return TrainingError(
         f"epoch {state.epoch + 1} step {step + 1}: the loss is {loss}: lower --lr "
-        f"{course.options.lr:g}{kept}"
+        f"{run.options.lr:g}{kept}"
     )
 
 
-def _batches(draw: Draw, course: Course, count: int) -> Iterator[Batch]:
+def _batches(draw: Draw, run: TrainingRun, count: int) -> Iterator[Batch]:
     """Yield this process's part of the first ``count`` batches of an epoch."""
-    for batch in training_batches(draw, course.options.batch, count, course.workers):
-        yield batch[0].to(course.device), batch[1].to(course.device)
+    for batch in training_batches(draw, run.options.batch, count, run.workers):
+        yield batch[0].to(run.device), batch[1].to(run.device)
 
 
 @torch.no_grad()
@@ -206,11 +207,11 @@ def evaluate(network: QatNetwork, images: Images, batch: int, device: torch.devi
     return float(all_sum(torch.tensor([float(right)], device=device))) / len(images.items)
 
 
-def _save(state: _State, course: Course) -> None:
+def _save(state: _State, run: TrainingRun) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in state.history)
     checkpoint.save(
         Checkpoint(
-            course.options.to_json(),
+            run.options.to_json(),
             state.network.state_dict(),
             state.optimizer.state_dict(),
             torch.get_rng_state(),
@@ -220,16 +221,16 @@ def _save(state: _State, course: Course) -> None:
             state.best_epoch,
             lines,
         ),
-        course.folder / CHECKPOINT,
+        run.folder / CHECKPOINT,
     )
-    (course.folder / LOG).write_text(lines, "utf-8")
+    atomic.write_text(run.folder / LOG, lines)
 
 
-def _restore(state: _State, course: Course) -> None:
-    path = course.folder / CHECKPOINT
+def _restore(state: _State, run: TrainingRun) -> None:
+    path = run.folder / CHECKPOINT
     held = checkpoint.load(path)
     try:
-        _check_options(path, json.loads(held.options), json.loads(course.options.to_json()))
+        _check_options(path, json.loads(held.options), json.loads(run.options.to_json()))
         state.network.load_state_dict(held.network)
         state.optimizer.load_state_dict(held.optimizer)
         torch.set_rng_state(held.rng)

@@ -28,8 +28,8 @@ class Loss:
         if share == 0:
             return hard
         with torch.no_grad():
-            taught = trained_scores(self.teacher(x))
-            target = functional.log_softmax(taught / temperature, 1)
+            teacher_logits = trained_scores(self.teacher(x))
+            target = functional.log_softmax(teacher_logits / temperature, 1)
         student = functional.log_softmax(logits / temperature, 1)
         soft = functional.kl_div(student, target, reduction="batchmean", log_target=True)
         return (1 - share) * hard + share * temperature**2 * soft

@@ -64,7 +64,7 @@ class QatNetwork(nn.Module):
         self.scales = nn.ModuleList()
         self._scale_of: dict[str, int] = {}
         self._copy_scale_of: dict[tuple[str, int], int] = {}
-        for shared in plan.classes:
+        for shared in plan.scale_groups:
             members = [value for group in shared.groups for value in group]
             self._scale_of |= dict.fromkeys(members, len(self.scales))
             self._add_scale(plan.encodings[members[0]], make_scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from gmpq.errors import TrainingError
 
@@ -29,7 +29,7 @@ class TrainOptions:
     flip: bool = True
     patience: int | None = None  # epochs without a better accuracy after which training ends
     hold_out: float = 0.1  # share of the data that validates, without data for it
-    calibration: int = 128  # images that scales start from
+    calibration_images: int = 128  # images that scales start from
     reestimate: int = 20  # batches that batch norms are measured on, at the end of an epoch
     seed: int = 0
 
@@ -48,6 +48,17 @@ class TrainOptions:
     def to_json(self) -> str:
         """Return the options as text, for checkpoints to compare."""
         return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneOptions:
+    """What a user may choose besides the data."""
+
+    training: TrainOptions = field(default_factory=TrainOptions)
+    resume: bool = False
+    workers: int = 0  # threads that read photographs ahead
+    threads: int | None = None  # of torch; 1 repeats a training bit for bit
+    device: str = "cpu"
 
 
 def _require(name: str, value: object, right: bool, needed: str) -> None:

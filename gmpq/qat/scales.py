@@ -1,4 +1,4 @@
-"""The learned scale of a class of activations: LSQ's step or PACT's clip.
+"""The learned scale of a scale group of activations: LSQ's step or PACT's clip.
 
 ``scale`` is one number for all values that ``gmpq.passes.scale_groups`` ties together; each value
 has its own codes ``low - zero .. high - zero`` around it.
@@ -23,7 +23,7 @@ class LsqScale(nn.Module):
     """A step that LSQ trains; its gradient counts the elements of one image, as the paper does."""
 
     def __init__(self, start: float, maximum: int) -> None:
-        """Make a scale that starts at ``start``; ``maximum`` is the largest code of its class."""
+        """Make a scale that starts at ``start``; ``maximum`` is the largest code of its group."""
         super().__init__()
         self.step = nn.Parameter(torch.tensor(start))
 
@@ -37,10 +37,10 @@ class LsqScale(nn.Module):
 
 
 class PactScale(nn.Module):
-    """A clip that PACT trains: the range that all codes of the class span."""
+    """A clip that PACT trains: the range that all codes of the group span."""
 
     def __init__(self, start: float, maximum: int) -> None:
-        """Make a clip of the scale ``start``; ``maximum`` is the largest code of its class."""
+        """Make a clip of the scale ``start``; ``maximum`` is the largest code of its group."""
         super().__init__()
         self.maximum = maximum
         self.clip = nn.Parameter(torch.tensor(start * maximum))

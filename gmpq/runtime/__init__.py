@@ -7,5 +7,4 @@ logits = network.run(image)          # float32 [1, 3, 224, 224] to float32 [1, 1
 from gmpq.runtime.network import UNWRITTEN as UNWRITTEN
 from gmpq.runtime.network import Floats as Floats
 from gmpq.runtime.network import Network as Network
-from gmpq.runtime.network import codes_of as codes_of
 from gmpq.runtime.network import load as load

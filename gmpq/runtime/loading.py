@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmpq.errors import OutputError
-from gmpq.program import Description
+from gmpq.program import Program
 from gmpq.runtime.shared_library import SharedLibrary, check_runs_here
 
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -40,7 +40,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Program:
+class Loaded:
     """The functions of a network, with the library that they belong to, and its parameters."""
 
     library: SharedLibrary
@@ -50,11 +50,11 @@ class Program:
     params: Memory
 
 
-def open_program(description: Description, directory: Path, digests: Mapping[str, str]) -> Program:
-    """Return the program in ``directory``.
+def open_program(program: Program, directory: Path, digests: Mapping[str, str]) -> Loaded:
+    """Return the ``program`` in ``directory``, brought into this process.
 
     Args:
-        description: What it has to be.
+        program: What it has to be.
         directory: Holds ``model.so`` and ``params.bin``.
         digests: The SHA-256 of both by name, which are compared where they are given.
 
@@ -62,20 +62,20 @@ def open_program(description: Description, directory: Path, digests: Mapping[str
         OutputError: A file is missing, damaged, or not for this machine.
     """
     library = _content(directory / LIBRARY)
-    check_runs_here(directory / LIBRARY, library, description.features)
+    check_runs_here(directory / LIBRARY, library, program.features)
     content = _content(directory / PARAMS)
-    if len(content) != description.params_bytes:
+    if len(content) != program.params_bytes:
         raise OutputError(
             f"{directory / PARAMS}: has {len(content)} bytes instead of "
-            f"{description.params_bytes}: compile again"
+            f"{program.params_bytes}: compile again"
         )
     for name, found in ((LIBRARY, library), (PARAMS, content)):
         if name in digests and hashlib.sha256(found).hexdigest() != digests[name]:
             raise OutputError(f"{directory / name}: changed since it was compiled: compile again")
-    return _loaded(description.prefix, directory / LIBRARY, library, content)
+    return _loaded(program.prefix, directory / LIBRARY, library, content)
 
 
-def _loaded(prefix: str, path: Path, library: bytes, content: bytes) -> Program:
+def _loaded(prefix: str, path: Path, library: bytes, content: bytes) -> Loaded:
     try:
         loaded = SharedLibrary(library, path)
         run, run_steps, set_threads = (
@@ -85,7 +85,7 @@ def _loaded(prefix: str, path: Path, library: bytes, content: bytes) -> Program:
         raise OutputError(f"{path}: cannot be loaded: {error}: compile again") from error
     params = Memory.of(len(content))
     params.content[:] = np.frombuffer(content, np.uint8)
-    return Program(loaded, run, run_steps, set_threads, params)
+    return Loaded(loaded, run, run_steps, set_threads, params)
 
 
 def _content(path: Path) -> bytes:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from gmpq.errors import OutputError
 from gmpq.files import manifest
-from gmpq.program import Step, TensorSpec, parse
-from gmpq.runtime.loading import LIBRARY, PARAMS, Memory, Program, open_program
+from gmpq.program import Program, ProgramStep, TensorSpec
+from gmpq.runtime.loading import LIBRARY, PARAMS, Loaded, Memory, open_program
 
 Tensor: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float32]
@@ -39,7 +39,7 @@ class Network:
     def __init__(
         self,
         directory: Path,
-        program: Mapping[str, Any],
+        program: Program,
         digests: Mapping[str, str] | None = None,
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
@@ -47,40 +47,37 @@ class Network:
 
         Args:
             directory: Holds ``model.so`` and ``params.bin``.
-            program: What the manifest tells about them, under ``tvm``.
+            program: What they hold.
             digests: The SHA-256 of both by name, which are compared where they are given.
-            preprocessing: What the manifest tells about photographs.
+            preprocessing: How photographs become inputs, as in the manifest.
 
         Raises:
             OutputError: A file is missing, damaged, or not for this machine.
         """
         self.preprocessing = MappingProxyType(dict(preprocessing or {}))
-        try:
-            self._description = parse(program)
-        except ValueError as error:
-            raise OutputError(f"{directory / manifest.NAME}: {error}: compile again") from error
-        self._program: Program | None = open_program(self._description, directory, digests or {})
+        self._program = program
+        self._loaded: Loaded | None = open_program(program, directory, digests or {})
         self._free: list[Memory] = []  # workspaces
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[ProgramStep, ...]:
         """The layers in execution order."""
-        return self._description.steps
+        return self._program.steps
 
     @property
     def target(self) -> str:
         """The target that the network was compiled for."""
-        return self._description.target
+        return self._program.target
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The arrays that ``run`` takes, in their order."""
-        return self._description.inputs
+        return self._program.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """The arrays that ``run`` returns, in their order."""
-        return self._description.outputs
+        return self._program.outputs
 
     def set_threads(self, threads: int) -> None:
         """Run each layer on ``threads`` threads, of one call at a time; others run on their own.
@@ -101,7 +98,7 @@ class Network:
         checked, outputs = self._checked(inputs), self._outputs()
         workspace = self._take()
         try:
-            self._call(workspace, checked, outputs, 0, len(self._description.steps))
+            self._call(workspace, checked, outputs, 0, len(self._program.steps))
         finally:
             self._give(workspace)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -139,22 +136,23 @@ class Network:
         workspace = self._poisoned()
         for i, step in enumerate(self.steps):
             self._call(workspace, checked, outputs, i, i + 1)
-            places = self._description.codes[i]
+            stored = {value.name: value for value in step.stored}
             for name in step.outputs:
-                if name in places:
-                    yield name, codes_of(workspace.content, places[name])
+                if name in stored:
+                    value = stored[name]
+                    yield name, value.codes(workspace.content[value.offset :])
                 elif name in names:
                     yield name, outputs[names.index(name)].copy()
 
     def stepper(self, *inputs: Floats) -> Callable[[int, int], None]:
         """Return a function that runs the steps ``first <= i < last`` on ``inputs``, for timing."""
         checked, outputs = self._checked(inputs), self._outputs()
-        workspace = Memory.of(self._description.workspace_bytes)
+        workspace = Memory.of(self._program.workspace_bytes)
         return lambda first, last: self._call(workspace, checked, outputs, first, last)
 
     def close(self) -> None:
         """End the network's threads and free its memory, as soon as no call runs any more."""
-        self._program = None
+        self._loaded = None
         self._free.clear()
 
     def __enter__(self) -> Network:
@@ -168,21 +166,21 @@ class Network:
     ) -> None:
         self.close()
 
-    def _opened(self) -> Program:
-        program = self._program
-        if program is None:
+    def _opened(self) -> Loaded:
+        loaded = self._loaded
+        if loaded is None:
             raise ValueError("the network is closed: load it again")
-        return program
+        return loaded
 
     def _take(self) -> Memory:
         """Return a workspace that no other call uses; threads may take and give at once."""
         try:
             return self._free.pop()
         except IndexError:
-            return Memory.of(self._description.workspace_bytes)
+            return Memory.of(self._program.workspace_bytes)
 
     def _give(self, workspace: Memory) -> None:
-        if self._program is not None:
+        if self._loaded is not None:
             self._free.append(workspace)
 
     def _outputs(self) -> list[Floats]:
@@ -197,7 +195,7 @@ class Network:
 
     def _poisoned(self) -> Memory:
         """Return a workspace that holds nothing of earlier runs."""
-        workspace = Memory.of(self._description.workspace_bytes)
+        workspace = Memory.of(self._program.workspace_bytes)
         workspace.content.fill(UNWRITTEN & 0xFF)
         return workspace
 
@@ -243,7 +241,11 @@ def load(directory: str | Path, *, check: bool = True) -> Network:
     digests = _digests(fields.get("files"), folder / manifest.NAME) if check else None
     preprocessing = fields.get("preprocessing")
     known = preprocessing if isinstance(preprocessing, dict) else None
-    return Network(folder, fields.get("tvm", {}), digests, known)
+    try:
+        program = Program.from_json(fields.get("tvm", {}))
+    except ValueError as error:
+        raise OutputError(f"{folder / manifest.NAME}: {error}: compile again") from error
+    return Network(folder, program, digests, known)
 
 
 def _digests(files: Any, place: Path) -> dict[str, str]:
@@ -253,12 +255,6 @@ def _digests(files: Any, place: Path) -> dict[str, str]:
         raise OutputError(
             f"{place}: damaged: it has no digest of {LIBRARY} and {PARAMS}: compile again"
         ) from error
-
-
-def codes_of(workspace: Tensor, output: Mapping[str, Any]) -> Tensor:
-    """Return the codes that a step left in the bytes of ``workspace``."""
-    start = workspace[output["offset"] :]
-    return np.lib.stride_tricks.as_strided(start, output["shape"], output["strides"]).copy()
 
 
 def _checked(array: object, spec: TensorSpec) -> Floats:

@@ -2,6 +2,6 @@
 
 space = ...            # gmpq.search.ilp.space: the layers, and the bits that each may have
 indicators = ...       # gmpq.search.indicators.sensitivity or limpq: what bits cost in quality
-choice = indicators.choice(alpha)
-picks = solve(choice, (bops(space, 15.3e9),))       # gmpq.search.ilp.solver, ilp.constraints
+losses = indicators.losses(alpha)
+assignment = solve(losses, (bops(space, 15.3e9),))       # gmpq.search.ilp.solver, ilp.constraints
 """

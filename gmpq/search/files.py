@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from gmpq.errors import JsonError, OutputError, SearchError
+from gmpq.errors import JsonError, SearchError
+from gmpq.files import atomic
 from gmpq.files.strict_json import JSON, Parsed, load, members, require, show
 from gmpq.files.untrusted import read_text
 
@@ -36,13 +37,7 @@ def write_json(path: Path, content: Mapping[str, JSON], layers: Mapping[str, JSO
     Raises:
         OutputError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(_to_text(content, layers), "utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    atomic.write_text(path, _to_text(content, layers))
 
 
 def _to_text(content: Mapping[str, JSON], layers: Mapping[str, JSON]) -> str:

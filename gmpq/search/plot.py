@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gmpq.errors import OutputError
+from gmpq.errors import OutputError, install_extra
 from gmpq.policy import LayerBits
 
 WEIGHT, INPUT = "#3b6ea5", "#d98b3a"
@@ -49,6 +49,6 @@ def _figure(width: float, height: float) -> Any:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise OutputError(
-            "pictures need matplotlib, which is not installed: pip install 'gmpq[plot]'"
+            f"pictures need matplotlib, which is not installed: {install_extra('plot')}"
         ) from error
     return Figure(figsize=(width, height))  # without pyplot: no window, no global state

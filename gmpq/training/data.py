@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gmpq.errors import TrainingError, closest
+from gmpq.errors import TrainingError, closest, install_extra
 from gmpq.files.locations import locate
 from gmpq.inputs.images import Images, Preprocessing, picture, preprocess, read_arrays
 from gmpq.inputs.photographs import find_photographs
@@ -102,7 +102,7 @@ def open_labelled(location: str, how: Preprocessing, train: Labelled | None = No
 
 
 def classes_of(graph: FloatGraph) -> int:
-    """Return how many classes a network tells apart.
+    """Return the number of classes of a network.
 
     Raises:
         LoweringError: it is no classifier.
@@ -198,7 +198,7 @@ def _torchvision(location: str, how: Preprocessing, *, train: bool) -> Labelled:
         from torchvision import datasets
     except ImportError as error:
         raise TrainingError(
-            f'{location}: torchvision is not installed: pip install "gmpq[torchvision]"'
+            f"{location}: torchvision is not installed: {install_extra('torchvision')}"
         ) from error
     known = {"CIFAR10": datasets.CIFAR10, "CIFAR100": datasets.CIFAR100, "MNIST": datasets.MNIST}
     if name not in known:

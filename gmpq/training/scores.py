@@ -1,9 +1,10 @@
-"""Which output of a network is trained and judged by labels: its first of shape [N, classes]."""
+"""The output that labels judge: the first of shape [N, classes], with at least two classes."""
 
 from __future__ import annotations
 
 import torch
 
+from gmpq.accuracy.metrics import class_output, has_classes
 from gmpq.errors import LoweringError
 from gmpq.ir import FloatGraph, IntGraph
 from gmpq.lower.outputs import tensors
@@ -15,11 +16,10 @@ def scores_of(graph: FloatGraph | IntGraph) -> str:
     Raises:
         LoweringError: none does.
     """
-    shapes = {name: graph.values[name].shape for name in graph.outputs}
-    for name, shape in shapes.items():
-        if len(shape) == 2:
-            return name
-    found = ", ".join(f"'{name}' {list(shape)}" for name, shape in shapes.items())
+    position = class_output(graph)
+    if position is not None:
+        return graph.outputs[position]
+    found = ", ".join(f"'{name}' {list(graph.values[name].shape)}" for name in graph.outputs)
     raise LoweringError(
         f"{graph.name}: returns {found}: training needs a classifier's [N, classes]"
     )
@@ -27,7 +27,7 @@ def scores_of(graph: FloatGraph | IntGraph) -> str:
 
 def class_scores(result: object) -> torch.Tensor | None:
     """Return the class scores [N, classes] in what a module returned, or None."""
-    return next((tensor for tensor in tensors(result) if tensor.ndim == 2), None)
+    return next((tensor for tensor in tensors(result) if has_classes(tensor.shape)), None)
 
 
 def trained_scores(result: object) -> torch.Tensor:

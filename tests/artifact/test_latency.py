@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
 from gmpq.artifact.conditions import Conditions
 from gmpq.artifact.latency import (
     NETWORK,
@@ -16,38 +20,64 @@ from gmpq.artifact.latency import (
     to_table,
     to_text,
 )
-from gmpq.backends.base import Timing
+from gmpq.backends.base import Tensor, Timing
 
 PLAN = Plan(seconds=0.0, least=4, most=4, warm_up=2)
 
 
+@dataclass
+class Timed:
+    """A program of two steps with fixed times; the first two runs of a step are slower."""
+
+    asked: list[int] = field(default_factory=list)
+    outputs: tuple[str, ...] = ()
+    emulated: bool = False
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(inputs)
+
+    def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(inputs)
+
+    def time_runs(self, inputs: Mapping[str, Tensor], count: int) -> list[float]:
+        return [3.0] * count
+
+    def time_steps(
+        self, inputs: Mapping[str, Tensor], count: int, flush_bytes: int = 0
+    ) -> dict[str, list[float]]:
+        self.asked.append(count)
+        return {"conv": [9.0, 9.0] + [1.0] * (count - 2), "add": [2.0] * count}
+
+    def close(self) -> None:
+        pass
+
+
 def test_programs_run_in_turn_and_warm_up_is_not_counted() -> None:
     order: list[str] = []
-    runs = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
-    spent = interleave(runs, PLAN)
+
+    def run_ms(name: str) -> float:
+        order.append(name)
+        return 1.0
+
+    spent = interleave({name: partial(run_ms, name) for name in "ab"}, PLAN)
     assert order == ["a", "b"] * 6
     assert {name: len(times) for name, times in spent.items()} == {"a": 4, "b": 4}
 
 
 def test_rounds_end_with_the_time_but_not_before_the_least() -> None:
-    runs = {"a": lambda: None}
+    runs = {"a": lambda: 1.0}
     assert len(interleave(runs, Plan(seconds=0.0, least=3, most=100))["a"]) == 3
     assert len(interleave(runs, Plan(seconds=1e9, least=3, most=7))["a"]) == 7
 
 
 def test_layers_are_measured_beside_the_network() -> None:
-    asked: list[int] = []
-
-    def layers(runs: int) -> dict[str, list[float]]:
-        asked.append(runs)
-        return {"conv": [9.0, 9.0] + [1.0] * (runs - 2), "add": [2.0] * runs}
-
-    contender = Contender("ort", lambda: None, layers, "precise")
+    program = Timed()
+    contender = Contender("ort", program, {}, "precise")
     measured = measure([contender], 2, {"conv": 5, "fc": 6}, PLAN)
     rows = measured.rows
     assert [(row.layer, row.bops) for row in rows] == [(NETWORK, 11), ("conv", 5), ("add", None)]
     assert rows[1].timing.median_ms == 1.0  # without the runs that warm up
-    assert len(asked) == 3
+    assert len(program.asked) == 3
     assert {row.threads for row in rows} == {2}
     assert measured.on is not None
     assert (measured.on.threads, measured.on.settings) == (2, {"ort": "precise"})

@@ -62,8 +62,8 @@ def changed(**steps: int) -> dict[str, Tensor]:
     return codes
 
 
-def judged(trace: Trace, absent: Mapping[str, str] | None = None) -> Parity:
-    return parity.gather(GRAPH, [parity.compare(GRAPH, EXPECTED, trace)], [], absent or {})
+def judged(trace: Trace, skipped: Mapping[str, str] | None = None) -> Parity:
+    return parity.gather(GRAPH, [parity.compare(GRAPH, EXPECTED, trace)], [], skipped or {})
 
 
 def test_equal_codes_are_equal() -> None:

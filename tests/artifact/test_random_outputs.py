@@ -21,7 +21,7 @@ from gmpq.backends import reference
 from gmpq.backends.base import Tensor
 from gmpq.backends.ort.session import open_session
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target.cpu import native
+from gmpq.backends.tvm.target import native
 from gmpq.calib.collect import collect
 from gmpq.export.onnx import serialize, to_onnx
 from gmpq.ir import FloatGraph, IntGraph, Softmax

@@ -16,16 +16,16 @@ from onnx import ModelProto, helper, numpy_helper
 from torch import nn
 
 import gmpq.runtime
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.plan.plan import plan
-from gmpq.backends.tvm.target import cpu
 from gmpq.cli.commands import group
 from gmpq.cli.entry import run
 from gmpq.compile.network import compile_network
 from gmpq.compile.options import CompileOptions
 from gmpq.files import manifest, saved_graph
+from gmpq.inputs.compile_inputs import CompileInputs, Network
 from gmpq.inputs.images import Images, Preprocessing
-from gmpq.inputs.job import Job, Network
 from gmpq.policy import LayerBits, Policy
 
 SHAPE = (1, 3, 8, 8)
@@ -52,8 +52,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("verified") / "out"
     pixels = np.random.default_rng(0).normal(size=(3, *SHAPE[1:])).astype(np.float32)
     images = Images(tuple(pixels), np.full(3, -1), Preprocessing.of(SHAPE, None))
-    job = Job(Policy({}, LayerBits(8, 8)), Network("several", Several(), SHAPE), images)
-    assert compile_network(job, CompileOptions(bench=False), out).parity.equal
+    inputs = CompileInputs(
+        Policy({}, LayerBits(8, 8)), Network("several", Several(), SHAPE), images
+    )
+    assert compile_network(inputs, CompileOptions(bench=False), out).parity.equal
     return out
 
 
@@ -137,7 +139,7 @@ def test_a_changed_onnx_file_is_found(
 def test_an_output_that_the_library_leaves_unwritten_is_found(
     copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    graph, target = saved_graph.load(copied / "graph.safetensors"), cpu.native()
+    graph, target = saved_graph.load(copied / "graph.safetensors"), targets.native()
     planned = plan(graph, target)
     without = tuple(step for step in planned.steps if step.outputs != ("again.0",))
     assert len(without) == len(planned.steps) - 1

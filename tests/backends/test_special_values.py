@@ -13,13 +13,11 @@ from gmpq.backends.ort.program import OrtProgram
 from gmpq.backends.ort.session import LEVELS, Options
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.emulation.qemu import Emulated
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.emulation.open import Unavailable, open_compiled
+from gmpq.backends.tvm.target import find
 from gmpq.export.onnx import to_onnx
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import Dequantize, Graph, IntGraph, QParams, Quantize, Value
-from gmpq.runtime import Network
 
 LARGEST = np.finfo(np.float32).max
 VALUES = (np.nan, -np.nan, np.inf, -np.inf, LARGEST, -LARGEST, 2e7, -2e7, 1e-45, 0.0, -0.0, 0.5)
@@ -53,9 +51,9 @@ def test_reference_torch_and_onnxruntime(q: QParams, codes: tuple[int, ...]) -> 
     model = to_onnx(graph, WeightStorage.INT8)
     found = {
         "reference": reference.run(graph, inputs),
-        "torch": TorchCodes(graph).tensors(inputs),
+        "torch": TorchCodes(graph).trace(inputs),
         **{
-            level.value: OrtProgram.from_model(model, graph, Options(level)).tensors(inputs)
+            level.value: OrtProgram.from_model(model, graph, Options(level)).trace(inputs)
             for level in LEVELS
         },
     }
@@ -67,10 +65,9 @@ def test_reference_torch_and_onnxruntime(q: QParams, codes: tuple[int, ...]) -> 
 @pytest.mark.parametrize("name", TARGETS)
 def test_compiled_programs(name: str, q: QParams, codes: tuple[int, ...], tmp_path: Path) -> None:
     target, graph = find(name), network(q)
-    reason = None if target.runs_here() else qemu.missing(target)
-    if reason is not None:
-        pytest.skip(reason)
-    program = build(graph, target, tmp_path).program
-    here = target.runs_here()
-    made = Network(tmp_path, program) if here else Emulated(tmp_path, program, target)
-    np.testing.assert_array_equal(dict(made.trace(image()))["codes"], expected(codes))
+    match open_compiled(tmp_path, build(graph, target, tmp_path).program, target):
+        case Unavailable(reason):
+            pytest.skip(reason)
+        case compiled:
+            found = compiled.trace({"x": image()})
+            np.testing.assert_array_equal(found["codes"], expected(codes))

@@ -30,7 +30,7 @@ from tests.support.strategies import graphs, random_graph, random_input
 def test_every_code_equals_the_reference(graph: IntGraph, seed: int) -> None:
     inputs = random_input(graph, seed)
     expected = reference.run(graph, inputs)
-    found = TorchCodes(graph).tensors(inputs)
+    found = TorchCodes(graph).trace(inputs)
     assert found.keys() == {value.name for value in graph.values.values() if value.q is not None}
     for name, codes in found.items():
         assert codes.dtype == np.uint8
@@ -67,15 +67,15 @@ def test_large_sums_stay_exact(channels: int, size: int) -> None:
     graph = _convolution(channels, size)
     inputs = random_input(graph, channels)
     expected = reference.run(graph, inputs)
-    found = TorchCodes(graph).tensors(inputs)
+    found = TorchCodes(graph).trace(inputs)
     np.testing.assert_array_equal(expected["y"], found["y"])
 
 
 def test_the_batch_is_free() -> None:
     graph = _convolution(4, 5)
     x = random_input(graph, 0)["input"]
-    both = TorchCodes(graph).tensors({"input": np.concatenate([x, x[:, :, ::-1]])})
-    alone = TorchCodes(graph).tensors({"input": x})
+    both = TorchCodes(graph).trace({"input": np.concatenate([x, x[:, :, ::-1]])})
+    alone = TorchCodes(graph).trace({"input": x})
     assert len(both["y"]) == 2
     np.testing.assert_array_equal(alone["y"], both["y"][:1])
 

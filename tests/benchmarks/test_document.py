@@ -7,27 +7,27 @@ import pytest
 
 from versus.document import describe, replace_block, update
 
-BLOCK = "<!-- begin peers -->\n\nnew\n\n<!-- end peers -->"
+BLOCK = "<!-- begin baselines -->\n\nnew\n\n<!-- end baselines -->"
 
 
 def test_a_block_replaces_the_old_one_and_nothing_else() -> None:
-    old = "# Title\n\nbefore\n\n<!-- begin peers -->\nold\n<!-- end peers -->\n\nafter\n"
-    assert replace_block(old, "peers", "new\n") == f"# Title\n\nbefore\n\n{BLOCK}\n\nafter\n"
+    old = "# Title\n\nbefore\n\n<!-- begin baselines -->\nold\n<!-- end baselines -->\n\nafter\n"
+    assert replace_block(old, "baselines", "new\n") == f"# Title\n\nbefore\n\n{BLOCK}\n\nafter\n"
 
 
 def test_a_missing_block_is_appended() -> None:
-    assert replace_block("# Title\n", "peers", "new") == f"# Title\n\n{BLOCK}\n"
+    assert replace_block("# Title\n", "baselines", "new") == f"# Title\n\n{BLOCK}\n"
 
 
-@pytest.mark.parametrize("text", ["<!-- begin peers -->", "<!-- end peers -->"])
+@pytest.mark.parametrize("text", ["<!-- begin baselines -->", "<!-- end baselines -->"])
 def test_half_a_block_is_refused(text: str) -> None:
     with pytest.raises(click.UsageError, match="restore both"):
-        replace_block(text, "peers", "new")
+        replace_block(text, "baselines", "new")
 
 
 def test_two_blocks_share_a_document(tmp_path: Path) -> None:
     path = tmp_path / "benchmarks.md"
-    for name, content in (("peers", "old"), ("correlation", "0.9"), ("peers", "new")):
+    for name, content in (("baselines", "old"), ("correlation", "0.9"), ("baselines", "new")):
         update(path, name, content)
     text = path.read_text()
     assert text.startswith(f"# Benchmarks\n\n{BLOCK}\n\n<!-- begin correlation -->\n\n0.9\n")

@@ -21,10 +21,10 @@ from machine.machine_code import disassembled, in_blocks, loaded_at
 from machine.sampler import sampled
 from tests.benchmarks.test_gmpq_tool import subject
 from versus import hotspots
+from versus.baselines.gmpq_tool import compile_gmpq
 from versus.bench import Bench
 from versus.hotspots import HEADER, Spot, cells, multiplying, summary
 from versus.options import Options
-from versus.peers.gmpq_tool import compile_gmpq
 from versus.shares import StepTime
 
 LISTING = """
@@ -71,7 +71,7 @@ def test_loops_have_the_share_that_their_time_leaves_them() -> None:
     spots = [Spot(StepTime("a", 1.0, 1.0, True, 0.6), 0.75)]
     spots.append(Spot(StepTime("b", 3.0, 3.0, True, 2.4), 0.95))
     assert [spot.loops_share for spot in spots] == pytest.approx([0.8, 0.8 / 0.95])
-    text = "3x3 75% of the peak; 90% of their time in loops of products, which alone reach 83%"
+    text = "3x3 75% of the peak; 90% of their time in multiplying loops, which alone reach 83%"
     assert summary(spots) == text
     assert Spot(StepTime("c", 1.0, 1.0, True, 0.0), 0.5).loops_share is None
     assert Spot(StepTime("c", 1.0, 1.0, True, 0.5), 0.0).loops_share is None

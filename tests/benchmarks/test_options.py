@@ -8,10 +8,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from peers import main
+from baselines import main
 from versus.options import Counts, Names, Options
 
-PEERS = Path(__file__).parents[2] / "benchmarks" / "peers.py"
+BASELINES = Path(__file__).parents[2] / "benchmarks" / "baselines.py"
 
 
 def test_names_are_parted_by_commas() -> None:
@@ -61,7 +61,7 @@ def test_what_cannot_be_measured_is_refused(changes: dict[str, object], message:
 
 
 def test_a_mistake_exits_with_2() -> None:
-    command = [sys.executable, str(PEERS), "--tools", "openvino"]
+    command = [sys.executable, str(BASELINES), "--tools", "openvino"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "openvino-int8" in done.stderr
@@ -78,8 +78,8 @@ def test_a_file_without_a_folder_is_refused_before_measuring(option: str, tmp_pa
 
 def test_a_document_of_half_a_block_is_refused_before_measuring(tmp_path: Path) -> None:
     path = tmp_path / "benchmarks.md"
-    path.write_text("<!-- begin peers -->")
+    path.write_text("<!-- begin baselines -->")
     result = CliRunner().invoke(main, ["--docs", str(path)])
     assert result.exit_code == 2
     assert "restore both" in result.output
-    assert path.read_text() == "<!-- begin peers -->"
+    assert path.read_text() == "<!-- begin baselines -->"

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.kernels.base import Work
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Graph
 from machine.peak_loops import DotLoop, TileLoop, loops
 from machine.peaks import Peaks, measure, planned
@@ -40,12 +40,12 @@ def test_a_target_has_the_loops_of_its_instructions() -> None:
     assert names(find("arm64")) == set()
 
 
-def test_loops_count_their_products() -> None:
+def test_loops_count_their_macs() -> None:
     for loop in loops(WIDEST):
         if isinstance(loop, TileLoop):
-            assert loop.products == loop.repeats * 4 * 4 * 16 * 16 * 64
+            assert loop.macs == loop.repeats * 4 * 4 * 16 * 16 * 64
         else:
-            per_step = loop.products / (loop.repeats * 64 * loop.rows * loop.vectors)
+            per_step = loop.macs / (loop.repeats * 64 * loop.rows * loop.vectors)
             assert per_step in (32, 64, 512)
 
 
@@ -53,13 +53,13 @@ def test_register_tiles_fit_the_registers() -> None:
     for target in (V3, VNNI):
         for loop in loops(target):
             assert isinstance(loop, DotLoop)
-            assert loop.rows * loop.vectors + 1 < target.registers
+            assert loop.rows * loop.vectors + 1 < target.vector_registers
 
 
 @pytest.mark.parametrize("target", [V3, VNNI, WIDEST], ids=lambda target: target.name)
 def test_every_loop_compiles(target: Target, tmp_path: Path) -> None:
     calls = [loop.call() for loop in loops(target)]
-    assemble(Graph("peaks", (), (), {}, ()), planned(calls), target, tmp_path)
+    assemble(Graph("peaks", (), (), {}, ()), planned(calls, target), target, tmp_path)
     assert (tmp_path / "model.so").exists()
 
 
@@ -93,7 +93,7 @@ def test_peaks_are_a_table() -> None:
     _, _, first, second = rows(PEAKS).splitlines()
     assert first.split() == ["fast", "4", "x", "3", "2.0", "2.0"]
     assert second.split() == ["slow", "6", "x", "2", "0.5", "0.5"]
-    assert str(PEAKS) == "G products/s on one thread: fast 2, slow 0; clock 1.00 GHz"
+    assert str(PEAKS) == "GMAC/s on one thread: fast 2, slow 0; clock 1.00 GHz"
 
 
 @pytest.mark.parametrize(

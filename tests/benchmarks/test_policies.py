@@ -53,7 +53,7 @@ def test_draws_of_other_seeds_differ() -> None:
     assert draw(MACS, budget, 0) != draw(MACS, budget, 1)
 
 
-def test_a_budget_out_of_reach_is_told() -> None:
+def test_a_budget_out_of_reach_is_refused() -> None:
     with pytest.raises(SearchError, match="no policy of 2 to 6 bits"):
         draw(MACS, Budget(37.0 * sum(MACS.values()), 2, 6), seed=0)
 

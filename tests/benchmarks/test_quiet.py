@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gmpq.backends.tvm.target.cpu import find
-from machine.quiet import Gauge, gauge, undisturbed
+from gmpq.backends.tvm.target import find
+from machine.quiet import LoadProbe, load_probe, undisturbed
 
 
 @pytest.mark.parametrize(
@@ -19,12 +19,12 @@ def test_what_counts(readings: list[float], least: int, counted: list[int]) -> N
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_gauge_reads_milliseconds(threads: int) -> None:
-    with gauge(find("native"), threads) as reading:
+def test_a_probe_reads_milliseconds(threads: int) -> None:
+    with load_probe(find("native"), threads) as reading:
         assert reading() > 0
 
 
-def test_a_gauge_remembers_its_best_reading() -> None:
-    reading = Gauge(iter([3.0, 1.0, 2.0]).__next__)
+def test_a_probe_remembers_its_best_reading() -> None:
+    reading = LoadProbe(iter([3.0, 1.0, 2.0]).__next__)
     assert [reading() for _ in range(3)] == [3.0, 1.0, 2.0]
     assert reading.best == 1.0

@@ -62,8 +62,8 @@ def test_the_summary_has_a_line_per_policy() -> None:
 
 
 def test_details_name_a_peer_once_for_all_policies() -> None:
-    peers = [row("openvino-int8", 3.0, bits, "NNCF") for bits in ("w8a8", "w4a4")]
-    _, lines = details([row("gmpq", 1.0, "w8a8"), row("gmpq", 1.0, "w4a4"), *peers])
+    baselines = [row("openvino-int8", 3.0, bits, "NNCF") for bits in ("w8a8", "w4a4")]
+    _, lines = details([row("gmpq", 1.0, "w8a8"), row("gmpq", 1.0, "w4a4"), *baselines])
     assert [line[:2] for line in lines] == [
         ("gmpq", "w8a8"),
         ("gmpq", "w4a4"),

@@ -15,13 +15,13 @@ from gmpq.backends.tvm.plan.plan import Step
 from gmpq.policy import LayerBits
 from layers import main
 from machine.peaks import Peaks
-from machine.quiet import Gauge, always_quiet
+from machine.quiet import LoadProbe, always_quiet
 from tests.benchmarks.test_gmpq_tool import subject
 from tests.benchmarks.test_rows import row
+from versus.baselines.gmpq_tool import compile_gmpq
 from versus.bench import Bench
-from versus.contender import Compiled
+from versus.entry import Compiled
 from versus.measure import Cell, measure
-from versus.peers.gmpq_tool import compile_gmpq
 from versus.rows import to_json
 from versus.shares import (
     STRETCH_MS,
@@ -63,7 +63,7 @@ def test_time_without_a_known_peak_counts_against_the_share() -> None:
 
 def test_every_step_runs_alone_and_in_order() -> None:
     ran: list[tuple[int, int]] = []
-    found = medians_ms(lambda first, last: ran.append((first, last)), 2, 5, Gauge(always_quiet))
+    found = medians_ms(lambda first, last: ran.append((first, last)), 2, 5, LoadProbe(always_quiet))
     again = [(0, 1), (0, 1), (1, 2), (1, 2)]
     assert ran == [(0, 1), (1, 2), (2, 2), *again] * 8  # three rounds warm up; (2, 2) runs no step
     assert all(ms > 0 for times in found for ms in times)
@@ -80,9 +80,9 @@ def test_every_step_runs_alone_and_in_order() -> None:
 def test_steps_run_again_while_the_machine_is_disturbed(readings: list[float], turns: int) -> None:
     """A turn, of two readings here, is disturbed if one of them is; three turns warm up."""
     ran: list[int] = []
-    gauge = Gauge(iter([1.0, *readings]).__next__)
-    gauge()
-    medians_ms(lambda first, _last: ran.append(first), 1, 4, gauge)
+    probe = LoadProbe(iter([1.0, *readings]).__next__)
+    probe()
+    medians_ms(lambda first, _last: ran.append(first), 1, 4, probe)
     assert ran.count(1) == 3 + turns  # step 1 does not exist
 
 
@@ -93,12 +93,12 @@ def test_runs_of_a_step_count_if_the_readings_around_them_are_near_the_best() ->
     def step(first: int, _last: int) -> None:
         time.sleep(next(naps) / 1e3 if first == 0 else 0.0)
 
-    ((_, again_ms),) = medians_ms(step, 1, 4, Gauge(lambda: next(readings)))
+    ((_, again_ms),) = medians_ms(step, 1, 4, LoadProbe(lambda: next(readings)))
     assert again_ms > 1.5 * STRETCH_MS  # the median of all runs is below
 
 
 def test_shares_of_a_program_lie_between_nothing_and_all(compiled: Compiled) -> None:
-    found = share(compiled, subject().image, PEAKS, 1, Gauge(always_quiet))
+    found = share(compiled, subject().image, PEAKS, 1, LoadProbe(always_quiet))
     assert squares(compiled.graph) == {"first", "second"}
     assert found.share_3x3 is not None
     assert 0 < found.share_3x3 < 1
@@ -155,7 +155,7 @@ def test_a_step_is_a_line_with_its_prediction() -> None:
 
 
 def test_the_summary_adds_all_steps(compiled: Compiled) -> None:
-    times = step_times(compiled, subject().image, PEAKS, 1, Gauge(always_quiet), runs=3)
+    times = step_times(compiled, subject().image, PEAKS, 1, LoadProbe(always_quiet), runs=3)
     assert [step.node for step in times] == [step.node for step in compiled.built.plan.steps]
     half = [replace(s, ms=2.0, again_ms=1.0, peak_ms=1.0 * s.multiplies) for s in times]
     sums = f"{2 * len(times)}.000 ({len(times)}.000) ms"

@@ -10,8 +10,8 @@ pytest.importorskip("ai_edge_litert")
 from ai_edge_litert.interpreter import Interpreter  # after the check that it is there
 
 from gmpq.backends import reference
+from versus.baselines.tflite import channels_last, to_tflite
 from versus.bench import Bench
-from versus.peers.tflite import channels_last, to_tflite
 from versus.subject import Subject
 
 

@@ -12,11 +12,11 @@ import pytest
 from gmpq.artifact import samples
 from gmpq.artifact.files import GRAPH, SAMPLES
 from gmpq.backends.rpc.address import Address
-from gmpq.backends.rpc.pool import Fleet
-from gmpq.backends.rpc.session import Visit
-from gmpq.backends.rpc.tasks import Effort
+from gmpq.backends.rpc.pool import DevicePool
+from gmpq.backends.rpc.session import Session
+from gmpq.backends.rpc.tasks import RunConfig
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target.cpu import native
+from gmpq.backends.tvm.target import native
 from gmpq.boards import bench
 from gmpq.errors import BoardError, OutputError
 from gmpq.files import manifest, saved_graph
@@ -38,12 +38,12 @@ def output(folder: Path, graph: IntGraph, program_of: IntGraph | None = None) ->
     program = build(program_of or graph, native(), folder).program
     bops = {node.name: 100 for node in graph.nodes}
     fields = {"target": "native", "options": {"storage": "int8"}, "kernels": []}
-    manifest.write(folder, {**fields, "tvm": dict(program), "bops": bops})
+    manifest.write(folder, {**fields, "tvm": program.to_json(), "bops": bops})
     return folder
 
 
-def fleet(tracker: Tracker, boards: int = 1) -> Fleet:
-    return Fleet(tracker.address, "board", boards, deadline_s=60, distinct=True)
+def devices(tracker: Tracker, boards: int = 1) -> DevicePool:
+    return DevicePool(tracker.address, "board", boards, deadline_s=60, distinct=True)
 
 
 def test_all_boards_equal_the_reference(
@@ -51,7 +51,7 @@ def test_all_boards_equal_the_reference(
 ) -> None:
     ports = [start_board(tracker).port for _ in range(2)]
     out = output(tmp_path / "out", residual())
-    results = bench.bench(out, fleet(tracker, 2), Effort(repeat=5))
+    results = bench.bench(out, devices(tracker, 2), RunConfig(repeat=5))
     assert results.equal
     assert results.missing == ()
     assert {level for _, level in results.parity.levels()} == {f"127.0.0.1:{p}" for p in ports}
@@ -74,7 +74,7 @@ def test_wrong_programs_are_found(
     other = replace(quantize, q=replace(quantize.q, scale=quantize.q.scale * 1.5))
     wrong = replace(graph, values={**graph.values, "codes": other})
     out = output(tmp_path / "out", graph, wrong)
-    results = bench.bench(out, fleet(tracker), Effort(repeat=0))
+    results = bench.bench(out, devices(tracker), RunConfig(repeat=0))
     assert not results.equal
     assert not any(output.equal for output in results.parity.outputs)
     assert results.rows == ()
@@ -85,7 +85,7 @@ def test_emulated_boards_are_marked(
     tracker: Tracker, start_board: StartBoard, tmp_path: Path
 ) -> None:
     start_board(tracker, "--emulated", "cortex-a72")
-    results = bench.bench(output(tmp_path / "out", residual()), fleet(tracker), Effort())
+    results = bench.bench(output(tmp_path / "out", residual()), devices(tracker), RunConfig())
     text = bench.to_text(results, layers=False)
     assert "cortex-a72 x" in text
     assert text.count("emulated, not a latency") == 2
@@ -96,7 +96,7 @@ def test_what_remains_when_a_board_is_missing(
 ) -> None:
     start_board(tracker)
     out = output(tmp_path / "out", residual())
-    results = bench.bench(out, fleet(tracker, 2), Effort(repeat=3))
+    results = bench.bench(out, devices(tracker, 2), RunConfig(repeat=3))
     assert results.equal
     assert results.rows
     told = "not measured: no board of 'board' is left: the tracker knows 1"
@@ -108,20 +108,20 @@ def test_no_board_at_all(tracker: Tracker, tmp_path: Path) -> None:
     with pytest.raises(
         BoardError, match="no board of 'board' was free within 1 s: the tracker has"
     ):
-        bench.bench(out, replace(fleet(tracker), deadline_s=1.0), Effort())
+        bench.bench(out, replace(devices(tracker), deadline_s=1.0), RunConfig())
 
 
 def test_changed_outputs_are_not_run(tracker: Tracker, tmp_path: Path) -> None:
     out = output(tmp_path / "out", residual())
     (out / "params.bin").write_bytes(b"")
     with pytest.raises(OutputError, match=r"params.bin: changed since it was compiled"):
-        bench.bench(out, fleet(tracker), Effort())
+        bench.bench(out, devices(tracker), RunConfig())
 
 
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        pytest.param({}, {}, "a:1: nothing is known of it", id="nothing"),
+        pytest.param({}, {}, "a:1: no information", id="nothing"),
         pytest.param(
             {"model": "Raspberry Pi 4", "temperature_c": 40.0, "frequency_mhz": 600.0},
             {
@@ -150,9 +150,9 @@ def test_changed_outputs_are_not_run(tracker: Tracker, tmp_path: Path) -> None:
 def test_boards_in_one_line(
     before: dict[str, object], after: dict[str, object], expected: str, tmp_path: Path
 ) -> None:
-    visit = Visit(Address("a", 1), tmp_path, before=before, after=after)
-    assert bench.board_line(visit) == expected
-    visit.lost, visit.runs_ms = "silent for 60 s", [1.0]
-    assert bench.board_line(visit) == (
-        f"{expected}; lost: silent for 60 s; kept 1 runs, 0 of every layer"
+    session = Session(Address("a", 1), tmp_path, before=before, after=after)
+    assert bench.board_line(session) == expected
+    session.disconnected, session.runs_ms = "silent for 60 s", [1.0]
+    assert bench.board_line(session) == (
+        f"{expected}; disconnected: silent for 60 s; kept 1 runs, 0 of every layer"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.boards import package
 from gmpq.boards.package import Serving, build_board, emulation
 from gmpq.errors import BoardError, OutputError

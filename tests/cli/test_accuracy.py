@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from gmpq.artifact import evaluate
+from gmpq.artifact.programs import TVM, Programs
 from gmpq.files import manifest
+from gmpq.ir import FloatGraph
 from tests.cli.conftest import Desk
 from tests.cli.networks import SHAPE
 
@@ -30,6 +32,17 @@ def photographs(folder: Path, classes: int) -> None:
 def rows(text: str) -> dict[str, list[str]]:
     lines = [line.split() for line in text.splitlines() if "%" in line]
     return {name: rest for name, *rest in lines}
+
+
+def make_tvm_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add one to what the compiled program returns."""
+    real = evaluate._programs
+
+    def wrong(opened: Programs, graph: FloatGraph) -> dict[str, evaluate.Run]:
+        runs = real(opened, graph)
+        return runs | {TVM: lambda batch: tuple(x + np.float32(1) for x in runs[TVM](batch))}
+
+    monkeypatch.setattr(evaluate, "_programs", wrong)
 
 
 def test_a_compiled_directory_knows_its_loss(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,12 +78,7 @@ def test_a_compiled_directory_knows_its_loss(desk: Desk, monkeypatch: pytest.Mon
     assert "3 images, 0 with a label" in limited.out
     assert rows(limited.out)["float"] == ["-", "-", "3", "of", "3", "(100.0%)", "-"]
 
-    real = evaluate._compiled
-
-    def wrong(network: object, batch: evaluate.Floats) -> evaluate.Outputs:
-        return tuple(x + np.float32(1) for x in real(network, batch))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(evaluate, "_compiled", wrong)
+    make_tvm_wrong(monkeypatch)
     other = desk.gmpq("evaluate", str(desk.out), "--data", "images.npy", *NETWORK)
     assert other.code == 1
     assert "return the same numbers for 0 of 4" in other.out
@@ -94,8 +102,8 @@ def test_mistakes_of_evaluate_are_lines(desk: Desk) -> None:
     for words, message in (
         ((out, "--data", "images.npy"), "model.arch is missing: name a built-in network, or"),
         ((out, "--data", "none", *NETWORK), "none: no such file or folder"),
-        ((out, "--data", "many", *NETWORK), "label 10: the network tells 10 classes apart"),
-        ((out, "--data", "labels.npz", *NETWORK), "label 10: the network tells 10 classes"),
+        ((out, "--data", "many", *NETWORK), "label 10: the network has 10 classes, labels"),
+        ((out, "--data", "labels.npz", *NETWORK), "label 10: the network has 10 classes"),
         (("few", "--data", "few", *NETWORK), "few: not an output of gmpq"),
         (
             (out, "--data", "images.npy", *NETWORK, "--weights", "none.pt"),
@@ -109,6 +117,29 @@ def test_mistakes_of_evaluate_are_lines(desk: Desk) -> None:
         code, line = told(*words)
         assert (code, line.count("\n")) == (2, 1)
         assert message in line
+
+
+def test_the_float_network_is_found_where_the_policy_found_it(desk: Desk) -> None:
+    desk.write_policy(lambda policy: policy["model"].update(weights="weights.pt"))
+    (desk.folder / "elsewhere").mkdir()
+    (desk.folder / "link").symlink_to("elsewhere")
+    for out in ("out", "elsewhere/deep", "link/other"):
+        assert desk.compile(out=out).code == 0
+        found = desk.gmpq("evaluate", out, "--data", "images.npy", *NETWORK)
+        assert found.code == 0, found.err
+    copied = json.loads((desk.folder / "elsewhere" / "deep" / "policy.json").read_text("utf-8"))
+    assert copied["model"]["weights"] == "../../weights.pt"
+
+    (desk.folder / "weights.pt").rename(desk.folder / "moved.pt")
+    lost = desk.gmpq("evaluate", "out", "--data", "images.npy", *NETWORK)
+    assert (lost.code, lost.err.count("\n")) == (2, 1)
+    assert "weights.pt: no such file" in lost.err
+    assert "name the float network's weights by --weights" in lost.err
+    named = ("--weights", "moved.pt")
+    assert desk.gmpq("evaluate", "out", "--data", "images.npy", *NETWORK, *named).code == 0
+
+    assert desk.compile(*named, out="named").code == 0
+    assert desk.gmpq("evaluate", "named", "--data", "images.npy", *NETWORK).code == 0
 
 
 def test_calibration_on_zeros_is_told(desk: Desk) -> None:

@@ -105,8 +105,8 @@ def test_architectures(desk: Desk) -> None:
 
 def test_targets_and_observers(desk: Desk) -> None:
     refused(desk, desk.compile("--target", "nativ"), "(did you mean native?)")
-    refused(desk, desk.compile("--observer", "mae"), "did you mean mse")
-    refused(desk, desk.compile("--weight-observer", "max"), "use minmax, mse")
+    refused(desk, desk.compile("--observer", "mae"), "'mae' is not one of 'minmax'")
+    refused(desk, desk.compile("--weight-observer", "max"), "'max' is not one of 'mse', 'minmax'")
     refused(desk, desk.compile("--weight-storage", "int4"), "'int4' is not one of 'int8', 'packed'")
     refused(desk, desk.compile("--threads", "0"), "0 is not in the range")
     refused(desk, desk.compile("--thread", "1"), "No such option")

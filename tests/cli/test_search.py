@@ -17,7 +17,7 @@ MEASURE = ("search", "sensitivity", "policy.json", *IMPORTED, "--calibration", "
 TRAIN = ("search", "limpq", "policy.json", *IMPORTED, "--epochs", "1", "--batch", "4")
 
 
-def told(result: Result, message: str) -> None:
+def one_line(result: Result, message: str) -> None:
     """Assert that ``result`` is one line with ``message``."""
     assert message in result.err
     assert result.err.startswith("error: ")
@@ -138,13 +138,13 @@ def test_a_picture(desk: Desk) -> None:
             ("--latency", "3", "--latency-table", "t.json"), 'layer "head" is missing', id="table"
         ),
         pytest.param(("--bits", "3", "--alpha", "-1"), "give numbers of at least 0", id="alpha"),
-        pytest.param(("--bits", "3", "--observer", "msee"), "no observer 'msee'", id="observer"),
+        pytest.param(("--bits", "3", "--observer", "msee"), "'msee' is not one of", id="observer"),
     ],
 )
 def test_mistakes(desk: Desk, more: tuple[str, ...], message: str) -> None:
     times = {"version": 1, "layers": {"stem": {"w8a8": 1}, "body": {}}}
     (desk.folder / "t.json").write_text(json.dumps(times), "utf-8")
-    told(desk.gmpq(*MEASURE, *more, "-o", "found.json"), message)
+    one_line(desk.gmpq(*MEASURE, *more, "-o", "found.json"), message)
     assert not (desk.folder / "found.json").exists()
 
 
@@ -158,7 +158,18 @@ def test_mistakes(desk: Desk, more: tuple[str, ...], message: str) -> None:
         ),
         pytest.param(("uniform", "resnet9", "--bits", "w4a4"), "did you mean resnet", id="arch"),
         pytest.param(("uniform", "none.json", "--bits", "w4a4"), "no such file", id="file"),
-        pytest.param(("uniform", "cifar_resnet8", "--bits", "4"), "give a pair", id="pair"),
+        pytest.param(("uniform", "cifar_resnet8", "--bits", "4.5"), "give a pair", id="pair"),
+        pytest.param(("uniform", "cifar_resnet8"), "give a pair", id="no-pair"),
+        pytest.param(
+            ("uniform", "cifar_resnet8", "--bits", "4", "--size", "1"),
+            "--size: uniform bits meet no bound",
+            id="uniform-size",
+        ),
+        pytest.param(
+            ("random", "policy.json", *IMPORTED, "--bits", "4", "--size", "1"),
+            "got --bits and --size",
+            id="random-two",
+        ),
         pytest.param(
             ("random", "policy.json", *IMPORTED, "--size", "1"), "one number of BOPs", id="random"
         ),
@@ -175,9 +186,45 @@ def test_mistakes(desk: Desk, more: tuple[str, ...], message: str) -> None:
     ],
 )
 def test_mistakes_of_other_kinds(desk: Desk, command: tuple[str, ...], message: str) -> None:
-    told(desk.gmpq("search", *command, "-o", "found.json"), message)
+    one_line(desk.gmpq("search", *command, "-o", "found.json"), message)
     assert not (desk.folder / "found.json").exists()
 
 
 def test_folders_must_exist(desk: Desk) -> None:
-    told(desk.gmpq(*MEASURE, "--bits", "3", "-o", "nowhere/a.json"), "nowhere")
+    one_line(desk.gmpq(*MEASURE, "--bits", "3", "-o", "nowhere/a.json"), "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        pytest.param(("random", "net", "--ends"), "it is now --include-first-last", id="ends"),
+        pytest.param(("random", "net", "--from", "2,3"), "it is now --weight-bits", id="from"),
+        pytest.param(("gmpq", "--arch", "net"), "it is now the argument NETWORK", id="arch"),
+        pytest.param(("gmpq", "net", "--teacher", "t"), "it is now --weights", id="teacher"),
+        pytest.param(("edmips", "net", "--activation-bits", "2"), "it is now --input-bits", id="a"),
+        pytest.param(("gmpq", "net", "--shape", "3,8,8"), '"shape": ...', id="shape"),
+        pytest.param(("limpq", "net", "--rate", "1"), "it is now --lr", id="rate"),
+        pytest.param(("limpq", "net", "--free-steps"), "it is now --keep-decreasing", id="free"),
+        pytest.param(("limpq", "net", "--epoch", "1"), "did you mean", id="unknown"),
+    ],
+)
+def test_old_options_name_the_new_ones(desk: Desk, command: tuple[str, ...], message: str) -> None:
+    result = desk.gmpq("search", *command, "-o", "found.json")
+    assert message.lower() in result.err.lower()
+    assert result.code == 2
+
+
+def test_bits_to_draw_from(desk: Desk) -> None:
+    drawn = ("search", "random", "policy.json", *IMPORTED, "--include-first-last", "--bits", "4")
+    bits = ("--weight-bits", "2,4", "--input-bits", "4,8")
+    assert desk.gmpq(*drawn, *bits, "-o", "r.json").code == 0
+    policy = policy_file.read(desk.folder / "r.json")
+    assert {each.w for each in policy.layers.values()} <= {2, 4}
+    assert {each.a for each in policy.layers.values()} <= {4, 8}
+
+
+def test_uniform_bits_of_all_layers(desk: Desk) -> None:
+    uniform = ("search", "uniform", "policy.json", *IMPORTED, "--include-first-last")
+    assert desk.gmpq(*uniform, "--bits", "4", "-o", "u.json").code == 0
+    policy = policy_file.read(desk.folder / "u.json")
+    assert set(policy.layers.values()) == {LayerBits(4, 4)}

@@ -13,24 +13,31 @@ import pytest
 import torch
 from PIL import Image
 
-from gmpq.cli import search_gmpq
 from gmpq.cli.commands import group
 from gmpq.cli.entry import run
 from gmpq.policy import Policy
 from gmpq.policy import file as policy_file
-from gmpq.search.differentiable.quantizers import QUANTIZERS
-from gmpq.search.differentiable.settings import ExplainedClass
+from gmpq.search.differentiable.settings import ExplainedClass, QuantizerKind
 from tests.cli.conftest import Desk, Result
 from tests.search.differentiable.small import small, write_pictures
 
 QUICK = ("--epochs", "1", "--batch", "16", "--teacher-epochs", "1")
-SMALL = ("--import", "tests.search.differentiable.small:small", "--shape", "3,12,12")
+SMALL = ("small.json", "--import", "tests.search.differentiable.small:small")
 
 
 @pytest.fixture
 def pictures(desk: Desk) -> Desk:
     write_pictures(desk.folder / "data.npz")
+    describe(desk, "small.json", shape=[1, 3, 12, 12])
+    describe(desk, "r8.json", "cifar_resnet8", shape=[1, 3, 12, 12])
     return desk
+
+
+def describe(desk: Desk, name: str, arch: str | None = None, **network_input: object) -> None:
+    """Write a policy without bits: a network and what it reads."""
+    model = {"input": network_input} | ({} if arch is None else {"arch": arch})
+    text = json.dumps({"version": 1, "model": model, "layers": {}})
+    (desk.folder / name).write_text(text, "utf-8")
 
 
 def search(desk: Desk, *more: str, method: str = "gmpq") -> Result:
@@ -70,7 +77,7 @@ def test_a_policy_within_its_bound(pictures: Desk) -> None:
 
 def test_the_policy_covers_the_network(pictures: Desk) -> None:
     search(pictures, *SMALL)
-    result = pictures.gmpq("explain", "found.json", "--costs", "--import", SMALL[1])
+    result = pictures.gmpq("explain", "found.json", "--costs", *SMALL[1:])
     assert result.code == 0
     total = next(line for line in result.out.splitlines() if "real bits" in line)
     assert float(total.split()[-2]) == pytest.approx(
@@ -88,9 +95,7 @@ def test_edmips_needs_no_teacher(pictures: Desk) -> None:
 
 
 def test_published_bops_charge_all_layers_at_the_mean(pictures: Desk) -> None:
-    result = search(
-        pictures, "--arch", "cifar_resnet8", "--shape", "3,12,12", "--published-bops", "13e6"
-    )
+    result = search(pictures, "r8.json", "--published-bops", "13e6")
     assert (result.err, result.code) == ("", 0)
     costs = pictures.gmpq("explain", "found.json", "--costs").out
     (line,) = (line for line in costs.splitlines() if "published" in line)
@@ -98,8 +103,7 @@ def test_published_bops_charge_all_layers_at_the_mean(pictures: Desk) -> None:
 
 
 def test_a_policy_for_a_larger_network(pictures: Desk) -> None:
-    arch = ("--arch", "cifar_resnet8", "--shape", "3,12,12")
-    result = search(pictures, *arch, "--for", "cifar_resnet8", "--attribution-weight", "0")
+    result = search(pictures, "r8.json", "--for", "cifar_resnet8", "--attribution-weight", "0")
     assert (result.err, result.code) == ("", 0)
     assert found(pictures).model.input is None  # the arch's own
     assert found(pictures).model.arch == "cifar_resnet8"
@@ -108,7 +112,7 @@ def test_a_policy_for_a_larger_network(pictures: Desk) -> None:
 def test_other_classes_and_a_teacher(pictures: Desk) -> None:
     torch.save(small().state_dict(), pictures.folder / "small.pt")
     result = search(
-        pictures, *SMALL, "--teacher", "small.pt", "--power", "3", "--explain-class", "label"
+        pictures, *SMALL, "--weights", "small.pt", "--power", "3", "--explain-class", "label"
     )
     assert (result.err, result.code) == ("", 0)
     assert details(found(pictures))["teacher_seconds"] == 0
@@ -126,43 +130,57 @@ def test_resuming(pictures: Desk) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        pytest.param((), "give either --arch or --import", id="no-network"),
-        pytest.param(("--arch", "cifar_resnet81"), "did you mean cifar_resnet8", id="arch"),
-        pytest.param(SMALL[:2], "--shape is missing", id="no-shape"),
-        pytest.param((*SMALL[:3], "3,12"), "--shape: got 3,12: give C,H,W", id="shape"),
+        pytest.param((), "Missing argument 'NETWORK'", id="no-network"),
+        pytest.param(("cifar_resnet81",), "did you mean cifar_resnet8", id="arch"),
+        pytest.param(("bare.json", *SMALL[1:]), "model.input.shape is missing", id="no-shape"),
+        pytest.param(("flat.json", *SMALL[1:]), "model.input.shape: ", id="shape"),
         pytest.param(
-            ("--arch", "cifar_resnet8"),
-            "data.npz: 12x12 pixels, the network reads 32x32: give --resize 32",
+            ("cifar_resnet8",),
+            'data.npz: 12x12 pixels, the network reads 32x32: give "resize": 32',
             id="size",
         ),
         pytest.param((*SMALL, "--bops", "1e3"), "out of reach: the smallest possible", id="bops"),
         pytest.param(
-            (*SMALL, "--published-bops", "1e3"), "--published-bops: 1e-06 G", id="published"
+            (*SMALL, "--published-bops", "1e3"), "BOPs: the limit of 1e-06 G is", id="published"
         ),
         pytest.param((*SMALL, "--bisect", "2"), "--bisect: needs a bound", id="bisect"),
         pytest.param(
-            (*SMALL, "--bops", "1e9", "--published-bops", "1e9"), "give one of them", id="bounds"
+            (*SMALL, "--bisect", "2", "--bops", "1e9", "--published-bops", "1e9"),
+            "and no other, got --bops and --published-bops",
+            id="bounds",
+        ),
+        pytest.param(
+            (*SMALL, "--bisect", "2", "--size", "1"), "got --size: give --bops", id="bisect-size"
+        ),
+        pytest.param((*SMALL, "--size", "1e-6"), "size: the limit of 1e-06 MB is", id="size-bound"),
+        pytest.param((*SMALL, "--latency", "3"), "needs the table and the limit", id="no-table"),
+        pytest.param(
+            (*SMALL, "--include-first-last"), "--include-first-last: gmpq never", id="first-last"
         ),
         pytest.param((*SMALL, "--classes", "2"), "image 2 has label 2", id="labels"),
-        pytest.param((*SMALL, "--weight-bits", "4,2"), "weight bits: got 4, 2", id="bits"),
+        pytest.param((*SMALL, "--weight-bits", "4,9"), "out of range, got 9", id="bits"),
         pytest.param((*SMALL, "--weight-bits", "4,x"), "give whole numbers", id="no-bits"),
-        pytest.param((*SMALL, "--mean", ".5;.5"), "give numbers of at least 0", id="mean"),
+        pytest.param(("mean.json", *SMALL[1:]), "model.input.mean", id="mean"),
         pytest.param((*SMALL, "--quantizers", "hwgq"), "at most 4 bits, got 6", id="hwgq"),
         pytest.param((*SMALL, "--for", "resnet18"), 'layer "narrow" of the searched', id="for"),
         pytest.param((*SMALL, "--keep", "narow"), "did you mean narrow", id="keep"),
-        pytest.param((*SMALL, "--teacher", "no.pt"), "no.pt: no such file", id="teacher"),
+        pytest.param((*SMALL, "--weights", "no.pt"), "no.pt: no such file", id="teacher"),
         pytest.param((*SMALL, "--device", "tpu"), "--device: 'tpu' cannot be used", id="device"),
         pytest.param((*SMALL, "-o", "no/found.json"), "there is no folder no", id="out"),
         pytest.param((*SMALL, "--resume"), "checkpoint.pt: no such checkpoint", id="resume"),
         pytest.param((*SMALL, "--lr", "1e30"), "step 2: the loss is not finite", id="nan"),
         pytest.param(
-            ("--arch", "mobilenet_v2", "--shape", "3,12,12"),
-            "an attribution map of one pixel",
+            ("mobile.json",),
+            "an attribution map of one",
             id="one-pixel",
         ),
     ],
 )
 def test_mistakes(pictures: Desk, more: tuple[str, ...], message: str) -> None:
+    describe(pictures, "bare.json")
+    describe(pictures, "flat.json", shape=[1, 3, 12])
+    describe(pictures, "mean.json", shape=[1, 3, 12, 12], mean=[0.5, "white", 0.5])
+    describe(pictures, "mobile.json", "mobilenet_v2", shape=[1, 3, 12, 12])
     result = search(pictures, *more)
     assert message in result.err
     assert result.err.startswith("error: ")
@@ -175,19 +193,23 @@ def test_mistakes(pictures: Desk, more: tuple[str, ...], message: str) -> None:
 def test_one_class(desk: Desk) -> None:
     (desk.folder / "data" / "only").mkdir(parents=True)
     Image.fromarray(np.zeros((12, 12, 3), np.uint8)).save(desk.folder / "data" / "only" / "a_0.png")
-    result = search(desk, *SMALL, "--data", "data")
+    describe(desk, "small.json", shape=[1, 3, 12, 12])
+    result = desk.gmpq("search", "gmpq", *SMALL, "--data", "data", "-o", "found.json", *QUICK)
+    assert "only class" in result.err or "classes" in result.err
     assert result.code == 2
 
 
-def test_names_in_the_help_are_those_of_the_code() -> None:
-    assert tuple(each.name for each in QUANTIZERS) == search_gmpq.QUANTIZERS
-    assert tuple(each.value for each in ExplainedClass) == search_gmpq.CLASSES
+def test_names_in_the_help_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(group, ["search", "gmpq", "--help"], "gmpq") == 0
+    text = capsys.readouterr().out
+    for kinds in (QuantizerKind, ExplainedClass):
+        assert f"[{'|'.join(each.value for each in kinds)}]" in text
 
 
 @pytest.mark.parametrize("method", ["gmpq", "edmips"])
 def test_help_shows_an_example(method: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(group, ["search", method, "--help"], "gmpq") == 0
-    assert f"gmpq search {method} --arch" in capsys.readouterr().out
+    assert f"gmpq search {method} cifar_resnet18" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from gmpq.backends.tvm.emulation.qemu import missing
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.files import manifest
 from gmpq.files.locations import plain_name
 from tests.cli.conftest import Desk

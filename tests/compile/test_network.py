@@ -20,10 +20,10 @@ from gmpq.cli.commands import group
 from gmpq.cli.entry import run
 from gmpq.compile.network import Report, compile_network
 from gmpq.compile.options import CompileOptions
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.files import manifest, saved_graph
+from gmpq.inputs.compile_inputs import CompileInputs, Network
 from gmpq.inputs.images import Images, Preprocessing
-from gmpq.inputs.job import Job, Network
 from gmpq.ir import Conv2d, IntGraph, Node
 from gmpq.policy import LayerBits, Policy
 from tests.cli.networks import SHAPE, small
@@ -32,18 +32,18 @@ POLICY = Policy({"stem": LayerBits(8, 8), "body": LayerBits(2, 3)}, LayerBits(4,
 OPTIONS = CompileOptions(bench=False)
 
 
-def job(module: nn.Module | None = None, batch: int = 1) -> Job:
+def compile_inputs(module: nn.Module | None = None, batch: int = 1) -> CompileInputs:
     shape = (batch, *SHAPE[1:])
     pixels = np.random.default_rng(0).normal(size=(3, *SHAPE[1:])).astype(np.float32)
     images = Images(tuple(pixels), np.full(3, -1), Preprocessing.of(shape, None))
-    return Job(POLICY, Network("small", module or small(), shape), images)
+    return CompileInputs(POLICY, Network("small", module or small(), shape), images)
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     out = tmp_path_factory.mktemp("compiled") / "small-native"
     options = replace(OPTIONS, storage=WeightStorage.PACKED)
-    return out, compile_network(job(), options, out)
+    return out, compile_network(compile_inputs(), options, out)
 
 
 def test_the_directory_holds_what_it_promises(compiled: tuple[Path, Report]) -> None:
@@ -134,7 +134,7 @@ def with_other_bias(graph: IntGraph) -> IntGraph:
 
 def test_a_compile_is_repeatable(compiled: tuple[Path, Report], tmp_path: Path) -> None:
     out = tmp_path / "again"
-    compile_network(job(), replace(OPTIONS, storage=WeightStorage.PACKED), out)
+    compile_network(compile_inputs(), replace(OPTIONS, storage=WeightStorage.PACKED), out)
     for name in ("model.onnx", "graph.safetensors", "params.bin", "policy.json", "parity.json"):
         assert (compiled[0] / name).read_bytes() == (out / name).read_bytes()
 
@@ -155,7 +155,7 @@ class Averages(nn.Module):
 
 def test_networks_with_average_pooling_are_compared_node_by_node(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    report = compile_network(job(Averages()), OPTIONS, tmp_path / "out")
+    report = compile_network(compile_inputs(Averages()), OPTIONS, tmp_path / "out")
     assert report.parity.equal
     levels = report.parity.levels()
     assert {len(found) for found in levels.values()} == {len(levels["torch", ""])}
@@ -163,7 +163,7 @@ def test_networks_with_average_pooling_are_compared_node_by_node(tmp_path: Path)
 
 def test_every_option_has_an_effect(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    chain = job(Averages())
+    chain = compile_inputs(Averages())
     changes = (
         OPTIONS,
         replace(OPTIONS, observer="minmax"),
@@ -180,7 +180,7 @@ def test_every_option_has_an_effect(tmp_path: Path) -> None:
 
 def test_more_inputs_than_images_repeat_the_images(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    report = compile_network(job(batch=2), OPTIONS, out)
+    report = compile_network(compile_inputs(batch=2), OPTIONS, out)
     assert report.parity.equal
     found = gmpq.runtime.load(out).run(np.zeros((2, *SHAPE[1:]), np.float32))
     assert isinstance(found, np.ndarray)

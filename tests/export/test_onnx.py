@@ -10,7 +10,7 @@ from hypothesis import given
 from onnx import numpy_helper, printer
 
 from gmpq.export.onnx import expose, serialize, to_onnx
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import IntGraph, Linear, QParams
 from tests.support.builders import Q8, chain, residual, weight
 from tests.support.strategies import graphs, random_graph

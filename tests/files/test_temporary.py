@@ -14,7 +14,7 @@ from gmpq.files import temporary
 HOLD = """
 import sys
 from pathlib import Path
-from gmpq import temporary
+from gmpq.files import temporary
 with temporary.folder(Path(sys.argv[1]), "out") as path:
     (path / "file").write_text("1")
     print(path, flush=True)

@@ -1,4 +1,4 @@
-"""What is not supported is told in one line: place, operator, value and cure."""
+"""What is not supported is refused in one line: place, operator, value and cure."""
 
 from __future__ import annotations
 

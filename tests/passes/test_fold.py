@@ -29,7 +29,7 @@ from gmpq.ir import (
     Window,
 )
 from gmpq.passes.dead_code import drop_dead_code
-from gmpq.passes.fold_batch_norm import fold_batch_norm
+from gmpq.passes.fold_batch_norm import fold_batch_norms
 from gmpq.passes.fold_pad import fold_pad
 from gmpq.passes.fold_reshape import fold_reshape
 from tests.support.networks import image, outputs
@@ -68,6 +68,10 @@ def linear(name: str, source: str, outs: int, ins: int) -> FloatLinear:
 
 def relu(name: str, source: str) -> Activation:
     return Activation(name, (source,), name, RELU)
+
+
+def fold_batch_norm(graph: FloatGraph) -> FloatGraph:
+    return fold_batch_norms(graph).graph
 
 
 def check(

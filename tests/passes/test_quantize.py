@@ -203,7 +203,7 @@ def test_random_networks_become_legal_and_every_program_agrees(
     quantized = quantize_network(graph, bits, statistics_of(graph), options)
     inputs = {"input": images(graph.values["input"].shape, 1, seed).numpy()}
     expected = reference.run(quantized, inputs)
-    for name, codes in TorchCodes(quantized).tensors(inputs).items():
+    for name, codes in TorchCodes(quantized).trace(inputs).items():
         np.testing.assert_array_equal(expected[name], codes, err_msg=name)
     for name, real in TorchCodes(quantized).run(inputs).items():
         if not isinstance(quantized.producer(name), Softmax):

@@ -10,6 +10,7 @@ from gmpq.errors import PolicyError
 from gmpq.policy import (
     CalibrationSpec,
     LayerBits,
+    ModelSpec,
     Policy,
     bind,
     differing_calls,
@@ -75,6 +76,11 @@ def test_a_later_call_alone_leaves_the_first_to_the_default() -> None:
 
 def test_locations_seen_from_another_folder(tmp_path: Path) -> None:
     spec = CalibrationSpec(("photographs/*.png", "package:skimage/data", "/x/y.npy"), 3)
-    moved = spec.seen_from(tmp_path / "out", tmp_path)
+    model = ModelSpec(weights="../w.pt", quantized="graph.safetensors")
+    policy = Policy({}, model=model, calibration=spec).seen_from(tmp_path / "out", tmp_path)
+    assert policy.model == ModelSpec(weights="../../w.pt", quantized="../graph.safetensors")
+    assert Policy({}).seen_from(tmp_path / "out", tmp_path) == Policy({})
+    moved = policy.calibration
+    assert moved is not None
     assert moved.images == ("../photographs/*.png", "package:skimage/data", "/x/y.npy")
     assert moved.limit == 3

@@ -10,7 +10,7 @@ from gmpq.lower.network import Trainable, lower_trainable
 from gmpq.models.random import randomize
 from gmpq.passes.cost import layer_names
 from gmpq.policy import LayerBits
-from gmpq.qat.build import Start, build
+from gmpq.qat.build import InitialState, build
 from gmpq.qat.network import QatNetwork
 from gmpq.qat.optimize import advance, make_optimizer
 from gmpq.qat.options import TrainOptions
@@ -137,13 +137,13 @@ def uniform(network: Trainable, w: int, a: int) -> dict[str, LayerBits]:
     return dict.fromkeys(layer_names(network.graph), LayerBits(w, a))
 
 
-def prepared(module: nn.Module, w: int, a: int, start: Start | None = None) -> QatNetwork:
+def prepared(module: nn.Module, w: int, a: int, initial: InitialState | None = None) -> QatNetwork:
     """Return ``module`` ready for training, its first and last layer at 8 bits."""
     network = lower_trainable(module, SHAPE, "net")
     bits = uniform(network, w, a)
     names = list(bits)
     bits[names[0]] = bits[names[-1]] = LayerBits(8, 8)
-    return build(network, bits, [images(16)], start)
+    return build(network, bits, [images(16)], initial)
 
 
 def trained_a_little(network: QatNetwork, steps: int = 3, lr: float = 0.01) -> QatNetwork:

@@ -14,14 +14,14 @@ from gmpq.artifact import parity, programs
 from gmpq.artifact.files import MODEL
 from gmpq.artifact.parity import Parity
 from gmpq.backends.torch_codes import TorchCodes, compute
+from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target import cpu
 from gmpq.errors import TrainingError
 from gmpq.export.onnx import serialize as to_bytes
 from gmpq.export.onnx import to_onnx
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import Conv2d, IntGraph, Linear, Value
-from gmpq.qat.build import Start
+from gmpq.qat.build import InitialState
 from gmpq.qat.emit import to_integer_graph
 from gmpq.qat.layers import QuantizedLayer
 from gmpq.qat.network import QatNetwork
@@ -96,7 +96,7 @@ def test_the_last_layer_agrees_to_the_rounding_of_float32(make: type[nn.Module])
 
 
 def test_output_bits_keep_codes() -> None:
-    start = Start(output_bits=5)
+    start = InitialState(output_bits=5)
     graph = to_integer_graph(prepared(randomized(Residual()), 4, 4, start).eval())
     q = graph.values[f"{graph.outputs[0]}.codes"].q
     assert q is not None
@@ -105,7 +105,9 @@ def test_output_bits_keep_codes() -> None:
 
 @pytest.mark.parametrize("make", [LsqScale, PactScale])
 def test_predictions_agree(make: MakeScale) -> None:
-    network = trained_a_little(prepared(randomized(Residual()), 4, 4, Start(make_scale=make)), 6)
+    network = trained_a_little(
+        prepared(randomized(Residual()), 4, 4, InitialState(make_scale=make)), 6
+    )
     graph, x = to_integer_graph(network), images(64, seed=9)
     with torch.no_grad():
         ours = network(x)
@@ -160,7 +162,7 @@ def test_all_programs_compute_the_emitted_graph(make: type[nn.Module], tmp_path:
 def compare_all(graph: IntGraph, x: np.ndarray, folder: Path) -> Parity:
     model = to_onnx(graph, WeightStorage.INT8)
     (folder / MODEL).write_bytes(to_bytes(model))
-    native = cpu.find("native")
+    native = targets.find("native")
     built = build(graph, native, folder)
     opened = programs.open_programs(folder, graph, WeightStorage.INT8, native, built.program)
     return programs.check(opened, [{"input": x}])

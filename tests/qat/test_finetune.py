@@ -60,7 +60,7 @@ def test_a_network_learns_and_compiles_as_it_was_trained(desk: Desk) -> None:
     [
         pytest.param(("--method", "pact", "--optimizer", "adam", "--lr", "0.001"), id="pact"),
         pytest.param(("--distill", "0.5", "--smoothing", "0.1", "--workers", "2"), id="distill"),
-        pytest.param(("--val", "train.npz", "--reestimate", "0", "--no-crop"), id="val"),
+        pytest.param(("--validation", "train.npz", "--reestimate", "0", "--no-crop"), id="val"),
     ],
 )
 def test_the_other_options_train_too(desk: Desk, more: tuple[str, ...]) -> None:
@@ -174,7 +174,7 @@ def test_two_processes_train_as_one(desk: Desk) -> None:
     np.savez(desk.folder / "val.npz", images=images, labels=labels)
     words = (
         *("-m", "gmpq.cli", "finetune", "policy.json", "--import", "tests.qat.nets:small"),
-        *("--data", "train.npz", "--val", "val.npz", "--epochs", "3", "--threads", "1"),
+        *("--data", "train.npz", "--validation", "val.npz", "--epochs", "3", "--threads", "1"),
         *("--batch", "32", "--lr", "0.02"),
     )
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

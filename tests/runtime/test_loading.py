@@ -1,4 +1,4 @@
-"""What is wrong with a compiled directory is told in one line before anything runs."""
+"""A damaged compiled directory is refused in one line before anything runs."""
 
 from __future__ import annotations
 

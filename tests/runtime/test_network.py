@@ -15,7 +15,7 @@ import torch
 
 from gmpq import runtime
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import Form
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.runtime import Network, shared_library
 from tests.support.written_networks import expected_of, image_of, layer, write
 

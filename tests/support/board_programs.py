@@ -6,8 +6,8 @@ import struct
 import subprocess
 from pathlib import Path
 
-from gmpq.backends.rpc.tasks import Effort, Job, job_of
-from gmpq.program import PREFIX
+from gmpq.backends.rpc.tasks import RunConfig, RunTask, run_task_of
+from gmpq.program import PREFIX, Program, ProgramStep, StoredValue, TensorSpec
 from tests.support.boards import TRIPLE
 
 SOURCE = """\
@@ -35,18 +35,18 @@ int {prefix}_run_steps(const char *params, char *workspace, const float *const *
 PARAMS = b"\x05"
 INPUT = struct.pack("<2f", 1.5, 2.0)
 VALUES = b"\x05\x06" + struct.pack("<f", 3.5)  # of two steps, and of the output
-CODE = {"shape": [1], "strides": [1]}
-PROGRAM = {
-    "prefix": "lite0",
-    "params_bytes": len(PARAMS),
-    "workspace_bytes": 64,
-    "inputs": [{"name": "x", "shape": [2]}],
-    "outputs": [{"name": "y", "shape": [1]}],
-    "steps": [
-        {"node": "a", "outputs": [{"name": "a", "offset": 0, **CODE}]},
-        {"node": "b", "outputs": [{"name": "b", "offset": 16, **CODE}, {"name": "y"}]},
-    ],
-}
+PROGRAM = Program(
+    target="native",
+    params_bytes=len(PARAMS),
+    workspace_bytes=64,
+    inputs=(TensorSpec("x", (2,)),),
+    outputs=(TensorSpec("y", (1,)),),
+    steps=(
+        ProgramStep("a", "", ("a",), (StoredValue("a", 0, (1,), (1,)),)),
+        ProgramStep("b", "", ("b", "y"), (StoredValue("b", 16, (1,), (1,)),)),
+    ),
+    prefix="lite0",
+)
 
 
 def write(folder: Path, body: str, marker: Path | None = None, prefix: str = PREFIX) -> None:
@@ -58,10 +58,10 @@ def write(folder: Path, body: str, marker: Path | None = None, prefix: str = PRE
     (folder / "params.bin").write_bytes(PARAMS)
 
 
-def job(folder: Path, body: str = "", effort: Effort | None = None) -> Job:
+def job(folder: Path, body: str = "", config: RunConfig | None = None) -> RunTask:
     """Return a job whose program does ``body`` in every call."""
     write(folder, body, prefix="lite0")
     (folder / "sample0").write_bytes(INPUT)
     machine = TRIPLE.partition("-")[0]
     samples = (str(folder / "sample0"),)
-    return job_of(folder, PROGRAM, machine, samples, effort or Effort(repeat=10))
+    return run_task_of(folder, PROGRAM, machine, samples, config or RunConfig(repeat=10))

@@ -14,15 +14,15 @@ from tvm import transform
 from tvm.tirx import PrimFunc
 from tvm.tirx import transform as tirx
 
-from gmpq.backends.tvm.codegen.build import LOWERING
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.codegen.cpu import LOWERING
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 Array = NDArray[np.generic]
 
 
-def compiled(function: PrimFunc, target: Target, folder: Path) -> Callable[..., None]:
+def compiled(function: PrimFunc, target: CpuTarget, folder: Path) -> Callable[..., None]:
     """Return a call of ``function`` on arrays, its pointers in turn."""
-    llvm = target.llvm()
+    llvm = target.tvm()
     module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
     lowered = transform.Sequential([tirx.BindTarget(llvm.with_host(llvm)), *LOWERING])(module)
     parts, library = folder / "kernel.o", folder / "kernel.so"

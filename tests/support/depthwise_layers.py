@@ -7,7 +7,8 @@ import pytest
 
 from gmpq.backends.tvm.kernels.base import Site, Tensor
 from gmpq.backends.tvm.kernels.layout import layouts
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.target.cpu import RULES, CpuTarget
 from gmpq.ir import (
     Conv2d,
     Dequantize,
@@ -60,8 +61,8 @@ WINDOWS = [
 ]
 
 
-def site_of(graph: IntGraph, target: str) -> Site:
+def site_of(graph: IntGraph, target: str) -> Site[CpuTarget]:
     """Return the convolution's site."""
-    placed = layouts(graph)
+    placed = layouts(graph, RULES)
     x, y = (Tensor(graph.values[name], placed[name]) for name in ("x", "y"))
     return Site(graph.nodes[1], (x,), y, find(target))

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import sys
 
-from gmpq.backends.tvm.target import cpu
+from gmpq.backends.tvm.target import cpu, find
 
 VARIABLE = "GMPQ_TESTS_NATIVE"  # tells the processes that tests start
 
 
 def narrow(name: str) -> None:
     """Make ``native`` the target called ``name``; raises ``TargetError``, or ``ValueError``."""
-    found = cpu.find(name)
+    found = find(name)
     if not found.runs_here():
         raise ValueError(f"target {name} does not run on this machine")
     cpu.this_machine = lambda _here: found

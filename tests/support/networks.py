@@ -53,3 +53,8 @@ def randomized(module: nn.Module, shape: Shape = (1, 3, 64, 64), seed: int = 0) 
     """Return ``module`` with random weights and varied batch norms."""
     randomize(module, seed, (shape[1], shape[2], shape[3]))
     return module.eval()
+
+
+def kinds(module: nn.Module, shape: tuple[int, ...]) -> list[str]:
+    """Return the names of the nodes of ``module``, which computes the same as its graph."""
+    return [type(node).__name__ for node in check_equal(module, shape).nodes]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import assemble
-from gmpq.backends.tvm.emulation.qemu import Emulated
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
+from gmpq.backends.tvm.host import HostProgram
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import (
     Conv2d,
     Dequantize,
@@ -28,7 +30,6 @@ from gmpq.ir import (
     Window,
 )
 from gmpq.numerics import weight_limits
-from gmpq.runtime import Network
 
 V3 = find("x86-64-v3")
 BASELINE = replace(V3, name="x86-64", cpu="x86-64", features=frozenset())
@@ -37,7 +38,7 @@ WITHOUT_VNNI = replace(
     name="avx512bw",
     cpu="x86-64-v4",
     features=V3.features | {"avx512f", "avx512bw", "avx512vl"},
-    registers=32,
+    vector_registers=32,
 )
 
 CHANNELS = (1, 3, 4, 8, 17, 24, 32, 48, 70)
@@ -127,7 +128,7 @@ def check(
     def choose(site: object, choices: Sequence[Choice]) -> Verdict:
         found = [c for c in choices if c[0].name == family and form in c[1].configuration]
         if not found:
-            return Verdict(min(choices, key=lambda choice: choice[1].cycles))
+            return Verdict(min(choices, key=lambda choice: choice[1].cost))
         taken.append(found[number % len(found)])
         return Verdict(taken[-1])
 
@@ -136,7 +137,8 @@ def check(
         return False
     program = assemble(graph, planned, target, folder).program
     runs = target.triple.startswith(platform.machine())
-    network = Network(folder, program) if runs else Emulated(folder, program, target)
+    opened = HostProgram.open if runs else partial(EmulatedProgram, target=target)
+    compiled = opened(folder, program)
     q, shape = graph.values["x"].q, graph.values["x"].shape
     assert q is not None
     rng = np.random.default_rng(number)
@@ -144,7 +146,7 @@ def check(
     for codes in (rng.integers(0, q.maximum + 1, shape), np.full(shape, q.maximum), ends):
         image = (codes - q.zero_point).astype(np.float32)
         expected = reference.run(graph, {"image": image})["y"]
-        found = dict(network.trace(image))["y"]
+        found = compiled.trace({"image": image})["y"]
         np.testing.assert_array_equal(expected, found, err_msg=f"{taken[0][1].configuration}")
     return True
 

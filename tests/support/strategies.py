@@ -6,15 +6,16 @@ over the output's codes. So shared scales cost nothing, and codes saturate somet
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from hypothesis import strategies as st
 
 from gmpq import spec
 from gmpq.backends.reference import Tensor
-from gmpq.ir import IntGraph, Value
+from gmpq.ir import Concat, IntGraph, Reshape, Value
 from tests.support.random_draft import Draft
-from tests.support.random_ends import random_end
-from tests.support.random_steps import random_step
+from tests.support.random_steps import conv, linear, random_step
 
 
 def graphs(most_steps: int = 8, *, exact: bool = False) -> st.SearchStrategy[IntGraph]:
@@ -36,9 +37,44 @@ def random_graph(seed: int, steps: int | None = None, *, exact: bool = False) ->
     value = draft.start()
     for step in range(count):
         value = random_step(draft, value, last=step == count - 1)
-    graph = draft.finish(random_end(draft, value), f"random{seed}")
+    graph = draft.finish(_real_output(draft, value), f"random{seed}")
     spec.check(graph)
     return graph
+
+
+def _real_output(draft: Draft, x: Value) -> Value:
+    """Make codes ``x`` real by a Dequantize, a layer, or several of both side by side."""
+    match draft.pick(("codes", "layer", "layer", "joined")):
+        case "codes":
+            return draft.dequantize(x)
+        case "layer":
+            return _reshaped(draft, _layer(draft, x))
+        case _:
+            return _reshaped(draft, _joined(draft, x))
+
+
+def _layer(draft: Draft, x: Value) -> Value:
+    return linear(draft, x, None) if len(x.shape) == 2 else conv(draft, x, None)
+
+
+def _joined(draft: Draft, x: Value) -> Value:
+    """Return two or three values of different scales along the channels."""
+    if len(x.shape) == 2:
+        parts = [draft.dequantize(x), *(linear(draft, x, None) for _ in range(2))]
+    else:
+        window = draft.window(x.shape, dilated=True)
+        coded = conv(draft, x, draft.encoding(), window)
+        parts = [conv(draft, x, None, window), draft.dequantize(coded)]
+    shape = parts[0].shape
+    joined = (shape[0], sum(part.shape[1] for part in parts), *shape[2:])
+    return draft.write(Concat("", tuple(part.name for part in parts), ""), joined, None)
+
+
+def _reshaped(draft: Draft, x: Value) -> Value:
+    """Return ``x``, sometimes flattened."""
+    if draft.chance(0.6):
+        return x
+    return draft.write(Reshape("", (x.name,), ""), (x.shape[0], prod(x.shape[1:])), None)
 
 
 def random_input(graph: IntGraph, seed: int) -> dict[str, Tensor]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from tvm.script.ir_builder import tirx
 
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, splat
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
+from gmpq.backends.tvm.target.cpu import GROUP
 
 
-def arithmetic(_: Vnni, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
+def arithmetic(_: Vpdpbusd, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
     """Return what vpdpbusd does, by arithmetic that any processor has."""
     codes, digits = (tirx.reinterpret("int32x16", side[0]) for side in (operands, weights))
     for byte in range(GROUP):

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import Form, build
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
+from gmpq.backends.tvm.target import find
 from gmpq.files import manifest
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
 from gmpq.runtime import Floats
@@ -25,7 +26,7 @@ def layer(seed: int) -> IntGraph:
 def write(graph: IntGraph, folder: Path, form: Form | None = None) -> None:
     """Write what ``load`` reads."""
     built = build(graph, find("native"), folder, form=form or Form())
-    fields = {"tvm": built.program, "preprocessing": {"mean": [0.5], "resize": None}}
+    fields = {"tvm": built.program.to_json(), "preprocessing": {"mean": [0.5], "resize": None}}
     manifest.write(folder, fields)
 
 

@@ -9,7 +9,7 @@ from gmpq.errors import LoweringError
 from gmpq.ir import FloatGraph, Graph, Value
 from gmpq.training.scores import class_scores, scores_of
 
-SHAPES = {"features": (1, 8, 4, 4), "scores": (1, 5), "embedding": (1, 64)}
+SHAPES = {"features": (1, 8, 4, 4), "logit": (1, 1), "scores": (1, 5), "embedding": (1, 64)}
 
 
 def graph(*outputs: str) -> FloatGraph:
@@ -18,7 +18,7 @@ def graph(*outputs: str) -> FloatGraph:
 
 
 def test_the_first_output_of_two_axes_holds_scores() -> None:
-    assert scores_of(graph("features", "scores", "embedding")) == "scores"
+    assert scores_of(graph("features", "logit", "scores", "embedding")) == "scores"
     result = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
     assert class_scores([{"nested": result}]) is result["scores"]
     assert class_scores(result["scores"]) is result["scores"]

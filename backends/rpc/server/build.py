@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from gmpq.backends.rpc.server import tvm_libraries
-from gmpq.errors import BoardError
+from gmpq.errors import BoardError, install_extra
 from gmpq.files import temporary
 
 SERVER = "gmpq-board"
@@ -108,6 +108,6 @@ def _compiler(triple: str) -> tuple[str, ...]:
     if shutil.which(f"{triple}-g++"):
         return (f"{triple}-g++",)
     raise BoardError(
-        f"{SERVER}: no C++ compiler for {triple}: run pip install 'gmpq[cross]', "
-        f"or install g++-{triple.replace('_', '-')}"
+        f"{SERVER}: no C++ compiler for {triple}: install g++-{triple.replace('_', '-')}, "
+        f"or {install_extra('cross')}"
     )

@@ -1,10 +1,12 @@
-"""What is read from ELF files and changed in them, for any machine and without its tools.
+"""ELF files: symbols made local, and the glibc that is needed, for any machine, without its tools.
 
-A static library keeps every global symbol of its objects, so two networks in one program would
-clash: symbols are made local, as ``objcopy --keep-global-symbol`` does, which C compilers that link
-for other machines do not bring (System V ABI, chapter 4, "Symbol Table" and "Relocation";
-little-endian machines only). What a shared library needs of the C library is read from it (Linux
-Standard Base, "Symbol Version Requirements").
+A static library keeps every global symbol of its objects. TVM's code generator defines one of a
+fixed name, the weak ``__TVMBackendParallelLaunch``, which two networks in one program would share,
+and with it each other's threads; no ``--name`` changes it. So all symbols but the entry points are
+made local, as ``objcopy --keep-global-symbol`` does, which C compilers that link for other machines
+do not bring (System V ABI, chapter 4, "Symbol Table" and "Relocation"; little-endian machines
+only). The oldest glibc that a shared library runs with is read from it (Linux Standard Base,
+"Symbol Version Requirements").
 """
 
 from __future__ import annotations
@@ -92,22 +94,6 @@ def keep_global(data: bytes, kept: Collection[str]) -> bytes:
     table["info"] = np.count_nonzero(is_local)
     _renumber(memory, form, sections[sections["link"] == number], np.argsort(order))
     return bytes(memory)
-
-
-def global_symbols(data: bytes) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of the global symbols that an object defines, and of those that it needs."""
-    memory = bytearray(data)
-    form = FORMS[memory[4]]
-    sections = _sections(memory, form)
-    (table,) = sections[sections["type"] == SYMBOLS]
-    symbols = _rows(memory, table, form.symbol)
-    names = _names(memory, sections[table["link"]], symbols["name"])
-    outside = symbols["info"] >> 4 != LOCAL
-    defined = symbols["section"] != UNDEFINED
-    return (
-        frozenset(names[outside & defined].tolist()),
-        frozenset(names[outside & ~defined].tolist()),
-    )
 
 
 def glibc_needed(data: bytes) -> str | None:

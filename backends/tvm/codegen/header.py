@@ -9,8 +9,8 @@ from __future__ import annotations
 from math import prod
 
 from gmpq.backends.tvm.codegen.module import ENTRY
-from gmpq.backends.tvm.plan.memory import SLACK
-from gmpq.backends.tvm.plan.plan import Plan, most_stack_bytes
+from gmpq.backends.tvm.codegen.stack import most_stack_bytes
+from gmpq.backends.tvm.plan.plan import Plan
 from gmpq.errors import OutputError
 from gmpq.ir import IntGraph
 from gmpq.program import IDENTIFIER, PREFIX
@@ -97,7 +97,7 @@ def public_header(
         inputs=len(graph.inputs),
         outputs=len(graph.outputs),
         params_bytes=params_bytes,
-        workspace_bytes=plan.memory.size_bytes + SLACK,
+        workspace_bytes=plan.memory.workspace_bytes,
         stack_bytes=most_stack_bytes(plan),
         steps=len(plan.steps),
         embedded=EMBEDDED.format(prefix=prefix, upper=upper) if embedded else "",

@@ -14,7 +14,7 @@ from pathlib import Path
 from gmpq.backends.tvm.codegen.elf import keep_global
 from gmpq.backends.tvm.codegen.header import FUNCTIONS, PARAMS_FUNCTION, entry_macro
 from gmpq.backends.tvm.codegen.toolchain import archive, compile_object, link, remembered_object
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 EXPORTS = "exports.map"
 ENTRY_SOURCE = Path(__file__).with_name("entry.c")
@@ -31,7 +31,7 @@ class Parts:
 
 
 def compile_parts(
-    kernels: Path, macros: Sequence[str], target: Target, prefix: str, params: bytes | None
+    kernels: Path, macros: Sequence[str], target: CpuTarget, prefix: str, params: bytes | None
 ) -> Parts:
     """Return the kernels with their entry points, and with ``params`` inside where given.
 
@@ -51,7 +51,7 @@ def compile_parts(
     return Parts(folder, (kernels, entry, held), (*entries, f"{prefix}_{PARAMS_FUNCTION}"))
 
 
-def compile_params(params: bytes, prefix: str, target: Target, folder: Path) -> Path:
+def compile_params(params: bytes, prefix: str, target: CpuTarget, folder: Path) -> Path:
     """Return the object that holds ``params``, in ``folder``.
 
     Raises:
@@ -65,7 +65,7 @@ def compile_params(params: bytes, prefix: str, target: Target, folder: Path) -> 
     return compile_object(source, (entry_macro(prefix), content), target)
 
 
-def write_shared(parts: Parts, target: Target, library: Path) -> None:
+def write_shared(parts: Parts, target: CpuTarget, library: Path) -> None:
     """Write ``library`` for programs that load it; raises ``TargetError``."""
     exports = parts.folder / EXPORTS
     exports.write_text(f"{{ global: {'; '.join(parts.entries)}; local: *; }};")
@@ -75,7 +75,7 @@ def write_shared(parts: Parts, target: Target, library: Path) -> None:
     link((*flags, *map(str, parts.objects), "-lm"), target, library, parts.folder)
 
 
-def write_static(parts: Parts, target: Target, library: Path) -> None:
+def write_static(parts: Parts, target: CpuTarget, library: Path) -> None:
     """Write ``library`` for programs that are linked with it; raises ``TargetError``."""
     whole = parts.folder / "whole.o"
     link(("-r", "-nostdlib", *map(str, parts.objects)), target, whole, parts.folder)

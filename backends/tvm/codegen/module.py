@@ -21,7 +21,6 @@ from tvm_ffi import structural_equal
 
 from gmpq.backends.tvm.kernels.base import Array, Call
 from gmpq.backends.tvm.kernels.cpu.isa.builder import C_FUNCTION, Expr
-from gmpq.backends.tvm.plan.memory import ALIGNMENT, SLACK
 from gmpq.backends.tvm.plan.plan import Plan
 from gmpq.ir import IntGraph
 
@@ -48,19 +47,23 @@ class _Bound:
 def emit(graph: IntGraph, plan: Plan) -> Emitted:
     """Return the module and the parameters of a planned graph."""
     symbols: dict[PrimFunc, str] = {}
-    params = bytearray()
-    steps = [[_bind(call, symbols, params) for call in step.calls] for step in plan.steps]
+    params, rules = bytearray(), plan.memory.rules
+    steps = [
+        [_bind(call, symbols, params, rules.alignment) for call in step.calls]
+        for step in plan.steps
+    ]
     functions = {
         symbol: function.with_attr("global_symbol", symbol) for function, symbol in symbols.items()
     }
-    entry = _entry(graph, plan, steps, len(params) + SLACK)
+    entry = _entry(graph, plan, steps, len(params) + rules.slack)
     module = tvm.IRModule({ENTRY: entry, **functions})
-    return Emitted(module, bytes(params) + bytes(SLACK))
+    return Emitted(module, bytes(params) + bytes(rules.slack))
 
 
-def _bind(call: Call, symbols: dict[PrimFunc, str], params: bytearray) -> _Bound:
+def _bind(call: Call, symbols: dict[PrimFunc, str], params: bytearray, alignment: int) -> _Bound:
     symbol = _symbol(call.function, symbols)
-    return _Bound(call, symbol, tuple(_append(params, array) for array in call.constants))
+    places = (_append(params, array, alignment) for array in call.constants)
+    return _Bound(call, symbol, tuple(places))
 
 
 def _symbol(function: PrimFunc, symbols: dict[PrimFunc, str]) -> str:
@@ -72,8 +75,8 @@ def _symbol(function: PrimFunc, symbols: dict[PrimFunc, str]) -> str:
     return symbols[function]
 
 
-def _append(params: bytearray, array: Array) -> int:
-    params.extend(bytes(-len(params) % ALIGNMENT))
+def _append(params: bytearray, array: Array, alignment: int) -> int:
+    params.extend(bytes(-len(params) % alignment))
     offset = len(params)
     params.extend(np.ascontiguousarray(array).tobytes())
     return offset
@@ -94,7 +97,7 @@ def _entry(graph: IntGraph, plan: Plan, steps: list[list[_Bound]], params_bytes:
             first, last = T.arg("first", T.int32()), T.arg("last", T.int32())
             T.func_ret(PrimType("int32"))
             params = T.decl_buffer((params_bytes,), "uint8", data=base)
-            size = plan.memory.size_bytes + SLACK
+            size = plan.memory.workspace_bytes
             workspace = T.decl_buffer((size,), "uint8", data=memory)
             places: Mapping[str, Expr] = {
                 name: T.address_of(workspace[offset])

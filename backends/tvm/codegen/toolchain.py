@@ -1,7 +1,7 @@
 """Compiling C and linking, for this machine or another.
 
 Libraries that are shipped are linked by the compiler of the ``ziglang`` package where it is
-installed (``pip install gmpq[cross]``): it links for every target, and against an old C library, so
+installed (the extra ``cross``): it links for every target, and against an old C library, so
 that old systems can load what a new one compiles. Otherwise, and for programs that run here, the C
 compiler of the target does it, against the C library that this system has for it.
 """
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from gmpq.backends.tvm.target.cpu import Target
-from gmpq.errors import TargetError
+from gmpq.backends.tvm.target.cpu import CpuTarget
+from gmpq.errors import TargetError, install_extra
 from gmpq.files import temporary
 
 OLDEST_GLIBC = "2.17"  # the oldest that zig links against: CentOS 7, Debian 8
@@ -34,7 +34,7 @@ class Toolchain:
     archiver: tuple[str, ...]
 
 
-def compile_object(source: Path, flags: Sequence[str], target: Target) -> Path:
+def compile_object(source: Path, flags: Sequence[str], target: CpuTarget) -> Path:
     """Return the object file of one C file, beside it; it may lie in a shared library.
 
     Raises:
@@ -47,7 +47,7 @@ def compile_object(source: Path, flags: Sequence[str], target: Target) -> Path:
     return made
 
 
-def remembered_object(source: Path, flags: Sequence[str], target: Target) -> bytes:
+def remembered_object(source: Path, flags: Sequence[str], target: CpuTarget) -> bytes:
     """Return the object of a C file that never changes; it is compiled once for flags and target.
 
     The compiler gets the file's full path, by which zig finds what earlier processes compiled.
@@ -60,7 +60,7 @@ def remembered_object(source: Path, flags: Sequence[str], target: Target) -> byt
 
 @lru_cache(REMEMBERED)
 def _compiled(
-    source: Path, flags: tuple[str, ...], target: Target, toolchains: tuple[Toolchain, ...]
+    source: Path, flags: tuple[str, ...], target: CpuTarget, toolchains: tuple[Toolchain, ...]
 ) -> bytes:
     with temporary.folder() as folder:
         made = folder / f"{source.stem}.o"
@@ -70,7 +70,7 @@ def _compiled(
 
 
 def compile_program(
-    source: Path, target: Target, program: Path, flags: Sequence[str] = ("-ldl",)
+    source: Path, target: CpuTarget, program: Path, flags: Sequence[str] = ("-ldl",)
 ) -> None:
     """Write the executable ``program`` from one C file; ``flags`` end with what it is linked with.
 
@@ -81,7 +81,7 @@ def compile_program(
     _run([[*command, "-o", str(program)]], target, program)
 
 
-def compile_plugin(source: Path, target: Target, library: Path) -> None:
+def compile_plugin(source: Path, target: CpuTarget, library: Path) -> None:
     """Write the shared ``library`` from one C file; undefined names are for its host to give.
 
     Raises:
@@ -90,7 +90,7 @@ def compile_plugin(source: Path, target: Target, library: Path) -> None:
     compile_program(source, target, library, ("-shared", "-fPIC"))
 
 
-def link(words: Sequence[str], target: Target, made: Path, folder: Path) -> None:
+def link(words: Sequence[str], target: CpuTarget, made: Path, folder: Path) -> None:
     """Write what the flags and objects of ``words`` make; the linker runs in ``folder``.
 
     Raises:
@@ -102,7 +102,7 @@ def link(words: Sequence[str], target: Target, made: Path, folder: Path) -> None
     _run(commands, target, made, folder)
 
 
-def archive(member: Path, target: Target, library: Path) -> None:
+def archive(member: Path, target: CpuTarget, library: Path) -> None:
     """Write the static ``library`` of one object, without dates or owners.
 
     Raises:
@@ -112,7 +112,7 @@ def archive(member: Path, target: Target, library: Path) -> None:
     _run([[*found.archiver, *words] for found in _shipping(target)], target, library)
 
 
-def find_toolchain(target: Target) -> Toolchain:
+def find_toolchain(target: CpuTarget) -> Toolchain:
     """Return the commands that compile and link programs for the target.
 
     Raises:
@@ -121,28 +121,28 @@ def find_toolchain(target: Target) -> Toolchain:
     return _one_of(target, (_system(target), _zig(target)))[0]
 
 
-def _shipping(target: Target) -> list[Toolchain]:
+def _shipping(target: CpuTarget) -> list[Toolchain]:
     """Return what makes libraries that are shipped, the one for the most systems first."""
     return _one_of(target, (_zig(target), _system(target)))
 
 
-def _one_of(target: Target, toolchains: Sequence[Toolchain | None]) -> list[Toolchain]:
+def _one_of(target: CpuTarget, toolchains: Sequence[Toolchain | None]) -> list[Toolchain]:
     found = [each for each in toolchains if each is not None]
     if not found:
         raise TargetError(
             f"target {target.name}: C compiler {target.compiler!r} not found: "
-            "install it, or run: pip install gmpq[cross]"
+            f"install it, or {install_extra('cross')}"
         )
     return found
 
 
-def _system(target: Target) -> Toolchain | None:
+def _system(target: CpuTarget) -> Toolchain | None:
     archiver = "ar" if target.compiler == "cc" else f"{target.compiler.removesuffix('gcc')}ar"
     here = shutil.which(target.compiler) and shutil.which(archiver)
     return Toolchain((target.compiler,), (archiver,)) if here else None
 
 
-def _zig(target: Target) -> Toolchain | None:
+def _zig(target: CpuTarget) -> Toolchain | None:
     package = importlib.util.find_spec("ziglang")
     if package is None or package.origin is None:
         return None
@@ -153,7 +153,7 @@ def _zig(target: Target) -> Toolchain | None:
 
 
 def _run(
-    commands: Sequence[list[str]], target: Target, made: Path, folder: Path | None = None
+    commands: Sequence[list[str]], target: CpuTarget, made: Path, folder: Path | None = None
 ) -> None:
     """Run the first of ``commands`` that succeeds; zig does not where it has no cache to write."""
     for command in commands:

@@ -7,12 +7,14 @@ taken away.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from gmpq.backends.base import Tensor
 from gmpq.backends.tvm.codegen.toolchain import compile_plugin
-from gmpq.backends.tvm.emulation.qemu import Emulated, Floats
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.target.cpu import native
 from gmpq.files import temporary
 
@@ -26,7 +28,9 @@ class Block:
 
 
 def counted(
-    network: Emulated, *inputs: Floats, steps: tuple[int, int | None] = (0, None)
+    program: EmulatedProgram,
+    inputs: Mapping[str, Tensor],
+    steps: tuple[int, int | None] = (0, None),
 ) -> Counter[Block]:
     """Return how often every block of instructions runs for one inference of ``inputs``.
 
@@ -43,7 +47,7 @@ def counted(
         flags = ("-plugin", ",out=".join(paths))
         found = []
         for last in steps:
-            network.execute(folder, inputs, steps=last, flags=flags)
+            program.execute(folder, inputs, steps=last, flags=flags)
             found.append(_read(folder / "blocks"))
         before, every = found
         every.subtract(before)

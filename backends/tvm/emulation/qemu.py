@@ -1,8 +1,8 @@
 """Running a compiled network for another processor on this machine, under qemu-user.
 
     target = find("arm64-dotprod")
-    network = Emulated(folder, program, target)
-    logits = network.run(image)
+    program = EmulatedProgram(folder, description, target)
+    logits = program.run({"input": image})["logits"]
 
 The very ``model.so`` is loaded by a small C program (``runner.c``). Times mean nothing there.
 Needs qemu and the target's C library: apt-get install qemu-user libc6-arm64-cross, for 32 bits
@@ -14,26 +14,22 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gmpq.backends.base import Tensor
 from gmpq.backends.tvm.codegen.toolchain import compile_program
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.llvm import ARM, ARM32
 from gmpq.errors import TargetError
 from gmpq.files import temporary
-from gmpq.program import PREFIX
-from gmpq.runtime import codes_of
-
-Tensor: TypeAlias = NDArray[Any]
-Floats: TypeAlias = NDArray[np.float32]
+from gmpq.program import Program
 
 LIBRARIES = Path("/usr")  # holds a folder per triple
 WHOLE = -1  # all steps in one call of gmpq_run
@@ -65,7 +61,7 @@ EMULATORS = {
 }
 
 
-def missing(target: Target) -> str | None:
+def missing(target: CpuTarget) -> str | None:
     """Return what has to be installed before programs of ``target`` can be emulated."""
     emulator = EMULATORS.get(target.triple)
     if emulator is None:
@@ -77,14 +73,14 @@ def missing(target: Target) -> str | None:
     return None
 
 
-def processor(target: Target) -> str:
+def processor(target: CpuTarget) -> str:
     """Return the oldest processor of qemu's that has the instructions of ``target``."""
     if target.attributes:
         return NEWEST
     return EMULATORS[target.triple].processors.get(target.cpu, NEWEST)
 
 
-def command(target: Target, program: Path, flags: Sequence[str] = ()) -> list[str]:
+def command(target: CpuTarget, program: Path, flags: Sequence[str] = ()) -> list[str]:
     """Return what runs ``program`` of ``target`` here: to be followed by its arguments.
 
     ``flags`` are for the emulator.
@@ -100,21 +96,27 @@ def command(target: Target, program: Path, flags: Sequence[str] = ()) -> list[st
     return [qemu, "-cpu", processor(target), *flags, "-L", libraries, str(program)]
 
 
+@final
 @dataclass(frozen=True, slots=True, eq=False)
-class Emulated:
+class EmulatedProgram:
     """A compiled network on an emulated processor."""
 
     directory: Path
-    program: Mapping[str, Any]
-    processor: Target
+    program: Program
+    target: CpuTarget
 
     @property
-    def target(self) -> str:
-        """The target that the network was compiled for."""
-        return self.processor.name
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs, in order."""
+        return tuple(spec.name for spec in self.program.outputs)
 
-    def run(self, *inputs: Floats) -> tuple[Floats, ...]:
-        """Return the outputs for float32 ``inputs``.
+    @property
+    def emulated(self) -> bool:
+        """True."""
+        return True
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the outputs by name; what the program leaves unwritten is ``UNWRITTEN``.
 
         Raises:
             TargetError: it cannot be emulated here, or the program ends badly.
@@ -122,36 +124,49 @@ class Emulated:
         with temporary.folder() as folder:
             return self.execute(folder, inputs, steps=WHOLE)
 
-    def run_checked(self, *inputs: Floats) -> list[tuple[str, Floats]]:
-        """Return the outputs by name as ``gmpq_run`` leaves them in memory of ``UNWRITTEN``.
+    def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return every stored value by name: codes as uint8, outputs as float32.
 
         Raises:
             TargetError: it cannot be emulated here, or the program ends badly.
         """
-        names = (end["name"] for end in self.program["outputs"])
-        return list(zip(names, self.run(*inputs), strict=True))
-
-    def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
-        """Yield every value by name: codes as uint8, outputs as float32; raises ``TargetError``."""
         with temporary.folder() as folder:
             kept = folder / "trace"
-            outputs = self.execute(folder, inputs, trace=str(kept))
-            yield from zip((end["name"] for end in self.program["outputs"]), outputs, strict=True)
-            size = self.program["workspace_bytes"]
-            for number, step in enumerate(self.program["steps"]):
+            found = self.execute(folder, inputs, trace=str(kept))
+            size = self.program.workspace_bytes
+            for number, step in enumerate(self.program.steps):
                 memory = np.fromfile(kept, np.uint8, size, offset=number * size)
-                for value in (each for each in step["outputs"] if "offset" in each):
-                    yield value["name"], codes_of(memory, value)
+                for value in step.stored:
+                    found[value.name] = value.codes(memory[value.offset :])
+        return found
+
+    def time_runs(self, inputs: Mapping[str, Tensor], count: int) -> list[float]:
+        """Raise ``TargetError``: an emulator's times are no latencies."""
+        raise self._no_latency()
+
+    def time_steps(
+        self, inputs: Mapping[str, Tensor], count: int, flush_bytes: int = 0
+    ) -> dict[str, list[float]]:
+        """Raise ``TargetError``: an emulator's times are no latencies."""
+        raise self._no_latency()
+
+    def close(self) -> None:
+        """Do nothing: every run is a process."""
+
+    def _no_latency(self) -> TargetError:
+        return TargetError(
+            f"target {self.target.name} is emulated, which gives no latency: measure on a board"
+        )
 
     def execute(
         self,
         folder: Path,
-        inputs: Sequence[Floats],
+        inputs: Mapping[str, Tensor],
         *,
         trace: str = "-",
         steps: int | None = None,
         flags: Sequence[str] = (),
-    ) -> tuple[Floats, ...]:
+    ) -> dict[str, Tensor]:
         """Return the outputs after the first ``steps``, or all, leaving files in ``folder``.
 
         Steps run one by one, but for ``WHOLE``.
@@ -161,36 +176,36 @@ class Emulated:
         Raises:
             TargetError: it cannot be emulated here, or the program ends badly.
         """
-        target, runner = self.processor, folder / "runner"
-        count = len(self.program["steps"]) if steps is None else steps
+        target, runner = self.target, folder / "runner"
+        count = len(self.program.steps) if steps is None else steps
         emulated = command(target, runner, flags)
         runner.write_bytes(_runner(target))
         runner.chmod(0o700)
-        for number, array in enumerate(inputs):
-            array.tofile(folder / f"in{number}")
-        words = [*emulated, *self._arguments(folder, len(inputs), count, trace)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        for number, spec in enumerate(self.program.inputs):
+            inputs[spec.name].tofile(folder / f"in{number}")
+        arguments = self._arguments(folder, len(inputs), count, trace)
+        done = subprocess.run([*emulated, *arguments], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise TargetError(f"target {target.name} on {processor(target)}: {_told(done)}")
-        return tuple(
-            np.fromfile(folder / f"out{number}", np.float32).reshape(end["shape"])
-            for number, end in enumerate(self.program["outputs"])
-        )
+            raise TargetError(f"target {target.name} on {processor(target)}: {_reason(done)}")
+        return {
+            spec.name: np.fromfile(folder / f"out{number}", np.float32).reshape(spec.shape)
+            for number, spec in enumerate(self.program.outputs)
+        }
 
     def _arguments(self, folder: Path, inputs: int, steps: int, trace: str) -> list[str]:
-        """Return what ``runner.c`` is told."""
-        sizes = [4 * int(np.prod(end["shape"])) for end in self.program["outputs"]]
+        """Return the arguments of ``runner.c``."""
+        sizes = [4 * spec.elements for spec in self.program.outputs]
         return [
-            *(str(self.directory / "model.so"), self.program.get("prefix", PREFIX)),
+            *(str(self.directory / "model.so"), self.program.prefix),
             str(self.directory / "params.bin"),
-            *(str(self.program["workspace_bytes"]), str(steps), trace),
+            *(str(self.program.workspace_bytes), str(steps), trace),
             *(str(folder / f"in{number}") for number in range(inputs)),
             *("--", *(f"{folder}/out{number}:{size}" for number, size in enumerate(sizes))),
         ]
 
 
 @lru_cache(maxsize=2)
-def _runner(target: Target) -> bytes:
+def _runner(target: CpuTarget) -> bytes:
     """Return the program ``runner.c`` for ``target``."""
     source = resources.files("gmpq.backends.tvm.emulation").joinpath("runner.c")
     with temporary.folder() as folder:
@@ -199,7 +214,7 @@ def _runner(target: Target) -> bytes:
         return program.read_bytes()
 
 
-def _told(done: subprocess.CompletedProcess[str]) -> str:
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
     """Return why the emulated program ended."""
     if done.returncode < 0:
         return signal.Signals(-done.returncode).name

@@ -1,21 +1,22 @@
-"""What a kernel family is given and what it returns."""
+"""What a kernel family is given and what it returns, on any kind of target."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from operator import add
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.layout import Layout
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target import AnyTarget
 from gmpq.ir import Conv2d, Linear, Node, QParams, Value
 
 Array: TypeAlias = NDArray[Any]
+T_co = TypeVar("T_co", bound=AnyTarget, covariant=True)  # the kind of target
+T_contra = TypeVar("T_contra", bound=AnyTarget, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +55,34 @@ class Work:
     not in it.
     """
 
-    products: int
+    executed_macs: int
     instruction: str  # the sequence that adds a vector of them; empty where LLVM finds its own
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Site(Generic[T_co]):
     """A node with the tensors around it, on a target.
 
     With an ``addition`` the node's own ``output`` is never stored, only the sum; and that or the
-    output only if ``keeps``, beside requantized ``copies``.
+    output only if ``stores_result``, besides requantized ``copies``.
     """
 
     node: Node
     inputs: tuple[Tensor, ...]
     output: Tensor
-    target: Target
+    target: T_co
     addition: Addition | None = None
     copies: tuple[Tensor, ...] = ()
-    keeps: bool = True
+    stores_result: bool = True
     weights_bytes: int = 0  # of all layers of the network, a byte each
 
     @property
-    def near(self) -> bool:
-        """Tell whether the last cache keeps the constants of all layers from run to run."""
-        return self.weights_bytes <= self.target.shared_bytes
+    def weights_stay_in_llc(self) -> bool:
+        """Whether the last-level cache keeps the constants of all layers from run to run."""
+        return self.weights_bytes <= self.target.llc_share_bytes
 
     @property
-    def read(self) -> tuple[Tensor, ...]:
+    def operands(self) -> tuple[Tensor, ...]:
         """The tensors that the kernel reads."""
         return (*self.inputs, *((self.addition.term,) if self.addition else ()))
 
@@ -91,9 +92,9 @@ class Site:
         return self.addition.total if self.addition else self.output
 
     @property
-    def stored(self) -> tuple[Tensor, ...]:
+    def results(self) -> tuple[Tensor, ...]:
         """The tensors that the kernel writes."""
-        return (*((self.result,) if self.keeps else ()), *self.copies)
+        return (*((self.result,) if self.stores_result else ()), *self.copies)
 
     def work(self, instruction: str, times: float = 1) -> Work:
         """Return the work of multiplying every code by every weight of its window ``times``."""
@@ -105,7 +106,7 @@ class Site:
     def call(self, function: PrimFunc, constants: tuple[Array, ...] = ()) -> Call:
         """Return the call of ``function`` on the tensors of this site."""
         inputs, outputs = (
-            tuple(tensor.value.name for tensor in side) for side in (self.read, self.stored)
+            tuple(tensor.value.name for tensor in side) for side in (self.operands, self.results)
         )
         return Call(function, inputs, constants, outputs)
 
@@ -120,54 +121,35 @@ class Call:
     outputs: tuple[str, ...]
 
 
-NEAR_BYTES, FAR_BYTES = 16, 4  # that a core reads per cycle from the last cache, and from memory
-
-
-def streamed_cycles(site: Site, constants_bytes: int) -> float:
-    """Return the cycles to read a layer's constants, which other layers have driven from caches."""
-    near = site.near and constants_bytes <= site.target.shared_bytes
-    return constants_bytes / (NEAR_BYTES if near else FAR_BYTES)
-
-
-def never(_site: Site) -> None:
+def never(_site: Site[AnyTarget]) -> None:
     """Refuse no site."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One configuration of a kernel at a site: its name, predicted cycles, the call, the work."""
+    """One configuration of a kernel at a site: its name, predicted cost, the call, the work.
+
+    Costs are times in a unit of the families' own; only costs on one target are compared. Those of
+    CPUs are cycles of one core.
+    """
 
     configuration: str
-    cycles: float
+    cost: float  # on one thread
     build: Callable[[], Call]
     work: Work | None = None  # of a kernel that multiplies
     pieces: int | None = None  # that threads share whole; None where they are many
     weight_bytes: int | None = None  # of all weights in memory; None where each takes a byte
 
-    def cycles_on(self, threads: int) -> float:
-        """Return predicted cycles of the busiest of ``threads`` threads."""
+    def cost_on(self, threads: int) -> float:
+        """Return the predicted cost of the busiest of ``threads`` threads."""
         if self.pieces is None:
-            return self.cycles / threads
-        return self.cycles * -(-self.pieces // threads) / self.pieces
-
-
-def arriving(site: Site, found: list[Candidate], weight_bytes: int) -> tuple[Candidate, ...]:
-    """Return candidates with weights of so many bytes each, and the cycles in which they arrive.
-
-    A fully connected layer uses none of them again, and works on while they do.
-    """
-    assert isinstance(site.node, Conv2d | Linear)
-    total = site.node.weight.codes.size * weight_bytes
-    arrival = streamed_cycles(site, total)
-    together = max if isinstance(site.node, Linear) else add
-    return tuple(
-        replace(each, cycles=together(each.cycles, arrival), weight_bytes=total) for each in found
-    )
+            return self.cost / threads
+        return self.cost * -(-self.pieces // threads) / self.pieces
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """A way to compute some kinds of nodes.
+class Family(Generic[T_contra]):
+    """A way to compute some kinds of nodes on a kind of target.
 
     ``refuses`` returns why the family cannot compute a site with such a node, or None; then
     ``candidates`` returns the configurations worth trying, the best predicted one first.
@@ -175,10 +157,31 @@ class Family:
 
     name: str
     nodes: tuple[type[Node], ...]
-    candidates: Callable[[Site], tuple[Candidate, ...]]
-    refuses: Callable[[Site], str | None] = never
+    candidates: Callable[[Site[T_contra]], tuple[Candidate, ...]]
+    refuses: Callable[[Site[T_contra]], str | None] = never
 
 
-def only(build: Callable[[Site], Call]) -> Callable[[Site], tuple[Candidate, ...]]:
+@dataclass(frozen=True, slots=True)
+class Device(Generic[T_contra]):
+    """What the planner asks of a kind of target.
+
+    Args:
+        families: of kernels; of equal costs the first one is taken.
+        halo: returns the call that fills a value's halo with its zero point, or None without one.
+        in_order: returns the call that follows a layer with a float32 output: it copies what the
+            layer has left, channels last, into the logical order.
+        copies_exactly: returns whether the kernel of a convolution can store codes of the first
+            parameters as codes of the second too, each as a requantization defines it.
+    """
+
+    families: tuple[Family[T_contra], ...]
+    halo: Callable[[Tensor], Call | None]
+    in_order: Callable[[Site[T_contra]], Call]
+    copies_exactly: Callable[[QParams, QParams], bool]
+
+
+def only(
+    build: Callable[[Site[T_co]], Call],
+) -> Callable[[Site[T_co]], tuple[Candidate, ...]]:
     """Return the candidates of a family that has one configuration and no competitor."""
     return lambda site: (Candidate("", 0.0, partial(build, site)),)

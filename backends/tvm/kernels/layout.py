@@ -10,11 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gmpq.backends.tvm.target import LayoutRules
 from gmpq.ir import NO_PADDING, Conv2d, IntGraph, Padding, Quantize, Shape, Value, Window
-
-VECTOR = 16  # channels of one vector of codes
-GROUP = 4  # channels that one dot-product lane reads
-FOLD = 2  # rows and columns that ``folds`` sees as one pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +51,12 @@ class Layout:
         return self.size
 
 
-def layouts(graph: IntGraph) -> dict[str, Layout]:
-    """Return the layout of every value of codes."""
+def layouts(graph: IntGraph, rules: LayoutRules) -> dict[str, Layout]:
+    """Return the layout of every value of codes by the rules of a target."""
     return {
-        name: _layout(graph, value) for name, value in graph.values.items() if value.q is not None
+        name: _layout(graph, value, rules)
+        for name, value in graph.values.items()
+        if value.q is not None
     }
 
 
@@ -68,20 +67,20 @@ def spatial(shape: Shape) -> tuple[int, int, int, int]:
     return batch, channels, height, width
 
 
-def channels_last(shape: Shape, multiple: int = VECTOR) -> Layout:
+def channels_last(shape: Shape, multiple: int) -> Layout:
     """Return the layout of a shape without a halo, its channels padded to a ``multiple``."""
     batch, channels, height, width = spatial(shape)
     return Layout(batch, channels, height, width, _round_up(channels, multiple))
 
 
-def _layout(graph: IntGraph, value: Value) -> Layout:
-    multiple = GROUP if _only_convolved(graph, value.name) else VECTOR
+def _layout(graph: IntGraph, value: Value, rules: LayoutRules) -> Layout:
+    multiple = rules.group if _only_convolved(graph, value.name) else rules.vector
     plain = channels_last(value.shape, multiple)
-    return replace(plain, halo=_halo(graph, value.name, plain.height, plain.width))
+    return replace(plain, halo=_halo(graph, value.name, plain, rules))
 
 
 def _only_convolved(graph: IntGraph, name: str) -> bool:
-    """Tell whether a quantized network input is read by convolutions alone, in groups of four."""
+    """Tell whether a quantized network input is read by convolutions alone, in small groups."""
     readers = graph.consumers(name)
     return (
         isinstance(graph.producer(name), Quantize)
@@ -90,35 +89,36 @@ def _only_convolved(graph: IntGraph, name: str) -> bool:
     )
 
 
-def _halo(graph: IntGraph, name: str, height: int, width: int) -> Padding:
+def _halo(graph: IntGraph, name: str, plain: Layout, rules: LayoutRules) -> Padding:
     """Return the largest border that a convolution reads around ``name``."""
     borders = [
-        _border(reader, height, width)
+        _border(reader, plain, rules)
         for reader in graph.consumers(name)
         if isinstance(reader, Conv2d)
     ]
     return Padding(*(max(sides) for sides in zip(NO_PADDING, *borders, strict=True)))
 
 
-def _border(node: Conv2d, height: int, width: int) -> Padding:
+def _border(node: Conv2d, x: Layout, rules: LayoutRules) -> Padding:
     """Return the part of the padding that some window really touches."""
     window, channels = node.window, node.weight.codes.shape[1]
-    whole = FOLD if folds(window, channels, node.groups) else 1
+    whole = rules.fold if folds(window, channels, node.groups, rules) else 1
     reach = [_round_up(extent, whole) for extent in window.reach]
-    rows, columns = window.output_size(height, width)
+    rows, columns = window.output_size(x.height, x.width)
     last_row = (rows - 1) * window.stride[0] + reach[0] - window.padding.top
     last_column = (columns - 1) * window.stride[1] + reach[1] - window.padding.left
-    bottom, right = max(0, last_row - height), max(0, last_column - width)
+    bottom, right = max(0, last_row - x.height), max(0, last_column - x.width)
     return Padding(window.padding.top, window.padding.left, bottom, right)
 
 
-def folds(window: Window, channels: int, groups: int) -> bool:
-    """Tell whether a convolution may be read two rows and two columns at once, as ``FOLD``.
+def folds(window: Window, channels: int, groups: int, rules: LayoutRules) -> bool:
+    """Return whether ``rules.fold`` rows and columns of a convolution may be read as one pixel.
 
-    It has stride 2 and so few channels that one pixel does not fill a vector.
+    Its stride is the fold, and it has so few channels that one pixel does not fill a vector.
     """
-    plain = window.stride == (FOLD, FOLD) and window.dilation == (1, 1) and groups == 1
-    return plain and channels <= GROUP and min(window.kernel) > 2 * FOLD
+    fold = rules.fold
+    plain = window.stride == (fold, fold) and window.dilation == (1, 1) and groups == 1
+    return fold > 1 and plain and channels <= rules.group and min(window.kernel) > 2 * fold
 
 
 def _round_up(count: int, multiple: int) -> int:

@@ -4,15 +4,19 @@
     conv -> y;  requantize(y) -> y', y'' ...    becomes    conv -> y, y', y'' ...
 
 or both. An addition is taken over if nothing else reads c, and r is there before the convolution
-runs; a copy if one factor makes it. Where copies alone are read, y itself is not stored.
+runs; a copy if the target's kernels make it exactly. Where copies alone are read, y itself is not
+stored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import exact_factor
-from gmpq.ir import Add, Conv2d, IntGraph, Requantize
+from gmpq.ir import Add, Conv2d, IntGraph, QParams, Requantize
+
+Exact: TypeAlias = Callable[[QParams, QParams], bool]  # whether a kernel can store such a copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class Fusion:
 
     addition: Add | None
     copies: tuple[Requantize, ...]
-    stored: bool
+    stores_result: bool
 
     @property
     def nodes(self) -> tuple[Add | Requantize, ...]:
@@ -29,15 +33,18 @@ class Fusion:
         return (*((self.addition,) if self.addition else ()), *self.copies)
 
 
-def fusions(graph: IntGraph) -> dict[str, Fusion]:
-    """Return what convolutions take over, by the convolution's name."""
+def fusions(graph: IntGraph, exact: Exact) -> dict[str, Fusion]:
+    """Return what convolutions take over, by the convolution's name.
+
+    ``exact`` tells which copies the kernels of the target make as they are defined.
+    """
     additions = _additions(graph)
     found = {}
     for node in graph.nodes:
         if isinstance(node, Conv2d) and node.groups == 1:
             addition = additions.get(node.name)
             value = addition.output if addition else node.output
-            copies = _copies(graph, value)
+            copies = _copies(graph, value, exact)
             if addition or copies:
                 found[node.name] = Fusion(addition, copies, _is_read(graph, value, copies))
     return found
@@ -59,19 +66,19 @@ def _private(graph: IntGraph, value: str) -> bool:
     return len(graph.consumers(value)) == 1 and value not in graph.outputs
 
 
-def _copies(graph: IntGraph, value: str) -> tuple[Requantize, ...]:
+def _copies(graph: IntGraph, value: str, exact: Exact) -> tuple[Requantize, ...]:
     return tuple(
         node
         for node in graph.consumers(value)
-        if isinstance(node, Requantize) and _has_factor(graph, node)
+        if isinstance(node, Requantize) and _is_exact(graph, node, exact)
     )
 
 
-def _has_factor(graph: IntGraph, node: Requantize) -> bool:
+def _is_exact(graph: IntGraph, node: Requantize, exact: Exact) -> bool:
     source, target = graph.values[node.inputs[0]].q, graph.values[node.output].q
     assert source is not None, "spec.check: a requantization reads codes"
     assert target is not None, "spec.check: a requantization writes codes"
-    return exact_factor(source, target) is not None
+    return exact(source, target)
 
 
 def _is_read(graph: IntGraph, value: str, copies: tuple[Requantize, ...]) -> bool:

@@ -1,7 +1,7 @@
 """Which layers may store more than a byte per weight, where a program has a bound on all of them.
 
 Each layer begins with the kernel that was chosen for it. While the weights exceed the bound, the
-layer gives way that loses the fewest cycles per byte, for one of its other kernels (the greedy
+layer gives way that adds the least cost per byte, for one of its other kernels (the greedy
 method for multiple-choice knapsacks; Sinha and Zoltners, "The Multiple-Choice Knapsack Problem",
 1979).
 """
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A kernel of a layer by name: its predicted cycles, and the bytes of the weights it reads."""
+    """A kernel of a layer by name: its predicted cost, and the bytes of the weights it reads."""
 
     name: str
-    cycles: float
+    cost: float
     weight_bytes: int
 
     def loss(self, other: Option) -> float:
-        """Return the cycles that ``other``, which is smaller, loses per byte that it saves."""
-        return (other.cycles - self.cycles) / (self.weight_bytes - other.weight_bytes)
+        """Return the cost that ``other``, which is smaller, adds per byte that it saves."""
+        return (other.cost - self.cost) / (self.weight_bytes - other.weight_bytes)
 
 
 def within(
@@ -33,7 +33,7 @@ def within(
     Where no choice is that small, the smallest one is returned.
 
     Args:
-        chosen: the option of each layer that takes the fewest cycles.
+        chosen: the option of each layer that costs least.
         options: of each layer.
         most_bytes: of the weights of all layers together.
     """

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ALIGNMENT = 64  # a cache line
-SLACK = 128  # a vector that starts at the last code may reach beyond it
+from gmpq.backends.tvm.target import LayoutRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +33,37 @@ class MemoryPlan:
     offsets: Mapping[str, int]
     size_bytes: int
     live_bytes: int  # largest sum of the values kept at one step
+    rules: LayoutRules
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes to allocate: those of the values, and what a vector may reach beyond the last."""
+        return self.size_bytes + self.rules.slack
 
 
-def place(lives: Mapping[str, Life]) -> MemoryPlan:
+def place(lives: Mapping[str, Life], rules: LayoutRules) -> MemoryPlan:
     """Return offsets such that values that live together do not overlap."""
+    sizes = {name: _aligned(life.size_bytes, rules) for name, life in lives.items()}
     offsets: dict[str, int] = {}
     for name in sorted(lives, key=lambda n: (-lives[n].size_bytes, n)):
-        offsets[name] = _lowest_gap(name, lives, offsets)
-    ends = [offsets[name] + _aligned(life.size_bytes) for name, life in lives.items()]
+        offsets[name] = _lowest_gap(name, lives, sizes, offsets)
+    ends = [offsets[name] + size for name, size in sizes.items()]
     steps = {life.first for life in lives.values()}
     live = [
-        sum(_aligned(v.size_bytes) for v in lives.values() if v.first <= step <= v.last)
-        for step in steps
+        sum(sizes[name] for name, v in lives.items() if v.first <= step <= v.last) for step in steps
     ]
-    return MemoryPlan(offsets, max(ends, default=0), max(live, default=0))
+    return MemoryPlan(offsets, max(ends, default=0), max(live, default=0), rules)
 
 
-def _lowest_gap(name: str, lives: Mapping[str, Life], offsets: Mapping[str, int]) -> int:
+def _lowest_gap(
+    name: str, lives: Mapping[str, Life], sizes: Mapping[str, int], offsets: Mapping[str, int]
+) -> int:
     taken = sorted(
-        (offset, offset + _aligned(lives[other].size_bytes))
+        (offset, offset + sizes[other])
         for other, offset in offsets.items()
         if lives[other].overlaps(lives[name])
     )
-    start, size = 0, _aligned(lives[name].size_bytes)
+    start, size = 0, sizes[name]
     for low, high in taken:
         if low - start >= size:
             break
@@ -64,5 +71,5 @@ def _lowest_gap(name: str, lives: Mapping[str, Life], offsets: Mapping[str, int]
     return start
 
 
-def _aligned(size_bytes: int) -> int:
-    return -(-(size_bytes + SLACK) // ALIGNMENT) * ALIGNMENT
+def _aligned(size_bytes: int, rules: LayoutRules) -> int:
+    return -(-(size_bytes + rules.slack) // rules.alignment) * rules.alignment

@@ -1,8 +1,9 @@
-"""All kernel families; the planner compares the candidates of those that do not refuse a node."""
+"""All kinds of devices: the planner asks the one of its target, and no other."""
 
 from __future__ import annotations
 
-from gmpq.backends.tvm.kernels.base import Family
-from gmpq.backends.tvm.kernels.cpu import families as cpu
+from gmpq.backends.tvm.kernels.base import Device
+from gmpq.backends.tvm.kernels.cpu import device as cpu
+from gmpq.backends.tvm.target import CpuTarget
 
-KERNELS: tuple[Family, ...] = (*cpu.KERNELS,)
+CPU: Device[CpuTarget] = cpu.DEVICE

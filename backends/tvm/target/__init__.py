@@ -1,1 +1,7 @@
-"""Targets: processors, their features and caches, and what LLVM makes of them."""
+"""Targets: kinds of devices and their members, and what LLVM makes of processors."""
+
+from gmpq.backends.tvm.target.cpu import CpuTarget, native
+from gmpq.backends.tvm.target.layout_rules import LayoutRules
+from gmpq.backends.tvm.target.target import NAMES, AnyTarget, Target, find, renamed
+
+__all__ = ["NAMES", "AnyTarget", "CpuTarget", "LayoutRules", "Target", "find", "native", "renamed"]

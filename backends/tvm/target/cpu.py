@@ -1,20 +1,21 @@
-"""Targets: one row each of what a program is compiled for and where it can run.
+"""Processors as targets: one row each of what a program is compiled for and where it can run.
 
-Beside these rows, ``TRIPLE,CPU[,+FEATURE...]`` names any processor that LLVM knows.
+Besides these rows, ``TRIPLE,CPU[,+FEATURE...]`` names any processor that LLVM knows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
-import tvm
+from tvm.target import Target as TvmTarget
 from tvm.target import codegen
 
 from gmpq.backends.host import Host, host
+from gmpq.backends.tvm.target.layout_rules import LayoutRules
 from gmpq.backends.tvm.target.llvm import ARM, ARM32, X86, Processor, parse
-from gmpq.errors import TargetError, closest
 
 # LLVM's names. It lists how to tune for a processor among the features too: those bind nothing.
 INSTRUCTION_SETS = frozenset(
@@ -28,10 +29,14 @@ INSTRUCTION_SETS = frozenset(
 )
 BOARD_RATIO = 1.5  # boards have little memory, and read it slowly
 DOTS = frozenset(("dotprod", "i8mm"))  # kernels know those of 64 bits only
+VECTOR = 16  # channels of one vector of codes
+GROUP = 4  # channels that one lane of a dot product reads
+FOLD = 2  # rows and columns that space-to-depth convolutions read as one pixel
+RULES = LayoutRules(VECTOR, GROUP, FOLD, alignment=64, slack=128)  # a cache line; two vectors
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CpuTarget:
     """A processor, as LLVM names it, and the toolchain that links for it.
 
     ``features`` holds those of ``INSTRUCTION_SETS`` that the processor has; kernels choose their
@@ -44,22 +49,41 @@ class Target:
     attributes: tuple[str, ...]  # LLVM features beyond those of the cpu, "+amx-int8"
     features: frozenset[str]
     compiler: str  # the C compiler that links for the triple, where it is installed
-    registers: int  # vector registers
-    near_bytes: int  # first-level data cache
-    cache_bytes: int  # second-level cache of one core
-    shared_bytes: int  # what constants may take of the last cache until memory must bring them
+    vector_registers: int  # vector registers
+    l1d_bytes: int  # first-level data cache
+    l2_bytes: int  # second-level cache of one core
+    llc_share_bytes: int  # what constants may take of the last cache until memory must bring them
 
-    def llvm(self) -> tvm.target.Target:
-        """Return the target in TVM's words."""
-        return self.processor().llvm()
+    def tvm(self) -> TvmTarget:
+        """Return the target as TVM has it."""
+        return self.processor().tvm()
+
+    @property
+    def machine(self) -> str:
+        """The architecture, as ``uname -m`` names it."""
+        return self.triple.split("-", maxsplit=1)[0]
+
+    @property
+    def layout_rules(self) -> LayoutRules:
+        """How values lie in memory: alike for all processors."""
+        return RULES
+
+    @property
+    def flush_bytes(self) -> int:
+        """Bytes that evict the first- and the second-level cache when read."""
+        return 2 * self.l2_bytes
 
     @property
     def params_ratio(self) -> float:
         """What weights may take in times of a byte each, unless the user says otherwise."""
-        return inf if self.triple.startswith("x86_64") else BOARD_RATIO
+        return inf if self.machine == "x86_64" else BOARD_RATIO
+
+    def fingerprint(self) -> Mapping[str, object]:
+        """Return, as JSON values, what the time of a kernel depends on."""
+        return {"cpu": self.cpu, "features": sorted(self.features)}
 
     def runs_here(self) -> bool:
-        """Tell whether this machine has the architecture and all instructions of the target."""
+        """Return whether this machine has the architecture and all instructions of the target."""
         here = native()
         return self.triple == here.triple and self.instructions() <= here.instructions()
 
@@ -73,66 +97,63 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
+    """A target by what tells it from others; LLVM knows the rest."""
+
     name: str
     triple: str
     cpu: str
     compiler: str
-    registers: int
-    near_bytes: int = 32 << 10
-    cache_bytes: int = 1 << 20
-    shared_bytes: int = 8 << 20
+    vector_registers: int
+    l1d_bytes: int = 32 << 10
+    l2_bytes: int = 1 << 20
+    llc_share_bytes: int = 8 << 20
     attributes: tuple[str, ...] = ()
+
+    def target(self) -> CpuTarget:
+        """Return the target with the instruction sets that LLVM lists for it."""
+        features = Processor(self.triple, self.cpu, self.attributes).features()
+        return CpuTarget(
+            self.name,
+            self.triple,
+            self.cpu,
+            self.attributes,
+            (INSTRUCTION_SETS & features) - (DOTS if self.triple == ARM32 else frozenset()),
+            self.compiler,
+            self.vector_registers,
+            self.l1d_bytes,
+            self.l2_bytes,
+            self.llc_share_bytes,
+        )
 
 
 SHARERS = 4  # a last-level cache is as large as it says for all cores, and other guests, together
 GCC, GCC32 = f"{ARM}-gcc", f"{ARM32}-gcc"
 COMPILERS = {X86: "cc", ARM: GCC, ARM32: GCC32}
 ROWS = (
-    _Row("x86-64-v3", X86, "x86-64-v3", "cc", 16, cache_bytes=256 << 10),
-    _Row("x86-64-v4-vnni", X86, "x86-64-v4", "cc", 32, attributes=("+avx512vnni",)),
-    _Row("arm64", ARM, "cortex-a53", GCC, 32, cache_bytes=512 << 10, shared_bytes=0),
-    _Row("arm64-dotprod", ARM, "cortex-a55", GCC, 32, cache_bytes=512 << 10, shared_bytes=1 << 20),
-    _Row("arm64-i8mm", ARM, "cortex-a76", GCC, 32, shared_bytes=1 << 20, attributes=("+i8mm",)),
-    _Row("armv7", ARM32, "cortex-a7", GCC32, 16, cache_bytes=512 << 10, shared_bytes=0),
-    _Row("rpi3", ARM, "cortex-a53", GCC, 32, cache_bytes=512 << 10, shared_bytes=0),
-    _Row("rpi4", ARM, "cortex-a72", GCC, 32, shared_bytes=0),
-    _Row("rpi5", ARM, "cortex-a76", GCC, 32, 64 << 10, 512 << 10, 1 << 20),
-    _Row("jetson-orin", ARM, "cortex-a78", GCC, 32, 64 << 10, 256 << 10, 1 << 20),
+    Row("x86-64-v3", X86, "x86-64-v3", "cc", 16, l2_bytes=256 << 10),
+    Row("x86-64-v4-vnni", X86, "x86-64-v4", "cc", 32, attributes=("+avx512vnni",)),
+    Row("arm64", ARM, "cortex-a53", GCC, 32, l2_bytes=512 << 10, llc_share_bytes=0),
+    Row("arm64-dotprod", ARM, "cortex-a55", GCC, 32, l2_bytes=512 << 10, llc_share_bytes=1 << 20),
+    Row("arm64-i8mm", ARM, "cortex-a76", GCC, 32, llc_share_bytes=1 << 20, attributes=("+i8mm",)),
+    Row("armv7", ARM32, "cortex-a7", GCC32, 16, l2_bytes=512 << 10, llc_share_bytes=0),
+    Row("rpi3", ARM, "cortex-a53", GCC, 32, l2_bytes=512 << 10, llc_share_bytes=0),
+    Row("rpi4", ARM, "cortex-a72", GCC, 32, llc_share_bytes=0),
+    Row("rpi5", ARM, "cortex-a76", GCC, 32, 64 << 10, 512 << 10, 1 << 20),
+    Row("jetson-orin-cpu", ARM, "cortex-a78", GCC, 32, 64 << 10, 256 << 10, 1 << 20),
 )
 
-NAMES = ("native", *(row.name for row in ROWS))
 
-
-def find(name: str) -> Target:
-    """Return the target called ``name``, or the processor that it spells out.
-
-    Raises:
-        TargetError: No target or processor has that name; close names are offered.
-    """
-    if name == "native":
-        return native()
-    if "," in name:
-        return _spelled(name)
-    for row in ROWS:
-        if row.name == name:
-            return _target(row)
-    raise TargetError(
-        f"target {name!r} is unknown{closest(name, NAMES)}: choose one of {', '.join(NAMES)}, "
-        "or give TRIPLE,CPU[,+FEATURE...]"
-    )
-
-
-def native() -> Target:
+def native() -> CpuTarget:
     """Return the target of this machine, with AMX where the processor has it."""
     return replace(this_machine(host()), name="native")
 
 
-def this_machine(here: Host) -> Target:
+def this_machine(here: Host) -> CpuTarget:
     """Return the target of ``here``."""
     triple, cpu = f"{here.machine}-linux-gnu", codegen.llvm_get_system_cpu()
     wide = here.machine == "aarch64" or "avx512vl" in here.flags
-    row = _Row(
+    row = Row(
         "native",
         triple,
         cpu,
@@ -144,7 +165,7 @@ def this_machine(here: Host) -> Target:
         # LLVM names a processor by its model number, which virtual machines misreport.
         corrections(Processor(triple, cpu), here),
     )
-    return _target(row)
+    return row.target()
 
 
 def corrections(named: Processor, here: Host) -> tuple[str, ...]:
@@ -156,30 +177,18 @@ def corrections(named: Processor, here: Host) -> tuple[str, ...]:
     return (*tiles, *(f"-{name}" for name in lost))
 
 
-def _spelled(name: str) -> Target:
-    """Return the target of ``TRIPLE,CPU[,+FEATURE...]``, with caches as most processors have."""
+def spelled(name: str) -> CpuTarget:
+    """Return the target of ``TRIPLE,CPU[,+FEATURE...]``, with caches as most processors have.
+
+    Raises:
+        TargetError: the triple, the processor or a feature is unknown; close names are offered.
+    """
     found = parse(name)
     wide = found.triple == ARM or "avx512vl" in found.features()
     registers, compiler = 32 if wide else 16, COMPILERS[found.triple]
     sizes = 32 << 10, 512 << 10, 1 << 20
-    row = _Row(name, found.triple, found.cpu, compiler, registers, *sizes, found.attributes)
-    return _target(row)
-
-
-def _target(row: _Row) -> Target:
-    features = Processor(row.triple, row.cpu, row.attributes).features()
-    return Target(
-        row.name,
-        row.triple,
-        row.cpu,
-        row.attributes,
-        (INSTRUCTION_SETS & features) - (DOTS if row.triple == ARM32 else frozenset()),
-        row.compiler,
-        row.registers,
-        row.near_bytes,
-        row.cache_bytes,
-        row.shared_bytes,
-    )
+    row = Row(name, found.triple, found.cpu, compiler, registers, *sizes, found.attributes)
+    return row.target()
 
 
 def _cache_bytes(index: str, usual: int) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-import tvm
+from tvm.target import Target as TvmTarget
 from tvm.target import codegen
 
 from gmpq.errors import TargetError, closest
@@ -54,18 +54,18 @@ class Processor:
     cpu: str
     attributes: tuple[str, ...] = ()  # features beyond those of the cpu, "+dotprod", or less, "-x"
 
-    def llvm(self) -> tvm.target.Target:
-        """Return the processor in TVM's words."""
+    def tvm(self) -> TvmTarget:
+        """Return the processor as TVM has it."""
         # Of three words LLVM takes the second for a vendor, and misses the ABI of 32-bit ARM.
         triple = FULL_ARM32 if self.triple == ARM32 else self.triple
         fields: dict[str, object] = {"kind": "llvm", "mtriple": triple, "mcpu": self.cpu}
         if self.attributes:
             fields["mattr"] = list(self.attributes)
-        return tvm.target.Target(fields)
+        return TvmTarget(fields)
 
     def features(self) -> frozenset[str]:
         """Return LLVM's names of what the processor has, tuning included."""
-        found = {str(feature) for feature in codegen.llvm_get_cpu_features(self.llvm())}
+        found = {str(feature) for feature in codegen.llvm_get_cpu_features(self.tvm())}
         return frozenset(found | {name[1:] for name in self.attributes if name[0] == "+"})
 
     def instructions(self) -> frozenset[str]:
@@ -107,8 +107,8 @@ def _check(text: str, what: str, name: str, names: Collection[str]) -> None:
         raise TargetError(f"target {text!r}: {what} {name!r} is unknown{near}")
 
 
-def _any(triple: str) -> tvm.target.Target:
-    return tvm.target.Target({"kind": "llvm", "mtriple": triple})
+def _any(triple: str) -> TvmTarget:
+    return TvmTarget({"kind": "llvm", "mtriple": triple})
 
 
 def _known_features(triple: str, cpus: Iterable[str]) -> frozenset[str]:

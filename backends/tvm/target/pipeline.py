@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class PipelineModel:
     """Cycles of instructions; LLVM's models of the processors have them."""
 
     in_order: bool  # an instruction a cycle, loads too; else two on vectors and loads beside them
@@ -35,16 +35,18 @@ class Pace:
         return max(computing, loads / 2) + self.beside * loads + 0.5
 
 
-ONE_BY_ONE = Pace(in_order=True, bytes_multiplied=1.0, waiting=1.2, issue=1.0)
+IN_ORDER = PipelineModel(in_order=True, bytes_multiplied=1.0, waiting=1.2, issue=1.0)
 # Three instructions a cycle in all; one pipe multiplies 64 bits of operands, the other one widens.
-HALVES_MULTIPLIED = Pace(in_order=False, bytes_multiplied=2.0, widened=0.0, beside=0.1, issue=1.5)
-WIDE = Pace(in_order=False, bytes_multiplied=0.5)
+CORTEX_A72_CLASS = PipelineModel(
+    in_order=False, bytes_multiplied=2.0, widened=0.0, beside=0.1, issue=1.5
+)
+OUT_OF_ORDER = PipelineModel(in_order=False, bytes_multiplied=0.5)
 SIMPLE = frozenset(("generic", *(f"cortex-{n}" for n in ("a5", "a7", "a8", "a53", "a55"))))
 
 
-def pace_of(target: Target) -> Pace:
-    """Return the pace of the target's processor."""
+def pipeline_of(target: CpuTarget) -> PipelineModel:
+    """Return the model of the target's processor."""
     if "neon" in target.features and target.cpu in SIMPLE:
-        return ONE_BY_ONE
+        return IN_ORDER
     old = "neon" in target.features and "dotprod" not in target.features
-    return HALVES_MULTIPLIED if old else WIDE
+    return CORTEX_A72_CLASS if old else OUT_OF_ORDER

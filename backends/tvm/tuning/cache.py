@@ -9,12 +9,13 @@ kernels is taken for empty.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from gmpq.errors import JsonError
+from gmpq.errors import JsonError, OutputError
+from gmpq.files import atomic
 from gmpq.files.strict_json import Parsed, load, number, require, unique
 from gmpq.files.untrusted import decode, read_bytes
 
@@ -50,8 +51,8 @@ def remember(
     results = read(path, version, warn) | {key: dict(times) for key, times in found.items()}
     try:
         _write(path, {"kernels": version, "results": results})
-    except OSError as error:
-        warn(f"{path}: cannot be written ({error.strerror}): measured times are not remembered")
+    except OutputError as error:
+        warn(f"{error}: measured times are not remembered")
 
 
 class _UnreadableError(JsonError):
@@ -95,15 +96,7 @@ def _times(place: str, value: Parsed) -> Times:
 
 def _write(path: Path, content: Mapping[str, object]) -> None:
     """Replace ``path`` by ``content`` in one step, so that a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # the write reports it
+        path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, sort_keys=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as stream:
-        temporary = Path(stream.name)
-        try:
-            stream.write(text + "\n")
-            stream.flush()
-            temporary.chmod(0o644)  # temporary files are private
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+    atomic.write_text(path, text + "\n")

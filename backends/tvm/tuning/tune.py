@@ -15,17 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import tvm
 
 from gmpq.backends.tvm.codegen.build import assemble
+from gmpq.backends.tvm.host import HostProgram
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.memory import Life, place
 from gmpq.backends.tvm.plan.plan import (
@@ -38,50 +35,33 @@ from gmpq.backends.tvm.plan.plan import (
     predicted,
     size_bytes,
 )
+from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tuning.cache import Warn, read, remember
+from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.files import temporary
 from gmpq.ir import Conv2d, Graph, IntGraph, Linear
-from gmpq.runtime import Network
+from gmpq.program import Program
 
 KERNELS_VERSION = 9  # raise it when a kernel's speed changes
 ROUNDS = 15
 SHORTEST_MS = 1e-5  # as times are rounded
-
-
-class Effort(Enum):
-    """How many candidates are measured."""
-
-    OFF = "off"  # none: predicted cycles decide
-    QUICK = "quick"  # the best predicted ones, and the best of each family
-    FULL = "full"  # all
-
-    def select(self, choices: Sequence[Choice], threads: int) -> list[Choice]:
-        """Return the choices worth measuring on ``threads`` threads."""
-        if self is Effort.FULL:
-            return list(choices)
-        ranked = sorted(choices, key=lambda choice: choice[1].cycles_on(threads))
-        firsts = {family.name: (family, candidate) for family, candidate in reversed(ranked)}
-        best = ranked[:QUICK]
-        return best + [choice for choice in firsts.values() if choice not in best]
-
-
 QUICK = 4
 SHIPPED = Path(__file__).with_name("shipped.json")
 
 
 def _ignore(_warning: str) -> None:
-    """Tell nobody."""
+    """Report to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How to tune: effort, threads of the measured runs, and earlier results.
+    """How to tune: level, threads of the measured runs, and earlier results.
 
     ``cache`` is read and written; the package's own results are read too. With a ``board``, results
-    are of boards like it, and nothing is measured here. ``warn`` is told what is wrong with them.
+    are of boards like it, and nothing is measured here. ``warn`` receives what is wrong with them.
     """
 
-    effort: Effort
+    level: TuningLevel
     threads: int
     cache: Path | None = None
     board: str | None = None
@@ -98,10 +78,20 @@ class Tuning:
         """Add a result to the cache."""
         remember(self.cache, KERNELS_VERSION, {key: measured_ms}, self.warn)
 
-    def measures(self, site: Site) -> bool:
-        """Tell whether candidates at ``site`` are measured on this machine."""
+    def measures(self, site: Site[Target]) -> bool:
+        """Return whether candidates at ``site`` are measured on this machine."""
         here = self.board is None and site.target.runs_here()
-        return here and self.effort is not Effort.OFF
+        return here and self.level is not TuningLevel.OFF
+
+
+def shortlist(choices: Sequence[Choice], level: TuningLevel, threads: int) -> list[Choice]:
+    """Return the choices that ``level`` measures on ``threads`` threads."""
+    if level is TuningLevel.FULL:
+        return list(choices)
+    ranked = sorted(choices, key=lambda choice: choice[1].cost_on(threads))
+    firsts = {family.name: (family, candidate) for family, candidate in reversed(ranked)}
+    best = ranked[:QUICK]
+    return best + [choice for choice in firsts.values() if choice not in best]
 
 
 def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
@@ -111,7 +101,7 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
     """
     guess, known = predicted(tuning.threads), tuning.known
 
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if not worth_measuring(site, choices):
             return guess(site, choices)
         key = key_of(site, choices, tuning)
@@ -119,7 +109,7 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
             if not tuning.measures(site):
                 return guess(site, choices)
             told(site.node.name)
-            worth = tuning.effort.select(choices, tuning.threads)
+            worth = shortlist(choices, tuning.level, tuning.threads)
             known[key] = measure(site, worth, tuning.threads)
             tuning.remember(key, known[key])
         return fastest(choices, known[key])
@@ -127,7 +117,7 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
     return choose
 
 
-def worth_measuring(site: Site, choices: Sequence[Choice]) -> bool:
+def worth_measuring(site: Site[Target], choices: Sequence[Choice]) -> bool:
     """Tell whether there is a choice, at a layer."""
     return len(choices) > 1 and isinstance(site.node, Conv2d | Linear)
 
@@ -141,26 +131,25 @@ def fastest(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> Verd
     known = {name_of(choice): choice for choice in choices if name_of(choice) in measured_ms}
     times = {name: measured_ms[name] for name in known}  # in one order, wherever they come from
     best = min(times, key=times.__getitem__)
-    rate = known[best][1].cycles / max(times[best], SHORTEST_MS)
-    cycles = {name: rate * spent for name, spent in times.items()}
-    return Verdict(known[best], times, cycles)
+    rate = known[best][1].cost / max(times[best], SHORTEST_MS)
+    costs = {name: rate * spent for name, spent in times.items()}
+    return Verdict(known[best], times, costs)
 
 
-def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
+def key_of(site: Site[Target], choices: Sequence[Choice], tuning: Tuning) -> str:
     """Return the key under which a result is remembered."""
     node = site.node
     window = asdict(node.window) if isinstance(node, Conv2d) else None
     described = {
         "kernels": KERNELS_VERSION,
         "tvm": tvm.__version__,
-        "cpu": site.target.cpu,
-        "features": sorted(site.target.features),
+        **site.target.fingerprint(),
         "threads": tuning.threads,
         "window": window,
         "groups": node.groups if isinstance(node, Conv2d) else 1,
-        "layouts": [asdict(tensor.codes) for tensor in (*site.inputs, *site.stored)],
+        "layouts": [asdict(tensor.codes) for tensor in (*site.inputs, *site.results)],
         "addition": site.addition is not None,
-        "near": site.near,
+        "near": site.weights_stay_in_llc,
         "copies": len(site.copies),
         "candidates": sorted(name_of(choice) for choice in choices),
         **({} if tuning.board is None else {"board": tuning.board}),
@@ -171,19 +160,19 @@ def key_of(site: Site, choices: Sequence[Choice], tuning: Tuning) -> str:
 # --- measuring -----------------------------------------------------------------------------------
 
 
-def measure(site: Site, choices: Sequence[Choice], threads: int) -> dict[str, float]:
+def measure(site: Site[Target], choices: Sequence[Choice], threads: int) -> dict[str, float]:
     """Return the median milliseconds of each choice by name."""
     with temporary.folder() as folder:
-        network = Network(folder, write_trial(site, choices, folder))
-        network.set_threads(threads)
-        samples = _samples(network.stepper(), len(choices), others_bytes(site))
-        network.set_threads(1)
-    return medians(choices, samples)
+        program = HostProgram.open(folder, write_trial(site, choices, folder))
+        program.network.set_threads(threads)
+        samples = program.time_steps({}, ROUNDS + 1, others_bytes(site))
+        program.close()
+    return medians(choices, [times[1:] for times in samples.values()])  # the first warms up
 
 
-def others_bytes(site: Site) -> int:
+def others_bytes(site: Site[Target]) -> int:
     """Return how many bytes are read before each run, so that it finds its constants far away."""
-    return max(2 * site.target.cache_bytes, site.weights_bytes)
+    return max(site.target.flush_bytes, site.weights_bytes)
 
 
 def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) -> dict[str, float]:
@@ -194,34 +183,21 @@ def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) ->
     }
 
 
-def write_trial(site: Site, choices: Sequence[Choice], folder: Path) -> Mapping[str, Any]:
-    """Write a program whose steps are the candidates into ``folder``; return what a run needs."""
+def write_trial(site: Site[Target], choices: Sequence[Choice], folder: Path) -> Program:
+    """Write a program whose steps are the candidates into ``folder`` and return it."""
     return assemble(_NOTHING, _trial(site, choices), site.target, folder).program
 
 
 _NOTHING: IntGraph = Graph("trial", (), (), {}, ())
 
 
-def _trial(site: Site, choices: Sequence[Choice]) -> Plan:
+def _trial(site: Site[Target], choices: Sequence[Choice]) -> Plan:
     """Return a plan whose steps are the candidates, all on the same tensors."""
-    outputs = tuple(tensor.value.name for tensor in site.stored)
+    outputs = tuple(tensor.value.name for tensor in site.results)
     steps = tuple(
-        Step(site.node.name, outputs, family.name, "", (candidate.build(),), {}, {})
+        Step(name_of((family, candidate)), outputs, family.name, "", (candidate.build(),), {}, {})
         for family, candidate in choices
     )
-    tensors = {tensor.value.name: tensor for tensor in (*site.read, *site.stored)}
+    tensors = {tensor.value.name: tensor for tensor in (*site.operands, *site.results)}
     lives = {name: Life(size_bytes(tensor), 0, 1) for name, tensor in tensors.items()}
-    return Plan(steps, tensors, place(lives))
-
-
-def _samples(step: Callable[[int, int], None], count: int, others: int) -> list[list[float]]:
-    """Return milliseconds of each step over several rounds, ``others`` bytes read before each."""
-    other = np.ones(others, np.uint8)
-    samples: list[list[float]] = [[] for _ in range(count)]
-    for _ in range(ROUNDS + 1):
-        for i in range(count):
-            other.max()
-            start = time.perf_counter()
-            step(i, i + 1)
-            samples[i].append((time.perf_counter() - start) * 1e3)
-    return [times[1:] for times in samples]  # the first round warms up
+    return Plan(steps, tensors, place(lives, site.target.layout_rules))

@@ -26,14 +26,14 @@ class Head:
     linear: str | None  # the layer of the averaged features that gives the logits, if one does
 
 
-class Seen(NamedTuple):
+class Features(NamedTuple):
     """What a network made of a batch."""
 
     logits: torch.Tensor  # [N, K]
     features: torch.Tensor  # [N, C, H, W]
 
 
-def observe(network: nn.Module, head: Head, images: torch.Tensor, *, cut: bool = False) -> Seen:
+def observe(network: nn.Module, head: Head, images: torch.Tensor, *, cut: bool = False) -> Features:
     """Return the logits and features of ``images``; ``cut`` starts gradients at the features."""
     held: list[torch.Tensor] = []
 
@@ -46,14 +46,16 @@ def observe(network: nn.Module, head: Head, images: torch.Tensor, *, cut: bool =
         logits = trained_scores(network(images))
     finally:
         handle.remove()
-    return Seen(logits, held[-1])
+    return Features(logits, held[-1])
 
 
-def attribute(network: nn.Module, head: Head, seen: Seen, classes: torch.Tensor) -> torch.Tensor:
+def attribute(
+    network: nn.Module, head: Head, observed: Features, classes: torch.Tensor
+) -> torch.Tensor:
     """Return the maps [N, H, W] of ``classes`` [N], with gradients into ``network``."""
     if head.linear is None:
-        return grad_cam(seen, classes)
-    return cam(seen.features, _weight(network, head.linear), classes)
+        return grad_cam(observed, classes)
+    return cam(observed.features, _weight(network, head.linear), classes)
 
 
 def teach(
@@ -67,14 +69,14 @@ def teach(
     assert not teacher.training
     if head.linear is None:
         with torch.enable_grad():
-            seen = observe(teacher, head, images, cut=True)
-            own = seen.logits.argmax(1)
-            maps = grad_cam(seen, own if classes is None else classes)
+            observed = observe(teacher, head, images, cut=True)
+            own = observed.logits.argmax(1)
+            maps = grad_cam(observed, own if classes is None else classes)
         return maps.detach(), own
     with torch.no_grad():
-        seen = observe(teacher, head, images)
-        own = seen.logits.argmax(1)
-        return attribute(teacher, head, seen, own if classes is None else classes), own
+        observed = observe(teacher, head, images)
+        own = observed.logits.argmax(1)
+        return attribute(teacher, head, observed, own if classes is None else classes), own
 
 
 def cam(features: torch.Tensor, weight: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -82,12 +84,12 @@ def cam(features: torch.Tensor, weight: torch.Tensor, classes: torch.Tensor) -> 
     return functional.relu(torch.einsum("nchw,nc->nhw", features, weight[classes]))
 
 
-def grad_cam(seen: Seen, classes: torch.Tensor) -> torch.Tensor:
+def grad_cam(observed: Features, classes: torch.Tensor) -> torch.Tensor:
     """Return the maps [N, H, W] by a backward pass that can be differentiated again."""
-    chosen = seen.logits.gather(1, classes[:, None]).sum()
-    (gradients,) = torch.autograd.grad(chosen, seen.features, create_graph=True)
+    chosen = observed.logits.gather(1, classes[:, None]).sum()
+    (gradients,) = torch.autograd.grad(chosen, observed.features, create_graph=True)
     shares = gradients.sum((2, 3), keepdim=True)
-    return functional.relu((shares * seen.features).sum(1))
+    return functional.relu((shares * observed.features).sum(1))
 
 
 def normalize(maps: torch.Tensor) -> torch.Tensor:

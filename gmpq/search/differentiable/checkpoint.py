@@ -7,20 +7,20 @@ from pathlib import Path
 
 import torch
 
-from gmpq.errors import OutputError, SearchError
+from gmpq.errors import SearchError
 from gmpq.models import checkpoints
 from gmpq.models.checkpoints import UNFIT
-from gmpq.search.differentiable.objective import Objective
-from gmpq.search.differentiable.settings import Space
+from gmpq.search.differentiable.supernet_loss import SupernetLoss
+from gmpq.search.ilp.candidates import Candidates
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(slots=True, eq=False)
 class Training:
     """A search that is under way; it changes as it goes on."""
 
-    objective: Objective
+    loss: SupernetLoss
     weights: torch.optim.SGD
     logits: torch.optim.SGD
     epoch: int = 0  # how many are done
@@ -31,20 +31,14 @@ def save(training: Training, path: Path) -> None:
     """Write ``training`` to ``path``; raises ``OutputError``."""
     state = {
         "version": VERSION,
-        "space": _space(training.objective.settings.space),
+        "space": _bits(training.loss.settings.candidates),
         "epoch": training.epoch,
         "seconds": training.seconds,
-        "network": training.objective.network.state_dict(),
+        "network": training.loss.supernet.state_dict(),
         "weights": training.weights.state_dict(),
         "logits": training.logits.state_dict(),
     }
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        torch.save(state, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch tells a full disk by a RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error}") from error
+    checkpoints.write(state, path)
 
 
 def load(training: Training, path: Path) -> None:
@@ -55,14 +49,14 @@ def load(training: Training, path: Path) -> None:
     """
     require_checkpoint(path)
     state = checkpoints.read(path, SearchError, "start anew")
-    space = _space(training.objective.settings.space)
-    if state.get("version") != VERSION or state.get("space") != space:
+    bits = _bits(training.loss.settings.candidates)
+    if state.get("version") != VERSION or state.get("space") != bits:
         raise SearchError(
             f"{path}: is of version {state.get('version')} and bits {state.get('space')}, "
-            f"this search of {VERSION} and {space}: give the same options, or start anew"
+            f"this search of {VERSION} and {bits}: give the same options, or start anew"
         )
     try:
-        training.objective.network.load_state_dict(state["network"])
+        training.loss.supernet.load_state_dict(state["network"])
         training.weights.load_state_dict(state["weights"])
         training.logits.load_state_dict(state["logits"])
         epoch, seconds = int(state["epoch"]), float(state["seconds"])
@@ -80,5 +74,5 @@ def require_checkpoint(path: Path) -> None:
         raise SearchError(f"{path}: no such checkpoint: start without --resume")
 
 
-def _space(space: Space) -> list[list[int]]:
-    return [list(space.weights), list(space.activations)]
+def _bits(candidates: Candidates) -> list[list[int]]:
+    return [list(candidates.weight_bits), list(candidates.input_bits)]

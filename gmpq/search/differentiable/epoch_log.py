@@ -10,7 +10,7 @@ from gmpq.errors import OutputError
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class EpochRecord:
     """One epoch; losses are means over its batches."""
 
     epoch: int  # counted from 1
@@ -28,23 +28,23 @@ class Entry:
     eta_seconds: float
 
 
-def write(entry: Entry, path: Path) -> None:
-    """Append ``entry`` to the log ``path``; raises ``OutputError``."""
+def write(record: EpochRecord, path: Path) -> None:
+    """Append ``record`` to the log ``path``; raises ``OutputError``."""
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(entry), allow_nan=False) + "\n")
+            file.write(json.dumps(asdict(record), allow_nan=False) + "\n")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def show(entry: Entry | None) -> str:
-    """Return ``entry`` as the progress bar shows it; empty before the first."""
-    if entry is None:
+def show(record: EpochRecord | None) -> str:
+    """Return ``record`` as the progress bar shows it; empty before the first."""
+    if record is None:
         return ""
     return (
-        f", loss {entry.loss:.3f}, {100 * entry.accuracy:.1f}% right, "
-        f"expected {entry.expected_bops / 1e9:.4g} G, argmax {entry.argmax_bops / 1e9:.4g} G, "
-        f"{_duration(entry.eta_seconds)} left"
+        f", loss {record.loss:.3f}, {100 * record.accuracy:.1f}% right, "
+        f"expected {record.expected_bops / 1e9:.4g} G, argmax {record.argmax_bops / 1e9:.4g} G, "
+        f"{_duration(record.eta_seconds)} left"
     )
 
 

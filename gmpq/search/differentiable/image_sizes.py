@@ -1,4 +1,4 @@
-"""Whether images have the size of the network's input, told by their headers alone."""
+"""Whether images have the size of the network's input, by their headers alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def check_sizes(locations: Sequence[str], shape: tuple[int, int, int]) -> None:
         if (rows, columns) != (height, width):
             raise CalibrationError(
                 f"{path}: {rows}x{columns} pixels, the network reads {height}x{width}: "
-                f"give --resize {max(height, width)} to scale images, or another --shape"
+                f'give "resize": {max(height, width)}, or another shape, in the model.input of a '
+                "policy file"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a search has to know about a network: found by running it once on random images.
+"""What a search needs to know about a network, found by running it once on random images.
 
 Every convolution but the first one is searched: in ResNets all of the residual stages, those of the
 shortcuts too, in MobileNetV2 all but the stem. Linear layers are not.
@@ -31,12 +31,13 @@ class Layer:
 
     name: str
     macs: int
+    weights: int
     signed: bool  # whether its input was negative somewhere
     searched: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class NetworkInfo:
     """The layers in the order in which they run, and where attribution maps come from."""
 
     layers: tuple[Layer, ...]
@@ -66,9 +67,9 @@ class _Run:
     outputs: dict[str, torch.Tensor] = field(default_factory=dict)  # of modules, by time of end
 
 
-def survey(
+def inspect_network(
     module: nn.Module, shape: tuple[int, int, int], keep: Collection[str] = (), seed: int = 0
-) -> Survey:
+) -> NetworkInfo:
     """Return what there is to search in ``module`` for images of ``shape`` [C, H, W].
 
     Args:
@@ -89,12 +90,12 @@ def survey(
     convolutions = [name for name in run.macs if isinstance(module.get_submodule(name), nn.Conv2d)]
     searched = _searched(convolutions, keep)
     layers = tuple(
-        Layer(name, macs // IMAGES, run.signed[name], name in searched)
+        Layer(name, macs // IMAGES, _weights(module, name), run.signed[name], name in searched)
         for name, macs in run.macs.items()
     )
     head = _head(module, run, logits)
     features = run.outputs[head.features]
-    return Survey(layers, head, features.shape[2] * features.shape[3], logits.shape[1])
+    return NetworkInfo(layers, head, features.shape[2] * features.shape[3], logits.shape[1])
 
 
 def _logits(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -111,6 +112,10 @@ def _logits(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
         given = ", ".join(map(str, shapes)) or type(found).__name__
         raise SearchError(f"the network gives {given}: a search needs logits [N, classes]")
     return logits
+
+
+def _weights(module: nn.Module, name: str) -> int:
+    return module.get_submodule(name).get_parameter("weight").numel()
 
 
 def _searched(convolutions: list[str], keep: Collection[str]) -> set[str]:
@@ -141,7 +146,7 @@ def _watched(module: nn.Module, run: _Run) -> Iterator[None]:
 
 
 def _watch(name: str, run: _Run) -> Callable[[nn.Module, Any, Any], None]:
-    def hear(part: nn.Module, inputs: Any, output: Any) -> None:
+    def record(part: nn.Module, inputs: Any, output: Any) -> None:
         if not isinstance(output, torch.Tensor):
             return
         if isinstance(part, nn.Conv2d | nn.Linear):
@@ -155,7 +160,7 @@ def _watch(name: str, run: _Run) -> Callable[[nn.Module, Any, Any], None]:
             run.outputs.pop(name, None)  # the last end of a module that runs twice counts
             run.outputs[name] = output
 
-    return hear
+    return record
 
 
 def _head(module: nn.Module, run: _Run, logits: torch.Tensor) -> Head:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from gmpq.qat.quantizers import haq, hwgq
 from gmpq.qat.quantizers.lsq import Lsq
 from gmpq.qat.quantizers.pact import Pact
 from gmpq.search.differentiable.pact_mixture import PactMixture
+from gmpq.search.differentiable.settings import QuantizerKind
 
 
 def mix(copies: Iterable[torch.Tensor], shares: torch.Tensor) -> torch.Tensor:
@@ -127,15 +129,27 @@ class HwgqActivations(nn.Module):
 class Quantizers:
     """A pair of quantizers."""
 
-    name: str
     weights: Callable[[tuple[int, ...]], nn.Module]  # of the candidate bits
     activations: Callable[[tuple[int, ...], bool], nn.Module]  # and of whether inputs are signed
     most_bits: int = MOST_BITS
 
 
-HAQ = Quantizers("haq", FrozenLimitWeights, PactActivations)  # GMPQ's released code
-RUNNING = Quantizers("running", RunningLimitWeights, PactActivations)
-LSQ = Quantizers("lsq", LsqWeights, PactActivations)
-HWGQ = Quantizers("hwgq", HwgqWeights, HwgqActivations, len(hwgq.WEIGHT_STEPS))  # EdMIPS
+HAQ = Quantizers(FrozenLimitWeights, PactActivations)  # GMPQ's released code
+RUNNING = Quantizers(RunningLimitWeights, PactActivations)
+LSQ = Quantizers(LsqWeights, PactActivations)
+HWGQ = Quantizers(HwgqWeights, HwgqActivations, len(hwgq.WEIGHT_STEPS))  # EdMIPS
 
-QUANTIZERS = (HAQ, RUNNING, LSQ, HWGQ)
+
+def find(kind: QuantizerKind) -> Quantizers:
+    """Return the quantizers of ``kind``."""
+    match kind:
+        case QuantizerKind.HAQ:
+            return HAQ
+        case QuantizerKind.RUNNING:
+            return RUNNING
+        case QuantizerKind.LSQ:
+            return LSQ
+        case QuantizerKind.HWGQ:
+            return HWGQ
+        case _:
+            assert_never(kind)

@@ -1,210 +1,230 @@
-"""From what a user asks to a policy file."""
+"""From what a user asks to a policy and what is known about it."""
 
 from __future__ import annotations
 
+import copy
 import time
-from pathlib import Path
+from dataclasses import dataclass, replace
 
+import numpy as np
+import torch
 from torch import nn
 
-from gmpq import models, table
-from gmpq.errors import OutputError, PolicyError, SearchError
+from gmpq import table
+from gmpq.errors import SearchError
 from gmpq.files.strict_json import JSON
+from gmpq.inputs.compile_inputs import Network
 from gmpq.inputs.images import Preprocessing
-from gmpq.models.imports import import_factory
-from gmpq.models.weights import resolve_weights
-from gmpq.policy import InputSpec, LayerBits, ModelSpec, Provenance
-from gmpq.policy import file as policy_file
+from gmpq.policy import Policy, Provenance
 from gmpq.progress import Progress
-from gmpq.search.differentiable.assignment import Bill, check_bound
 from gmpq.search.differentiable.checkpoint import require_checkpoint
+from gmpq.search.differentiable.deployment import deployment_space
 from gmpq.search.differentiable.image_sizes import check_sizes
-from gmpq.search.differentiable.inspect import Survey, survey
-from gmpq.search.differentiable.options import Request, settings_of
-from gmpq.search.differentiable.search import (
-    Bound,
-    Deployment,
-    Found,
-    figures,
-    make_folder,
-    search,
-    to_policy,
+from gmpq.search.differentiable.inspect import NetworkInfo, inspect_network
+from gmpq.search.differentiable.options import Request
+from gmpq.search.differentiable.search import Found, Target, figures, make_folder, search
+from gmpq.search.differentiable.settings import Settings
+from gmpq.search.differentiable.supernet import make_supernet, with_classes
+from gmpq.search.differentiable.teacher import (
+    TeacherTraining,
+    freeze,
+    load_teacher,
+    save_teacher,
+    train_teacher,
 )
-from gmpq.search.differentiable.settings import Settings, Space, TeacherRecipe
-from gmpq.search.differentiable.supernet import search_network, with_classes
-from gmpq.search.differentiable.teacher import Lesson, load_teacher, save_teacher, train_teacher
 from gmpq.search.differentiable.train import Task
-from gmpq.training.data import Labelled, check_labels, check_trainable, open_all
+from gmpq.search.ilp.constraints import total_published_bops
+from gmpq.search.ilp.solver import Losses, solve
+from gmpq.search.ilp.space import Space
+from gmpq.search.network_source import NetworkSource
+from gmpq.training.augment import Augmentation
+from gmpq.training.data import Labelled, check_labels, check_trainable
 from gmpq.training.processes import rank, wait
 
+BOPS_BOUNDS = {"bops", "published_bops", "mean_product"}
 
-def search_policy(request: Request, progress: Progress) -> str:
-    """Write the policy that ``request`` asks for; return a table of what was found.
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """The policy that a search has found."""
+
+    policy: Policy
+    space: Space  # of the network that the policy is for
+    summary: str  # a table of figures
+
+
+def search_policy(request: Request, progress: Progress) -> Searched:
+    """Return the policy that ``request`` asks for.
 
     Raises:
-        GmpqError: network, data, bounds or options do not fit; nothing is written then.
+        GmpqError: network, data, bounds or options do not fit.
     """
-    settings = settings_of(request)
-    _check_place(request.out)
-    module, shape = _network(request)
-    surveyed = survey(module, shape, request.keep)
-    if settings.attribution_weight > 0 and surveyed.map_pixels < 2:
-        raise SearchError(
-            f"--shape: images of {shape[1]}x{shape[2]} leave an attribution map of one pixel: "
-            "give larger ones, or --attribution-weight 0"
-        )
-    search_network(module, surveyed, settings)  # what it refuses is better refused now
-    deployment = _deployment(request, surveyed, shape)
-    bill = deployment.bill(surveyed)
-    bound = _bound(request, bill, settings.space)
-    data, validation = _data(request, shape, surveyed.classes)
+    settings = request.settings
+    _check_device(settings.device)
+    network = _network(request)
+    info = _inspect(network, request)
+    make_supernet(network.module, info, settings)  # an early error if a quantizer does not fit
+    space = _space(request, info)
+    target = _target(request, space)
+    data, validation = _data(request, network, info.classes)
     for line in (*data.ignored, *(validation.ignored if validation is not None else ())):
         progress.warn(line)
-    work = request.work or request.out.with_suffix(".search")
-    task = Task(module, surveyed, bill, data, work, validation)
-    if request.resume and not bound.runs:
+    task = Task(network.module, info, space, data, request.files.work, validation)
+    if request.files.resume and not target.runs:
         require_checkpoint(task.checkpoint)
     if rank() == 0:
-        make_folder(work)
+        make_folder(task.work)
     wait()
-    teacher, seconds = _teacher(request, settings, task, progress)
-    found = search(task, teacher, settings, bound, progress, resume=request.resume)
-    if rank() == 0:
-        provenance = _provenance(request, found, bill, seconds)
-        policy_file.write(to_policy(found, surveyed, deployment, provenance), request.out)
-    return _report(found, surveyed, bill)
+    teacher, seconds = _teacher(request, network, task, progress)
+    found = search(task, teacher, settings, target, progress, resume=request.files.resume)
+    source = request.network.deploy or request.source
+    policy = Policy(
+        found.bits,
+        model=source.model_for(request.out),
+        provenance=_provenance(request, found, space, seconds),
+        calibration=source.calibration_for(request.out),
+    )
+    return Searched(policy, space, _summary(found))
 
 
-def _check_place(out: Path) -> None:
-    if not out.resolve().parent.is_dir():
-        raise OutputError(f"{out}: there is no folder {out.parent}: make it first")
-    if out.is_dir():
-        raise OutputError(f"{out}: is a folder: give the name of a file")
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that CUDA was compiled in
+        raise SearchError(f"--device: {name!r} cannot be used here: give cpu") from error
 
 
-def _bound(request: Request, bill: Bill, space: Space) -> Bound:
-    if request.bops is not None and request.published_bops is not None:
-        raise SearchError("--bops and --published-bops: give one of them")
-    bops, least = request.bops, bill.least(space)
-    if bops is not None:
-        check_bound("--bops", bops, least)
-    if request.published_bops is not None:
-        check_bound("--published-bops", request.published_bops, bill.published(bill.fewest(space)))
-        bops = bill.from_published(request.published_bops)
-    if request.bisect is not None and bops is None:
-        raise SearchError("--bisect: needs a bound to aim at: give --bops")
-    return Bound(bops, request.bisect or 0)
+def _network(request: Request) -> Network:
+    network = request.source.build()
+    classes = request.network.classes
+    if classes is None:
+        return network
+    info = inspect_network(network.module, _image_shape(network))
+    return replace(network, module=with_classes(network.module, info, classes))
 
 
-def _network(request: Request) -> tuple[nn.Module, tuple[int, int, int]]:
-    shape = _shape(request.shape)
-    if (request.arch is None) == (request.factory is None):
-        raise SearchError("no network, or two: give either --arch or --import")
-    if request.arch is not None:
-        arch = models.find(request.arch)
-        module, shape = arch.build(), shape or arch.shape
-    else:
-        assert request.factory is not None
-        module = import_factory(request.factory)
-    if shape is None:
-        raise PolicyError("--shape is missing: --import needs it, as C,H,W")
-    if request.classes is not None:
-        module = with_classes(module, survey(module, shape), request.classes)
-    return module, shape
-
-
-def _shape(given: tuple[int, ...] | None) -> tuple[int, int, int] | None:
-    if given is None:
-        return None
-    if len(given) != 3 or min(given) < 1:
-        raise SearchError(f"--shape: got {','.join(map(str, given))}: give C,H,W, as in 3,32,32")
-    channels, height, width = given
+def _image_shape(network: Network) -> tuple[int, int, int]:
+    _, channels, height, width = network.shape
     return channels, height, width
 
 
-def _data(
-    request: Request, shape: tuple[int, int, int], classes: int
-) -> tuple[Labelled, Labelled | None]:
-    how = Preprocessing.of((1, *shape), request.input)
+def _inspect(network: Network, request: Request) -> NetworkInfo:
+    shape = _image_shape(network)
+    info = inspect_network(network.module, shape, request.network.keep)
+    if request.settings.attribution_weight > 0 and info.map_pixels < 2:
+        raise SearchError(
+            f"model.input.shape: images of {shape[1]}x{shape[2]} leave an attribution map of one "
+            "pixel: give larger ones in the policy file, or --attribution-weight 0"
+        )
+    return info
+
+
+def _space(request: Request, info: NetworkInfo) -> Space:
+    deployed, deploy = info, request.network.deploy
+    if deploy is not None:
+        other = deploy.build()
+        deployed = inspect_network(other.module, _image_shape(other))
+    fixed = request.network.fixed_bits
+    return deployment_space(info, deployed, request.settings.candidates, fixed)
+
+
+def _target(request: Request, space: Space) -> Target:
+    """Return the bounds, of which it is known that some policy meets them."""
+    bounds, runs = request.bounds, request.bisect or 0
+    constraints = bounds.optional_constraints(space)
+    size = (len(space.searched), len(space.weight_bits), len(space.input_bits))
+    solve(Losses(np.zeros(size)), constraints)
+    if runs and not (len(constraints) == 1 and bounds.limits().keys() <= BOPS_BOUNDS):
+        raise SearchError(
+            f"--bisect: needs a bound on BOPs, and no other, got "
+            f"{' and '.join(bounds.options) or 'none'}: give --bops, --published-bops or --bits"
+        )
+    return Target(constraints, runs)
+
+
+def _data(request: Request, network: Network, classes: int) -> tuple[Labelled, Labelled | None]:
+    source = request.source
+    how = Preprocessing.of(network.shape, source.model.input)
     if how.resize is None:
-        check_sizes((*request.data, *request.validation), shape)
-    data = open_all(request.data, how).spread(request.images)
+        check_sizes((*source.data, *request.validation), _image_shape(network))
+    data = source.labelled(network)
     check_trainable(data, classes)
     if not request.validation:
         return data, None
-    validation = open_all(request.validation, how).spread(request.images)
+    validation = replace(source, data=request.validation).labelled(network)
     check_labels(validation, classes)
     return data, validation
 
 
-def _deployment(request: Request, surveyed: Survey, shape: tuple[int, int, int]) -> Deployment:
-    fixed = LayerBits(request.fixed_bits, request.fixed_bits)
-    if request.deploy is not None:
-        arch = models.find(request.deploy)
-        layers = survey(arch.build(), arch.shape).layers
-        return Deployment(layers, ModelSpec(arch.name), fixed)
-    spec = InputSpec((1, *shape), request.mean, request.std, request.resize)
-    return Deployment(surveyed.layers, ModelSpec(request.arch, input=spec), fixed)
-
-
 def _teacher(
-    request: Request, settings: Settings, task: Task, progress: Progress
+    request: Request, network: Network, task: Task, progress: Progress
 ) -> tuple[nn.Module | None, float]:
     """Return the float network, if one is imitated, and the seconds that training it took."""
+    settings, source = request.settings, request.source
     if settings.attribution_weight == 0:
         return None, 0.0
     kept = task.work / "teacher.safetensors"
-    started = time.monotonic()
-    trained = request.teacher is None and not (request.resume and kept.exists())
-    if trained:
-        recipe = TeacherRecipe(request.teacher_epochs, lr=request.teacher_lr)
-        how = (settings.augmentation, settings.seed, settings.device)
-        teacher = train_teacher(task.module, Lesson(task.data, recipe, *how), progress)
+    started, seconds = time.monotonic(), 0.0
+    if source.names_weights:
+        teacher = _given(source, network, settings, progress)
+    elif request.files.resume and kept.exists():
+        teacher = load_teacher(task.module, kept, settings.device)
     else:
-        given = kept if request.teacher is None else resolve_weights(request.teacher, Path())
-        teacher = load_teacher(task.module, given, settings.device)
+        teacher = train_teacher(task.module, _teacher_training(request, task), progress)
+        seconds = time.monotonic() - started
     if rank() == 0:
         save_teacher(teacher, kept)
-    return teacher, time.monotonic() - started if trained else 0.0
+    return teacher, seconds
 
 
-def _provenance(request: Request, found: Found, bill: Bill, teacher_seconds: float) -> Provenance:
+def _given(
+    source: NetworkSource, network: Network, settings: Settings, progress: Progress
+) -> nn.Module:
+    """Return a copy of the network with the weights that ``source`` names."""
+    teacher = replace(network, module=copy.deepcopy(network.module))
+    for line in source.load_weights(teacher):
+        progress.warn(line)
+    return freeze(teacher.module.to(settings.device))
+
+
+def _teacher_training(request: Request, task: Task) -> TeacherTraining:
+    settings = request.settings
+    augmentation = Augmentation(settings.recipe.crop, settings.recipe.flip)
+    return TeacherTraining(task.data, request.teacher, augmentation, settings.seed, settings.device)
+
+
+def _provenance(request: Request, found: Found, space: Space, teacher_seconds: float) -> Provenance:
+    settings = request.settings
     details: dict[str, JSON] = {
-        "network": request.arch or request.factory,
-        "quantizers": request.quantizers,
-        "weight_bits": list(request.weight_bits),
-        "activation_bits": list(request.activation_bits),
-        "attribution_weight": request.attribution_weight,
-        "epochs": request.epochs,
+        "network": request.source.name,
+        "quantizers": settings.quantizers.value,
+        "weight_bits": list(settings.candidates.weight_bits),
+        "input_bits": list(settings.candidates.input_bits),
+        "attribution_weight": settings.attribution_weight,
+        "epochs": settings.recipe.epochs,
         "teacher_seconds": round(teacher_seconds, 1),
-        "published_bops": bill.published(found.bits),
+        "published_bops": total_published_bops(space, found.bits),
         **figures(found),
     }
-    bounds = {"bops": request.bops, "published_bops": request.published_bops}
     return Provenance(
         method=request.method,
-        dataset=", ".join(request.data),
-        constraint={name: limit for name, limit in bounds.items() if limit is not None} or None,
-        seed=request.seed,
+        dataset=", ".join(request.source.data),
+        constraint=request.bounds.limits() or None,
+        seed=settings.seed,
         details=details,
     )
 
 
-def _report(found: Found, surveyed: Survey, bill: Bill) -> str:
-    names = [layer.name for layer in surveyed.searched]
-    lines = [(name, str(bits.w), str(bits.a)) for name, bits in zip(names, found.bits, strict=True)]
+def _summary(found: Found) -> str:
     outcome = found.outcome
-    totals = [
-        ("BOPs, all layers at their real bits", _giga(found.bops)),
-        ("BOPs, published convention", _giga(bill.published(found.bits))),
+    lines = [
         ("BOPs of the largest logits", _giga(outcome.argmax_bops)),
         ("BOPs expected under the logits", _giga(outcome.expected_bops)),
     ]
-    if outcome.entry is not None:
-        totals.append(("right on the training images", f"{100 * outcome.entry.accuracy:.1f}%"))
-        totals.append(("empty attribution maps", f"{100 * outcome.entry.empty_maps:.1f}%"))
-    bits = table.render(("layer", "w", "a"), lines)
-    return f"{bits}\n\n{table.render(('network', 'found'), totals)}"
+    if outcome.record is not None:
+        lines.append(("accuracy on the training images", f"{100 * outcome.record.accuracy:.1f}%"))
+        lines.append(("empty attribution maps", f"{100 * outcome.record.empty_maps:.1f}%"))
+    return table.render(("search", "found"), lines)
 
 
 def _giga(bops: float) -> str:

@@ -1,69 +1,32 @@
-"""The whole search: teacher, training, and a policy within the bound."""
+"""The whole search: teacher, training, and an assignment within the bounds."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
-from gmpq.errors import OutputError, SearchError, closest
+from gmpq.errors import OutputError
 from gmpq.files.strict_json import JSON
-from gmpq.passes import cost
-from gmpq.policy import LayerBits, ModelSpec, Policy, Provenance
+from gmpq.policy import LayerBits
 from gmpq.progress import Progress
 from gmpq.search.differentiable import checkpoint
-from gmpq.search.differentiable.assignment import Bill, Logits, bisect, within
-from gmpq.search.differentiable.epoch_log import Entry
-from gmpq.search.differentiable.inspect import Layer, Survey
+from gmpq.search.differentiable.assignment import Logits, bisect, is_within, within
+from gmpq.search.differentiable.epoch_log import EpochRecord
 from gmpq.search.differentiable.settings import Settings
 from gmpq.search.differentiable.train import Task, begin, train
+from gmpq.search.ilp.constraints import expected_bops, total_bops
+from gmpq.search.ilp.solver import Constraint
 from gmpq.training.processes import rank, wait
 
-FIXED = LayerBits(8, 8)  # of stem and classifier, which the search leaves in float
-
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """The most BOPs that a policy may cost, and how it is kept."""
+class Target:
+    """What a policy may cost, and how this is reached."""
 
-    bops: float | None = None  # None: the largest logits, whatever they cost
+    constraints: tuple[Constraint, ...] = ()  # none: the largest logits, whatever they cost
     runs: int = 0  # searches with other complexity weights; 0: one search, bits by its logits
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """The network that the policy is for: its layers may be larger than those of the search."""
-
-    layers: tuple[Layer, ...]
-    model: ModelSpec
-    fixed: LayerBits = FIXED
-
-    def bill(self, surveyed: Survey) -> Bill:
-        """Return what bits of the searched layers cost here.
-
-        Raises:
-            SearchError: a searched layer is missing here.
-        """
-        macs = {layer.name: layer.macs for layer in self.layers}
-        all_macs, product = sum(macs.values()), self.fixed.w * self.fixed.a
-        counted = cost.published_shares(list(macs.values()), all_macs)
-        shares = dict(zip(macs, counted, strict=True))
-        for layer in surveyed.searched:
-            if layer.name not in macs:
-                raise SearchError(
-                    f'--for: layer "{layer.name}" of the searched network is not in the other one'
-                    f"{closest(layer.name, macs)}: take networks of the same layers"
-                )
-        names = [layer.name for layer in surveyed.searched]
-        others = macs.keys() - names
-        return Bill(
-            tuple(macs[name] for name in names),
-            sum(macs[name] for name in others) * product,
-            tuple(shares[name] for name in names),
-            sum(shares[name] for name in others) * product,
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +34,7 @@ class Outcome:
     """What a search found."""
 
     logits: Logits
-    entry: Entry | None  # of the last epoch that ran
+    record: EpochRecord | None  # of the last epoch that ran
     complexity_weight: float
     expected_bops: float
     argmax_bops: int
@@ -82,29 +45,38 @@ class Found:
     """The bits, and how they were found."""
 
     outcome: Outcome
-    bits: tuple[LayerBits, ...]  # of the searched layers
+    bits: dict[str, LayerBits]  # of every layer that a policy names
     bops: int
-    assigned: bool  # whether the bound changed the largest logits
+    assigned: bool  # whether the bounds changed the largest logits
 
 
 def search(
     task: Task,
     teacher: nn.Module | None,
     settings: Settings,
-    bound: Bound,
+    target: Target,
     progress: Progress,
     *,
     resume: bool = False,
 ) -> Found:
-    """Return the bits of the searched layers.
+    """Return the bits of all layers.
+
+    Args:
+        task: the network, its space and the images.
+        teacher: the float network whose attribution is imitated, if any.
+        settings: of the supernet and its training.
+        target: the bounds; several runs need exactly one.
+        progress: receives the stages.
+        resume: continue from the checkpoint of ``task``.
 
     Raises:
-        SearchError: the bound is below what any policy costs, the loss is not finite, or there is
-            nothing to resume.
+        SearchError: no policy meets the bounds, the loss is not finite, or there is nothing to
+            resume.
         OutputError: checkpoint or log cannot be written.
     """
-    if bound.bops is None or bound.runs == 0:
-        return _choose(run(task, teacher, settings, progress, resume=resume), task, bound)
+    if target.runs == 0:
+        return _choose(run(task, teacher, settings, progress, resume=resume), task, target)
+    (constraint,) = target.constraints
 
     def one(weight: float) -> Outcome:
         folder = task.work / f"complexity-{weight:.6g}"
@@ -117,8 +89,14 @@ def search(
         return run(own, teacher, given, progress, resume=again)
 
     first = settings.complexity_weight
-    best = bisect(one, lambda outcome: outcome.argmax_bops, bound.bops, first, bound.runs)
-    return _choose(best, task, replace(bound, runs=0), already=best.argmax_bops <= bound.bops)
+    best = bisect(
+        one,
+        lambda outcome: constraint.total(outcome.logits.largest()),
+        constraint.limit,
+        first,
+        target.runs,
+    )
+    return _choose(best, task, target)
 
 
 def run(
@@ -132,13 +110,13 @@ def run(
         task.log.unlink(missing_ok=True)
         task.checkpoint.unlink(missing_ok=True)
     wait()
-    logits, entry = train(training, teacher, task, progress)
+    logits, record = train(training, teacher, task, progress)
     return Outcome(
         logits,
-        entry,
+        record,
         settings.complexity_weight,
-        task.bill.expected(*logits.expected()),
-        task.bill.of(logits.largest()),
+        expected_bops(task.space, *logits.expected()),
+        total_bops(task.space, task.space.bits(logits.largest())),
     )
 
 
@@ -150,41 +128,29 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
-def to_policy(
-    found: Found, surveyed: Survey, deployment: Deployment, provenance: Provenance
-) -> Policy:
-    """Return the policy of ``found``; layers that were not searched have the fixed bits."""
-    names = [layer.name for layer in surveyed.searched]
-    bits = dict(zip(names, found.bits, strict=True))
-    return Policy(
-        layers={layer.name: bits.get(layer.name, deployment.fixed) for layer in deployment.layers},
-        model=deployment.model,
-        provenance=provenance,
-    )
-
-
 def figures(found: Found) -> dict[str, JSON]:
     """Return what is known about ``found``, as a policy keeps it."""
-    entry = found.outcome.entry
-    told: dict[str, JSON] = {
+    record = found.outcome.record
+    known: dict[str, JSON] = {
         "bops": found.bops,
         "expected_bops": found.outcome.expected_bops,
         "argmax_bops": found.outcome.argmax_bops,
         "assigned": found.assigned,
         "complexity_weight": found.outcome.complexity_weight,
     }
-    if entry is not None:
-        told |= {
-            "accuracy": entry.accuracy,
-            "validation_accuracy": entry.validation_accuracy,
-            "empty_maps": entry.empty_maps,
-            "search_seconds": round(entry.seconds, 1),
+    if record is not None:
+        known |= {
+            "accuracy": record.accuracy,
+            "validation_accuracy": record.validation_accuracy,
+            "empty_maps": record.empty_maps,
+            "search_seconds": round(record.seconds, 1),
         }
-    return told
+    return known
 
 
-def _choose(outcome: Outcome, task: Task, bound: Bound, *, already: bool = False) -> Found:
+def _choose(outcome: Outcome, task: Task, target: Target) -> Found:
     largest = outcome.logits.largest()
-    limit = math.inf if bound.bops is None or already else bound.bops
-    bits = largest if math.isinf(limit) else within(outcome.logits, task.bill, limit)
-    return Found(outcome, bits, task.bill.of(bits), assigned=bits != largest)
+    free = is_within(largest, target.constraints)
+    bits = task.space.bits(largest if free else within(outcome.logits, target.constraints))
+    changed = bits != task.space.bits(largest)
+    return Found(outcome, bits, total_bops(task.space, bits), assigned=changed)

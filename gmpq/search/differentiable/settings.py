@@ -1,38 +1,26 @@
-"""What a search may choose from, and how it is trained."""
+"""What a supernet may choose from, and how it is trained; imports neither torch nor scipy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import pairwise
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
+from gmpq.search.ilp.candidates import Candidates
 
-from gmpq.errors import SearchError
-from gmpq.policy import MOST_BITS
-from gmpq.search.differentiable.quantizers import HAQ, Quantizers
-from gmpq.training.augment import Augmentation
+if TYPE_CHECKING:
+    import torch
 
 GMPQ_BITS = (2, 3, 4, 6)  # the released command for ResNet-18
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
-    """The bits that a layer's weight and its input may have, in rising order."""
+class QuantizerKind(Enum):
+    """The quantizers of weights and inputs; ``quantizers.find`` has their modules."""
 
-    weights: tuple[int, ...] = GMPQ_BITS
-    activations: tuple[int, ...] = GMPQ_BITS
-
-    def __post_init__(self) -> None:
-        """Refuse bits that no policy may have; raises ``SearchError``."""
-        for name, bits in (("weight", self.weights), ("activation", self.activations)):
-            rising = all(low < high for low, high in pairwise(bits))
-            if not bits or not rising or not 1 <= bits[0] <= bits[-1] <= MOST_BITS:
-                raise SearchError(
-                    f"{name} bits: got {', '.join(map(str, bits)) or 'none'}: "
-                    f"give different numbers from 1 to {MOST_BITS} in rising order, as in 2,3,4"
-                )
+    HAQ = "haq"  # GMPQ's released code: the weight's limit is that of the first forward pass
+    RUNNING = "running"  # the weight's limit is the current one
+    LSQ = "lsq"  # learned steps of weights
+    HWGQ = "hwgq"  # EdMIPS
 
 
 class Power(Protocol):
@@ -77,7 +65,10 @@ class ExplainedClass(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How weights and logits are trained: both step on each batch (section A9 of the facts)."""
+    """How weights and logits are trained: both step on each batch.
+
+    Wang et al., arXiv:2108.02720, section 4.1, and the command of the authors' released code.
+    """
 
     epochs: int = 25
     batch: int = 256  # over all processes
@@ -87,6 +78,8 @@ class Recipe:
     weight_decay: float = 1e-4  # of weights and logits
     decay: float = 0.1
     decay_every: int = 10  # epochs
+    crop: bool = True  # at random
+    flip: bool = True  # at random
 
     def factor(self, epoch: int) -> float:
         """Return what both learning rates are multiplied by in ``epoch``, counted from 0."""
@@ -106,15 +99,23 @@ class TeacherRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that a search can be told."""
+    """All settings of a search by a supernet; the defaults are GMPQ's."""
 
-    space: Space = field(default_factory=Space)
-    quantizers: Quantizers = HAQ
+    candidates: Candidates = field(default_factory=lambda: Candidates(GMPQ_BITS, GMPQ_BITS))
+    quantizers: QuantizerKind = QuantizerKind.HAQ
     recipe: Recipe = field(default_factory=Recipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
     attribution_weight: float = 40.0  # 0 is EdMIPS
     complexity_weight: float = 3e-4  # times BOPs over the MACs of the first searched layer
     power: Power = field(default_factory=CapacityPower)
     explained: ExplainedClass = ExplainedClass.OWN
     seed: int = 0
     device: str = "cpu"
+
+
+GMPQ = Settings()
+EDMIPS = Settings(
+    Candidates((1, 2, 3, 4), (2, 3, 4)),
+    QuantizerKind.HWGQ,
+    attribution_weight=0.0,
+    complexity_weight=3.35e-3,
+)

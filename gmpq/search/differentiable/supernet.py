@@ -1,4 +1,4 @@
-"""From a float network to one that searches: every searched convolution becomes a composite."""
+"""The supernet: a float network whose searched convolutions mix quantized copies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from gmpq.errors import SearchError
-from gmpq.search.differentiable.inspect import Survey
-from gmpq.search.differentiable.mixed_conv import CompositeConv2d
+from gmpq.search.differentiable.inspect import NetworkInfo
+from gmpq.search.differentiable.mixed_conv import MixedConv2d
+from gmpq.search.differentiable.quantizers import find
 from gmpq.search.differentiable.settings import Settings
 
 
-def search_network(module: nn.Module, surveyed: Survey, settings: Settings) -> nn.Module:
-    """Return a copy of ``module`` in which the searched convolutions are composites.
+def make_supernet(module: nn.Module, info: NetworkInfo, settings: Settings) -> nn.Module:
+    """Return a copy of ``module`` in which the searched convolutions are mixed convolutions.
 
     The blocks stay as the network has them; the released search network has other ones, with a
     batch norm before each quantizer and no ReLU.
@@ -23,33 +24,33 @@ def search_network(module: nn.Module, surveyed: Survey, settings: Settings) -> n
     Raises:
         SearchError: a quantizer cannot hold the candidate bits, or the input of a layer.
     """
-    space, quantizers = settings.space, settings.quantizers
-    most = max(space.weights[-1], space.activations[-1])
+    candidates, quantizers = settings.candidates, find(settings.quantizers)
+    most = max(candidates.weight_bits[-1], candidates.input_bits[-1])
     if most > quantizers.most_bits:
         raise SearchError(
-            f"{quantizers.name}: quantizes to at most {quantizers.most_bits} bits, got {most}: "
-            "leave them out, or take other quantizers"
+            f"{settings.quantizers.value}: quantizes to at most {quantizers.most_bits} bits, got "
+            f"{most}: leave them out, or take other quantizers"
         )
     network = copy.deepcopy(module)
     made: dict[int, nn.Module] = {}
-    for layer in surveyed.searched:
+    for layer in info.searched:
         conv = network.get_submodule(layer.name)
         assert isinstance(conv, nn.Conv2d)
         try:
-            made[id(conv)] = CompositeConv2d(conv, space, quantizers, signed=layer.signed)
+            made[id(conv)] = MixedConv2d(conv, candidates, quantizers, signed=layer.signed)
         except SearchError as error:
             raise SearchError(f"{layer.name}: {error}") from error
     _replace(network, made)
     return network
 
 
-def composites(network: nn.Module, surveyed: Survey) -> tuple[CompositeConv2d, ...]:
-    """Return the composite convolutions of ``network``, in the order of ``surveyed.searched``."""
-    found = [network.get_submodule(layer.name) for layer in surveyed.searched]
-    return tuple(part for part in found if isinstance(part, CompositeConv2d))
+def mixed_convs(network: nn.Module, info: NetworkInfo) -> tuple[MixedConv2d, ...]:
+    """Return the mixed convolutions of ``network``, in the order of ``info.searched``."""
+    found = [network.get_submodule(layer.name) for layer in info.searched]
+    return tuple(part for part in found if isinstance(part, MixedConv2d))
 
 
-def expected_bits(layers: Sequence[CompositeConv2d]) -> tuple[torch.Tensor, torch.Tensor]:
+def expected_bits(layers: Sequence[MixedConv2d]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the expected bits [L] of weights and inputs."""
     bits = [layer.expected_bits() for layer in layers]
     return torch.stack([weight for weight, _ in bits]), torch.stack([inputs for _, inputs in bits])
@@ -72,13 +73,13 @@ def restart_weights(network: nn.Module, seed: int) -> None:
                     part.reset_parameters()
 
 
-def with_classes(module: nn.Module, surveyed: Survey, classes: int) -> nn.Module:
+def with_classes(module: nn.Module, info: NetworkInfo, classes: int) -> nn.Module:
     """Return a copy of ``module`` whose last linear layer has ``classes`` outputs.
 
     Raises:
         SearchError: the logits are not made by a linear layer.
     """
-    linears = [layer.name for layer in surveyed.layers if _is_linear(module, layer.name)]
+    linears = [layer.name for layer in info.layers if _is_linear(module, layer.name)]
     if not linears:
         raise SearchError("the network has no linear layer to give other classes: change its code")
     network = copy.deepcopy(module)
@@ -99,5 +100,5 @@ def _replace(network: nn.Module, made: dict[int, nn.Module]) -> None:
         for name, part in network.named_modules(remove_duplicate=False)
         if id(part) in made
     ]
-    for name, composite in places:
-        network.set_submodule(name, composite)
+    for name, mixed_conv in places:
+        network.set_submodule(name, mixed_conv)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
 
-from gmpq.errors import OutputError, SearchError
+from gmpq.errors import SearchError
+from gmpq.files import atomic
 from gmpq.models.weights import load_weights
 from gmpq.progress import Progress
 from gmpq.search.differentiable.settings import TeacherRecipe
@@ -33,11 +34,11 @@ def load_teacher(module: nn.Module, path: Path, device: str) -> nn.Module:
     """
     teacher = copy.deepcopy(module)
     load_weights(teacher, path)
-    return _ready(teacher.to(device))
+    return freeze(teacher.to(device))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lesson:
+class TeacherTraining:
     """What a float network is trained on, and how."""
 
     data: Labelled
@@ -47,15 +48,15 @@ class Lesson:
     device: str
 
 
-def train_teacher(module: nn.Module, lesson: Lesson, progress: Progress) -> nn.Module:
+def train_teacher(module: nn.Module, training: TeacherTraining, progress: Progress) -> nn.Module:
     """Return a copy of ``module``, trained from random weights, ready to teach.
 
     Raises:
         SearchError: the loss is no longer finite.
     """
-    recipe = lesson.recipe
-    teacher = copy.deepcopy(module).to(lesson.device).train()
-    restart_weights(teacher, lesson.seed)
+    recipe = training.recipe
+    teacher = copy.deepcopy(module).to(training.device).train()
+    restart_weights(teacher, training.seed)
     wrapped = parallel(teacher)
     optimizer = torch.optim.SGD(
         teacher.parameters(),
@@ -63,7 +64,7 @@ def train_teacher(module: nn.Module, lesson: Lesson, progress: Progress) -> nn.M
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )
-    count = len(lesson.data)
+    count = len(training.data)
     images = steps_per_epoch(count, recipe.batch) * whole_batch(count, recipe.batch)
     with (
         torch.random.fork_rng(devices=()),
@@ -72,22 +73,22 @@ def train_teacher(module: nn.Module, lesson: Lesson, progress: Progress) -> nn.M
         for epoch in range(recipe.epochs):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
-            _epoch(wrapped, optimizer, lesson, epoch, advance)
-    return _ready(teacher)
+            _epoch(wrapped, optimizer, training, epoch, advance)
+    return freeze(teacher)
 
 
 def _epoch(
     wrapped: nn.Module,
     optimizer: torch.optim.SGD,
-    lesson: Lesson,
+    training: TeacherTraining,
     epoch: int,
     advance: Callable[[int], object],
 ) -> None:
-    draw = Draw(lesson.data, lesson.augmentation, lesson.seed, epoch)
+    draw = Draw(training.data, training.augmentation, training.seed, epoch)
     torch.manual_seed(draw.number(rank()))  # for dropout
-    for step, (images, labels) in enumerate(training_batches(draw, lesson.recipe.batch)):
-        logits = trained_scores(wrapped(images.to(lesson.device)))
-        loss = functional.cross_entropy(logits, labels.to(lesson.device))
+    for step, (images, labels) in enumerate(training_batches(draw, training.recipe.batch)):
+        logits = trained_scores(wrapped(images.to(training.device)))
+        loss = functional.cross_entropy(logits, labels.to(training.device))
         if all_sum((~torch.isfinite(loss.detach())).float()) > 0:
             raise SearchError(
                 f"float network, epoch {epoch + 1}, step {step + 1}: the loss is not finite: "
@@ -100,16 +101,11 @@ def _epoch(
 
 
 def save_teacher(teacher: nn.Module, path: Path) -> None:
-    """Write the weights of ``teacher`` to ``path``; raises ``OutputError``."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        state = {key: value.cpu().contiguous() for key, value in teacher.state_dict().items()}
-        save_file(state, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    """Write the weights of ``teacher`` to ``path``, all or nothing; raises ``OutputError``."""
+    state = {key: value.cpu().contiguous() for key, value in teacher.state_dict().items()}
+    atomic.write_bytes(path, save(state))
 
 
-def _ready(teacher: nn.Module) -> nn.Module:
+def freeze(teacher: nn.Module) -> nn.Module:
+    """Return ``teacher`` in evaluation mode, its weights without gradients."""
     return teacher.eval().requires_grad_(False)

@@ -14,13 +14,15 @@ from torch import nn
 from gmpq.errors import SearchError
 from gmpq.progress import Progress
 from gmpq.search.differentiable import checkpoint, epoch_log
-from gmpq.search.differentiable.assignment import Bill, Logits
+from gmpq.search.differentiable.assignment import Logits
 from gmpq.search.differentiable.checkpoint import Training
-from gmpq.search.differentiable.inspect import Survey
-from gmpq.search.differentiable.objective import Objective, Terms
+from gmpq.search.differentiable.inspect import NetworkInfo
 from gmpq.search.differentiable.settings import Recipe, Settings
-from gmpq.search.differentiable.supernet import composites, restart_weights, search_network
-from gmpq.training.augment import Draw
+from gmpq.search.differentiable.supernet import make_supernet, mixed_convs, restart_weights
+from gmpq.search.differentiable.supernet_loss import SupernetLoss, Terms
+from gmpq.search.ilp.constraints import expected_bops, total_bops
+from gmpq.search.ilp.space import Space
+from gmpq.training.augment import Augmentation, Draw
 from gmpq.training.batches import plain_batches, steps_per_epoch, training_batches, whole_batch
 from gmpq.training.data import Labelled
 from gmpq.training.processes import all_sum, parallel, rank, world_size
@@ -29,11 +31,11 @@ from gmpq.training.scores import trained_scores
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """What is searched, on what, and where it is written down."""
+    """What is searched, on which images, and the folder of checkpoint and log."""
 
     module: nn.Module  # the float network; its weights are not used
-    surveyed: Survey
-    bill: Bill
+    info: NetworkInfo
+    space: Space  # of the network that the policy is for
     data: Labelled
     work: Path  # a folder, for checkpoint and log
     validation: Labelled | None = None
@@ -51,19 +53,19 @@ class Task:
 
 def begin(task: Task, settings: Settings) -> Training:
     """Return a search that has not begun, with weights of its own under the seed."""
-    network = search_network(task.module, task.surveyed, settings)
+    network = make_supernet(task.module, task.info, settings)
     restart_weights(network, settings.seed)
-    objective = Objective(network, task.surveyed, settings).to(settings.device)
+    loss = SupernetLoss(network, task.info, settings).to(settings.device)
     logits = [
         parameter
-        for layer in composites(network, task.surveyed)
-        for parameter in (layer.weight_logits, layer.activation_logits)
+        for layer in mixed_convs(network, task.info)
+        for parameter in (layer.weight_logits, layer.input_logits)
     ]
     known = {id(parameter) for parameter in logits}
     weights = [each for each in network.parameters() if id(each) not in known]
     recipe = settings.recipe
     return Training(
-        objective,
+        loss,
         weights=_descent(weights, recipe.lr, recipe),
         logits=_descent(logits, recipe.logits_lr, recipe),
     )
@@ -77,7 +79,7 @@ def _descent(parameters: list[nn.Parameter], rate: float, recipe: Recipe) -> tor
 
 def train(
     training: Training, teacher: nn.Module | None, task: Task, progress: Progress
-) -> tuple[Logits, epoch_log.Entry | None]:
+) -> tuple[Logits, epoch_log.EpochRecord | None]:
     """Return the logits after all epochs that are left, and what the last one was like.
 
     After each epoch the state is saved and the log has a line more.
@@ -86,29 +88,29 @@ def train(
         SearchError: the loss is no longer finite; the checkpoint is that of the epoch before.
         OutputError: checkpoint or log cannot be written.
     """
-    recipe = training.objective.settings.recipe
-    wrapped = parallel(training.objective)
-    entry: epoch_log.Entry | None = None
+    recipe = training.loss.settings.recipe
+    wrapped = parallel(training.loss)
+    record: epoch_log.EpochRecord | None = None
     with torch.random.fork_rng(devices=()):
         while training.epoch < recipe.epochs:
-            name = f"epoch {training.epoch + 1}/{recipe.epochs}{epoch_log.show(entry)}"
+            name = f"epoch {training.epoch + 1}/{recipe.epochs}{epoch_log.show(record)}"
             with progress.bar(name, _images(task, training)) as advance:
                 means = _epoch(training, wrapped, teacher, task, advance)
-            entry = _entry(training, task, means)
+            record = _record(training, task, means)
             if rank() == 0:
                 checkpoint.save(training, task.checkpoint)
-                epoch_log.write(entry, task.log)
-    return logits_of(training), entry
+                epoch_log.write(record, task.log)
+    return logits_of(training), record
 
 
 def logits_of(training: Training) -> Logits:
     """Return the logits as they are."""
-    objective = training.objective
-    layers = composites(objective.network, objective.surveyed)
+    loss = training.loss
+    layers = mixed_convs(loss.supernet, loss.info)
     return Logits(
-        objective.settings.space,
+        loss.settings.candidates,
         weights=np.stack([_numbers(layer.weight_logits) for layer in layers]),
-        activations=np.stack([_numbers(layer.activation_logits) for layer in layers]),
+        inputs=np.stack([_numbers(layer.input_logits) for layer in layers]),
     )
 
 
@@ -126,7 +128,7 @@ def accuracy(network: nn.Module, data: Labelled, batch: int, device: str) -> flo
 
 
 def _images(task: Task, training: Training) -> int:
-    batch = training.objective.settings.recipe.batch
+    batch = training.loss.settings.recipe.batch
     count = len(task.data)
     return steps_per_epoch(count, batch) * whole_batch(count, batch)
 
@@ -140,16 +142,16 @@ def _epoch(
 ) -> Terms:
     """Train for an epoch; return the means of all terms, ``right`` and ``empty`` per image."""
     started = time.monotonic()
-    settings = training.objective.settings
+    settings = training.loss.settings
     recipe = settings.recipe
-    draw = Draw(task.data, settings.augmentation, settings.seed, training.epoch)
+    draw = Draw(task.data, Augmentation(recipe.crop, recipe.flip), settings.seed, training.epoch)
     _set_rates(training)
     torch.manual_seed(draw.number(rank()))  # for dropout
-    training.objective.train()
+    training.loss.train()
     sums = torch.zeros(len(Terms._fields) + 2, dtype=torch.float64)
     for step, (images, labels) in enumerate(training_batches(draw, recipe.batch)):
         images, labels = images.to(settings.device), labels.to(settings.device)
-        terms = wrapped(images, labels, training.objective.taught_by(teacher, images, labels))
+        terms = wrapped(images, labels, training.loss.teacher_outputs_of(teacher, images, labels))
         assert isinstance(terms, Terms)
         _step(training, terms, task, step)
         counted = [*(float(term.detach()) for term in terms), len(labels), 1.0]
@@ -164,7 +166,7 @@ def _epoch(
 
 
 def _set_rates(training: Training) -> None:
-    recipe = training.objective.settings.recipe
+    recipe = training.loss.settings.recipe
     factor = recipe.factor(training.epoch)
     pairs = ((training.weights, recipe.lr), (training.logits, recipe.logits_lr))
     for optimizer, rate in pairs:
@@ -187,7 +189,7 @@ def _step(training: Training, terms: Terms, task: Task, step: int) -> None:
 
 
 def _broken(training: Training, task: Task, place: str) -> str:
-    recipe = training.objective.settings.recipe
+    recipe = training.loss.settings.recipe
     kept = f"{task.checkpoint} has epoch {training.epoch}: go on from it by --resume"
     cure = kept if task.checkpoint.exists() else "nothing was kept: start anew"
     return (
@@ -196,9 +198,9 @@ def _broken(training: Training, task: Task, place: str) -> str:
     )
 
 
-def _entry(training: Training, task: Task, means: Terms) -> epoch_log.Entry:
-    settings = training.objective.settings
-    network = training.objective.network
+def _record(training: Training, task: Task, means: Terms) -> epoch_log.EpochRecord:
+    settings = training.loss.settings
+    network = training.loss.supernet
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
         training.epoch -= 1
         raise SearchError(_broken(training, task, "last step"))
@@ -207,7 +209,7 @@ def _entry(training: Training, task: Task, means: Terms) -> epoch_log.Entry:
     if task.validation is not None and rank() == 0:
         checked = accuracy(network, task.validation, settings.recipe.batch, settings.device)
     left = settings.recipe.epochs - training.epoch
-    return epoch_log.Entry(
+    return epoch_log.EpochRecord(
         epoch=training.epoch,
         loss=float(means.total),
         cross_entropy=float(means.cross_entropy),
@@ -217,8 +219,8 @@ def _entry(training: Training, task: Task, means: Terms) -> epoch_log.Entry:
         accuracy=float(means.right),
         validation_accuracy=checked,
         empty_maps=float(means.empty),
-        expected_bops=task.bill.expected(*logits.expected()),
-        argmax_bops=task.bill.of(logits.largest()),
+        expected_bops=expected_bops(task.space, *logits.expected()),
+        argmax_bops=total_bops(task.space, task.space.bits(logits.largest())),
         seconds=training.seconds,
         eta_seconds=training.seconds / training.epoch * left if left else 0.0,
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 
 from gmpq.errors import SearchError
 from gmpq.policy import LayerBits
-from gmpq.search.ilp.solver import Choice, Row, largest
-from gmpq.search.ilp.space import BITS, Space
+from gmpq.search.ilp.solver import Constraint, Losses, largest
+from gmpq.search.ilp.space import Space
 
 TOLERANCE = 0.01  # of the mean product
 MOST_STEPS = 100_000
@@ -18,65 +19,65 @@ MOST_STEPS = 100_000
 
 def uniform(space: Space, bits: LayerBits) -> dict[str, LayerBits]:
     """Return ``bits`` for every searched layer; the others keep theirs."""
-    return {layer.name: layer.kept or bits for layer in space.layers if not layer.auxiliary}
+    return space.named(repeat(bits))
 
 
-def random(
-    space: Space, mean_product: float, seed: int, bits: Sequence[int] = BITS
-) -> dict[str, LayerBits]:
+def random(space: Space, mean_product: float, seed: int) -> dict[str, LayerBits]:
     """Return random bits whose mean ``w * a``, weighted by MACs, is within 1% of ``mean_product``.
 
     Raises:
-        SearchError: no choice of ``bits`` has that mean.
+        SearchError: no choice of the bits of ``space`` has that mean.
     """
-    drawn = iter(draw([layer.macs for layer in space.searched], bits, mean_product, seed))
-    return {layer.name: layer.kept or next(drawn) for layer in space.layers if not layer.auxiliary}
+    return space.named(draw(space, mean_product, seed))
 
 
-def reverse(choice: Choice, rows: Sequence[Row]) -> tuple[Choice, tuple[Row, ...]]:
-    """Return the program whose best picks are the worst of ``choice`` that spend as much.
+def reverse(
+    losses: Losses, constraints: Sequence[Constraint]
+) -> tuple[Losses, tuple[Constraint, ...]]:
+    """Return the program whose best assignment is the worst of ``losses`` at equal cost.
 
-    LIMPQ checks its losses so. The first row, the one that is spent, is met from below to within
-    1% too, or else the fewest bits would be the worst.
+    LIMPQ checks its losses this way. The first constraint is also met from below, to within 1%;
+    without that the fewest bits would be the worst.
     """
-    worst = Choice(np.where(np.isfinite(choice.losses), -choice.losses, choice.losses))
-    spent = rows[0]
-    least = (1 - TOLERANCE) * min(spent.limit, largest(choice, spent))
+    worst = Losses(np.where(np.isfinite(losses.values), -losses.values, losses.values))
+    spent = constraints[0]
+    least = (1 - TOLERANCE) * min(spent.limit, largest(losses, spent))
     below = replace(
         spent, name=f"{spent.name} from below", costs=-spent.costs, fixed=-spent.fixed, limit=-least
     )
-    return worst, (*rows, below)
+    return worst, (*constraints, below)
 
 
-def draw(
-    macs: Sequence[int], bits: Sequence[int], mean_product: float, seed: int
-) -> list[LayerBits]:
-    """Return random bits per layer whose mean ``w * a`` is within 1% of ``mean_product``.
+def draw(space: Space, mean_product: float, seed: int) -> list[LayerBits]:
+    """Return random bits of the searched layers whose mean ``w * a`` is within 1% of the given one.
 
-    Bits are drawn evenly, then single random ones move to the next of ``bits`` towards the mean
-    until it is met.
+    Bits are drawn evenly, then single random ones move to the next candidate towards the mean until
+    it is met.
 
     Raises:
-        SearchError: no choice of ``bits`` has that mean.
+        SearchError: no choice of the bits of ``space`` has that mean.
     """
     rng = np.random.default_rng(seed)
-    share = np.array(macs, np.float64) / sum(macs)
-    numbers = np.array(bits)
-    picks = rng.integers(0, len(numbers), (len(share), 2))
-    mean = float(share @ numbers[picks].prod(axis=1))
+    macs = np.array([layer.macs for layer in space.searched], np.float64)
+    share = macs / macs.sum()
+    sides = (np.array(space.weight_bits), np.array(space.input_bits))
+    chosen = rng.integers(0, [len(bits) for bits in sides], (len(share), 2))
+    mean = float(share @ (sides[0][chosen[:, 0]] * sides[1][chosen[:, 1]]))
     for _ in range(MOST_STEPS):
         if abs(mean / mean_product - 1) <= TOLERANCE:
-            return [LayerBits(w, a) for w, a in numbers[picks].tolist()]
-        layer, side = rng.integers(len(share)), rng.integers(2)
-        moved = picks[layer, side] + (1 if mean < mean_product else -1)
-        if not 0 <= moved < len(numbers):
+            return [LayerBits(int(sides[0][w]), int(sides[1][a])) for w, a in chosen.tolist()]
+        layer, side = rng.integers(len(share)), int(rng.integers(2))
+        bits, other = sides[side], sides[1 - side][chosen[layer, 1 - side]]
+        moved = chosen[layer, side] + (1 if mean < mean_product else -1)
+        if not 0 <= moved < len(bits):
             continue
-        change = int(numbers[moved] - numbers[picks[layer, side]])
-        after = mean + change * float(share[layer] * numbers[picks[layer, 1 - side]])
+        after = mean + int(bits[moved] - bits[chosen[layer, side]]) * float(share[layer] * other)
         if abs(after - mean_product) < abs(mean - mean_product):
-            picks[layer, side] = moved
+            chosen[layer, side] = moved
             mean = after
+    least, most = (space.weight_bits[i] * space.input_bits[i] for i in (0, -1))
+    numbers = {*space.weight_bits, *space.input_bits}
     raise SearchError(
-        f"no policy of {min(bits)} to {max(bits)} bits has a mean w x a of {mean_product:.3g}: "
-        f"use {min(bits) ** 2} to {max(bits) ** 2}"
+        f"no policy of {min(numbers)} to {max(numbers)} bits has a mean w x a of "
+        f"{mean_product:.3g}: use {least} to {most}"
     )

@@ -1,8 +1,9 @@
 """One (w, a) pair per layer, exactly: minimise a sum of losses while sums of costs stay in bounds.
 
 With ``x[l, w, a]`` in {0, 1}: minimise ``sum loss * x`` where ``sum_{w, a} x[l, w, a] = 1`` for
-each layer and ``sum cost * x <= limit`` for each row. A cost may be any function of a layer's pair,
-so products of bits and measured times are linear too. HiGHS solves it, to the optimum.
+each layer and ``sum cost * x <= limit`` for each constraint. A cost may be any function of a
+layer's pair, so products of bits and measured times are linear too. HiGHS solves it, to the
+optimum.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array
 
 from gmpq.errors import SearchError
-from gmpq.search.ilp.silence import silent_stdout
+from gmpq.search.ilp.quiet_stdout import quiet_stdout
 
 Reals = NDArray[np.float64]
-Picks = NDArray[np.int64]  # [L, 2]: the index of each layer's weight bits and input bits
+Assignment = NDArray[np.int64]  # [L, 2]: the index of each layer's weight bits and input bits
 
 # HiGHS takes a sum for within its bound, and a solution for the best, when they miss by 1e-6; on
 # this scale that is 1e-10 of the bound, and of the largest loss
@@ -30,21 +31,21 @@ SLACK = 1e-9  # of a limit: what rounding in a sum of costs may exceed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Choice:
-    """What each pair of bits loses in each layer; infinity forbids a pair."""
+class Losses:
+    """The loss of each pair of bits in each layer; infinity forbids a pair."""
 
-    losses: Reals  # [L, W, A]
+    values: Reals  # [L, W, A]
 
     def __post_init__(self) -> None:
         """Refuse losses that are no numbers, and layers without a pair; raises ``SearchError``."""
-        if np.isnan(self.losses).any() or np.isneginf(self.losses).any():
+        if np.isnan(self.values).any() or np.isneginf(self.values).any():
             raise SearchError("losses hold nan or -inf: measure them again")
-        if not np.isfinite(self.losses).any(axis=(1, 2)).all():
+        if not np.isfinite(self.values).any(axis=(1, 2)).all():
             raise SearchError("a layer has no pair of bits that is allowed: allow more bits")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class Constraint:
     """A bound: the sum of the chosen ``costs`` and what ``fixed`` layers cost is at most ``limit``.
 
     Negative costs make it a lower bound. A person reads costs in ``unit``, which is ``scale`` of
@@ -58,86 +59,88 @@ class Row:
     unit: str = ""
     scale: float = 1.0
 
-    def total(self, picks: Picks) -> float:
-        """Return what ``picks`` cost, fixed layers included."""
-        return self.fixed + float(_chosen(self.costs, picks).sum())
+    def total(self, assignment: Assignment) -> float:
+        """Return what ``assignment`` cost, fixed layers included."""
+        return self.fixed + float(_chosen(self.costs, assignment).sum())
 
     def show(self, cost: float) -> str:
         """Return ``cost`` as a person reads it; rounded so that a bound never looks met."""
         return f"{cost / self.scale:.6g} {self.unit}".rstrip()
 
 
-def solve(choice: Choice, rows: Sequence[Row]) -> Picks:
-    """Return the picks of least loss that every row allows.
+def solve(losses: Losses, constraints: Sequence[Constraint]) -> Assignment:
+    """Return the assignment of least loss that every constraint allows.
 
     Raises:
-        SearchError: no picks are allowed; it is told which bound alone is too low, or that the
-            bounds exclude each other.
+        SearchError: no assignment is feasible; the message names each bound that is infeasible
+            alone, or the bounds that conflict.
     """
-    _check_alone(choice, rows)
-    found = _optimum(choice, rows)
+    _check_alone(losses, constraints)
+    found = _optimum(losses, constraints)
     if found is None:
-        raise SearchError(_conflict(choice, rows))
+        raise SearchError(_conflict(losses, constraints))
     return found
 
 
-def loss_of(choice: Choice, picks: Picks) -> float:
+def loss_of(losses: Losses, assignment: Assignment) -> float:
     """Return the sum of the chosen losses."""
-    return float(_chosen(choice.losses, picks).sum())
+    return float(_chosen(losses.values, assignment).sum())
 
 
-def smallest(choice: Choice, row: Row) -> float:
-    """Return the least that any allowed picks cost in ``row``."""
-    allowed = np.where(np.isfinite(choice.losses), row.costs, math.inf)
-    return row.fixed + float(allowed.min(axis=(1, 2)).sum())
+def smallest(losses: Losses, constraint: Constraint) -> float:
+    """Return the least that any allowed assignment costs in ``constraint``."""
+    allowed = np.where(np.isfinite(losses.values), constraint.costs, math.inf)
+    return constraint.fixed + float(allowed.min(axis=(1, 2)).sum())
 
 
-def largest(choice: Choice, row: Row) -> float:
-    """Return the most that any allowed picks cost in ``row``."""
-    allowed = np.where(np.isfinite(choice.losses), row.costs, -math.inf)
-    return row.fixed + float(allowed.max(axis=(1, 2)).sum())
+def largest(losses: Losses, constraint: Constraint) -> float:
+    """Return the most that any allowed assignment costs in ``constraint``."""
+    allowed = np.where(np.isfinite(losses.values), constraint.costs, -math.inf)
+    return constraint.fixed + float(allowed.max(axis=(1, 2)).sum())
 
 
-def _chosen(values: Reals, picks: Picks) -> Reals:
-    chosen: Reals = values[np.arange(len(picks)), picks[:, 0], picks[:, 1]]
+def _chosen(values: Reals, assignment: Assignment) -> Reals:
+    chosen: Reals = values[np.arange(len(assignment)), assignment[:, 0], assignment[:, 1]]
     return chosen
 
 
-def _check_alone(choice: Choice, rows: Sequence[Row]) -> None:
+def _check_alone(losses: Losses, constraints: Sequence[Constraint]) -> None:
     problems = []
-    for row in rows:
-        least = smallest(choice, row)
-        if least > row.limit + SLACK * abs(row.limit):
+    for constraint in constraints:
+        least = smallest(losses, constraint)
+        if least > constraint.limit + SLACK * abs(constraint.limit):
             problems.append(
-                f"{row.name}: the limit of {row.show(row.limit)} is out of reach: the smallest "
-                f"possible is {row.show(least)}, {row.show(least - row.limit)} more"
+                f"{constraint.name}: the limit of {constraint.show(constraint.limit)} is out of "
+                f"reach: the smallest possible is {constraint.show(least)}, "
+                f"{constraint.show(least - constraint.limit)} more"
             )
     if problems:
         raise SearchError(f"{'; '.join(problems)}: raise the limit, or allow fewer bits")
 
 
-def _conflict(choice: Choice, rows: Sequence[Row]) -> str:
-    """Return why rows that can each be met cannot be met together."""
-    names = " and ".join(row.name for row in rows)
-    told = [f"{names} can each be met alone but not together"]
-    for row in rows:
-        others = [other for other in rows if other is not row]
-        allowed = np.where(np.isfinite(choice.losses), row.costs, math.inf)
-        found = _optimum(Choice(allowed), others)
+def _conflict(losses: Losses, constraints: Sequence[Constraint]) -> str:
+    """Return why constraints that are feasible alone are not feasible together."""
+    names = " and ".join(constraint.name for constraint in constraints)
+    reasons = [f"{names} can each be met alone but not together"]
+    for constraint in constraints:
+        others = [other for other in constraints if other is not constraint]
+        allowed = np.where(np.isfinite(losses.values), constraint.costs, math.inf)
+        found = _optimum(Losses(allowed), others)
         if found is not None:
-            told.append(
-                f"within the other limits {row.name} is at least {row.show(row.total(found))}, "
-                f"the limit is {row.show(row.limit)}"
+            reasons.append(
+                f"within the other limits {constraint.name} is at least "
+                f"{constraint.show(constraint.total(found))}, "
+                f"the limit is {constraint.show(constraint.limit)}"
             )
-    return f"{'; '.join(told)}: raise one of them"
+    return f"{'; '.join(reasons)}: raise one of them"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Program:
     """The 0/1 program over the pairs that can be part of a best solution, as arrays."""
 
-    layer: Picks  # [n]: of each variable
-    pair: Picks  # [n, 2]
+    layer: Assignment  # [n]: of each variable
+    pair: Assignment  # [n, 2]
     losses: Reals  # [n], on SCALE
     costs: Reals  # [R, n], on SCALE
     most: Reals  # [R]
@@ -153,20 +156,20 @@ class _Program:
         return csr_array((np.ones(count), (self.layer, np.arange(count))))
 
 
-def _optimum(choice: Choice, rows: Sequence[Row]) -> Picks | None:
-    """Return the best picks; None if there are none.
+def _optimum(losses: Losses, constraints: Sequence[Constraint]) -> Assignment | None:
+    """Return the best assignment; None if there is none.
 
-    The multipliers of the relaxed program give a lower bound, and tell for each pair how much the
-    bound grows when the pair is taken. Pairs of little growth are tried first; what they reach
+    The multipliers of the relaxed program give a lower bound, and for each pair the growth of the
+    bound when the pair is taken. Pairs of little growth are tried first; what they reach
     proves that no pair of larger growth is in a better solution. This is many times faster than
     branching over all pairs.
     """
-    program = _program(choice, rows)
+    program = _program(losses, constraints)
     relaxed = _relax(program)
     if relaxed is None:
         return None
     growth, bound = relaxed
-    first = min(CORE * len(choice.losses), len(growth)) - 1
+    first = min(CORE * len(losses.values), len(growth)) - 1
     reach = float(np.sort(growth)[first])
     while True:
         core = program.only(growth <= reach)
@@ -182,18 +185,21 @@ def _optimum(choice: Choice, rows: Sequence[Row]) -> Picks | None:
             reach = float(growth.max())
 
 
-def _program(choice: Choice, rows: Sequence[Row]) -> _Program:
-    keep = _undominated(choice, rows)
+def _program(losses: Losses, constraints: Sequence[Constraint]) -> _Program:
+    keep = _undominated(losses, constraints)
     layer, *pair = np.nonzero(keep)
-    losses = (choice.losses - choice.losses.min(axis=(1, 2), keepdims=True))[keep]
-    bounds = [row.limit - row.fixed for row in rows]
-    costs = [row.costs[keep] / _divisor(bound) for row, bound in zip(rows, bounds, strict=True)]
+    excess = (losses.values - losses.values.min(axis=(1, 2), keepdims=True))[keep]
+    bounds = [constraint.limit - constraint.fixed for constraint in constraints]
+    costs = [
+        constraint.costs[keep] / _divisor(bound)
+        for constraint, bound in zip(constraints, bounds, strict=True)
+    ]
     most = [bound / _divisor(bound) + SLACK for bound in bounds]
     return _Program(
         layer,
         np.stack(pair, axis=1),
-        losses * (SCALE / _divisor(losses.max())),
-        SCALE * np.array(costs).reshape(len(rows), len(layer)),
+        excess * (SCALE / _divisor(excess.max())),
+        SCALE * np.array(costs).reshape(len(constraints), len(layer)),
         SCALE * np.array(most),
     )
 
@@ -219,13 +225,13 @@ def _relax(program: _Program) -> tuple[Reals, float] | None:
 def _branch(program: _Program) -> NDArray[np.bool_] | None:
     """Return which variables the best solution takes; None if there is none."""
     one_each = program.one_each()
-    rows = [LinearConstraint(program.costs, ub=program.most)] if len(program.most) else []
-    with silent_stdout():
+    limits = [LinearConstraint(program.costs, ub=program.most)] if len(program.most) else []
+    with quiet_stdout():
         result = milp(
             program.losses,
             integrality=np.ones(len(program.losses)),
             bounds=Bounds(0, 1),
-            constraints=[LinearConstraint(one_each, 1, 1), *rows],
+            constraints=[LinearConstraint(one_each, 1, 1), *limits],
             options={"mip_rel_gap": 0.0},
         )
     if result.x is None:
@@ -239,15 +245,15 @@ def _divisor(value: float) -> float:
     return abs(value) or 1.0
 
 
-def _undominated(choice: Choice, rows: Sequence[Row]) -> NDArray[np.bool_]:
+def _undominated(losses: Losses, constraints: Sequence[Constraint]) -> NDArray[np.bool_]:
     """Return which pairs [L, W, A] no other pair of the layer beats in loss and in every cost."""
-    layers = len(choice.losses)
+    layers = len(losses.values)
     values = np.stack(
-        [part.reshape(layers, -1) for part in (choice.losses, *(r.costs for r in rows))]
+        [part.reshape(layers, -1) for part in (losses.values, *(r.costs for r in constraints))]
     )
     no_worse = (values[:, :, :, None] <= values[:, :, None, :]).all(axis=0)  # [L, by, pair]
     equal = (values[:, :, :, None] == values[:, :, None, :]).all(axis=0)
     earlier = np.triu(np.ones(equal.shape[1:], np.bool_), 1)  # of equals the first one stays
     beaten = (no_worse & (~equal | earlier)).any(axis=1)
-    keep: NDArray[np.bool_] = np.isfinite(choice.losses) & ~beaten.reshape(choice.losses.shape)
+    keep: NDArray[np.bool_] = np.isfinite(losses.values) & ~beaten.reshape(losses.values.shape)
     return keep

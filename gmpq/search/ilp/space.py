@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gmpq.errors import SearchError, closest
 from gmpq.ir import FloatGraph
 from gmpq.passes import cost
-from gmpq.policy import LayerBits, check_bits
-from gmpq.search.ilp.solver import Picks
-
-BITS = (2, 3, 4, 5, 6)  # the candidates of LIMPQ
-WIDE = LayerBits(8, 8)  # of the first and the last layer, as all papers keep them
+from gmpq.policy import LayerBits
+from gmpq.search.ilp.candidates import BITS, WIDE, Candidates, require_rising
+from gmpq.search.ilp.solver import Assignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +34,8 @@ class Space:
 
     def __post_init__(self) -> None:
         """Refuse bits that are none, and a space of nothing; raises ``GmpqError``."""
-        for key, bits in (("w", self.weight_bits), ("a", self.input_bits)):
-            for number in bits:
-                check_bits(key, number)
-            if not bits or list(bits) != sorted(set(bits)):
-                told = ", ".join(map(str, bits)) or "nothing"
-                raise SearchError(f"bits to choose from: {told}: give rising numbers, as 2,3,4")
+        require_rising("w", self.weight_bits)
+        require_rising("a", self.input_bits)
         if not self.searched:
             raise SearchError("no layer to search: the network has only a first and a last one")
 
@@ -62,13 +56,15 @@ class Space:
         shares = cost.published_shares([layer.macs for layer in named], self.macs)
         return {layer.name: share for layer, share in zip(named, shares, strict=True)}
 
-    def bits(self, picks: Picks) -> dict[str, LayerBits]:
+    def bits(self, assignment: Assignment) -> dict[str, LayerBits]:
         """Return the bits of every layer that a policy names."""
-        chosen = iter(picks.tolist())
+        return self.named([self._pair(*chosen) for chosen in assignment.tolist()])
+
+    def named(self, searched: Iterable[LayerBits]) -> dict[str, LayerBits]:
+        """Return the bits of every layer that a policy names, from those of the searched layers."""
+        chosen = iter(searched)
         return {
-            layer.name: layer.kept or self._pair(*next(chosen))
-            for layer in self.layers
-            if not layer.auxiliary
+            layer.name: layer.kept or next(chosen) for layer in self.layers if not layer.auxiliary
         }
 
     def _pair(self, weight: int, read: int) -> LayerBits:
@@ -80,15 +76,16 @@ def space_of(
     weight_bits: Sequence[int] = BITS,
     input_bits: Sequence[int] = BITS,
     *,
-    ends: LayerBits | None = WIDE,
+    first_last_bits: LayerBits | None = WIDE,
 ) -> Space:
-    """Return the space of ``graph``; the first and the last layer keep ``ends``, if it is given.
+    """Return the space of ``graph``; None for ``first_last_bits`` searches these two layers too.
 
     Raises:
         SearchError: no layer is left to search.
     """
     names = cost.layer_names(graph)
-    kept = {} if ends is None or not names else {names[0]: ends, names[-1]: ends}
+    ends = (names[0], names[-1]) if names and first_last_bits is not None else ()
+    kept = dict.fromkeys(ends, first_last_bits)
     costs = cost.measure(graph, dict.fromkeys(names, WIDE)).layers
     layers = tuple(
         Layer(
@@ -101,6 +98,20 @@ def space_of(
         for layer in costs
     )
     return Space(layers, tuple(weight_bits), tuple(input_bits))
+
+
+def candidate_space(graph: FloatGraph, candidates: Candidates) -> Space:
+    """Return the space of ``graph`` with ``candidates``.
+
+    Raises:
+        SearchError: no layer is left to search.
+    """
+    return space_of(
+        graph,
+        candidates.weight_bits,
+        candidates.input_bits,
+        first_last_bits=candidates.first_last_bits,
+    )
 
 
 def require_layers(place: str, given: Mapping[str, object], space: Space) -> None:

@@ -34,7 +34,7 @@ from gmpq.files.strict_json import (
 )
 from gmpq.policy import LayerBits
 from gmpq.search.files import read_members, write_json
-from gmpq.search.ilp.solver import Choice, Reals
+from gmpq.search.ilp.solver import Losses, Reals
 from gmpq.search.ilp.space import Layer, Space
 
 VERSION = 1
@@ -54,9 +54,9 @@ class Indicators:
     seed: int = 0
     details: Mapping[str, JSON] = field(default_factory=dict)
 
-    def choice(self, alpha: float) -> Choice:
+    def losses(self, alpha: float) -> Losses:
         """Return the losses ``read + alpha * weight`` of every pair."""
-        return Choice(self.read[:, None, :] + alpha * self.weight[:, :, None])
+        return Losses(self.read[:, None, :] + alpha * self.weight[:, :, None])
 
     def only(
         self, weight_bits: Sequence[int] | None, input_bits: Sequence[int] | None

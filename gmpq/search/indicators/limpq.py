@@ -8,7 +8,6 @@ The learned step of a layer at b bits is what b bits cost there: sensitive layer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,27 +16,13 @@ from torch.nn import functional
 
 from gmpq.search.ilp.solver import Reals
 from gmpq.search.indicators.limpq_network import Switchable, SwitchableLayer
+from gmpq.search.indicators.options import LimpqOptions
 from gmpq.training.augment import Augmentation, Draw
 from gmpq.training.batches import steps_per_epoch, training_batches
 from gmpq.training.data import Labelled
 from gmpq.training.scores import trained_scores
 
 LARGEST_GRADIENT = 1.0  # per element
-
-
-@dataclass(frozen=True, slots=True)
-class LimpqOptions:
-    """How indicators are trained; the defaults are the paper's for ResNet18."""
-
-    epochs: int = 5
-    batch: int = 256
-    rate: float = 0.01  # falls to ``last_rate`` along a cosine
-    last_rate: float = 1e-5
-    momentum: float = 0.9
-    decay: float = 2.5e-5  # of weights, not of steps, biases and batch norms
-    smoothing: float = 0.1  # of labels
-    augment: bool = True  # images are flipped and shifted at random
-    seed: int = 0
 
 
 def train(
@@ -56,9 +41,9 @@ def train(
     """
     optimizer = _optimizer(switchable.network, options)
     steps = options.epochs * steps_per_epoch(len(data), options.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, options.last_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, options.last_lr)
     switchable.network.train()
-    augmentation = Augmentation(crop=options.augment, flip=options.augment)
+    augmentation = Augmentation(options.crop, options.flip)
     draws = (Draw(data, augmentation, options.seed, epoch) for epoch in range(options.epochs))
     batches = (batch for draw in draws for batch in training_batches(draw, options.batch))
     for number, (inputs, labels) in enumerate(batches):
@@ -106,10 +91,10 @@ def _steps(tables: list[nn.ModuleDict]) -> Reals:
 def _optimizer(network: nn.Module, options: LimpqOptions) -> torch.optim.Optimizer:
     parameters = list(network.parameters())
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.decay},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(groups, options.rate, options.momentum)
+    return torch.optim.SGD(groups, options.lr, options.momentum)
 
 
 def _clip(network: nn.Module) -> None:

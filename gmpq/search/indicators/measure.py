@@ -1,8 +1,8 @@
-"""From a subject to its indicators: opened, lowered, calibrated, measured; or read from a file."""
+"""From a network source to its indicators: opened, lowered, calibrated and measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -13,27 +13,18 @@ from gmpq.files.strict_json import JSON
 from gmpq.inputs import images as data
 from gmpq.lower import lower
 from gmpq.passes.sign_analysis import signed_inputs
-from gmpq.policy import LayerBits
 from gmpq.progress import Progress
-from gmpq.search.ilp.space import BITS, WIDE, space_of
+from gmpq.search.ilp.candidates import Candidates
+from gmpq.search.ilp.space import candidate_space
 from gmpq.search.indicators import limpq, sensitivity
 from gmpq.search.indicators.indicators import Indicators
-from gmpq.search.indicators.limpq import LimpqOptions
 from gmpq.search.indicators.limpq_network import make_switchable
+from gmpq.search.indicators.options import LimpqOptions
 from gmpq.search.indicators.sensitivity import SensitivityOptions
-from gmpq.search.subject import Subject
+from gmpq.search.network_source import NetworkSource
 from gmpq.training.data import check_trainable, classes_of
 
 BATCH = 16  # images at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The bits that layers choose from."""
-
-    weight_bits: Sequence[int] = BITS
-    input_bits: Sequence[int] = BITS
-    ends: LayerBits | None = WIDE  # of the first and the last layer; None searches them too
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +35,33 @@ class Measurement:
     options: SensitivityOptions = field(default_factory=SensitivityOptions)
 
 
-def measure_sensitivity(subject: Subject, what: Measurement, told: Progress) -> Indicators:
-    """Return the sensitivity of ``subject`` on its calibration images.
+def measure_sensitivity(source: NetworkSource, what: Measurement, progress: Progress) -> Indicators:
+    """Return the sensitivity of ``source`` on its calibration images.
 
     Raises:
         GmpqError: the network or the images cannot be used.
     """
-    network = subject.open()
-    images = subject.images(network)
+    network = source.open()
+    images = source.images(network)
     for line in (*network.warnings, *images.ignored):
-        told.warn(line)
-    told.stage(f"reading {network.name}")
+        progress.warn(line)
+    progress.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
-    among = what.candidates
-    space = space_of(graph, among.weight_bits, among.input_bits, ends=among.ends)
+    space = candidate_space(graph, what.candidates)
     count = len(images.items)
-    with told.bar("calibrating", count) as advance:
+    with progress.bar("calibrating", count) as advance:
         statistics = collect(graph, _tensors(images), advance)
-    with told.bar("measuring sensitivity", count) as advance:
+    with progress.bar("measuring sensitivity", count) as advance:
         weight, read = sensitivity.measure(
             graph, space, statistics, _tensors(images), what.options, advance
         )
     return Indicators(
         "sensitivity",
-        subject.name,
+        source.name,
         space,
         weight,
         read,
-        dataset=", ".join(subject.locations),
+        dataset=", ".join(source.locations),
         details=_details(what.options, count),
     )
 
@@ -90,36 +80,36 @@ def _details(options: SensitivityOptions, count: int) -> dict[str, JSON]:
 
 
 def train_limpq(
-    subject: Subject, candidates: Candidates, options: LimpqOptions, told: Progress
+    source: NetworkSource, candidates: Candidates, options: LimpqOptions, progress: Progress
 ) -> Indicators:
-    """Return the importance of the layers of ``subject``, learned from its labelled images.
+    """Return the importance of the layers of ``source``, learned from its labelled images.
 
     Raises:
         GmpqError: the network or the images cannot be used, or bits differ for weights and inputs.
     """
-    bits = tuple(candidates.weight_bits)
-    if bits != tuple(candidates.input_bits):
+    bits = candidates.weight_bits
+    if bits != candidates.input_bits:
         raise SearchError(
             "LIMPQ trains the same bits for weights and inputs: give both the same, and choose "
             "among them afterwards with --indicators"
         )
-    network = subject.open()
-    labelled = subject.labelled(network)
+    network = source.open()
+    labelled = source.labelled(network)
     for line in (*network.warnings, *labelled.ignored):
-        told.warn(line)
-    told.stage(f"reading {network.name}")
+        progress.warn(line)
+    progress.stage(f"reading {network.name}")
     graph = lower(network.module, network.shape, network.name)
     check_trainable(labelled, classes_of(graph))
-    space = space_of(graph, bits, bits, ends=candidates.ends)
+    space = candidate_space(graph, candidates)
     paths = [layer.name.partition(":")[0] for layer in space.searched]  # calls of one module share
     signed = signed_inputs(graph)
     wanted = dict.fromkeys(paths, False)
     for layer, path in zip(space.searched, paths, strict=True):
         wanted[path] |= signed[layer.name]
     switchable = make_switchable(network.module, network.shape, wanted, bits)
-    with told.bar("training indicators", options.epochs * len(labelled)) as advance:
+    with progress.bar("training indicators", options.epochs * len(labelled)) as advance:
         limpq.train(switchable, labelled, options, advance)
     weight, read = limpq.steps_of(switchable, paths)
     details: dict[str, JSON] = {"epochs": options.epochs, "images": len(labelled)}
     place = labelled.place
-    return Indicators("limpq", subject.name, space, weight, read, place, options.seed, details)
+    return Indicators("limpq", source.name, space, weight, read, place, options.seed, details)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import TypeAlias, assert_never
 
 import numpy as np
@@ -28,18 +27,12 @@ from gmpq.passes.ranges import encode
 from gmpq.passes.weights import channel_scales, weight_codes
 from gmpq.search.ilp.solver import Reals
 from gmpq.search.ilp.space import Space
+from gmpq.search.indicators.options import Divergence
 
 Weighted: TypeAlias = FloatConv2d | FloatLinear
 Tensors: TypeAlias = Mapping[str, torch.Tensor]
 
 SMALLEST = 1e-30  # of a probability, and of a power that others are relative to
-
-
-class Divergence(Enum):
-    """How far the quantized network's outputs are from the float ones."""
-
-    KL = "kl"  # of the class probabilities, in nats
-    SQUARED = "mse"  # mean squared error, relative to the mean square of the output
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from gmpq.backends.ort.fusion import Fallback, FusionReport, report
 from gmpq.backends.ort.session import Level
 from gmpq.export.onnx import to_onnx
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import Conv2d, IntGraph, Linear
 from tests.support.builders import residual
 from tests.support.strategies import graphs

@@ -15,7 +15,7 @@ from gmpq.backends.ort.program import OrtProgram, run_forced
 from gmpq.backends.ort.session import LEVELS, Level, Options, open_session, run
 from gmpq.errors import TargetError
 from gmpq.export.onnx import to_onnx
-from gmpq.export.storage import WeightStorage
+from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import (
     AvgPool,
     Conv2d,
@@ -52,7 +52,7 @@ def test_every_code_equals_the_reference(graph: IntGraph, seed: int) -> None:
     expected = reference.run(graph, inputs)
     for level in INTEGER_LEVELS:
         program = OrtProgram.load(graph, level=level)
-        found = program.tensors(inputs)
+        found = program.trace(inputs)
         assert {name for name, value in graph.values.items() if value.q is not None} == set(found)
         assert_same_codes(expected, found)
         for name, real in program.run(inputs).items():
@@ -64,7 +64,7 @@ def test_every_code_equals_the_reference(graph: IntGraph, seed: int) -> None:
 def test_packed_weights_compute_the_same(graph: IntGraph, seed: int) -> None:
     inputs = random_input(graph, seed)
     program, expected = OrtProgram.load(graph, WeightStorage.PACKED), reference.run(graph, inputs)
-    assert_same_codes(expected, program.tensors(inputs))
+    assert_same_codes(expected, program.trace(inputs))
     for name, real in program.run(inputs).items():
         np.testing.assert_array_equal(expected[name], real, err_msg=name)
 
@@ -158,7 +158,7 @@ def test_max_pooling_with_wide_padding(level: Level, padding: int) -> None:
     node = MaxPool("pool", ("",), "", window)
     graph = chain([(node, (1, 3, *window.output_size(9, 8)), Q8)], (1, 3, 9, 8), Q8)
     inputs = random_input(graph, 0)
-    found = OrtProgram.load(graph, level=level).tensors(inputs)
+    found = OrtProgram.load(graph, level=level).trace(inputs)
     assert_same_codes(reference.run(graph, inputs), found)
 
 
@@ -174,7 +174,7 @@ def test_every_pair_of_widths(w: int, a: int, storage: WeightStorage) -> None:
     vector = chain([(linear, (3, 40), Q8)], (3, 24), Q8)
     for graph in (image, vector):
         inputs = random_input(graph, w)
-        found = OrtProgram.load(graph, storage).tensors(inputs)
+        found = OrtProgram.load(graph, storage).trace(inputs)
         assert_same_codes(reference.run(graph, inputs), found)
 
 
@@ -188,7 +188,7 @@ def test_requantizations_in_a_row_are_not_merged(level: Level) -> None:
     ]
     graph = chain([*steps], shape, Q8)
     inputs = random_input(graph, 0)
-    found = OrtProgram.load(graph, level=level).tensors(inputs)
+    found = OrtProgram.load(graph, level=level).trace(inputs)
     assert_same_codes(reference.run(graph, inputs), found)
 
 
@@ -203,7 +203,7 @@ def test_tables_are_exact_at_every_level(
     function = PRelu(np.ones(5, np.float32)) if per_channel else Sigmoid()
     graph = chain([(Lookup("table", ("",), "", table, function), shape, Q8)], shape, Q8)
     inputs = random_input(graph, 0)
-    found = OrtProgram.load(graph, level=level).tensors(inputs)
+    found = OrtProgram.load(graph, level=level).trace(inputs)
     assert_same_codes(reference.run(graph, inputs), found)
 
 
@@ -213,7 +213,7 @@ def test_a_second_call_of_a_layer_keeps_its_own_codes() -> None:
     shape = (1, 2, 4, 4)
     graph = chain([(conv, shape, Q8), (replace(conv, name="conv:2"), shape, Q8)], shape, Q8)
     inputs = random_input(graph, 0)
-    assert_same_codes(reference.run(graph, inputs), OrtProgram.load(graph).tensors(inputs))
+    assert_same_codes(reference.run(graph, inputs), OrtProgram.load(graph).trace(inputs))
 
 
 def test_wrong_inputs_are_told_in_one_line() -> None:

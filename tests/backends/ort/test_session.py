@@ -53,7 +53,7 @@ def test_the_setting_is_told_and_computes_the_same(exact: bool) -> None:
     program = OrtProgram.from_model(to_onnx(graph), graph, Options(exact=exact))
     inputs = random_input(graph, 0)
     expected = reference.run(graph, inputs)
-    for name, codes in program.tensors(inputs).items():
+    for name, codes in program.trace(inputs).items():
         np.testing.assert_array_equal(expected[name], codes, err_msg=name)
     assert precision_setting(exact=exact) == f"session.x64quantprecision={int(exact)}"
 

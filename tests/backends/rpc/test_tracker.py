@@ -13,15 +13,15 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from gmpq.backends.rpc.address import Address
-from gmpq.backends.rpc.tracker import Holder, holders, request, told
+from gmpq.backends.rpc.tracker import Device, clients_of, devices, request
 from gmpq.errors import BoardError
 from tests.support.trackers import Tracker
 
-HERE = Holder("rpi4", "10.0.0.5:9090", "10.0.0.9:5000")
+HERE = Device("rpi4", "10.0.0.5:9090", "10.0.0.9:5000")
 
 
 def test_an_empty_tracker(tracker: Tracker) -> None:
-    assert asyncio.run(holders(tracker.address)) == ()
+    assert asyncio.run(devices(tracker.address)) == ()
 
 
 def test_no_tracker() -> None:
@@ -31,7 +31,7 @@ def test_no_tracker() -> None:
         with pytest.raises(
             BoardError, match=rf"tracker 127.0.0.1:{port}: cannot be reached .* --p"
         ):
-            asyncio.run(holders(Address("127.0.0.1", port)))
+            asyncio.run(devices(Address("127.0.0.1", port)))
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n"], ids=["closes", "http"])
@@ -49,7 +49,7 @@ def test_something_else_listens(answer: bytes) -> None:
         thread = threading.Thread(target=reply)
         thread.start()
         with pytest.raises(BoardError, match="something else listens there"):
-            asyncio.run(holders(Address("127.0.0.1", listener.getsockname()[1])))
+            asyncio.run(devices(Address("127.0.0.1", listener.getsockname()[1])))
         thread.join()
 
 
@@ -59,12 +59,12 @@ def test_something_else_listens(answer: bytes) -> None:
         ((), "rpi4", "the tracker has no board of that key: it has none at all"),
         ((HERE,), "rpi5", "no board of that key (did you mean rpi4?): it has rpi4"),
         ((HERE,), "rpi4", "10.0.0.5:9090 serves 10.0.0.9:5000"),
-        ((Holder("rpi4", "a:1", None),), "rpi4", "a:1 names no client"),
+        ((Device("rpi4", "a:1", None),), "rpi4", "a:1 names no client"),
     ],
     ids=["none", "other-key", "held", "unnamed"],
 )
-def test_holders_in_words(found: tuple[Holder, ...], key: str, message: str) -> None:
-    assert told(found, key).endswith(message)
+def test_clients_as_text(found: tuple[Device, ...], key: str, message: str) -> None:
+    assert clients_of(found, key).endswith(message)
 
 
 @pytest.mark.parametrize(
@@ -171,12 +171,12 @@ def answering(answer: bytes, host: str = "127.0.0.1") -> Iterator[Address]:
 @pytest.mark.parametrize("answer", NONSENSE, ids=range(len(NONSENSE)))
 def test_summaries_that_are_nonsense(answer: bytes) -> None:
     with answering(answer) as address, pytest.raises(BoardError) as caught:
-        asyncio.run(holders(address))
+        asyncio.run(devices(address))
     check_line(str(caught.value), address)
 
 
 @pytest.mark.parametrize("answer", [*NONSENSE[:15], *OFFERS])
-def test_offers_that_are_nonsense(answer: bytes) -> None:
+def test_leases_that_are_nonsense(answer: bytes) -> None:
     with answering(answer) as address, pytest.raises(BoardError) as caught:
         asyncio.run(request(address, "rpi4"))
     check_line(str(caught.value), address)
@@ -191,7 +191,7 @@ def check_line(message: str, address: Address) -> None:
 def test_long_names_are_cut() -> None:
     board = BOARD | {"key": "server:" + "k" * 10_000, "client": "c" * 10_000}
     with answering(json.dumps([0, {"server_info": [board]}]).encode()) as address:
-        (found,) = asyncio.run(holders(address))
+        (found,) = asyncio.run(devices(address))
     assert (len(found.key), len(found.client or "")) == (100, 100)
 
 
@@ -208,5 +208,5 @@ def test_a_tracker_on_ipv6() -> None:
     board = BOARD | {"addr": ["fe80::1", 9090]}
     with answering(json.dumps([0, {"server_info": [board]}]).encode(), "::1") as address:
         assert str(address).startswith("[::1]:")
-        (found,) = asyncio.run(holders(Address.parse(str(address))))
+        (found,) = asyncio.run(devices(Address.parse(str(address))))
     assert found.board == "[fe80::1]:9090"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gmpq.backends.rpc.tasks import Inquiry, Trial, from_json, likeness_of, to_json
+from gmpq.backends.rpc.tasks import DeviceQuery, MeasureTask, device_model_of, from_json, to_json
 from gmpq.backends.rpc.worker import failure, shares
-from tests.support.board_programs import job
+from tests.support.board_programs import PROGRAM, job
 
 
 @pytest.mark.parametrize(
@@ -16,8 +16,11 @@ from tests.support.board_programs import job
     [
         ("RPCError: Error caught from RPC call:\nno such file", {"failed": "no such file"}),
         ("RPCSessionTimeoutError: the limit is over", {"failed": "the limit is over"}),
-        ("Socket SockChannel::Recv Error:reset", {"lost": "Socket SockChannel::Recv Error:reset"}),
-        ("", {"lost": "no message"}),
+        (
+            "Socket SockChannel::Recv Error:reset",
+            {"disconnected": "Socket SockChannel::Recv Error:reset"},
+        ),
+        ("", {"disconnected": "no message"}),
     ],
     ids=["told", "limit", "socket", "empty"],
 )
@@ -34,13 +37,13 @@ def test_shares(count: int, parts: int, expected: list[int]) -> None:
 
 
 def test_tasks_survive_their_trip(tmp_path: Path) -> None:
-    trial = Trial("aarch64", "Cortex-A72", "model.so", "params.bin", 8, 64, 3, 1, 15, 4096)
-    for sent in (job(tmp_path), trial, Inquiry("aarch64")):
+    trial = MeasureTask("aarch64", "Cortex-A72", "out", PROGRAM, 1, 15, 4096)
+    for sent in (job(tmp_path), trial, DeviceQuery("aarch64")):
         assert from_json(to_json(sent)) == sent
 
 
 @pytest.mark.parametrize(
-    ("processor", "model", "likeness"),
+    ("processor", "model", "device_model"),
     [
         ("Cortex-A72", "Raspberry Pi 4 Model B Rev 1.4", "Cortex-A72, Raspberry Pi 4 Model B"),
         ("Cortex-A72", None, "Cortex-A72"),
@@ -48,6 +51,6 @@ def test_tasks_survive_their_trip(tmp_path: Path) -> None:
     ],
     ids=["board", "processor", "unknown"],
 )
-def test_boards_that_are_alike(processor: str | None, model: str | None, likeness: str) -> None:
+def test_boards_that_are_alike(processor: str | None, model: str | None, device_model: str) -> None:
     told = {"machine": "aarch64", "processor": processor, "model": model}
-    assert likeness_of(told) == likeness
+    assert device_model_of(told) == device_model

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import IntGraph, Softmax
 from gmpq.runtime import Network
 from tests.support.single_layers import BASELINE

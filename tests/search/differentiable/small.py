@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gmpq.inputs.images import Preprocessing
-from gmpq.search.differentiable.assignment import Bill
-from gmpq.search.differentiable.inspect import survey
+from gmpq.policy import LayerBits
+from gmpq.search.differentiable.deployment import deployment_space
+from gmpq.search.differentiable.inspect import inspect_network
 from gmpq.search.differentiable.settings import Recipe, Settings
 from gmpq.search.differentiable.train import Task
 from gmpq.training.data import Labelled
@@ -84,6 +85,6 @@ def labelled(count: int = 48, seed: int = 0) -> Labelled:
 
 def task(work: Path, module: nn.Module | None = None) -> Task:
     module = module or small()
-    surveyed = survey(module, SHAPE)
-    bill = Bill(tuple(layer.macs for layer in surveyed.searched))
-    return Task(module, surveyed, bill, labelled(), work)
+    info = inspect_network(module, SHAPE)
+    space = deployment_space(info, info, SETTINGS.candidates, LayerBits(8, 8))
+    return Task(module, info, space, labelled(), work)

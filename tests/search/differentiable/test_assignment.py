@@ -1,89 +1,140 @@
-"""Bits within a bound are the best ones, by trying all of them."""
+"""Bits within bounds are the best ones, by trying all of them."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from gmpq.errors import SearchError
 from gmpq.policy import LayerBits
-from gmpq.search.differentiable.assignment import Bill, Logits, bisect, within
-from gmpq.search.differentiable.settings import Space
+from gmpq.search.differentiable.assignment import Logits, bisect, is_within, within
+from gmpq.search.ilp.bounds import Bounds
+from gmpq.search.ilp.candidates import Candidates
+from gmpq.search.ilp.constraints import (
+    bops,
+    expected_bops,
+    published_bops,
+    size,
+    total_bops,
+    total_published_bops,
+)
+from gmpq.search.ilp.solver import Assignment, Constraint
+from gmpq.search.ilp.space import Layer, Space
 
-SPACE = Space((2, 3, 4), (2, 4))
+CANDIDATES = Candidates((2, 3, 4), (2, 4))
 
 
 def learned(seed: int, layers: int = 4) -> Logits:
     rng = np.random.default_rng(seed)
-    return Logits(SPACE, rng.normal(size=(layers, 3)), rng.normal(size=(layers, 2)))
+    return Logits(CANDIDATES, rng.normal(size=(layers, 3)), rng.normal(size=(layers, 2)))
 
 
-def score(logits: Logits, bits: tuple[LayerBits, ...]) -> float:
+def network(macs: Sequence[int], kept: int = 0) -> Space:
+    """Return searched layers, after one of one bit and ``kept`` MACs."""
+    first = (Layer("first", kept, 1, LayerBits(1, 1)),) if kept else ()
+    middle = (Layer(f"layer{i}", count, 10 + i) for i, count in enumerate(macs))
+    return Space((*first, *middle), CANDIDATES.weight_bits, CANDIDATES.input_bits)
+
+
+def cost(space: Space, assignment: Assignment) -> int:
+    return total_bops(space, space.bits(assignment))
+
+
+def least(space: Space) -> int:
+    return cost(space, np.zeros((len(space.searched), 2), np.int64))
+
+
+def score(logits: Logits, assignment: Assignment) -> float:
     """Return the sum of the chosen logits: log-probabilities but for a constant."""
     return sum(
-        logits.weights[layer, SPACE.weights.index(pair.w)]
-        + logits.activations[layer, SPACE.activations.index(pair.a)]
-        for layer, pair in enumerate(bits)
+        logits.weights[layer, weight] + logits.inputs[layer, read]
+        for layer, (weight, read) in enumerate(assignment.tolist())
     )
+
+
+def every() -> list[Assignment]:
+    """Return all assignments of four layers."""
+    pairs = list(itertools.product(range(3), range(2)))
+    return [np.array(chosen) for chosen in itertools.product(pairs, repeat=4)]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_bits_within_a_bound(seed: int) -> None:
     rng = np.random.default_rng(100 + seed)
-    logits, bill = learned(seed), Bill(tuple(rng.integers(1, 50, 4).tolist()), fixed=7)
-    pairs = [LayerBits(w, a) for w in SPACE.weights for a in SPACE.activations]
-    least = bill.least(SPACE)
-    bound = least + float(rng.random()) * least
-    fitting = [bits for bits in itertools.product(pairs, repeat=4) if bill.of(bits) <= bound]
-    best = max(score(logits, bits) for bits in fitting)
-    found = within(logits, bill, bound)
-    assert bill.of(found) <= bound
+    logits, space = learned(seed), network(rng.integers(1, 50, 4).tolist(), kept=7)
+    limit = least(space) + float(rng.random()) * least(space)
+    best = max(score(logits, found) for found in every() if cost(space, found) <= limit)
+    found = within(logits, [bops(space, limit)])
+    assert cost(space, found) <= limit
+    assert score(logits, found) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_all_bounds_hold_together(seed: int) -> None:
+    rng = np.random.default_rng(200 + seed)
+    logits, space = learned(seed), network(rng.integers(1, 50, 4).tolist(), kept=7)
+    chosen = every()[int(rng.integers(6**4))]
+    limits: list[Constraint] = [
+        bops(space, cost(space, chosen)),
+        size(space, size(space, 0.0).total(chosen)),
+    ]
+    best = max(score(logits, found) for found in every() if is_within(found, limits))
+    found = within(logits, limits)
+    assert is_within(found, limits)
     assert score(logits, found) == pytest.approx(best)
 
 
 def test_without_need_the_largest_logits_stay() -> None:
-    logits, bill = learned(0), Bill((1, 2, 3, 4))
-    assert within(logits, bill, 16 * 10) == logits.largest()
+    logits, space = learned(0), network((1, 2, 3, 4))
+    assert np.array_equal(within(logits, [bops(space, 16 * 10)]), logits.largest())
 
 
 def test_the_smallest_bound_and_one_below() -> None:
-    logits, bill = learned(0), Bill((10**9, 2 * 10**9, 3 * 10**9, 4 * 10**9), fixed=10**9)
-    assert within(logits, bill, 41e9) == (LayerBits(2, 2),) * 4
-    with pytest.raises(SearchError, match=r"40.9 G is out of reach: .* 41.000000 G"):
-        within(logits, bill, 40.9e9)
+    macs = (10**9, 2 * 10**9, 3 * 10**9, 4 * 10**9)
+    logits, space = learned(0), network(macs, kept=10**9)
+    assert not within(logits, [bops(space, 41e9)]).any()
+    with pytest.raises(SearchError, match=r"limit of 40.9 G is out of reach: .* possible is 41 G"):
+        within(logits, [bops(space, 40.9e9)])
 
 
 def test_published_bops() -> None:
-    bill = Bill((10, 20), fixed=640, published_shares=(40 / 3, 80 / 3))
-    bits = (LayerBits(2, 3), LayerBits(2, 3))
-    assert bill.of(bits) == 640 + 180
-    assert bill.published(bits) == pytest.approx(40 * 6)
-    assert bill.from_published(40 * 6) == pytest.approx(640 + 180)
+    edge = LayerBits(8, 8)
+    layers = (Layer("a", 5, 1, edge), Layer("b", 10, 1), Layer("c", 20, 1), Layer("d", 5, 1, edge))
+    space = Space(layers, CANDIDATES.weight_bits, CANDIDATES.input_bits)
+    bits = space.named([LayerBits(2, 3), LayerBits(2, 3)])
+    assert total_bops(space, bits) == 640 + 180
+    assert total_published_bops(space, bits) == pytest.approx(40 * 6)
+    chosen = np.zeros((2, 2), np.int64)
+    assert published_bops(space, 0.0).total(chosen) == pytest.approx(40 * 4)
 
 
-def test_published_bops_bound_nothing_where_the_last_layer_is_searched() -> None:
-    with pytest.raises(SearchError, match="leave out the last layer, which is searched"):
-        Bill((10, 20), published_shares=(30.0, 0.0)).from_published(1e3)
+def test_published_bops_do_not_count_a_last_layer_that_is_searched() -> None:
+    logits, space = learned(0), network((10, 20, 30, 10))
+    limit = total_published_bops(space, space.bits(np.zeros((4, 2), np.int64)))
+    found = within(logits, Bounds(published_bops=limit).constraints(space))
+    assert not found[1:3].any()
+    assert np.array_equal(found[[0, 3]], logits.largest()[[0, 3]])
 
 
 def test_fifty_layers_of_large_and_odd_costs() -> None:
-    bill = Bill(tuple(np.random.default_rng(0).integers(1, 1 << 40, 52).tolist()))
+    space = network(np.random.default_rng(0).integers(1, 1 << 40, 52).tolist())
     logits = learned(0, layers=52)
-    limit = bill.least(SPACE) + 55 * max(bill.macs)
-    found = within(logits, bill, limit)
-    assert bill.of(found) <= limit
-    again = within(logits, bill, bill.of(found))  # a bound that is met exactly
-    assert bill.of(again) <= bill.of(found)
+    limit = least(space) + 55 * max(layer.macs for layer in space.layers)
+    found = within(logits, [bops(space, limit)])
+    assert cost(space, found) <= limit
+    again = within(logits, [bops(space, cost(space, found))])  # a bound that is met exactly
+    assert cost(space, again) <= cost(space, found)
     assert score(logits, again) == pytest.approx(score(logits, found))
 
 
 def test_expected_and_largest() -> None:
-    logits = Logits(SPACE, np.zeros((1, 3)), np.array([[0.0, np.log(3.0)]]))
-    assert Bill((10,), fixed=1).expected(*logits.expected()) == pytest.approx(1 + 10 * 3 * 3.5)
-    assert logits.largest() == (LayerBits(2, 4),)
+    logits = Logits(CANDIDATES, np.zeros((1, 3)), np.array([[0.0, np.log(3.0)]]))
+    space = network((10,), kept=1)
+    assert expected_bops(space, *logits.expected()) == pytest.approx(1 + 10 * 3 * 3.5)
+    assert space.bits(logits.largest())["layer0"] == LayerBits(2, 4)
 
 
 def counted(calls: list[float]) -> Callable[[float], float]:

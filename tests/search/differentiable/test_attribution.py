@@ -1,4 +1,7 @@
-"""The closed form and the backward pass are the same map, with the same gradients (section A6)."""
+"""The closed form and the backward pass are the same map, with the same gradients .
+
+Grad-CAM as in Wang et al., arXiv:2108.02720, and in the authors' released code.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from torch import nn
 
 from gmpq import models
 from gmpq.search.differentiable.attribution import (
+    Features,
     Head,
-    Seen,
     attribute,
     cam,
     count_empty,
@@ -17,7 +20,7 @@ from gmpq.search.differentiable.attribution import (
     observe,
     teach,
 )
-from gmpq.search.differentiable.inspect import survey
+from gmpq.search.differentiable.inspect import inspect_network
 from gmpq.search.differentiable.losses import attribution_loss
 from tests.search.differentiable.small import SHAPE, Small, Squared
 
@@ -29,10 +32,10 @@ def test_both_ways_give_the_same_map() -> None:
     torch.manual_seed(0)
     network = models.find("cifar_resnet8").build().eval()
     images = torch.randn(3, 3, 16, 16)
-    seen = observe(network, survey(network, (3, 16, 16)).head, images)
-    classes = seen.logits.argmax(1)
+    observed = observe(network, inspect_network(network, (3, 16, 16)).head, images)
+    classes = observed.logits.argmax(1)
     torch.testing.assert_close(
-        cam(seen.features, network.fc.weight, classes), grad_cam(seen, classes)
+        cam(observed.features, network.fc.weight, classes), grad_cam(observed, classes)
     )
 
 
@@ -43,8 +46,8 @@ def test_both_ways_give_the_same_gradients() -> None:
     found = []
     for head in (CLOSED, OPEN):
         network.zero_grad()
-        seen = observe(network, head, images)
-        maps = attribute(network, head, seen, seen.logits.argmax(1))
+        observed = observe(network, head, images)
+        maps = attribute(network, head, observed, observed.logits.argmax(1))
         attribution_loss(maps, target, torch.tensor(2.0)).backward()
         found.append({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
     closed, opened = found
@@ -61,7 +64,7 @@ def test_the_backward_pass_can_be_differentiated() -> None:
 
     def of(x: torch.Tensor) -> torch.Tensor:
         logits = (x.square() * weight[:, None, None]).sum((1, 2, 3))[:, None]
-        return grad_cam(Seen(logits, x), torch.zeros(2, dtype=torch.int64))
+        return grad_cam(Features(logits, x), torch.zeros(2, dtype=torch.int64))
 
     expected = (2 * weight[:, None, None] * features.square()).sum(1)
     torch.testing.assert_close(of(features), expected)
@@ -70,8 +73,8 @@ def test_the_backward_pass_can_be_differentiated() -> None:
 
 def test_maps_add_no_gradients_of_their_own() -> None:
     network = Small()
-    seen = observe(network, OPEN, torch.rand(2, *SHAPE))
-    attribute(network, OPEN, seen, seen.logits.argmax(1))
+    observed = observe(network, OPEN, torch.rand(2, *SHAPE))
+    attribute(network, OPEN, observed, observed.logits.argmax(1))
     assert all(parameter.grad is None for parameter in network.parameters())
 
 

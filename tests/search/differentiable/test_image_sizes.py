@@ -1,4 +1,4 @@
-"""Images of another size than the network's are told, whatever holds them."""
+"""Images of another size than the network's are refused, whatever holds them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def photographs(*sizes: tuple[int, int]) -> Callable[[Path], Path]:
     [
         pytest.param(
             array("a.npz", images=np.zeros((4, 28, 30, 3), np.uint8), labels=[0, 1, 0, 1]),
-            "a.npz: 28x30 pixels, the network reads 12x12: give --resize 12",
+            'a.npz: 28x30 pixels, the network reads 12x12: give "resize": 12,',
             id="size-of-arrays",
         ),
         pytest.param(

@@ -1,4 +1,4 @@
-"""The figures of sections A7, A8 and D3."""
+"""The losses of GMPQ, with figures computed from the paper's formulas (arXiv:2108.02720)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import pytest
 import torch
 
 from gmpq import models
-from gmpq.search.differentiable.inspect import survey
+from gmpq.search.differentiable.inspect import inspect_network
 from gmpq.search.differentiable.losses import attribution_loss, complexity_loss, sharpen
-from gmpq.search.differentiable.settings import CapacityPower, ConstantPower, Settings, Space
-from gmpq.search.differentiable.supernet import composites, expected_bits, search_network
+from gmpq.search.differentiable.settings import CapacityPower, ConstantPower, Settings
+from gmpq.search.differentiable.supernet import expected_bits, make_supernet, mixed_convs
+from gmpq.search.ilp.candidates import Candidates
 
 
 def test_at_the_start_on_cifar_resnet18() -> None:
     network = models.find("cifar_resnet18").build()
-    surveyed = survey(network, (3, 32, 32))
-    layers = composites(search_network(network, surveyed, Settings()), surveyed)
+    info = inspect_network(network, (3, 32, 32))
+    layers = mixed_convs(make_supernet(network, info, Settings()), info)
     bits = expected_bits(layers)
-    macs = [layer.macs for layer in surveyed.searched]
+    macs = [layer.macs for layer in info.searched]
     assert complexity_loss(macs, *bits).item() == pytest.approx(206.25)
     assert CapacityPower().of(*bits).item() == pytest.approx(1.7067, abs=1e-4)
 
@@ -75,4 +76,4 @@ def test_sharpening_does_not_overflow() -> None:
 
 
 def test_space_defaults_to_the_released_one() -> None:
-    assert Space() == Space((2, 3, 4, 6), (2, 3, 4, 6))
+    assert Settings().candidates == Candidates((2, 3, 4, 6), (2, 3, 4, 6))

@@ -8,42 +8,43 @@ from torch import nn
 
 from gmpq.qat.quantizers import haq
 from gmpq.qat.quantizers.pact import Pact
-from gmpq.search.differentiable.mixed_conv import CompositeConv2d
+from gmpq.search.differentiable.mixed_conv import MixedConv2d
 from gmpq.search.differentiable.quantizers import (
     HAQ,
     HWGQ,
     LSQ,
-    QUANTIZERS,
     RUNNING,
     FrozenLimitWeights,
     PactActivations,
     Quantizers,
     RunningLimitWeights,
+    find,
     mix,
 )
-from gmpq.search.differentiable.settings import Space
+from gmpq.search.differentiable.settings import QuantizerKind
+from gmpq.search.ilp.candidates import Candidates
 
 ALL = torch.ones(1)  # the share of a single copy
-SPACE = Space((2, 3, 4), (2, 4))
+CANDIDATES = Candidates((2, 3, 4), (2, 4))
 
 
-def composite(quantizers: Quantizers = HAQ, *, signed: bool = False) -> CompositeConv2d:
+def mixed_conv(quantizers: Quantizers = HAQ, *, signed: bool = False) -> MixedConv2d:
     torch.manual_seed(0)
     conv = nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect", groups=2)
-    return CompositeConv2d(conv, SPACE, quantizers, signed=signed)
+    return MixedConv2d(conv, CANDIDATES, quantizers, signed=signed)
 
 
 def test_it_is_one_convolution_of_mixtures() -> None:
-    layer = composite()
+    layer = mixed_conv()
     with torch.no_grad():
         layer.weight_logits.copy_(torch.tensor([0.3, -1.0, 2.0]))
-        layer.activation_logits.copy_(torch.tensor([0.5, -0.5]))
+        layer.input_logits.copy_(torch.tensor([0.5, -0.5]))
     x = 3 * torch.rand(2, 4, 5, 5)
     weight, limit = layer.conv.weight.detach(), layer.conv.weight.detach().abs().max()
     shares = torch.tensor([0.3, -1.0, 2.0]).softmax(0)
     mixed = sum(
         share * haq.quantize_weight(weight, bits, limit)
-        for share, bits in zip(shares, SPACE.weights, strict=True)
+        for share, bits in zip(shares, CANDIDATES.weight_bits, strict=True)
     )
     low, high = torch.tensor([0.5, -0.5]).softmax(0)
     inputs = low * Pact(2)(x) + high * Pact(4)(x)
@@ -52,9 +53,9 @@ def test_it_is_one_convolution_of_mixtures() -> None:
     torch.testing.assert_close(layer(x), plain(inputs))
 
 
-@pytest.mark.parametrize("quantizers", QUANTIZERS, ids=lambda each: each.name)
-def test_gradients_reach_everything(quantizers: Quantizers) -> None:
-    layer = composite(quantizers)
+@pytest.mark.parametrize("kind", QuantizerKind, ids=lambda each: each.value)
+def test_gradients_reach_everything(kind: QuantizerKind) -> None:
+    layer = mixed_conv(find(kind))
     layer(10 * torch.rand(2, 4, 5, 5)).square().sum().backward()
     without = [
         name
@@ -80,7 +81,7 @@ def test_levels_of_two_bits(quantizers: Quantizers, levels: int) -> None:
 
 
 def test_expected_bits_at_the_start() -> None:
-    weight, inputs = composite().expected_bits()
+    weight, inputs = mixed_conv().expected_bits()
     assert weight.item() == pytest.approx(3)
     assert inputs.item() == pytest.approx(3)
 

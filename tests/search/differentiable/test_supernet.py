@@ -1,4 +1,4 @@
-"""The search network."""
+"""The supernet."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from gmpq import models
-from gmpq.errors import SearchError
-from gmpq.search.differentiable.inspect import survey
-from gmpq.search.differentiable.mixed_conv import CompositeConv2d
-from gmpq.search.differentiable.quantizers import HWGQ
-from gmpq.search.differentiable.settings import Settings, Space
+from gmpq.errors import GmpqError, SearchError
+from gmpq.search.differentiable.inspect import inspect_network
+from gmpq.search.differentiable.mixed_conv import MixedConv2d
+from gmpq.search.differentiable.settings import QuantizerKind, Settings
 from gmpq.search.differentiable.supernet import (
-    composites,
+    make_supernet,
+    mixed_convs,
     restart_weights,
-    search_network,
     with_classes,
 )
+from gmpq.search.ilp.candidates import Candidates
 from tests.search.differentiable.small import SHAPE, Small, small
 
 
@@ -26,34 +26,34 @@ from tests.search.differentiable.small import SHAPE, Small, small
 def test_all_searched_layers_are_replaced(name: str) -> None:
     network = models.find(name).build()
     shape = (3, 32, 32)
-    surveyed = survey(network, shape)
-    made = search_network(network, surveyed, Settings())
-    assert len(composites(made, surveyed)) == len(surveyed.searched)
-    assert not any(isinstance(part, CompositeConv2d) for part in network.modules())
-    assert made(torch.rand(2, *shape)).shape == (2, surveyed.classes)
+    info = inspect_network(network, shape)
+    made = make_supernet(network, info, Settings())
+    assert len(mixed_convs(made, info)) == len(info.searched)
+    assert not any(isinstance(part, MixedConv2d) for part in network.modules())
+    assert made(torch.rand(2, *shape)).shape == (2, info.classes)
 
 
 def test_a_layer_that_is_used_under_two_names() -> None:
     network = Small()
     network.alias = network.wide
-    made = search_network(network, survey(network, SHAPE), Settings())
+    made = make_supernet(network, inspect_network(network, SHAPE), Settings())
     assert made.alias is made.wide
 
 
 def test_hwgq_refuses_signed_inputs_and_many_bits() -> None:
     network = small()
-    surveyed = survey(network, SHAPE)
-    few = Settings(Space((2, 3), (2, 3)), HWGQ)
+    info = inspect_network(network, SHAPE)
+    few = Settings(Candidates((2, 3), (2, 3)), QuantizerKind.HWGQ)
     with pytest.raises(SearchError, match=r"^wide: HWGQ quantizes no negative inputs"):
-        search_network(network, surveyed, few)
+        make_supernet(network, info, few)
     with pytest.raises(SearchError, match="hwgq: quantizes to at most 4 bits, got 6"):
-        search_network(network, surveyed, replace(few, space=Space()))
+        make_supernet(network, info, replace(few, candidates=Settings().candidates))
 
 
 @pytest.mark.parametrize("bits", [(), (3, 2), (2, 2), (0, 2), (2, 9)], ids=str)
 def test_bits_that_no_policy_may_have(bits: tuple[int, ...]) -> None:
-    with pytest.raises(SearchError, match="weight bits: got"):
-        Space(weights=bits)
+    with pytest.raises(GmpqError, match=r"give rising numbers|bits out of range"):
+        Candidates(bits)
 
 
 def test_weights_start_from_the_seed() -> None:
@@ -69,6 +69,6 @@ def test_weights_start_from_the_seed() -> None:
 
 def test_other_classes() -> None:
     network = small()
-    changed = with_classes(network, survey(network, SHAPE), 7)
+    changed = with_classes(network, inspect_network(network, SHAPE), 7)
     assert changed(torch.rand(2, *SHAPE)).shape == (2, 7)
     assert network(torch.rand(2, *SHAPE)).shape == (2, 3)

@@ -15,19 +15,26 @@ from gmpq.errors import SearchError
 from gmpq.progress import Silent
 from gmpq.search.differentiable import checkpoint
 from gmpq.search.differentiable.assignment import Logits
-from gmpq.search.differentiable.inspect import survey
-from gmpq.search.differentiable.objective import Terms
-from gmpq.search.differentiable.search import Bound, run, search
+from gmpq.search.differentiable.inspect import inspect_network
+from gmpq.search.differentiable.search import Target, run, search
 from gmpq.search.differentiable.settings import (
     ConstantPower,
     ExplainedClass,
     Recipe,
     Settings,
-    Space,
     TeacherRecipe,
 )
-from gmpq.search.differentiable.teacher import Lesson, load_teacher, save_teacher, train_teacher
+from gmpq.search.differentiable.supernet_loss import Terms
+from gmpq.search.differentiable.teacher import (
+    TeacherTraining,
+    load_teacher,
+    save_teacher,
+    train_teacher,
+)
 from gmpq.search.differentiable.train import Task, accuracy, begin, train
+from gmpq.search.ilp.candidates import Candidates
+from gmpq.search.ilp.constraints import bops, expected_bops, total_bops
+from gmpq.search.ilp.space import Space
 from gmpq.training.augment import Augmentation
 from gmpq.training.batches import plain_batches
 from tests.search.differentiable.small import (
@@ -43,8 +50,8 @@ from tests.search.differentiable.small import (
 
 @pytest.fixture(scope="module")
 def teacher() -> nn.Module:
-    lesson = Lesson(labelled(), TeacherRecipe(20, 16), Augmentation(), 0, "cpu")
-    return train_teacher(small(), lesson, Silent())
+    training = TeacherTraining(labelled(), TeacherRecipe(20, 16), Augmentation(), 0, "cpu")
+    return train_teacher(small(), training, Silent())
 
 
 def searched(where: Task, teacher: nn.Module | None, settings: Settings = SETTINGS) -> Logits:
@@ -75,8 +82,8 @@ def test_a_search_learns(teacher: nn.Module, tmp_path: Path) -> None:
     assert [line["epoch"] for line in lines] == list(range(1, 11))
     assert lines[-1]["accuracy"] > 0.8
     assert lines[-1]["attribution"] < lines[0]["attribution"]
-    assert lines[-1]["expected_bops"] == where.bill.expected(*logits.expected())
-    assert lines[-1]["argmax_bops"] == where.bill.of(logits.largest())
+    assert lines[-1]["expected_bops"] == expected_bops(where.space, *logits.expected())
+    assert lines[-1]["argmax_bops"] == total_bops(where.space, where.space.bits(logits.largest()))
     assert lines[-1]["eta_seconds"] == 0
     total = sum(
         lines[-1][name] * weight
@@ -94,7 +101,7 @@ def test_a_search_is_repeatable(teacher: nn.Module, tmp_path: Path) -> None:
         found.append(searched(task(tmp_path / name), teacher))
         assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(found[0].weights, found[1].weights)
-    assert np.array_equal(found[0].activations, found[1].activations)
+    assert np.array_equal(found[0].inputs, found[1].inputs)
 
 
 def test_resuming_changes_nothing(teacher: nn.Module, tmp_path: Path) -> None:
@@ -115,29 +122,35 @@ def test_resuming_what_is_done(teacher: nn.Module, tmp_path: Path) -> None:
 def test_complexity_lowers_the_bits(tmp_path: Path) -> None:
     heavy = replace(SETTINGS, attribution_weight=0.0, complexity_weight=1.0)
     logits = searched(task(tmp_path), None, heavy)
-    assert {(bits.w, bits.a) for bits in logits.largest()} == {(2, 2)}
+    assert not logits.largest().any()  # two bits
+
+
+def bound_at(space: Space, mean_product: float) -> float:
+    """Return the BOPs of ``space`` at a mean ``w * a`` of its searched layers."""
+    searched = sum(layer.macs for layer in space.searched)
+    return bops(space, 0.0).fixed + mean_product * searched
 
 
 def test_a_bound_is_kept(teacher: nn.Module, tmp_path: Path) -> None:
     where = task(tmp_path)
-    bound = 9.0 * sum(where.bill.macs)
-    found = search(where, teacher, SETTINGS, Bound(bound), Silent())
-    assert found.bops == where.bill.of(found.bits) <= bound
+    bound = bops(where.space, bound_at(where.space, 9.0))
+    found = search(where, teacher, SETTINGS, Target((bound,)), Silent())
+    assert found.bops == total_bops(where.space, found.bits) <= bound.limit
 
 
 def test_a_bound_by_bisection(tmp_path: Path) -> None:
     where = task(tmp_path)
     settings = replace(SETTINGS, attribution_weight=0.0, recipe=replace(RECIPE, epochs=2))
-    bound = 6.0 * sum(where.bill.macs)
-    found = search(where, None, settings, Bound(bound, runs=6), Silent())
-    assert found.bops <= bound
+    bound = bops(where.space, bound_at(where.space, 6.0))
+    found = search(where, None, settings, Target((bound,), runs=6), Silent())
+    assert found.bops <= bound.limit
     assert len(list(tmp_path.glob("complexity-*/log.jsonl"))) == 6
 
 
 @pytest.mark.parametrize("explained", ExplainedClass)
 def test_other_heads_and_classes(explained: ExplainedClass, tmp_path: Path) -> None:
     network = Squared()
-    where = replace(task(tmp_path), module=network, surveyed=survey(network, SHAPE))
+    where = replace(task(tmp_path), module=network, info=inspect_network(network, SHAPE))
     once = replace(
         SETTINGS,
         recipe=replace(RECIPE, epochs=1),
@@ -151,15 +164,17 @@ def test_other_heads_and_classes(explained: ExplainedClass, tmp_path: Path) -> N
 def test_attribution_enters_through_the_loss_alone(teacher: nn.Module, tmp_path: Path) -> None:
     """At weight 0 the maps, by a backward pass too, leave no trace in the gradients."""
     network = Squared()
-    where = replace(task(tmp_path), module=network, surveyed=survey(network, SHAPE))
+    where = replace(task(tmp_path), module=network, info=inspect_network(network, SHAPE))
     gradients = []
-    for taught in (network.eval().requires_grad_(False), None):
-        objective = begin(where, replace(SETTINGS, attribution_weight=0.0)).objective.train()
+    for teacher_outputs in (network.eval().requires_grad_(False), None):
+        loss = begin(where, replace(SETTINGS, attribution_weight=0.0)).loss.train()
         images, labels = next(plain_batches(labelled().inputs(), 16))
-        terms: Terms = objective(images, labels, objective.taught_by(taught, images, labels))
-        assert (terms.attribution > 0) == (taught is not None)
+        terms: Terms = loss(
+            images, labels, loss.teacher_outputs_of(teacher_outputs, images, labels)
+        )
+        assert (terms.attribution > 0) == (teacher_outputs is not None)
         terms.total.backward()
-        gradients.append([p.grad for p in objective.parameters()])
+        gradients.append([p.grad for p in loss.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -177,7 +192,7 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
         run(where, None, wild, Silent(), resume=True)
     assert where.checkpoint.read_bytes() == kept
     calm = replace(settings, recipe=replace(RECIPE, epochs=2))
-    assert run(where, None, calm, Silent(), resume=True).entry is not None
+    assert run(where, None, calm, Silent(), resume=True).record is not None
 
 
 def test_a_loss_that_is_not_finite_at_once(tmp_path: Path) -> None:
@@ -210,7 +225,7 @@ def test_checkpoints_that_cannot_be_used(
 def test_a_checkpoint_of_other_bits(tmp_path: Path) -> None:
     where = task(tmp_path)
     checkpoint.save(begin(where, SETTINGS), where.checkpoint)
-    other = replace(SETTINGS, space=Space((2, 3, 4, 5)))
+    other = replace(SETTINGS, candidates=Candidates((2, 3, 4, 5)))
     with pytest.raises(SearchError, match=r"bits \[\[2, 3, 4, 6\].*give the same options"):
         checkpoint.load(begin(where, other), where.checkpoint)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gmpq.errors import SearchError
@@ -8,6 +10,7 @@ from gmpq.search.ilp.baselines import TOLERANCE, draw, random, uniform
 from gmpq.search.ilp.space import Layer, Space
 
 WIDE = LayerBits(8, 8)
+FIRST_DRAW = "33 44 22 64 32 42 24 22 32 22 64 54 62 32 23 22 32 33"  # w and a, of seed 1
 MACS = [1_000_000 * (1 + index % 5) for index in range(18)]
 
 
@@ -36,10 +39,21 @@ def test_random_bits_meet_the_mean(mean: float, seed: int) -> None:
 
 
 def test_only_the_given_bits_are_drawn() -> None:
-    drawn = draw(MACS, (2, 4, 8), 20.0, seed=0)
+    drawn = draw(replace(space(), weight_bits=(2, 4, 8), input_bits=(2, 4, 8)), 20.0, seed=0)
     assert {number for b in drawn for number in (b.w, b.a)} <= {2, 4, 8}
+
+
+def test_weights_and_inputs_have_bits_of_their_own() -> None:
+    drawn = draw(replace(space(), weight_bits=(2, 3), input_bits=(4, 6, 8)), 15.0, seed=0)
+    assert {b.w for b in drawn} <= {2, 3}
+    assert {b.a for b in drawn} <= {4, 6, 8}
+
+
+def test_draws_of_a_seed_stay() -> None:
+    drawn = draw(space(), 9.0, seed=1)
+    assert " ".join(f"{b.w}{b.a}" for b in drawn) == FIRST_DRAW
 
 
 def test_a_mean_out_of_reach_is_told() -> None:
     with pytest.raises(SearchError, match=r"2 to 6 bits has a mean w x a of 40: use 4 to 36"):
-        draw(MACS, (2, 3, 4, 5, 6), 40.0, seed=0)
+        draw(space(), 40.0, seed=0)

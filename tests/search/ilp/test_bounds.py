@@ -12,7 +12,7 @@ from gmpq.search.ilp.bounds import Bounds, to_table
 from gmpq.search.ilp.latency_table import LatencyTable
 from gmpq.search.ilp.space import Layer, Space
 from gmpq.search.indicators.indicators import Indicators
-from gmpq.search.indicators.policy import Rule, search
+from gmpq.search.indicators.policy import Objective, search
 
 WIDE = LayerBits(8, 8)
 BITS = (2, 3, 4, 5, 6)
@@ -38,7 +38,7 @@ def products(bits: dict[str, LayerBits]) -> float:
 
 
 def test_a_policy_says_where_it_comes_from() -> None:
-    policy = search(network(), Bounds(mean_product=9.0), Rule(2.0), ModelSpec(arch="net"))
+    policy = search(network(), Bounds(mean_product=9.0), Objective(2.0), ModelSpec(arch="net"))
     assert policy.layers["first"] == policy.layers["last"] == WIDE
     assert len(policy.layers) == COUNT + 2
     assert 8.5 < products(policy.layers) <= 9.0
@@ -52,7 +52,9 @@ def test_a_policy_says_where_it_comes_from() -> None:
 
 def test_more_budget_loses_less() -> None:
     losses = [
-        search(network(), Bounds(mean_product=mean), Rule(), ModelSpec()).provenance.details["loss"]
+        search(network(), Bounds(mean_product=mean), Objective(), ModelSpec()).provenance.details[
+            "loss"
+        ]
         for mean in (4.0, 9.0, 16.0, 36.0)
     ]
     assert losses == sorted(losses, reverse=True)
@@ -60,8 +62,8 @@ def test_more_budget_loses_less() -> None:
 
 def test_the_worst_policy_spends_as_much() -> None:
     bounds = Bounds(mean_product=12.0)
-    best = search(network(), bounds, Rule(), ModelSpec())
-    worst = search(network(), bounds, Rule(reverse=True), ModelSpec())
+    best = search(network(), bounds, Objective(), ModelSpec())
+    worst = search(network(), bounds, Objective(reverse=True), ModelSpec())
     assert 12 * (1 - TOLERANCE) <= products(worst.layers) <= 12
     assert worst.provenance.method == "limpq reversed"
     assert worst.provenance.details["loss"] > best.provenance.details["loss"] + 1
@@ -71,8 +73,8 @@ def test_falling_losses_are_trusted_or_not() -> None:
     losses = network()
     losses.weight[3] = [0.0, 0.5, 0.4, 0.3, 0.2]  # 2 bits look best
     bounds = Bounds(mean_product=9.0)
-    assert search(losses, bounds, Rule(), ModelSpec()).layers["layer3"].w == 2
-    trusted = search(losses, bounds, Rule(forbid_falling=True), ModelSpec())
+    assert search(losses, bounds, Objective(), ModelSpec()).layers["layer3"].w == 2
+    trusted = search(losses, bounds, Objective(forbid_falling=True), ModelSpec())
     assert trusted.layers["layer3"].w > 2
 
 
@@ -81,19 +83,19 @@ def test_all_bounds_hold_together() -> None:
     pairs = [LayerBits(w, a) for w in BITS for a in BITS]
     times = {layer.name: {b: b.w + b.a / 10 for b in [*pairs, WIDE]} for layer in space.layers}
     bounds = Bounds(1.3e9, 0.8e9, 14.0, 0.03, 7.0, 60.0, LatencyTable("times", times))
-    policy = search(network(), bounds, Rule(), ModelSpec())
-    for row in bounds.rows(space):
+    policy = search(network(), bounds, Objective(), ModelSpec())
+    for constraint in bounds.constraints(space):
         chosen = [policy.layers[layer.name] for layer in space.searched]
-        picks = np.array([[BITS.index(b.w), BITS.index(b.a)] for b in chosen])
-        assert row.total(picks) <= row.limit
-    assert len(bounds.constraint()) == len(bounds.rows(space)) == 6
+        assignment = np.array([[BITS.index(b.w), BITS.index(b.a)] for b in chosen])
+        assert constraint.total(assignment) <= constraint.limit
+    assert len(bounds.limits()) == len(bounds.constraints(space)) == 6
 
 
 def test_without_a_bound_there_is_no_search() -> None:
     with pytest.raises(SearchError, match="no bound"):
-        search(network(), Bounds(), Rule(), ModelSpec())
+        search(network(), Bounds(), Objective(), ModelSpec())
     with pytest.raises(SearchError, match="needs the table and the limit"):
-        search(network(), Bounds(latency_ms=1.0), Rule(), ModelSpec())
+        search(network(), Bounds(latency_ms=1.0), Objective(), ModelSpec())
 
 
 def test_the_level_of_a_bound() -> None:

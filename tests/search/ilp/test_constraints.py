@@ -11,7 +11,7 @@ from gmpq.passes import cost
 from gmpq.policy import LayerBits
 from gmpq.search.ilp import constraints
 from gmpq.search.ilp.baselines import uniform
-from gmpq.search.ilp.solver import Picks
+from gmpq.search.ilp.solver import Assignment
 from gmpq.search.ilp.space import Layer, Space, space_of
 from tests.support.published import limpq_bops, limpq_macs
 
@@ -48,8 +48,8 @@ def test_macs_of_networks(name: str) -> None:
         np.testing.assert_allclose(found, LIMPQ[name], atol=0.006)
     bits = uniform(space, LayerBits(3, 4))
     measured = cost.measure(graph, bits)
-    assert constraints.bops(space, 0.0).total(picks(space, 1, 2)) == measured.bops
-    published = constraints.published_bops(space, 0.0).total(picks(space, 1, 2))
+    assert constraints.bops(space, 0.0).total(assignment(space, 1, 2)) == measured.bops
+    published = constraints.published_bops(space, 0.0).total(assignment(space, 1, 2))
     assert published == pytest.approx(12 * space.macs)
     assert published == pytest.approx(measured.published_bops)
 
@@ -70,7 +70,7 @@ def test_float_bops_in_tables_are_rounded_macs(
         assert round(EXACT[name][0] / 1e9, 2) == gmacs
 
 
-def picks(space: Space, weight: int, read: int) -> Picks:
+def assignment(space: Space, weight: int, read: int) -> Assignment:
     return np.array([[weight, read]] * len(space.searched))
 
 
@@ -99,8 +99,8 @@ def test_rows_by_hand() -> None:
     assert constraints.size(space, 0).total(chosen) == 10 + 3 + 20 + 40 * 2 / 8 + 80 * 3 / 8
 
 
-def test_compression_is_limpqs_size_row() -> None:
+def test_compression_is_limpqs_size_constraint() -> None:
     """``8 * (first + last) + sum weights * w <= 32 * total / ratio``, in bits."""
-    row = constraints.compression(small(), 12.2)
-    assert row.limit * 8 == pytest.approx(32 * 153 / 12.2)
-    assert row.total(picks(small(), 0, 0)) * 8 == 8 * 33 + 2 * 120
+    constraint = constraints.compression(small(), 12.2)
+    assert constraint.limit * 8 == pytest.approx(32 * 153 / 12.2)
+    assert constraint.total(assignment(small(), 0, 0)) * 8 == 8 * 33 + 2 * 120

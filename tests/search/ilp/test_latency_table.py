@@ -29,10 +29,10 @@ def table(folder: Path, layers: object, version: object = 1) -> latency_table.La
     return latency_table.read(path)
 
 
-def test_a_table_becomes_a_row(tmp_path: Path) -> None:
-    row = constraints.latency(space(), table(tmp_path, TIMES), 4.0)
-    assert row.costs.tolist() == [[[0.2, 0.3], [0.4, 0.5]]]
-    assert (row.fixed, row.limit, row.show(3.25)) == (3.0, 4.0, "3.25 ms")
+def test_a_table_becomes_a_constraint(tmp_path: Path) -> None:
+    constraint = constraints.latency(space(), table(tmp_path, TIMES), 4.0)
+    assert constraint.costs.tolist() == [[[0.2, 0.3], [0.4, 0.5]]]
+    assert (constraint.fixed, constraint.limit, constraint.show(3.25)) == (3.0, 4.0, "3.25 ms")
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_file_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_losses_of_weights_and_inputs_add_up() -> None:
-    losses = sample().choice(2.0).losses
+    losses = sample().losses(2.0).values
     assert losses.shape == (2, 2, 3)
     assert losses[1, 0, 2] == pytest.approx(0.3 + 2 * 0.7)
 

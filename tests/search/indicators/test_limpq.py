@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from gmpq.search.ilp.solver import Reals
-from gmpq.search.indicators.limpq import LimpqOptions, _clip, policies, steps_of, train
+from gmpq.search.indicators.limpq import _clip, policies, steps_of, train
 from gmpq.search.indicators.limpq_network import Switchable, make_switchable
+from gmpq.search.indicators.options import LimpqOptions
 from tests.search.nets import SHAPE, inverted, labelled
 
 BITS = (2, 3, 4)
 SIGNED = {"expand": True, "depth": False, "project": False}
-OPTIONS = LimpqOptions(epochs=2, batch=8, rate=0.05)
+OPTIONS = LimpqOptions(epochs=2, batch=8, lr=0.05)
 
 
 def small() -> Switchable:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from gmpq.backends.tvm.kernels.base import Family
 from gmpq.backends.tvm.kernels.cpu.bitserial import bitserial
 from gmpq.backends.tvm.kernels.cpu.depthwise import arm_neon as depthwise_neon
-from gmpq.backends.tvm.kernels.cpu.depthwise import depthwise, x86_rows
+from gmpq.backends.tvm.kernels.cpu.depthwise import portable as depthwise_portable
 from gmpq.backends.tvm.kernels.cpu.depthwise import x86_bytes as depthwise_bytes
+from gmpq.backends.tvm.kernels.cpu.depthwise import x86_rows as depthwise_rows
 from gmpq.backends.tvm.kernels.cpu.direct import (
     arm_mmla,
     direct,
@@ -28,12 +29,13 @@ from gmpq.backends.tvm.kernels.cpu.elementwise import (
 )
 from gmpq.backends.tvm.kernels.cpu.gemv import gemv
 from gmpq.backends.tvm.kernels.cpu.winograd import winograd
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
-KERNELS: tuple[Family, ...] = (
-    x86_rows.FAMILY,
+KERNELS: tuple[Family[CpuTarget], ...] = (
+    depthwise_rows.FAMILY,
     depthwise_bytes.FAMILY,
     depthwise_neon.FAMILY,
-    depthwise.FAMILY,
+    depthwise_portable.FAMILY,
     winograd.FAMILY,
     x86_amx.FAMILY,
     bitserial.FAMILY,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from gmpq.backends import reference
-from gmpq.backends.rpc.pool import Fleet, run
+from gmpq.backends.rpc.pool import DevicePool, run
 from gmpq.backends.rpc.server.build import SERVER, cached, place_in
-from gmpq.backends.rpc.tasks import Effort, job_of
+from gmpq.backends.rpc.tasks import RunConfig, run_task_of
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.boards.package import LIBSTDCXX, QEMU
 from gmpq.cli.cache import user_cache
 from tests.support.boards import Board
@@ -75,15 +75,15 @@ def measured(target: str, tracker: Tracker, folder: Path) -> tuple[bytes, str, b
     image = np.random.default_rng(1).normal(0, 60, graph.values["image"].shape)
     inputs = {"image": image.astype(np.float32)}
     (folder / "sample").write_bytes(inputs["image"].tobytes())
-    job = job_of(folder, program, "aarch64", (str(folder / "sample"),), Effort(repeat=2))
-    report = run(Fleet(tracker.address, "board"), [job], folder)
-    ((_, visit),) = report.visits
-    if not visit.done:
-        return b"", visit.failed, False
-    assert visit.after["emulated"] is True
-    assert visit.after["processor"] == "cortex-a72"
+    task = run_task_of(folder, program, "aarch64", (str(folder / "sample"),), RunConfig(repeat=2))
+    report = run(DevicePool(tracker.address, "board"), [task], folder)
+    ((_, session),) = report.sessions
+    if not session.done:
+        return b"", session.failed, False
+    assert session.after["emulated"] is True
+    assert session.after["processor"] == "cortex-a72"
     expected = reference.run(graph, inputs)[graph.outputs[0]].tobytes()
-    return expected, "", (visit.values / "0").read_bytes().endswith(expected)
+    return expected, "", (session.values / "0").read_bytes().endswith(expected)
 
 
 def test_a_program_equals_the_reference(

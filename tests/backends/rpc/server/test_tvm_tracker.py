@@ -16,13 +16,13 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from gmpq.backends.rpc.address import Address
-from gmpq.backends.rpc.tracker import Holder, holders, request
+from gmpq.backends.rpc.tracker import Device, devices, request
 from gmpq.errors import BoardError
 from tests.support.boards import PATIENCE_S, StartBoard, call, connect_to
 
 NEEDED = ("tornado", "cloudpickle", "psutil")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason="TVM's tracker: pip install 'gmpq[rpc]'")
+pytestmark = pytest.mark.skipif(bool(MISSING), reason="TVM's tracker: needs the extra rpc")
 
 
 def free_port() -> int:
@@ -53,12 +53,12 @@ def tvm_tracker(address: Address) -> Iterator[None]:
         process.wait()
 
 
-def known(address: Address, wanted: Callable[[Sequence[Holder]], object]) -> Sequence[Holder]:
+def known(address: Address, wanted: Callable[[Sequence[Device]], object]) -> Sequence[Device]:
     """Return what the tracker knows, once it is what is wanted."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         with suppress(BoardError):
-            found = asyncio.run(holders(address))
+            found = asyncio.run(devices(address))
             if wanted(found):
                 return found
         time.sleep(0.1)
@@ -71,7 +71,7 @@ def test_a_board_at_tvms_tracker_that_goes_and_comes_back(start_board: StartBoar
     place = f"127.0.0.1:{board.port}"
     for _ in range(2):
         with tvm_tracker(address):
-            known(address, lambda found: found == (Holder("rpi", place, None),))
+            known(address, lambda found: found == (Device("rpi", place, None),))
             for _ in range(2):
                 offer = asyncio.run(request(address, "rpi"))
                 assert str(offer.board) == place

@@ -9,7 +9,7 @@ import numpy as np
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from tests.support.strategies import random_graph, random_input
 
 MAIN = """

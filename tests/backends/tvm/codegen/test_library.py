@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from gmpq.backends.tvm.codegen import toolchain
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.codegen.header import entry_macros, public_header
 from gmpq.backends.tvm.codegen.library import ENTRY_SOURCE, PARAMS_SOURCE, compile_params
 from gmpq.backends.tvm.codegen.toolchain import compile_object
+from gmpq.backends.tvm.host import HostProgram
 from gmpq.backends.tvm.plan.plan import plan
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.errors import TargetError
 from gmpq.files import temporary
-from gmpq.runtime import Network
 from tests.support.strategies import random_graph, random_input
 
 
@@ -64,5 +65,5 @@ def test_prefixes_that_c_knows_otherwise(prefix: str, tmp_path: Path) -> None:
     form = Form(embed_params=True, prefix=prefix)
     graph = random_graph(3)
     program = build(graph, find("native"), tmp_path, form=form).program
-    found = Network(tmp_path, program).run_checked(*random_input(graph, 0).values())
-    assert [name for name, _ in found] == list(graph.outputs)
+    found = HostProgram.open(tmp_path, program).run(random_input(graph, 0))
+    assert list(found) == list(graph.outputs)

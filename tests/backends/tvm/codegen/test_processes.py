@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.codegen.toolchain import compile_program
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.support.single_layers import network_of, random_weight
 from tests.support.strategies import random_input

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.codegen.toolchain import compile_program
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import (
     Conv2d,
     Dequantize,
@@ -124,7 +125,7 @@ def test_a_run_takes_no_more_stack_than_told(
     compile_program(tmp_path / "main.c", target, program, flags)
     command = [str(program)] if target.runs_here() else qemu.command(target, program)
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert 0 < int(done.stdout) <= built.program["stack_bytes"]
+    assert 0 < int(done.stdout) <= built.program.stack_bytes
 
 
 @pytest.mark.skipif(not V3.runs_here(), reason="needs a processor with AVX2")
@@ -133,7 +134,7 @@ def test_threads_have_the_stack_of_the_largest_kernel(tmp_path: Path) -> None:
     conv = Conv2d("conv", ("x",), "y", weight, Window((3, 3), padding=Padding(1, 1, 1, 1)))
     graph = network_of(conv, QParams.full(1.0, 0, 4), (14, 14), 4)
     built = build(graph, V3, tmp_path, form=Form(static=True, embed_params=True))
-    assert built.program["stack_bytes"] > 2 * SMALL
+    assert built.program.stack_bytes > 2 * SMALL
     (tmp_path / "main.c").write_text(LOADED)
     flags = (f"-DSMALL={SMALL}", f"-I{tmp_path}", str(tmp_path / "model.a"), "-lm", "-pthread")
     compile_program(tmp_path / "main.c", V3, tmp_path / "main", flags)

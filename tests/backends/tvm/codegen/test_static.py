@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import Form, build
-from gmpq.backends.tvm.codegen.elf import global_symbols
+from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.codegen.example import EXAMPLE, classify_program
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.codegen.toolchain import compile_program
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import IntGraph
+from tests.support.elf import global_symbols
 from tests.support.strategies import random_graph, random_input
 
 Done: TypeAlias = subprocess.CompletedProcess[str]
@@ -55,7 +56,7 @@ everywhere = pytest.mark.parametrize(
         for name, reason in REASONS.items()
     ],
 )
-musl = pytest.mark.skipif(find_spec("ziglang") is None, reason="pip install gmpq[cross]")
+musl = pytest.mark.skipif(find_spec("ziglang") is None, reason="needs the extra cross")
 
 
 def run_here(program: Path, target: Target, words: Sequence[str]) -> Done:
@@ -137,22 +138,18 @@ def test_a_static_program_for_a_board(name: str, triple: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", NAMES)
 def test_only_the_entry_points_are_global(name: str, tmp_path: Path) -> None:
     build(random_graph(SEED), find(name), tmp_path, form=STATIC)
-    defined, needed = global_symbols(member(tmp_path / "model.a"))
+    defined, needed = global_symbols(tmp_path / "model.a")
     assert defined == ENTRIES
     assert {name for name in needed if not name.startswith(COMPILERS)} <= NEEDED
     (tmp_path / "embedded").mkdir()
     build(random_graph(SEED), find(name), tmp_path / "embedded", form=EMBEDDED)
-    assert global_symbols(member(tmp_path / "embedded" / "model.a"))[0] == {*ENTRIES, PARAMS_ENTRY}
+    assert global_symbols(tmp_path / "embedded" / "model.a")[0] == {*ENTRIES, PARAMS_ENTRY}
 
 
 def test_only_classifiers_have_the_example(tmp_path: Path) -> None:
     build(random_graph(4), find("native"), tmp_path, form=STATIC)
     assert not (tmp_path / EXAMPLE).exists()
     assert classify_program(random_graph(4)) is None
-
-
-def member(library: Path) -> bytes:
-    return subprocess.run(["ar", "p", library], check=True, capture_output=True).stdout
 
 
 def test_archives_are_repeatable(tmp_path: Path) -> None:

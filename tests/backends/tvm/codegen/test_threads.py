@@ -11,15 +11,16 @@ import pytest
 
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Words
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot
 from gmpq.backends.tvm.kernels.cpu.winograd.dot import DotProduct
-from gmpq.backends.tvm.kernels.cpu.winograd.shape import Scheme, Shape
+from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import F2
 from gmpq.backends.tvm.kernels.cpu.winograd.winograd import FAMILY as WINOGRAD
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan, predicted
-from gmpq.backends.tvm.target.cpu import find
-from gmpq.backends.tvm.tuning.tune import Effort, Tuning, tuned
+from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import Tuning, shortlist, tuned
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
 from tests.support.builders import residual
 from tests.support.single_layers import check, network_of, random_weight
@@ -45,7 +46,7 @@ def one_block(outputs: int) -> IntGraph:
 )
 def test_the_busiest_thread_decides(pieces: int | None, threads: int, share: float) -> None:
     candidate = Candidate("", 600.0, no_call, pieces=pieces)
-    assert candidate.cycles_on(threads) == pytest.approx(600.0 * share)
+    assert candidate.cost_on(threads) == pytest.approx(600.0 * share)
 
 
 def test_two_threads_take_what_they_can_share() -> None:
@@ -56,9 +57,9 @@ def test_two_threads_take_what_they_can_share() -> None:
     ]
     taken: list[str] = []
 
-    def choose(site: Site, _: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], _: Sequence[Choice]) -> Verdict:
         taken.extend(predicted(n)(site, choices).choice[1].configuration for n in (1, 2))
-        ranked = (Effort.QUICK.select(choices, n)[0] for n in (1, 2))
+        ranked = (shortlist(choices, TuningLevel.QUICK, n)[0] for n in (1, 2))
         taken.extend(candidate.configuration for _, candidate in ranked)
         return cheapest(site, _)
 
@@ -70,16 +71,16 @@ def test_two_threads_take_what_they_can_share() -> None:
 def test_winograd_has_a_scheme_that_threads_share(threads: int) -> None:
     found: list[Candidate] = []
 
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if isinstance(site.node, Conv2d):
             found.extend(candidate for family, candidate in choices if family is WINOGRAD)
         return cheapest(site, choices)
 
     plan(one_block(64), V3, choose)
-    best = min(found, key=lambda candidate: candidate.cycles_on(threads))
+    best = min(found, key=lambda candidate: candidate.cost_on(threads))
     assert best.pieces is not None
     assert best.pieces >= threads
-    assert best.cycles_on(threads) < 1.5 / threads * min(c.cycles for c in found)
+    assert best.cost_on(threads) < 1.5 / threads * min(c.cost for c in found)
 
 
 @pytest.mark.skipif(not V3.runs_here(), reason="needs AVX2")
@@ -94,10 +95,12 @@ def test_parts_of_few_outputs_equal_the_reference(
 @pytest.mark.parametrize("outputs", [24, 64, 136, 520, 576])
 def test_parts_are_all_within_the_groups(outputs: int) -> None:
     """Nine groups in four parts of three would be twelve."""
-    shape = Shape(F2, Layout(1, 8, 8, 8, 16), Layout(1, outputs, 8, 8, outputs), (1, 1), 1, 16, ())
+    shape = WinogradShape(
+        F2, Layout(1, 8, 8, 8, 16), Layout(1, outputs, 8, 8, outputs), (1, 1), 1, 16, ()
+    )
     for lanes, vectors, parts in product((8, 16), (1, 2, 4), (1, 2, 3, 4)):
-        tile = DotProduct(4, vectors, 16, -(-outputs // lanes), 16, Words(lanes), 4)
-        scheme = Scheme(shape, tile, least_parts=parts)
+        tile = DotProduct(4, vectors, 16, -(-outputs // lanes), 16, Int16Dot(lanes), 4)
+        scheme = Schedule(shape, tile, least_parts=parts)
         assert (scheme.parts - 1) * scheme.share < scheme.groups <= scheme.parts * scheme.share
 
 
@@ -105,7 +108,7 @@ def test_parts_are_all_within_the_groups(outputs: int) -> None:
 def test_without_tuning_programs_are_for_their_threads(tmp_path: Path) -> None:
     kernels = []
     for threads in (1, 2):
-        chooser = tuned(Tuning(Effort.OFF, threads), lambda _: None)
+        chooser = tuned(Tuning(TuningLevel.OFF, threads), lambda _: None)
         steps = build(one_block(64), V3, tmp_path, chooser).plan.steps
         kernels.append(next(step.configuration for step in steps if step.node == "conv"))
     assert kernels[0] != kernels[1]

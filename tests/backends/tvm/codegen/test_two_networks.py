@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.codegen.header import check_prefix
 from gmpq.backends.tvm.codegen.toolchain import compile_program
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.errors import OutputError
 from tests.support.strategies import random_graph, random_input
 

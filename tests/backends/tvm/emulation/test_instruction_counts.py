@@ -9,8 +9,8 @@ import pytest
 
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.instruction_counts import counted, instructions
-from gmpq.backends.tvm.emulation.qemu import Emulated, missing
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram, missing
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, QParams, Window
 from tests.support.single_layers import network_of, random_weight
 
@@ -28,8 +28,8 @@ def count(outputs: int, folder: Path) -> int:
     node = Conv2d("conv", ("x",), "y", weight, Window((1, 1)))
     graph = network_of(node, QParams.full(1.0, 0, 4), (8, 8), 1)
     target = find("arm64")
-    network = Emulated(folder, build(graph, target, folder).program, target)
-    return instructions(counted(network, np.zeros((1, 16, 8, 8), np.float32)))
+    program = EmulatedProgram(folder, build(graph, target, folder).program, target)
+    return instructions(counted(program, {"image": np.zeros((1, 16, 8, 8), np.float32)}))
 
 
 def test_a_layer_of_more_outputs_takes_more(tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import Form, build
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.emulation.qemu import Emulated, missing, processor
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram, missing, processor
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable, Sdot, best_dot
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.errors import TargetError
 from gmpq.ir import IntGraph
+from gmpq.program import Program
 from gmpq.runtime import UNWRITTEN
 from tests.support.single_layers import V3, random_convolution, random_linear
 from tests.support.strategies import random_graph
@@ -28,18 +30,20 @@ BITS = ((8, 8), (7, 8), (4, 4), (2, 1), (8, 3), (5, 6))  # of codes and weights
 
 def check(graph: IntGraph, target: Target, folder: Path, seed: int) -> None:
     program = build(graph, target, folder, form=Form(prefix="lite0")).program
-    network = Emulated(folder, program, target)
+    compiled = EmulatedProgram(folder, program, target)
     rng = np.random.default_rng(seed)
     inputs = {
         name: rng.normal(0, 60, graph.values[name].shape).astype(np.float32)
         for name in graph.inputs
     }
     expected = reference.run(graph, inputs)
-    found = dict(network.trace(*inputs.values()))
+    found = compiled.trace(inputs)
     assert {node.output for node in graph.nodes} >= set(found) > set(graph.outputs)
     for name, values in found.items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
-    for name, output in zip(graph.outputs, network.run(*inputs.values()), strict=True):
+    outputs = compiled.run(inputs)
+    assert tuple(outputs) == compiled.outputs == graph.outputs
+    for name, output in outputs.items():
         np.testing.assert_array_equal(output, expected[name])
 
 
@@ -65,7 +69,7 @@ def test_targets_choose_their_instruction() -> None:
     weights = np.ones((1, 1), np.int8)
     assert isinstance(best_dot(find("rpi4"), 255, weights), Portable)
     assert best_dot(find("rpi5"), 255, weights) == Sdot(shift=128)
-    assert best_dot(find("jetson-orin"), 127, weights) == Sdot()
+    assert best_dot(find("jetson-orin-cpu"), 127, weights) == Sdot()
     assert best_dot(find("arm64-i8mm"), 255, weights) == Sdot(unsigned=True)
 
 
@@ -80,22 +84,22 @@ def test_an_instruction_that_the_processor_lacks(
 ) -> None:
     target = find("arm64-dotprod")
     graph = random_convolution(np.random.default_rng(0), (8, 8))
-    network = Emulated(tmp_path, build(graph, target, tmp_path).program, target)
+    compiled = EmulatedProgram(tmp_path, build(graph, target, tmp_path).program, target)
     monkeypatch.setattr(qemu, "processor", lambda _: "cortex-a72")
     image = np.zeros(graph.values["image"].shape, np.float32)
     with pytest.raises(TargetError, match="arm64-dotprod on cortex-a72: SIGILL"):
-        network.run(image)
+        compiled.run({"image": image})
 
 
 @emulated
 def test_what_is_not_written_is_seen(tmp_path: Path) -> None:
     target = find("arm64")
     graph = random_convolution(np.random.default_rng(0), (8, 8))
-    network = Emulated(tmp_path, build(graph, target, tmp_path).program, target)
+    compiled = EmulatedProgram(tmp_path, build(graph, target, tmp_path).program, target)
     image = np.zeros(graph.values["image"].shape, np.float32)
-    (nothing,) = network.execute(tmp_path, (image,), steps=0)
+    (nothing,) = compiled.execute(tmp_path, {"image": image}, steps=0).values()
     assert (nothing.view(np.uint32) == UNWRITTEN).all()
-    ((name, found),) = network.run_checked(image)
+    ((name, found),) = compiled.run({"image": image}).items()
     assert name == graph.outputs[0]
     np.testing.assert_array_equal(found, reference.run(graph, {"image": image})[name])
 
@@ -104,10 +108,10 @@ def test_what_is_not_written_is_seen(tmp_path: Path) -> None:
 def test_a_library_that_is_damaged(tmp_path: Path) -> None:
     target = find("arm64")
     graph = random_convolution(np.random.default_rng(0), (8, 8))
-    network = Emulated(tmp_path, build(graph, target, tmp_path).program, target)
+    compiled = EmulatedProgram(tmp_path, build(graph, target, tmp_path).program, target)
     (tmp_path / "model.so").write_bytes(b"torn")
     with pytest.raises(TargetError, match=r"arm64 on cortex-a53: .*model.so"):
-        network.run(np.zeros(graph.values["image"].shape, np.float32))
+        compiled.run({"image": np.zeros(graph.values["image"].shape, np.float32)})
 
 
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -115,7 +119,7 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(qemu.shutil, "which", lambda _: None)
     assert missing(find("rpi5")) == "to emulate rpi5: apt-get install qemu-user"
     with pytest.raises(TargetError, match="rpi5 does not run on this machine: to emulate"):
-        Emulated(tmp_path, {"outputs": [], "steps": []}, find("rpi5")).run()
+        EmulatedProgram(tmp_path, Program("rpi5", 0, 0, (), (), ()), find("rpi5")).run({})
     monkeypatch.setattr(qemu.shutil, "which", lambda _: "/usr/bin/qemu-aarch64")
     monkeypatch.setattr(qemu, "LIBRARIES", tmp_path)
     assert missing(find("rpi5")) == "to emulate rpi5: apt-get install libc6-arm64-cross"

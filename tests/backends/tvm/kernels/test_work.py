@@ -12,9 +12,10 @@ import pytest
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Smlal
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Portable, Vnni, Wide, Words
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw, Vpmaddwd
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, IntGraph, Linear, Padding, QParams, Window
 from tests.support.single_layers import V3, network_of, random_linear, random_weight
 
@@ -28,19 +29,19 @@ RUN, ONE, WORDS = "vpmaddubsw+vpaddw", "vpmaddubsw+vpmaddwd+vpaddd", "vpmaddwd+v
 @pytest.mark.parametrize(
     ("dot", "instruction"),
     [
-        (Vnni(), "vpdpbusd"),
-        (Narrow(), ONE),
-        (Narrow(run=9), RUN),
-        (Wide(), WORDS),
-        (Words(), WORDS),
-        (Words(16, fused=True), "vpdpwssd"),
+        (Vpdpbusd(), "vpdpbusd"),
+        (Vpmaddubsw(), ONE),
+        (Vpmaddubsw(run=9), RUN),
+        (Vpmaddwd(), WORDS),
+        (Int16Dot(), WORDS),
+        (Int16Dot(16, fused=True), "vpdpwssd"),
         (Smlal(), "smlal"),
         (Portable(), ""),
     ],
     ids=str,
 )
 def test_every_dot_product_names_its_instructions(
-    dot: Vnni | Narrow | Wide | Words | Smlal | Portable, instruction: str
+    dot: Vpdpbusd | Vpmaddubsw | Vpmaddwd | Int16Dot | Smlal | Portable, instruction: str
 ) -> None:
     assert dot.instruction == instruction
 
@@ -102,7 +103,7 @@ def test_winograd_multiplies_positions_instead_of_windows() -> None:
         assert work is not None
         tiles = 2 * -(-9 // size) * -(-10 // size)
         once = tiles * 32 * 32  # of one position
-        splits, rest = divmod(work.products - (size + 2) ** 2 * once, once)
+        splits, rest = divmod(work.executed_macs - (size + 2) ** 2 * once, once)
         assert rest == 0
         assert 0 <= splits <= (size + 2) ** 2  # weights of two parts are multiplied twice
 
@@ -129,7 +130,7 @@ def test_steps_in_pairs_multiply_three_times() -> None:
     own = [work for (name, _), work in found if name == "direct_flip" and work]
     assert {work.instruction for work in own} == {ONE}
     steps = 9 * 8  # 35 pairs, and two steps alone
-    assert {work.products for work in own} == {round(MACS * (35 * 3 + 2 * 2) / 2 / steps)}
+    assert {work.executed_macs for work in own} == {round(MACS * (35 * 3 + 2 * 2) / 2 / steps)}
 
 
 def test_packed_weights_are_multiplied_digit_by_digit() -> None:
@@ -143,9 +144,9 @@ def test_packed_weights_are_multiplied_digit_by_digit() -> None:
 
 def test_a_program_tells_what_its_steps_multiply(tmp_path: Path) -> None:
     built = build(convolution(1, 8), V3, tmp_path, cheapest)
-    quantize, conv, dequantize = built.program["steps"]
+    quantize, conv, dequantize = built.program.steps
     work = built.plan.steps[1].work
     assert work is not None
-    assert (conv["products"], conv["instruction"]) == (work.products, work.instruction)
-    assert "products" not in {**quantize, **dequantize}
-    assert built.program["stack_bytes"] >= 0
+    assert (conv.executed_macs, conv.instruction) == (work.executed_macs, work.instruction)
+    assert "products" not in {**quantize.to_json(), **dequantize.to_json()}
+    assert built.program.stack_bytes >= 0

@@ -11,9 +11,11 @@ import pytest
 
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.inflation import Option, within
-from gmpq.backends.tvm.plan.plan import Choice, Plan, Verdict, cheapest, plan, weights_bytes
-from gmpq.backends.tvm.target.cpu import find
-from gmpq.backends.tvm.tuning.tune import Effort, Tuning, key_of, tuned
+from gmpq.backends.tvm.plan.plan import Choice, Plan, Verdict, cheapest, plan
+from gmpq.backends.tvm.plan.sites import weights_bytes
+from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import Tuning, key_of, tuned
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
 from tests.support.builders import chain, weight
 
@@ -81,7 +83,7 @@ def test_plans_keep_the_bound_and_tell(bound: float) -> None:
 def test_candidates_know_the_bytes_that_they_store(bits: int, target: str) -> None:
     compared = []
 
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if isinstance(site.node, Conv2d):
             codes = site.node.weight.codes.size
             for name, candidate in {family.name: found for family, found in choices}.items():
@@ -97,13 +99,13 @@ def test_candidates_know_the_bytes_that_they_store(bits: int, target: str) -> No
 
 def test_measured_times_keep_the_bound_too() -> None:
     graph, target = network(), find("arm64")
-    board = Tuning(Effort.OFF, 1, board="board")
+    board = Tuning(TuningLevel.OFF, 1, board="board")
     times: dict[str, dict[str, float]] = {}
 
-    def note(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def note(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         verdict = cheapest(site, choices)
         if isinstance(site.node, Conv2d):  # as fast as predicted, at 1 GHz
-            times[key_of(site, choices, board)] = {n: c / 1e6 for n, c in verdict.cycles.items()}
+            times[key_of(site, choices, board)] = {n: c / 1e6 for n, c in verdict.costs.items()}
         return verdict
 
     plan(graph, target, note)

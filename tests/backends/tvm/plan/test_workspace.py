@@ -16,7 +16,7 @@ from gmpq.backends.tvm.kernels.cpu.direct import x86_pixels, x86_widened
 from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, scratch_bytes
 from gmpq.backends.tvm.kernels.cpu.winograd import winograd
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.calib.collect import collect
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
 from gmpq.lower import lower

@@ -10,10 +10,11 @@ from tvm.script.ir_builder import tirx
 from tvm.target import codegen
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import build, compile_module
+from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.cpu import compile_module
 from gmpq.backends.tvm.emulation.qemu import processor
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, view
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.backends.tvm.target.llvm import TRIPLES, Processor, parse
 from gmpq.errors import TargetError
 from gmpq.runtime import Network
@@ -98,10 +99,12 @@ def test_llvm_compiles_for_every_processor_that_is_not_refused(triple: str, tmp_
 
 def test_targets_that_are_spelled_out() -> None:
     found = find(f"{ARM},cortex-a55")
-    assert (found.name, found.registers) == (f"{ARM},cortex-a55", 32)
+    assert (found.name, found.vector_registers) == (f"{ARM},cortex-a55", 32)
     assert "dotprod" in found.features
-    assert find(f"{X86},znver4").registers == 32
-    assert find(f"{X86},znver2").registers == find(f"{ARM32},cortex-a9").registers == 16
+    assert find(f"{X86},znver4").vector_registers == 32
+    assert (
+        find(f"{X86},znver2").vector_registers == find(f"{ARM32},cortex-a9").vector_registers == 16
+    )
 
 
 def test_32_bits_have_neon_but_no_dot_products_of_64() -> None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs, Steps
+from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, Steps
 from gmpq.backends.tvm.plan.plan import plan
-from gmpq.backends.tvm.target.cpu import find
-from gmpq.backends.tvm.target.pipeline import HALVES_MULTIPLIED, ONE_BY_ONE, WIDE, Pace, pace_of
+from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.target.pipeline import (
+    CORTEX_A72_CLASS,
+    IN_ORDER,
+    OUT_OF_ORDER,
+    PipelineModel,
+    pipeline_of,
+)
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.support.single_layers import network_of, random_weight
 
@@ -16,33 +22,31 @@ from tests.support.single_layers import network_of, random_weight
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        ("arm64", ONE_BY_ONE),
-        ("armv7", ONE_BY_ONE),
-        ("arm64-dotprod", ONE_BY_ONE),
-        ("rpi4", HALVES_MULTIPLIED),
-        ("aarch64-linux-gnu,cortex-a57", HALVES_MULTIPLIED),
-        ("rpi5", WIDE),
-        ("x86-64-v3", WIDE),
+        ("arm64", IN_ORDER),
+        ("armv7", IN_ORDER),
+        ("arm64-dotprod", IN_ORDER),
+        ("rpi4", CORTEX_A72_CLASS),
+        ("aarch64-linux-gnu,cortex-a57", CORTEX_A72_CLASS),
+        ("rpi5", OUT_OF_ORDER),
+        ("x86-64-v3", OUT_OF_ORDER),
     ],
 )
-def test_every_target_has_its_processors_pace(target: str, expected: Pace) -> None:
-    assert pace_of(find(target)) == expected
+def test_every_target_has_its_processors_model(target: str, expected: PipelineModel) -> None:
+    assert pipeline_of(find(target)) == expected
 
 
 def test_loads_come_beside_instructions_unless_these_run_in_order() -> None:
-    assert ONE_BY_ONE.step(computing=16, loads=8) == 24
-    assert WIDE.step(computing=16, loads=8) == 16.5
-    assert WIDE.step(computing=1, loads=8) == 4.5
+    assert IN_ORDER.step(computing=16, loads=8) == 24
+    assert OUT_OF_ORDER.step(computing=16, loads=8) == 16.5
+    assert OUT_OF_ORDER.step(computing=1, loads=8) == 4.5
 
 
 def test_products_of_two_bits_are_cheaper_only_where_bytes_multiply_fast() -> None:
-    words = Runs(64, Steps(1, 1, 64), Steps(1, 1, 64), None)
-    narrow = Runs(64, Steps(1, 1, 64), Steps(1, 1, 64), Steps(1, 1, 32))
+    words = NeonRuns(64, Steps(1, 1, 64), Steps(1, 1, 64), None)
+    narrow = NeonRuns(64, Steps(1, 1, 64), Steps(1, 1, 64), Steps(1, 1, 32))
     tile = (4, 8)
-    assert narrow.step_cycles(ONE_BY_ONE, *tile) < 0.7 * words.step_cycles(ONE_BY_ONE, *tile)
-    assert narrow.step_cycles(HALVES_MULTIPLIED, *tile) == words.step_cycles(
-        HALVES_MULTIPLIED, *tile
-    )
+    assert narrow.step_cycles(IN_ORDER, *tile) < 0.7 * words.step_cycles(IN_ORDER, *tile)
+    assert narrow.step_cycles(CORTEX_A72_CLASS, *tile) == words.step_cycles(CORTEX_A72_CLASS, *tile)
 
 
 @pytest.mark.parametrize(

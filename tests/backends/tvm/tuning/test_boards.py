@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -11,16 +11,18 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from gmpq.backends.rpc.pool import Fleet
+from gmpq.backends.rpc.pool import DevicePool
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.plan import Choice, Plan, plan
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.backends.tvm.tuning import boards as tune_boards
-from gmpq.backends.tvm.tuning.boards import likeness, tuned_on
-from gmpq.backends.tvm.tuning.tune import Effort, Tuning, name_of, tuned
+from gmpq.backends.tvm.tuning.boards import device_model, tuned_on
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import Tuning, name_of, tuned
 from gmpq.errors import BoardError
 from gmpq.ir import Conv2d, IntGraph, Window
+from gmpq.program import PREFIX, Program, ProgramStep
 from tests.support import board_programs
 from tests.support.boards import StartBoard, shake_hands
 from tests.support.builders import Q8, chain, residual, weight
@@ -39,16 +41,16 @@ def two_layers() -> IntGraph:
     return chain([(one, wide, Q8), (two, image, Q8)], image, Q8)
 
 
-def fleet(tracker: Tracker, **more: Any) -> Fleet:
-    return replace(Fleet(tracker.address, "board", deadline_s=60), **more)
+def devices(tracker: Tracker, **more: Any) -> DevicePool:
+    return replace(DevicePool(tracker.address, "board", deadline_s=60), **more)
 
 
 def measured(
-    graph: IntGraph, boards: Fleet, cache: Path, effort: Effort = Effort.QUICK
+    graph: IntGraph, boards: DevicePool, cache: Path, level: TuningLevel = TuningLevel.QUICK
 ) -> tuple[Tuning, list[str]]:
     """Return the tuning after a run on boards, and what was told."""
     told: list[str] = []
-    tuning = Tuning(effort, 1, cache, likeness(boards, NATIVE))
+    tuning = Tuning(level, 1, cache, device_model(boards, NATIVE))
     return tuned_on(boards, graph, NATIVE, tuning, told.append), told
 
 
@@ -78,11 +80,14 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fakes:
         tried: list[Sequence[Choice]] = []
         numbers = count()
 
-        def write(site: Site, choices: Sequence[Choice], folder: Path) -> Mapping[str, Any]:
+        def write(site: Site[Target], choices: Sequence[Choice], folder: Path) -> Program:
             tried.append(choices)
             body = bodies[min(next(numbers), len(bodies) - 1)]
             board_programs.write(folder, body, tmp_path / "marker")
-            return board_programs.PROGRAM
+            steps = [ProgramStep(str(number), "", ()) for number in range(len(choices))]
+            return replace(
+                board_programs.PROGRAM, prefix=PREFIX, inputs=(), outputs=(), steps=tuple(steps)
+            )
 
         monkeypatch.setattr(tune_boards, "write_trial", write)
         return tried
@@ -94,14 +99,14 @@ def test_what_a_board_measured_is_remembered_and_decides(
     cache: Path, tmp_path: Path, tracker: Tracker, start_board: StartBoard
 ) -> None:
     board = start_board(tracker)
-    tuning, told = measured(residual(), fleet(tracker), cache)
+    tuning, told = measured(residual(), devices(tracker), cache)
     assert told == ["tuning block.conv", f"running on 127.0.0.1:{board.port}"]
     built = build(residual(), NATIVE, tmp_path, tuned(tuning, told.append))
     (step,) = (step for step in built.plan.steps if step.node == "block.conv")
     chosen = f"{step.kernel} {step.configuration}".rstrip()
     assert len(step.measured_ms) > 1
     assert chosen == min(step.measured_ms, key=step.measured_ms.__getitem__)
-    again, told_again = measured(residual(), fleet(tracker), cache)
+    again, told_again = measured(residual(), devices(tracker), cache)
     assert (told_again, again.found) == ([], {})
     assert planned(residual(), again).steps[-2].configuration == built.plan.steps[-2].configuration
     board.wait_log("ended after .* s: done", 3)  # two asked what it is
@@ -112,7 +117,7 @@ def test_the_fastest_step_is_taken(
 ) -> None:
     start_board(tracker)
     tried = fakes("usleep(begin == 1 ? 0 : 3000); return 0;")
-    tuning, _ = measured(residual(), fleet(tracker), cache)
+    tuning, _ = measured(residual(), devices(tracker), cache)
     (choices,) = tried
     (step,) = (s for s in planned(residual(), tuning).steps if s.node == "block.conv")
     assert f"{step.kernel} {step.configuration}".rstrip() == name_of(choices[1])
@@ -127,7 +132,7 @@ def test_boards_of_a_key_measure_at_once(
         f'if (calls == 1 && !first()) creat("{tmp_path}/second", 0600); '
         f'while (access("{tmp_path}/second", F_OK)) usleep(1000); return 0;'
     )
-    tuning, _ = measured(two_layers(), fleet(tracker, boards=2), cache)
+    tuning, _ = measured(two_layers(), devices(tracker, boards=2), cache)
     assert len(tuning.found) == 2
     for board in boards:
         board.wait_log("ended after .* s: done")
@@ -139,7 +144,7 @@ def test_a_board_that_vanishes_is_replaced(
     for _ in range(2):
         start_board(tracker)
     fakes(DIES)
-    tuning, told = measured(residual(), fleet(tracker), cache)
+    tuning, told = measured(residual(), devices(tracker), cache)
     assert len(tuning.found) == 1
     assert len([line for line in told if line.startswith("running on")]) == 2
 
@@ -150,10 +155,10 @@ def test_the_next_run_goes_on(
     start_board(tracker)
     fakes("return 0;", "return 7;")
     with pytest.raises(BoardError, match=r"^two: not measured: 127.* goes on from there$"):
-        measured(two_layers(), fleet(tracker), cache)
+        measured(two_layers(), devices(tracker), cache)
     assert len(known(cache)) == 1
     fakes("return 0;")
-    tuning, told = measured(two_layers(), fleet(tracker), cache)
+    tuning, told = measured(two_layers(), devices(tracker), cache)
     assert told[0] == "tuning two"
     assert len(tuning.found) == 1
     assert len(known(cache)) == 2
@@ -173,23 +178,23 @@ def test_programs_that_fail(
     board = start_board(tracker)
     fakes(body)
     with pytest.raises(BoardError, match=f"^block.conv: not measured: 127.*: {why}"):
-        measured(residual(), fleet(tracker), cache)
+        measured(residual(), devices(tracker), cache)
     assert known(cache) == {}
-    assert likeness(fleet(tracker), NATIVE)  # it serves still
+    assert device_model(devices(tracker), NATIVE)  # it serves still
     board.wait_log("ended after .* s: done", 2)
 
 
 def test_emulated_boards_measure_no_time(tracker: Tracker, start_board: StartBoard) -> None:
     start_board(tracker, "--emulated", "cortex-a72")
     with pytest.raises(BoardError, match="an emulated board measures no time: give the --key of"):
-        likeness(fleet(tracker), NATIVE)
+        device_model(devices(tracker), NATIVE)
 
 
 def test_boards_that_differ(cache: Path, tracker: Tracker, start_board: StartBoard) -> None:
     start_board(tracker)
-    tuning = Tuning(Effort.QUICK, 1, cache, "Cortex-A999")
+    tuning = Tuning(TuningLevel.QUICK, 1, cache, "Cortex-A999")
     with pytest.raises(BoardError, match="another one Cortex-A999: give boards that differ other"):
-        tuned_on(fleet(tracker), residual(), NATIVE, tuning)
+        tuned_on(devices(tracker), residual(), NATIVE, tuning)
 
 
 def test_who_holds_the_board_is_told(tracker: Tracker, start_board: StartBoard) -> None:
@@ -198,7 +203,7 @@ def test_who_holds_the_board_is_told(tracker: Tracker, start_board: StartBoard) 
         board.wait_log("served by process")
         tracker.wait_until_known(lambda told: told["client"] is not None)
         with pytest.raises(BoardError, match=r"no board of 'board' was free within 1 s: .* serves"):
-            likeness(fleet(tracker, deadline_s=1.0), NATIVE)
+            device_model(devices(tracker, deadline_s=1.0), NATIVE)
 
 
 def test_memory_that_is_too_much(
@@ -207,4 +212,4 @@ def test_memory_that_is_too_much(
     start_board(tracker)
     monkeypatch.setattr(tune_boards, "others_bytes", lambda _: 1 << 40)
     with pytest.raises(BoardError, match="other memory: 1099511627776 bytes cannot be held"):
-        measured(residual(), fleet(tracker), cache)
+        measured(residual(), devices(tracker), cache)

@@ -119,7 +119,7 @@ def test_a_place_that_cannot_be_written(place: Path) -> None:
     told: list[str] = []
     remember(place, VERSION, {"a": {"x": 1.0}}, told.append)
     (warning,) = told
-    assert warning.startswith(f"{place}: cannot be written (")
+    assert warning.startswith(f"{place}: cannot be written: ")
     assert warning.endswith("measured times are not remembered")
 
 
@@ -127,5 +127,5 @@ def test_a_directory_in_its_place_keeps_no_half_file(cache: Path) -> None:
     told: list[str] = []
     cache.mkdir()
     remember(cache, VERSION, {"a": {"x": 1.0}}, told.append)
-    assert "cannot be written (Is a directory)" in told[-1]
+    assert "cannot be written: Is a directory" in told[-1]
     assert names(cache.parent) == {"kernels.json"}

@@ -9,16 +9,9 @@ from typing import Any
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.plan import Choice, Step, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import find
-from gmpq.backends.tvm.tuning.tune import (
-    KERNELS_VERSION,
-    Effort,
-    Tuning,
-    fastest,
-    key_of,
-    name_of,
-    tuned,
-)
+from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.backends.tvm.tuning.tune import KERNELS_VERSION, Tuning, fastest, key_of, name_of, tuned
 from gmpq.ir import Conv2d, IntGraph, QParams, Requantize, Window
 from tests.support.builders import Q8, chain, residual, weight
 
@@ -32,7 +25,7 @@ def conv_step(graph: IntGraph, tuning: Tuning, folder: Path) -> tuple[Step, list
 
 def test_what_was_measured_is_remembered_and_decides(tmp_path: Path) -> None:
     cache = tmp_path / "kernels.json"
-    quick = Tuning(Effort.QUICK, 1, cache)
+    quick = Tuning(TuningLevel.QUICK, 1, cache)
     first, measured = conv_step(residual(), quick, tmp_path)
     again, measured_again = conv_step(residual(), quick, tmp_path)
     assert measured == ["block.conv"]
@@ -44,20 +37,20 @@ def test_what_was_measured_is_remembered_and_decides(tmp_path: Path) -> None:
 
 def test_without_tuning_a_remembered_result_still_decides(tmp_path: Path) -> None:
     cache = tmp_path / "kernels.json"
-    conv_step(residual(), Tuning(Effort.QUICK, 1, cache), tmp_path)
+    conv_step(residual(), Tuning(TuningLevel.QUICK, 1, cache), tmp_path)
     content = json.loads(cache.read_text())
     ((key, times),) = content["results"].items()
     slowest = max(times, key=times.__getitem__)
     content["results"][key][slowest] = 0.0
     cache.write_text(json.dumps(content))
-    step, measured = conv_step(residual(), Tuning(Effort.OFF, 1, cache), tmp_path)
+    step, measured = conv_step(residual(), Tuning(TuningLevel.OFF, 1, cache), tmp_path)
     assert measured == []
     assert f"{step.kernel} {step.configuration}".rstrip() == slowest
 
 
-def test_full_effort_measures_every_candidate(tmp_path: Path) -> None:
-    quick, _ = conv_step(residual(), Tuning(Effort.QUICK, 1), tmp_path)
-    full, _ = conv_step(residual(), Tuning(Effort.FULL, 1), tmp_path)
+def test_full_tuning_measures_every_candidate(tmp_path: Path) -> None:
+    quick, _ = conv_step(residual(), Tuning(TuningLevel.QUICK, 1), tmp_path)
+    full, _ = conv_step(residual(), Tuning(TuningLevel.FULL, 1), tmp_path)
     assert set(quick.measured_ms) < set(full.measured_ms)
 
 
@@ -69,12 +62,12 @@ def test_layers_that_write_copies_and_boards_have_their_own_results() -> None:
     graph = chain([(conv, image, Q8), (copy, image, q4), (last, image, Q8)], image, Q8)
     keys = []
 
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if site.node.name == "conv":
-            assert [tensor.value.name for tensor in site.stored] == ["a4"]
-            alone = replace(site, copies=(), keeps=True)
-            both = replace(site, keeps=True)
-            tuning = Tuning(Effort.OFF, 1)
+            assert [tensor.value.name for tensor in site.results] == ["a4"]
+            alone = replace(site, copies=(), stores_result=True)
+            both = replace(site, stores_result=True)
+            tuning = Tuning(TuningLevel.OFF, 1)
             keys.extend(key_of(found, choices, tuning) for found in (site, alone, both))
             others = (replace(tuning, board=board) for board in ("Cortex-A53", "Cortex-A72"))
             keys.extend(key_of(site, choices, other) for other in others)
@@ -88,9 +81,9 @@ def convolution(graph: IntGraph) -> tuple[str, list[str]]:
     """Return the key of the convolution's results, and the names of its candidates."""
     found: list[tuple[str, list[str]]] = []
 
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if site.node.name == "block.conv":
-            key = key_of(site, choices, Tuning(Effort.OFF, 1))
+            key = key_of(site, choices, Tuning(TuningLevel.OFF, 1))
             found.append((key, [name_of(choice) for choice in choices]))
         return cheapest(site, choices)
 
@@ -103,11 +96,11 @@ def test_results_of_unknown_kernels_decide_nothing(tmp_path: Path) -> None:
     key, names = convolution(residual())
     content: dict[str, Any] = {"kernels": KERNELS_VERSION, "results": {key: {"no kernel": 0.1}}}
     cache.write_text(json.dumps(content))
-    guessed, _ = conv_step(residual(), Tuning(Effort.OFF, 1, cache), tmp_path)
+    guessed, _ = conv_step(residual(), Tuning(TuningLevel.OFF, 1, cache), tmp_path)
     assert guessed.measured_ms == {}
     content["results"][key][names[-1]] = 0.2
     cache.write_text(json.dumps(content))
-    known, _ = conv_step(residual(), Tuning(Effort.OFF, 1, cache), tmp_path)
+    known, _ = conv_step(residual(), Tuning(TuningLevel.OFF, 1, cache), tmp_path)
     assert f"{known.kernel} {known.configuration}".rstrip() == names[-1]
     assert known.measured_ms == {names[-1]: 0.2}
 
@@ -115,12 +108,12 @@ def test_results_of_unknown_kernels_decide_nothing(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     told: list[str] = []
-    tuning = Tuning(Effort.QUICK, 1, tmp_path / "file" / "kernels.json", warn=told.append)
+    tuning = Tuning(TuningLevel.QUICK, 1, tmp_path / "file" / "kernels.json", warn=told.append)
     step, measured = conv_step(residual(), tuning, tmp_path)
     assert measured == ["block.conv"]
     assert step.measured_ms
     (warning,) = told
-    assert "file/kernels.json: cannot be written (" in warning
+    assert "file/kernels.json: cannot be written: " in warning
     assert "not remembered" in warning
 
 
@@ -132,7 +125,7 @@ def test_the_shipped_results_are_of_these_kernels() -> None:
 
 
 def test_of_equal_times_the_first_choice_decides_in_whatever_order_they_come() -> None:
-    def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
+    def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
         if site.node.name == "block.conv":
             names = [name_of(choice) for choice in choices]
             for order in (names, sorted(names), names[::-1]):

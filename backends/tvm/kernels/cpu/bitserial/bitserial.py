@@ -1,13 +1,13 @@
 """Convolution and fully connected layers of few bits by AND and population count.
 
-With the planes of the weights (``bitserial_planes``), the codes' planes a_i, and codes at most
+With the planes of the weights (``planes``), the codes' planes a_i, and codes at most
 2**planes - 1, which ``QParams`` bounds, zero point and padding included,
 
     acc = start  +  sum over i, j of c_j * 2**i * popcount((a_i XOR n) AND m_j),
     start = bias - z * sum of w  +  (2**planes - 1) * sum of min(w, 0),
 
 the sums running over a window's taps and channels. An accumulator has a lane per output channel, as
-in ``direct``; the word of a code's plane is broadcast (``bitserial_count``). Counts of one
+in ``direct``; the word of a code's plane is broadcast (``popcount``). Counts of one
 magnitude c_j * 2**i share an accumulator, and are shifted once at the end of a run of steps.
 
 All counts are positive, so that the accumulators in int32 never exceed the last sum: it is bounded
@@ -26,13 +26,18 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
-from gmpq.backends.tvm.kernels.cpu.bitserial.loops import Kernel, Shape, Tile
-from gmpq.backends.tvm.kernels.cpu.bitserial.planes import Form, planes_of, words
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
+from gmpq.backends.tvm.kernels.cpu.bitserial.loops import (
+    BitserialKernel,
+    BitserialShape,
+    BitserialTile,
+)
+from gmpq.backends.tvm.kernels.cpu.bitserial.planes import PlaneForm, packed_words, planes_of
 from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import counter_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.target.pipeline import Pace, pace_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
+from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 from gmpq.ir import Conv2d, Linear, Window
 
 MOST_TILES = 6
@@ -60,7 +65,7 @@ def refuses(site: Site) -> str | None:
     return None if largest < 1 << 31 else f"may sum up to {largest}, beyond int32"
 
 
-def _largest_sum(site: Site, shape: Shape) -> int:
+def _largest_sum(site: Site, shape: BitserialShape) -> int:
     """Return a bound of all terms of an accumulator together."""
     assert isinstance(site.node, Conv2d | Linear)
     magnitudes = np.abs(_rows(site).astype(np.int64)).sum(axis=1)
@@ -68,7 +73,7 @@ def _largest_sum(site: Site, shape: Shape) -> int:
     return int(bounds.max())
 
 
-def _starts(site: Site, shape: Shape) -> Array:
+def _starts(site: Site, shape: BitserialShape) -> Array:
     """Return the starts of all outputs, int64."""
     node, x = site.node, site.inputs[0]
     assert isinstance(node, Conv2d | Linear)
@@ -85,7 +90,7 @@ def _rows(site: Site) -> Array:
     return codes.reshape(len(codes), -1)
 
 
-def shape_of(site: Site, form: Form) -> Shape:
+def shape_of(site: Site, form: PlaneForm) -> BitserialShape:
     """Return the sizes of a convolution, or of a fully connected layer as one of 1x1."""
     node, x, q = site.node, site.inputs[0].codes, site.inputs[0].q
     counter = counter_of(site.target)
@@ -93,17 +98,17 @@ def shape_of(site: Site, form: Form) -> Shape:
     assert counter is not None
     window = node.window if isinstance(node, Conv2d) else Window((1, 1))
     digits = max(q.high, q.zero_point, 1).bit_length()
-    return Shape(window, x, site.output.codes, digits, form, counter)
+    return BitserialShape(window, x, site.output.codes, digits, form, counter)
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the tiles of the fewest predicted cycles."""
     assert isinstance(site.node, Conv2d | Linear)
     planes = planes_of(site.node.weight.codes)
-    shape, pace = shape_of(site, planes.form), pace_of(site.target)
+    shape, pipeline = shape_of(site, planes.form), pipeline_of(site.target)
     stored = planes.bits.size // 8
     streamed = streamed_cycles(site, stored)
-    found = [(tile, _cycles(shape, tile, pace) + streamed) for tile in _tiles(site, shape)]
+    found = [(tile, _cycles(shape, tile, pipeline) + streamed) for tile in _tiles(site, shape)]
     work = site.work(shape.counter.instruction, shape.pairs)
     return tuple(
         Candidate(
@@ -118,7 +123,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     )
 
 
-def _tiles(site: Site, shape: Shape) -> list[Tile]:
+def _tiles(site: Site, shape: BitserialShape) -> list[BitserialTile]:
     """Return the tiles whose accumulators fit the registers and whose planes fit the stack."""
     accumulators = len(shape.magnitudes)
     sizes = product(
@@ -126,32 +131,32 @@ def _tiles(site: Site, shape: Shape) -> list[Tile]:
         range(1, min(12, shape.y.width) + 1),
         range(1, min(4, shape.vectors) + 1),
     )
-    spare = site.target.registers - OPERANDS
+    spare = site.target.vector_registers - OPERANDS
     return [
         tile
-        for tile in (Tile(*size) for size in sizes)
+        for tile in (BitserialTile(*size) for size in sizes)
         if tile.rows <= MOST_ROWS
         and tile.vectors * (tile.columns * accumulators + shape.form.stored) <= spare
         and shape.pixels(tile) * shape.words * shape.planes * 4 <= SCRATCH_BYTES
     ]
 
 
-def _cycles(shape: Shape, tile: Tile, pace: Pace) -> float:
+def _cycles(shape: BitserialShape, tile: BitserialTile, pipeline: PipelineModel) -> float:
     """Return predicted cycles of steps, of wider sums after runs, of the end, and of packing."""
     sums, accumulators = tile.columns * tile.vectors, len(shape.magnitudes)
     words = tile.columns * shape.planes
     instructions = sums * shape.counter.instructions(shape.form, shape.planes) + words
-    step = pace.step(instructions * pace.vector, tile.vectors * shape.form.stored + words)
+    step = pipeline.step(instructions * pipeline.vector, tile.vectors * shape.form.stored + words)
     runs = shape.steps.total // shape.run.total
-    ends = sums * (runs * 4 * (accumulators + 1) + 20) * pace.vector
-    one = pace.waiting * shape.steps.total * step + ends
+    ends = sums * (runs * 4 * (accumulators + 1) + 20) * pipeline.vector
+    one = pipeline.waiting * shape.steps.total * step + ends
     row = -(-shape.vectors // tile.vectors) * -(-shape.y.width // tile.columns) * one
-    word = (shape.planes * shape.counter.packing + 6) * pace.vector
+    word = (shape.planes * shape.counter.packing + 6) * pipeline.vector
     packing = shape.pixels(tile) * shape.words * word
     return shape.x.batch * -(-shape.y.height // tile.rows) * (tile.rows * row + packing)
 
 
-def build(site: Site, shape: Shape, tile: Tile) -> Call:
+def build(site: Site, shape: BitserialShape, tile: BitserialTile) -> Call:
     """Return the call of one tile."""
     node, padded = site.node, shape.vectors * shape.lanes
     assert isinstance(node, Conv2d | Linear)
@@ -159,15 +164,15 @@ def build(site: Site, shape: Shape, tile: Tile) -> Call:
     _, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.value.q)
     rest = (0, padded - len(start))
     packed = _packed(planes_of(node.weight.codes).bits, shape, tile)
-    function = Kernel(shape, tile, finish_of(site)).function()
+    function = BitserialKernel(shape, tile, epilogue_of(site)).function()
     return site.call(function, (packed, np.pad(start, rest), np.pad(factor, rest)))
 
 
-def _packed(bits: Array, shape: Shape, tile: Tile) -> Array:
+def _packed(bits: Array, shape: BitserialShape, tile: BitserialTile) -> Array:
     """Return int32 [blocks, kH, kW, words, vectors, planes, lanes] of bits [planes, O, ...]."""
     planes, outputs = bits.shape[:2]
     taps = bits.reshape(planes, outputs, -1, *shape.window.kernel).transpose(0, 1, 3, 4, 2)
-    packed = words(taps)  # [planes, O, kH, kW, words]
+    packed = packed_words(taps)  # [planes, O, kH, kW, words]
     packed = np.pad(packed, ((0, 0), (0, shape.vectors * shape.lanes - outputs), *[(0, 0)] * 3))
     blocks = -(-shape.vectors // tile.vectors)
     first = np.minimum(np.arange(blocks) * tile.vectors, shape.vectors - tile.vectors)

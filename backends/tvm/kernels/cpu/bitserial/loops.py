@@ -1,4 +1,4 @@
-"""The loops of ``bitserial``: packing codes into planes, counting, finishing."""
+"""The loops of ``bitserial``: packing codes into planes, counting, and the epilogue."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.cpu.bitserial.planes import WORD, Form
+from gmpq.backends.tvm.kernels.cpu.bitserial.planes import WORD, PlaneForm
 from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import Counter
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Epilogue
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
-    held,
-    inwards,
+    clamped_start,
+    in_registers,
     load,
-    put,
     scratch,
     splat,
     store,
@@ -32,7 +32,7 @@ from gmpq.ir import Window
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class BitserialTile:
     """What one task computes, and what stays in registers."""
 
     rows: int  # of output, of one task
@@ -44,14 +44,14 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class BitserialShape:
     """Sizes that the loops run over."""
 
     window: Window
     x: Layout
     y: Layout
     planes: int  # of codes
-    form: Form  # of weights
+    form: PlaneForm  # of weights
     counter: Counter
 
     @property
@@ -100,22 +100,22 @@ class Shape:
         """Return the input rows that ``rows`` of output read."""
         return (rows - 1) * self.window.stride[0] + self.window.reach[0]
 
-    def pixels(self, tile: Tile) -> int:
+    def pixels(self, tile: BitserialTile) -> int:
         """Return the input pixels that a task packs."""
         return self.rows_read(tile.rows) * self.columns
 
-    def row_tiles(self, tile: Tile) -> int:
+    def row_tiles(self, tile: BitserialTile) -> int:
         """Return the tasks of one image."""
         return -(-self.y.height // tile.rows)
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class BitserialKernel:
     """The function of one tile."""
 
-    shape: Shape
-    tile: Tile
-    finish: Finish
+    shape: BitserialShape
+    tile: BitserialTile
+    epilogue: Epilogue
 
     def function(self) -> PrimFunc:
         """Return ``f(x, [residual], weights, start, factor, outputs)``."""
@@ -124,26 +124,29 @@ class Kernel:
         weights = blocks * shape.steps.total * tile.vectors * shape.form.stored * lanes
 
         def body(x_: Expr, *others: Expr) -> None:
-            (w_, start_, factor_), ends = self.finish.split(others)
+            (w_, start_, factor_), arguments = self.epilogue.split(others)
             x = view(x_, "int8", shape.x.size_bytes)
             w, start = view(w_, "int32", weights), view(start_, "int32", shape.vectors * lanes)
-            end = ends.bind(factor_, shape.vectors * lanes)
+            bound = arguments.bind(factor_, shape.vectors * lanes)
             with T.parallel(0, shape.x.batch * row_tiles) as item:
-                image, first = item // row_tiles, inwards(item % row_tiles, tile.rows, y.height)
+                image, first = (
+                    item // row_tiles,
+                    clamped_start(item % row_tiles, tile.rows, y.height),
+                )
                 planes = self._pack(x, image, first)
                 with T.grid(blocks, tile.rows, -(-y.width // tile.columns)) as (block, row, t):
-                    column = inwards(t, tile.columns, y.width)
+                    column = clamped_start(t, tile.columns, y.width)
                     totals = self._count(planes, w, (block, row, column))
-                    vector = inwards(block, tile.vectors, shape.vectors)
+                    vector = clamped_start(block, tile.vectors, shape.vectors)
                     begun = self._begun(totals, start, vector)
                     sums = [
                         PixelSums((image, first + row, column + p), acc)
                         for p, acc in enumerate(begun)
                     ]
-                    end.put(sums, vector * lanes, lanes)
+                    bound.store(sums, vector * lanes, lanes)
 
         constants = (("w", "int32"), ("start", "int32"), ("factor", "float32"))
-        return c_function(self.finish.parameters(("x", "int8"), constants), body)
+        return c_function(self.epilogue.parameters(("x", "int8"), constants), body)
 
     def _pack(self, x: Buffer, image: Expr, first: Expr) -> Buffer:
         """Return int32 [rows, columns, words, planes] of the rows that a task reads.
@@ -189,7 +192,7 @@ class Kernel:
                 for slot, each in zip(slots, pixel, strict=True):
                     values = [count[0] for count in each]
                     pairs = [*zip(shape.magnitudes, values, strict=True)]
-                    put(slot, slot[0] + shape.counter.joined(pairs))
+                    assign(slot, slot[0] + shape.counter.joined(pairs))
         return totals
 
     def _begun(
@@ -197,7 +200,7 @@ class Kernel:
     ) -> Iterator[list[Expr]]:
         """Yield the accumulators of every pixel: sums and what they start with."""
         lanes, wide = self.shape.lanes, range(self.tile.vectors)
-        starts = held([load(start, (vector + n) * lanes, lanes) for n in wide])
+        starts = in_registers([load(start, (vector + n) * lanes, lanes) for n in wide])
         for slots in totals:
             yield [first + slot[0] for first, slot in zip(starts, slots, strict=True)]
 
@@ -217,7 +220,7 @@ class Kernel:
         for p, slots in enumerate(counts):
             place = ((pixel + p * sx) * depth + word) * shape.planes
             words = [splat(planes[place + i], shape.lanes) for i in range(shape.planes)]
-            for i, code in enumerate(held(words)):
+            for i, code in enumerate(in_registers(words)):
                 for magnitudes, weight in zip(slots, weights, strict=True):
                     self._add(magnitudes, i, code, weight)
 
@@ -225,15 +228,15 @@ class Kernel:
         """Return the weight planes of one step by vector, loaded once for all pixels."""
         count, lanes = self.shape.form.stored, self.shape.lanes
         first, all_ = step * (self.tile.vectors * count), range(self.tile.vectors * count)
-        values = held([load(w, (first + i) * lanes, lanes) for i in all_])
+        values = in_registers([load(w, (first + i) * lanes, lanes) for i in all_])
         return [values[i : i + count] for i in range(0, len(values), count)]
 
     def _add(self, counts: list[Buffer], plane: int, code: Expr, weight: list[Expr]) -> None:
         """Add the counts of one plane of codes, by magnitude."""
         form, counter, magnitudes = self.shape.form, self.shape.counter, self.shape.magnitudes
         if form.signed:
-            (code,) = held([T.bitwise_xor(code, weight[0])])
+            (code,) = in_registers([T.bitwise_xor(code, weight[0])])
         for n, factor in enumerate(form.factors):
             bits = T.bitwise_and(code, weight[form.signed + n]) if form.masked else code
             slot = counts[magnitudes.index(factor << plane)]
-            put(slot, slot[0] + counter.counted(bits))
+            assign(slot, slot[0] + counter.counted(bits))

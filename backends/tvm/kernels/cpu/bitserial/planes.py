@@ -23,7 +23,7 @@ WORD = 32  # bits of a plane in one lane
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class PlaneForm:
     """Which planes there are."""
 
     signed: bool
@@ -40,12 +40,12 @@ class Form:
 class Planes:
     """Bit planes of weights."""
 
-    form: Form
-    bits: Array  # bool [planes, ...weights]: the sign first
+    form: PlaneForm
+    bits: Array  # bool [planes, O, ...]: the sign first
 
     @property
     def sum(self) -> Array:
-        """The weights."""
+        """The weights that the planes stand for, int32 [O, ...]."""
         digits = self.bits[self.form.signed :]
         factors = np.array(self.form.factors).reshape(-1, *[1] * (self.bits.ndim - 1))
         magnitude: Array = (factors * digits).sum(axis=0) if self.form.masked else np.array(1)
@@ -53,18 +53,18 @@ class Planes:
 
 
 def planes_of(codes: Array) -> Planes:
-    """Return the fewest planes that say what ``codes`` are."""
+    """Return the fewest bit planes of weights ``codes``, int8 [O, ...]."""
     negative, magnitude = codes < 0, np.abs(codes.astype(np.int32))
     signs = [negative] if negative.any() else []
     if signs and (magnitude == 1).all():
-        return Planes(Form(signed=True, masked=False, factors=(1,)), np.stack(signs))
+        return Planes(PlaneForm(signed=True, masked=False, factors=(1,)), np.stack(signs))
     digits = {1 << j: (magnitude >> j) & 1 == 1 for j in range(int(magnitude.max()).bit_length())}
     used = {factor: bits for factor, bits in digits.items() if bits.any()} or {1: magnitude > 0}
-    form = Form(bool(signs), masked=True, factors=tuple(used))
+    form = PlaneForm(bool(signs), masked=True, factors=tuple(used))
     return Planes(form, np.stack([*signs, *used.values()]))
 
 
-def words(bits: Array) -> Array:
+def packed_words(bits: Array) -> Array:
     """Return int32 [..., n / 32] of bool [..., n]; the first bit is the lowest."""
     count = -(-bits.shape[-1] // WORD) * WORD
     padded = np.zeros((*bits.shape[:-1], count), bool)

@@ -16,18 +16,26 @@ from typing import TypeAlias
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.cpu.depthwise import depthwise
-from gmpq.backends.tvm.kernels.cpu.depthwise.depthwise import (
-    Sums,
-    Tile,
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
+from gmpq.backends.tvm.kernels.cpu.depthwise import loops
+from gmpq.backends.tvm.kernels.cpu.depthwise.loops import (
+    ChannelSums,
+    ChannelTile,
     constants,
     kernel,
     tile_columns,
 )
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, cast, held, put, zeros
-from gmpq.backends.tvm.kernels.layout import VECTOR
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    Buffer,
+    Expr,
+    assign,
+    cast,
+    in_registers,
+    zeros,
+)
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Conv2d
 
 Run: TypeAlias = tuple[int, ...]  # taps whose products are added in int8, or one alone
@@ -38,7 +46,7 @@ def refuses(site: Site) -> str | None:
     """Return why the site is no depthwise convolution for NEON."""
     if neon.word_bits(site.target) is None:
         return "needs NEON"
-    return depthwise.refuses(site)
+    return loops.refuses(site)
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
@@ -59,9 +67,9 @@ FAMILY = Family("depthwise_neon", (Conv2d,), candidates, refuses)
 
 def build(site: Site, cut: Cut) -> Call:
     """Return the call of a depthwise convolution."""
-    low, _ = neon.ends(site.inputs[0].q)
+    low, _ = neon.code_range(site.inputs[0].q)
     columns = tile_columns(site.output.codes.width, 6 if len(cut) == 1 else 4)
-    sums = Sums(columns, "int8", partial(_accumulate, cut, low < 0))
+    sums = ChannelSums(columns, "int8", partial(_accumulate, cut, low < 0))
     return site.call(kernel(site, sums), constants(site, sums, -low))
 
 
@@ -69,24 +77,26 @@ def _cut(site: Site) -> Cut:
     assert isinstance(site.node, Conv2d)
     codes = site.node.weight.codes
     taps = codes.reshape(len(codes), -1).T
-    ends = neon.ends(site.inputs[0].q)
+    ends = neon.code_range(site.inputs[0].q)
     return tuple(_runs(taps, words, ends) for words in runs(taps, ends, range(len(taps)), np.int16))
 
 
-def _runs(taps: Array, words: Run, ends: tuple[int, int]) -> tuple[Run, ...]:
+def _runs(taps: Array, words: Run, code_range: tuple[int, int]) -> tuple[Run, ...]:
     """Return the runs in int8 within one in int16; runs of two cost as much as single taps."""
-    found = runs(taps, ends, words, np.int8)
+    found = runs(taps, code_range, words, np.int8)
     return found if len(found) * 2 < len(words) else tuple((tap,) for tap in words)
 
 
-def runs(taps: Array, ends: tuple[int, int], which: Sequence[int], kind: type) -> tuple[Run, ...]:
+def runs(
+    taps: Array, code_range: tuple[int, int], which: Sequence[int], kind: type
+) -> tuple[Run, ...]:
     """Return ``which`` of the taps [taps, C], cut into the longest runs whose sums fit ``kind``.
 
     A tap that does not fit by itself is a run of its own.
     """
     limits = np.iinfo(kind)
     found: list[list[int]] = []
-    products = [end * taps.astype(np.int32) for end in ends]
+    products = [code * taps.astype(np.int32) for code in code_range]
     bounds = np.stack([np.minimum(*products), np.maximum(*products)])
     total = np.zeros_like(bounds[:, 0])
     for tap in which:
@@ -102,7 +112,7 @@ def runs(taps: Array, ends: tuple[int, int], which: Sequence[int], kind: type) -
 # --- the code ------------------------------------------------------------------------------------
 
 
-def _accumulate(cut: Cut, shifted: bool, acc: list[Buffer], tile: Tile) -> None:
+def _accumulate(cut: Cut, shifted: bool, acc: list[Buffer], tile: ChannelTile) -> None:
     if len(cut) > 1:
         tile.begin(acc)
     for words in cut:
@@ -112,21 +122,21 @@ def _accumulate(cut: Cut, shifted: bool, acc: list[Buffer], tile: Tile) -> None:
         if len(cut) == 1:
             tile.begin(acc)  # they need no registers before
         for slot, sums in zip(acc, short, strict=True):
-            put(slot, slot[0] + cast("int32", VECTOR, sums[0]))
+            assign(slot, slot[0] + cast("int32", VECTOR, sums[0]))
 
 
-def _add_run(acc: list[Buffer], run: Run, shifted: bool, tile: Tile) -> None:
+def _add_run(acc: list[Buffer], run: Run, shifted: bool, tile: ChannelTile) -> None:
     kind = "int16" if len(run) == 1 else "int8"
     short = acc if len(run) == 1 else zeros(len(acc), "int8", VECTOR)
     for tap in run:
-        (weight,) = held([tile.weight(tap)])
+        (weight,) = in_registers([tile.weight(tap)])
         for p, slot in enumerate(short):
             codes = T.reinterpret(f"int8x{VECTOR}", tile.codes(tap, p))
             codes = neon.signed(codes) if shifted else codes
-            put(slot, slot[0] + _as(kind, codes) * _as(kind, weight))
+            assign(slot, slot[0] + _as(kind, codes) * _as(kind, weight))
     if kind == "int8":
         for slot, sums in zip(acc, short, strict=True):
-            put(slot, slot[0] + cast("int16", VECTOR, sums[0]))
+            assign(slot, slot[0] + cast("int16", VECTOR, sums[0]))
 
 
 def _as(kind: str, codes: Expr) -> Expr:

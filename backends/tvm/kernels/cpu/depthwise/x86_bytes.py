@@ -11,8 +11,8 @@ Proof obligation, for codes 0..top: no pair of taps saturates,
     top * (its positive taps) <= 32767  and  top * (its negative taps) >= -32768,
 
 and the accumulators of a channel span less than 2**16. Addition modulo 2**16 then loses nothing: a
-sum starts where it ends up in 0..65535, and with 0x4B00 above it is the float32 of ``fused_scale``,
-which proves the requantization for every accumulator.
+sum starts where it ends up in 0..65535, and with 0x4B00 above it is the float32 of
+``requant_by_fma``, which proves the requantization for every accumulator.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site
-from gmpq.backends.tvm.kernels.cpu.depthwise import depthwise
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
+from gmpq.backends.tvm.kernels.cpu.depthwise import loops
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_bytes_loops import (
     CHANNELS,
     ELEMENTS,
     PAIR,
     VECTORS,
     WIDE_LANES,
-    Kernel,
-    Tile,
+    BytesKernel,
+    BytesTile,
     order,
 )
-from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import packed_order
+from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import narrowed_order
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import (
     STEPS,
     accumulators,
@@ -42,6 +42,7 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import (
     start_and_factor,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_by_fma import FusedScale, fused_scale
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Conv2d, QParams, Window
 
@@ -61,7 +62,7 @@ LOOP, BLOCK = 8, 60  # cycles around the pixels of a tile, and around a block of
 
 def refuses(site: Site) -> str | None:
     """Return why the site is not depthwise, or why int16 does not hold its sums."""
-    if (reason := depthwise.refuses_reals(site)) is not None:
+    if (reason := loops.refuses_reals(site)) is not None:
         return reason
     if "avx2" not in site.target.features:
         return "needs AVX2"
@@ -122,23 +123,23 @@ def saturates(taps: Array, top: int) -> bool:
     return bool(most.max() > INT16.max or least.min() < INT16.min)
 
 
-def tiles(site: Site) -> list[tuple[Tile, float]]:
+def tiles(site: Site) -> list[tuple[BytesTile, float]]:
     """Return the tiles that fit the registers, with their predicted cycles, best first."""
     node, y = site.node, site.output.codes
     assert isinstance(node, Conv2d)
     columns = sorted({-(-y.width // parts) for parts in CUTS})
-    sizes = (Tile(*sizes) for sizes in product(SIDES, SIDES, columns))
+    sizes = (BytesTile(*sizes) for sizes in product(SIDES, SIDES, columns))
     found = [(tile, _cycles(site, tile)) for tile in sizes if _fits(y, node.window, tile)]
     return sorted(found, key=lambda pair: pair[1])
 
 
-def _fits(y: Layout, window: Window, tile: Tile) -> bool:
+def _fits(y: Layout, window: Window, tile: BytesTile) -> bool:
     inside = tile.rows <= y.height and tile.pixels <= tile.columns
     few = tile.rows * tile.pixels * VECTORS <= MOST_SUMS
     return inside and few and ELEMENTS * tile.staged(window) <= STAGE_BYTES
 
 
-def _cycles(site: Site, tile: Tile) -> float:
+def _cycles(site: Site, tile: BytesTile) -> float:
     """Return predicted cycles: pairs, products, and finishing.
 
     The blocks of a run read the same lines of codes, which ought to stay near.
@@ -146,7 +147,7 @@ def _cycles(site: Site, tile: Tile) -> float:
     node, x, y = site.node, site.inputs[0].codes, site.output.codes
     assert isinstance(node, Conv2d)
     window, taps = node.window, tile.taps(node.window)
-    near = PAIR * len(taps.groups) * tile.read(window) * x.stored <= site.target.near_bytes // 2
+    near = PAIR * len(taps.groups) * tile.read(window) * x.stored <= site.target.l1d_bytes // 2
     pairs = tile.staged(window) * (NEAR_PAIR if near else FAR_PAIR)
     steps = -(-tile.columns // tile.pixels)
     sums = tile.pixels * VECTORS * taps.count * PRODUCT
@@ -156,7 +157,7 @@ def _cycles(site: Site, tile: Tile) -> float:
     return blocks * (pairs + steps * (sums + finish + LOOP) + BLOCK)
 
 
-def build(site: Site, tile: Tile, scale: FusedScale) -> Call:
+def build(site: Site, tile: BytesTile, scale: FusedScale) -> Call:
     """Return the call of one tile."""
     (x,), node, y = site.inputs, site.node, site.output
     assert isinstance(node, Conv2d)
@@ -166,8 +167,8 @@ def build(site: Site, tile: Tile, scale: FusedScale) -> Call:
     codes = np.pad(node.weight.codes[:, 0], (padding, (0, 0), (0, 0)))
     firsts = np.arange(0, y.codes.stored, CHANNELS)  # of blocks; the last one may overlap
     blocks = np.minimum(firsts, y.codes.stored - CHANNELS)[:, None, None]
-    lanes, wide = ((blocks + place).reshape(-1) for place in (order(), packed_order(WIDE_LANES)))
-    kernel = Kernel(x.codes, y.codes, node.window, tile, y.q)
+    lanes, wide = ((blocks + place).reshape(-1) for place in (order(), narrowed_order(WIDE_LANES)))
+    kernel = BytesKernel(x.codes, y.codes, node.window, tile, y.q)
     constants = (
         _weights(codes[blocks + order()], kernel),
         np.pad(begun, padding)[lanes].astype(np.int16),  # modulo 2**16
@@ -177,7 +178,7 @@ def build(site: Site, tile: Tile, scale: FusedScale) -> Call:
     return site.call(kernel.function(), constants)
 
 
-def _weights(codes: Array, kernel: Kernel) -> Array:
+def _weights(codes: Array, kernel: BytesKernel) -> Array:
     """Return flat weights as they are read, of ``codes`` [blocks, vectors, lanes, kH, kW]."""
     found = []
     for column, step in product(range(codes.shape[-1]), kernel.steps):

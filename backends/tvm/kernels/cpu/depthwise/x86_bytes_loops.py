@@ -19,24 +19,24 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.depthwise.taps import Taps
-from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import packed, unpacked
+from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import narrowed, unpacked
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_by_fma import BITS
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
-    held,
-    inwards,
+    call_intrinsic,
+    clamped_start,
+    in_registers,
     load,
-    pure,
-    put,
     registers,
     scratch,
     splat,
     store,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import MULTIPLY_BYTES
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import VPMADDUBSW
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import QParams, Window
 
@@ -55,7 +55,7 @@ def order() -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class BytesTile:
     """Output pixels in registers, and the columns that a thread pairs at once."""
 
     rows: int
@@ -79,7 +79,7 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BytesStep:
     """A vector of pairs of one column, and the taps that output rows multiply it by."""
 
     group: int
@@ -114,17 +114,17 @@ Sums: TypeAlias = dict[tuple[int, int], list[Buffer]]
 
 
 @dataclass(frozen=True)  # no slots: cached properties live in the instance
-class Kernel:
+class BytesKernel:
     """A depthwise convolution in pairs of bytes."""
 
     x: Layout
     y: Layout
     window: Window
-    tile: Tile
+    tile: BytesTile
     q: QParams
 
     @cached_property
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[BytesStep]:
         """The products of a column of the window, in their order."""
         taps = self.tile.taps(self.window)
         touched: dict[int, list[tuple[int, list[int | None]]]] = {}
@@ -134,7 +134,7 @@ class Kernel:
                     rows = [None if tap is None else tap[0] for tap in places]
                     touched.setdefault(group, []).append((row, rows))
         groups = sorted(touched.items())
-        return [Step(group, v, tuple(rows)) for group, rows in groups for v in range(VECTORS)]
+        return [BytesStep(group, v, tuple(rows)) for group, rows in groups for v in range(VECTORS)]
 
     @cached_property
     def _column_weights(self) -> int:
@@ -162,9 +162,9 @@ class Kernel:
             buffers = _Buffers(*views)
             with T.parallel(0, y.batch * strips * runs * blocks) as item:
                 block, run = item % blocks, item // blocks
-                column, strip = inwards(run % runs, tile.columns, y.width), run // runs
-                row = inwards(strip % strips, tile.rows, y.height)
-                channel = inwards(block, CHANNELS, y.stored)
+                column, strip = clamped_start(run % runs, tile.columns, y.width), run // runs
+                row = clamped_start(strip % strips, tile.rows, y.height)
+                channel = clamped_start(block, CHANNELS, y.stored)
                 self._run(buffers, _Run(strip // strips, row, column, block, channel))
 
         return c_function(tuple((name, kind) for name, kind, _ in parameters), body)
@@ -174,7 +174,7 @@ class Kernel:
         pairs = scratch(tile.staged(self.window) * ELEMENTS, "int8")
         self._pair(buffers.x, pairs, run)
         with T.serial(0, -(-tile.columns // tile.pixels)) as i:
-            first = inwards(i, tile.pixels, tile.columns)
+            first = clamped_start(i, tile.pixels, tile.columns)
             self._finish(buffers, run, first, self._sums(buffers, run, first, pairs))
 
     def _pair(self, x: Buffer, pairs: Buffer, run: _Run) -> None:
@@ -187,7 +187,7 @@ class Kernel:
         with T.serial(0, self.tile.read(window)) as column:
             for group, rows in enumerate(groups):
                 places = (corner + row * layout.row + column * layout.stored for row, _ in rows)
-                codes = held([load(x, place, CHANNELS) for place in places])
+                codes = in_registers([load(x, place, CHANNELS) for place in places])
                 first = (column * len(groups) + group) * VECTORS
                 for v in range(VECTORS):
                     store(pairs, (first + v) * ELEMENTS, unpacked(codes, 1, v), ELEMENTS)
@@ -196,21 +196,25 @@ class Kernel:
         """Return the sums of the pixels from column ``first`` on."""
         tile, columns = self.tile, self.window.kernel[1]
         groups = len(tile.taps(self.window).groups)
-        (zero,) = held([buffers.zeros[first]])
+        (zero,) = in_registers([buffers.zeros[first]])
         acc = self._begun(buffers.start, run.block * CHANNELS + zero)
         with T.serial(0, columns + zero) as s:
             number = (run.block * columns + s) * self._column_weights
             for step in self.steps:
-                weights = held([_vector(buffers.w, number + i) for i in range(len(step.touched))])
+                weights = in_registers(
+                    [_vector(buffers.w, number + i) for i in range(len(step.touched))]
+                )
                 number = number + len(step.touched)
                 for p in range(tile.pixels):
                     column = (first + p) * self.window.stride[1] + s * self.window.dilation[1]
                     place = (column * groups + step.group) * VECTORS + step.vector
-                    (codes,) = held([_vector(pairs, place)])
+                    (codes,) = in_registers([_vector(pairs, place)])
                     for (row, _), weight in zip(step.touched, weights, strict=True):
                         slot = acc[row, p][step.vector]
-                        products = pure(MULTIPLY_BYTES[WIDE_LANES], f"int16x{LANES}", codes, weight)
-                        put(slot, slot[0] + products)
+                        products = call_intrinsic(
+                            VPMADDUBSW[WIDE_LANES], f"int16x{LANES}", codes, weight
+                        )
+                        assign(slot, slot[0] + products)
         return acc
 
     def _begun(self, start: Buffer, channel: Expr) -> Sums:
@@ -219,19 +223,19 @@ class Kernel:
         acc = {place: registers(VECTORS, f"int16x{LANES}") for place in places}
         for pixel in acc.values():
             for v, slot in enumerate(pixel):
-                put(slot, load(start, channel + v * LANES, LANES))
+                assign(slot, load(start, channel + v * LANES, LANES))
         return acc
 
     def _finish(self, buffers: _Buffers, run: _Run, first: Expr, acc: Sums) -> None:
         """Requantize and store the sums."""
         y = self.y
-        (zero,) = held([buffers.zeros[first]])
+        (zero,) = in_registers([buffers.zeros[first]])
         inside = run.row * y.row + (run.column + first) * y.stored + run.channel
         corner = y.origin + run.image * y.image + inside
         for (row, pixel), slots in acc.items():
             sums = [slot[0] for slot in slots]
             steps = self._steps(buffers, sums, run.block * CHANNELS + zero)
-            codes = packed(held(steps), self.q, WIDE_LANES)
+            codes = narrowed(in_registers(steps), self.q, WIDE_LANES)
             store(buffers.y, corner + row * y.row + pixel * y.stored, codes, CHANNELS)
 
     def _steps(self, buffers: _Buffers, sums: list[Expr], channel: Expr) -> list[Expr]:
@@ -242,7 +246,7 @@ class Kernel:
         for v, half in enumerate(halves):
             constants = (buffers.factor, buffers.addend)
             scale = [load(memory, channel + v * WIDE_LANES, WIDE_LANES) for memory in constants]
-            steps.append(pure("llvm.fma", dtype, T.reinterpret(dtype, half), *scale))
+            steps.append(call_intrinsic("llvm.fma", dtype, T.reinterpret(dtype, half), *scale))
         return steps
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Site
+from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.depthwise.taps import Taps
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import Lanes, lanes_for
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, inwards
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, clamped_start
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Conv2d, Window
 
@@ -19,7 +20,7 @@ MOST_PRODUCTS = 1200  # of a tile, whose code has no loop
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ChannelBlocks:
     """Some of the channels, in blocks of one kind of lanes; the last block may overlap."""
 
     lanes: Lanes
@@ -33,7 +34,7 @@ class Part:
 
     def start(self, block: Expr) -> Expr:
         """Return the first channel of a block."""
-        return self.first + inwards(block, self.lanes.channels, self.channels)
+        return self.first + clamped_start(block, self.lanes.channels, self.channels)
 
     def order(self) -> Array:
         """Return the channel of every lane, [blocks, vectors, lanes]."""
@@ -43,12 +44,12 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class RowsTile:
     """Output pixels that one piece of straight code computes, and the channels in parts."""
 
     rows: int
     columns: int
-    parts: tuple[Part, ...]
+    parts: tuple[ChannelBlocks, ...]
 
     @property
     def instruction(self) -> str:
@@ -65,7 +66,7 @@ def taps_of(window: Window, rows: int, lanes: Lanes) -> Taps:
     return Taps(window, rows, lanes.rows, across=True)
 
 
-def tiles(site: Site) -> list[tuple[Tile, float]]:
+def tiles(site: Site) -> list[tuple[RowsTile, float]]:
     """Return the tiles whose code is short and fits the registers, with their predicted cycles."""
     node, y = site.node, site.output.codes
     assert isinstance(node, Conv2d)
@@ -74,19 +75,21 @@ def tiles(site: Site) -> list[tuple[Tile, float]]:
         for rows in range(1, min(MOST_ROWS, y.height) + 1):
             room = min(_room(node.window, rows, part.lanes) for part in parts)
             if room and all(_fits(node.window, rows, part.lanes) for part in parts):
-                tile = Tile(rows, _columns(y.width, min(room, MOST_COLUMNS)), parts)
+                tile = RowsTile(rows, _columns(y.width, min(room, MOST_COLUMNS)), parts)
                 found.append((tile, _cycles(y, node.window, tile)))
     return sorted(found, key=lambda pair: pair[1])
 
 
-def _partitions(kinds: tuple[Lanes, ...], stored: int) -> list[tuple[Part, ...]]:
+def _partitions(kinds: tuple[Lanes, ...], stored: int) -> list[tuple[ChannelBlocks, ...]]:
     """Return the ways to cut the channels: into one kind of lanes, or into wide and slim ones."""
-    found: list[tuple[Part, ...]] = [
-        (Part(lanes, 0, stored),) for lanes in kinds if lanes.channels <= stored
+    found: list[tuple[ChannelBlocks, ...]] = [
+        (ChannelBlocks(lanes, 0, stored),) for lanes in kinds if lanes.channels <= stored
     ]
     if len(found) == 2 and stored % kinds[0].channels:
         whole = stored // kinds[0].channels * kinds[0].channels
-        found.append((Part(kinds[0], 0, whole), Part(kinds[1], whole, stored - whole)))
+        found.append(
+            (ChannelBlocks(kinds[0], 0, whole), ChannelBlocks(kinds[1], whole, stored - whole))
+        )
     return found
 
 
@@ -116,7 +119,7 @@ def _made(window: Window, taps: Taps, columns: int) -> int:
     return len({(c * across + s * far, group) for c in range(columns) for s, group in products})
 
 
-def _cycles(y: Layout, window: Window, tile: Tile) -> float:
+def _cycles(y: Layout, window: Window, tile: RowsTile) -> float:
     """Return predicted cycles: interleaving, dot products, and finishing."""
     work = 0.0
     for part in tile.parts:

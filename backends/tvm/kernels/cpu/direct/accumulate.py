@@ -9,9 +9,16 @@ from typing import Any, TypeAlias
 
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape, DirectTile
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import LANES, add_by_lanes
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, held, load, put, registers
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    Buffer,
+    Expr,
+    assign,
+    in_registers,
+    load,
+    registers,
+)
 
 Step: TypeAlias = tuple[Expr, Expr, Expr]  # kernel row, kernel column, group of four channels
 Registers: TypeAlias = list[list[Buffer]]  # by pixel and vector
@@ -30,12 +37,12 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class TileSums:
     """What the accumulators of a tile are computed from."""
 
-    shape: Shape
+    shape: DirectShape
     dot: Any  # a Dot
-    tile: Tile
+    tile: DirectTile
     place: Place
     x: Buffer  # int32 of ``shape.group`` codes
     w: Buffer
@@ -51,7 +58,7 @@ class Sums:
         lanes, first = self.shape.lanes, self.place.block * self.tile.vectors
         for pixel in acc:
             for n, slot in enumerate(pixel):
-                put(slot, load(self.start, (first + n) * lanes, lanes))
+                assign(slot, load(self.start, (first + n) * lanes, lanes))
 
     def products(self, acc: Registers, step: Step) -> Iterator[Product]:
         """Yield every accumulator with its operands and weights of one step."""
@@ -66,7 +73,7 @@ class Sums:
         group, weights = self.shape.group, self.weights(w, number)
         first = T.floordiv(self.corner(), group)
         for offset, pixel in zip(self.offsets(), acc, strict=True):
-            operands = held(self.dot.operands(self.x[first + offset // group + place]))
+            operands = in_registers(self.dot.operands(self.x[first + offset // group + place]))
             for slot, weight in zip(pixel, weights, strict=True):
                 yield slot, operands, weight
 
@@ -80,7 +87,7 @@ class Sums:
         """Return the weight vectors of a step, loaded once for all pixels."""
         dot, vectors = self.dot, self.tile.vectors
         first = number * vectors * dot.vectors
-        once = held(
+        once = in_registers(
             [
                 load(w, (first + i) * dot.elements, dot.elements)
                 for i in range(vectors * dot.vectors)
@@ -111,17 +118,17 @@ class Sums:
         return first + place.image * layout.image + inside + channel
 
 
-def accumulate_tile(sums: Sums) -> Registers:
+def accumulate_tile(sums: TileSums) -> Registers:
     """Return the accumulators by pixel and vector."""
     acc = sums.registers(f"int32x{sums.shape.lanes}")
     sums.begin(acc)
     with T.grid(*sums.shape.window.kernel, sums.shape.depth) as (r, s, k):
         for slot, operands, weights in sums.products(acc, (r, s, k)):
-            put(slot, sums.dot.accumulate(slot[0], operands, weights))
+            assign(slot, sums.dot.accumulate(slot[0], operands, weights))
     return acc
 
 
-def accumulate_lanes(sums: Sums) -> Registers:
+def accumulate_lanes(sums: TileSums) -> Registers:
     """Return the same by ARM's dot products, four steps for one load of codes.
 
     Steps follow each other in memory along the channels of a tap, and along a row of taps that lie

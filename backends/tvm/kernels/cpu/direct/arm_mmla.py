@@ -19,24 +19,25 @@ from itertools import product
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, arriving
-from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Step, Sums
-from gmpq.backends.tvm.kernels.cpu.direct.arm_neon import LANES, Packed, rows_of, tiles
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
+from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Step, TileSums
+from gmpq.backends.tvm.kernels.cpu.direct.arm_neon import LANES, NeonWeights, rows_of, tiles
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile, shape_of
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape, DirectTile, shape_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
-    held,
+    assign,
+    call_intrinsic,
+    in_registers,
     load,
-    pure,
-    put,
     view,
     zeros,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Steps
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
@@ -64,23 +65,23 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
         )
         for tile in _tiles(site, steps)
     ]
-    found.sort(key=lambda candidate: candidate.cycles)
+    found.sort(key=lambda candidate: candidate.cost)
     return arriving(site, found[:most], 1)
 
 
 def _steps(site: Site) -> Steps:
     assert isinstance(site.node, Conv2d | Linear)
-    tile = Tile(1, 1, 1, blocks_outside=False)
+    tile = DirectTile(1, 1, 1, blocks_outside=False)
     return Steps(*rows_of(site.node.weight.codes, shape_of(site, LANES), tile).shape[1:4])
 
 
-def _tiles(site: Site, steps: Steps) -> Iterator[Tile]:
+def _tiles(site: Site, steps: Steps) -> Iterator[DirectTile]:
     """Yield the tiles of an even number of pixels that fit the registers."""
-    registers = site.target.registers
+    registers = site.target.vector_registers
     return tiles(site, steps.total, lambda p, v: p % 2 == 0 and p * (v + 1) + 3 <= registers)
 
 
-def _cycles(shape: Shape, steps: Steps, tile: Tile) -> float:
+def _cycles(shape: DirectShape, steps: Steps, tile: DirectTile) -> float:
     """Return predicted cycles: products, or two loads a cycle."""
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = shape.x.batch * tiles * -(-shape.vectors // tile.vectors)
@@ -93,14 +94,14 @@ def _cycles(shape: Shape, steps: Steps, tile: Tile) -> float:
 FAMILY = Family("direct_mmla", (Conv2d, Linear), candidates, refuses)
 
 
-def build(site: Site, shape: Shape, tile: Tile) -> Call:
+def build(site: Site, shape: DirectShape, tile: DirectTile) -> Call:
     """Return the call of one tile."""
     assert isinstance(site.node, Conv2d | Linear)
     rows = rows_of(site.node.weight.codes, shape, tile)
     steps = Steps(*rows.shape[1:4])
     count = len(rows) * steps.total
     function = kernel(
-        shape, Packed(), tile, finish_of(site), partial(_accumulate, steps), steps=count
+        shape, NeonWeights(), tile, epilogue_of(site), partial(_accumulate, steps), steps=count
     )
     return site.call(function, constants_of(site, shape, tile, _matrices(rows)))
 
@@ -114,7 +115,7 @@ def _matrices(rows: Array) -> Array:
 # --- the code ------------------------------------------------------------------------------------
 
 
-def _accumulate(steps: Steps, sums: Sums) -> Registers:
+def _accumulate(steps: Steps, sums: TileSums) -> Registers:
     """Return the accumulators by pixel and vector."""
     pairs, couples = sums.tile.pixels // 2, 2 * sums.tile.vectors  # of pixels, of channels
     acc = zeros(pairs * couples, "int32", 4)
@@ -125,11 +126,11 @@ def _accumulate(steps: Steps, sums: Sums) -> Registers:
     for (p, slots), n in product(enumerate(total), range(sums.tile.vectors)):
         two = [acc[p // 2 * couples + 2 * n + i][0] for i in range(2)]
         lanes = [first + i for first in (0, 4) for i in (2 * (p % 2), 2 * (p % 2) + 1)]
-        put(slots[n], slots[n][0] + T.Shuffle(two, lanes))
+        assign(slots[n], slots[n][0] + T.Shuffle(two, lanes))
     return total
 
 
-def _add(steps: Steps, sums: Sums, acc: list[Buffer], step: Step) -> None:
+def _add(steps: Steps, sums: TileSums, acc: list[Buffer], step: Step) -> None:
     """Add the products of one step: those of the lower codes, then those of the upper ones."""
     couples = 2 * sums.tile.vectors
     r, s, k = step
@@ -138,20 +139,20 @@ def _add(steps: Steps, sums: Sums, acc: list[Buffer], step: Step) -> None:
     for half in range(2):
         for couple in range(couples):
             place = (number * couples + couple) * 2 + half
-            (weights,) = held([load(sums.w, place * neon.CODES, neon.CODES)])
+            (weights,) = in_registers([load(sums.w, place * neon.CODES, neon.CODES)])
             for pair, pixels in enumerate(codes[half]):
                 slot = acc[pair * couples + couple]
-                put(slot, _usmmla(slot[0], pixels, weights))
+                assign(slot, _usmmla(slot[0], pixels, weights))
 
 
-def _codes(sums: Sums, step: Step) -> list[list[Expr]]:
+def _codes(sums: TileSums, step: Step) -> list[list[Expr]]:
     """Return the lower eight codes of every two pixels, then the upper eight."""
     r, s, k = step
     x = view(sums.x.data, "int8", sums.shape.x.size_bytes)
     first = sums.corner() + sums.tap(r, s) + k * neon.CODES
-    pixels = held([load(x, first + offset, neon.CODES) for offset in sums.offsets()])
+    pixels = in_registers([load(x, first + offset, neon.CODES) for offset in sums.offsets()])
     return [
-        held(
+        in_registers(
             [
                 T.Shuffle([a, b], [*range(start, start + 8), *range(16 + start, 24 + start)])
                 for a, b in zip(pixels[::2], pixels[1::2], strict=True)
@@ -162,4 +163,4 @@ def _codes(sums: Sums, step: Step) -> list[list[Expr]]:
 
 
 def _usmmla(acc: Expr, codes: Expr, weights: Expr) -> Expr:
-    return pure("llvm.aarch64.neon.usmmla", "int32x4", acc, codes, weights)
+    return call_intrinsic("llvm.aarch64.neon.usmmla", "int32x4", acc, codes, weights)

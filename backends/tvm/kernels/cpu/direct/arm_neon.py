@@ -1,7 +1,7 @@
 """Direct convolution on NEON without dot products, by the sums of ``neon_sums``.
 
 An accumulator is one pixel times one output channel. Codes beyond 127 are multiplied less 128
-(``dot_arm``). Where a row of taps lies side by side, as with few channels, its steps run across
+(``arm_dot``). Where a row of taps lies side by side, as with few channels, its steps run across
 pixels.
 """
 
@@ -13,22 +13,23 @@ from functools import partial
 from itertools import product
 from typing import ClassVar
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, arriving
-from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Sums
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
+from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, TileSums
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
-    Shape,
-    Tile,
+    DirectShape,
+    DirectTile,
     blocked,
     blocks_outside,
     shape_of,
 )
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.kernels.cpu.isa.builder import held, load, put, view
-from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs, runs_of
+from gmpq.backends.tvm.kernels.cpu.isa.builder import assign, in_registers, load, view
+from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, runs_of
 from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import At, Product, summed
-from gmpq.backends.tvm.target.pipeline import Pace, pace_of
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
+from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 from gmpq.ir import Conv2d, Linear
 
 LANES = 4  # channels of a vector of outputs
@@ -36,7 +37,7 @@ MOST_TILES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class NeonWeights:
     """How weights lie in memory: sixteen codes of a channel are a vector."""
 
     vectors: ClassVar[int] = LANES  # of a step, per vector of outputs
@@ -53,12 +54,14 @@ def refuses(site: Site) -> str | None:
     return None if _runs(site) else "some pair of products does not fit int16"
 
 
-def _runs(site: Site) -> tuple[Runs, ...]:
+def _runs(site: Site) -> tuple[NeonRuns, ...]:
     node, bits = site.node, neon.word_bits(site.target)
     assert isinstance(node, Conv2d | Linear)
     assert bits is not None
-    rows = rows_of(node.weight.codes, shape_of(site, LANES), Tile(1, 1, 1, blocks_outside=False))
-    return runs_of(rows, neon.ends(site.inputs[0].q), bits)
+    rows = rows_of(
+        node.weight.codes, shape_of(site, LANES), DirectTile(1, 1, 1, blocks_outside=False)
+    )
+    return runs_of(rows, neon.code_range(site.inputs[0].q), bits)
 
 
 def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
@@ -67,18 +70,18 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
     found = [
         Candidate(
             f"{tile}, {runs}",
-            _cycles(shape, runs, tile, pace_of(site.target)),
+            _cycles(shape, runs, tile, pipeline_of(site.target)),
             partial(build, site, shape, runs, tile),
             site.work(runs.instruction),
         )
         for runs in reversed(_runs(site))  # among equals, fewer instructions first
         for tile in _tiles(site, runs)
     ]
-    found.sort(key=lambda candidate: candidate.cycles)
+    found.sort(key=lambda candidate: candidate.cost)
     return arriving(site, found[:most], 1)
 
 
-def tiles(site: Site, steps: int, fits: Callable[[int, int], bool]) -> Iterator[Tile]:
+def tiles(site: Site, steps: int, fits: Callable[[int, int], bool]) -> Iterator[DirectTile]:
     """Yield the tiles whose numbers of pixels and of vectors ``fits`` allows."""
     shape = shape_of(site, LANES)
     weights = neon.CODES * LANES * shape.vectors * steps
@@ -87,44 +90,44 @@ def tiles(site: Site, steps: int, fits: Callable[[int, int], bool]) -> Iterator[
     for (rows, columns), vectors in product(sizes, range(1, most + 1)):
         if fits(rows * columns, vectors):
             outside = blocks_outside(shape, weights, rows, vectors, site.target)
-            yield Tile(rows, columns, vectors, outside)
+            yield DirectTile(rows, columns, vectors, outside)
 
 
-def _tiles(site: Site, runs: Runs) -> Iterator[Tile]:
+def _tiles(site: Site, runs: NeonRuns) -> Iterator[DirectTile]:
     """Yield the tiles whose accumulators, codes, weights and sums fit the registers.
 
     Sums that widen at once take a register per pixel beside them.
     """
-    registers = site.target.registers
-    if runs.words.total == 1:
+    registers = site.target.vector_registers
+    if runs.int16_run.total == 1:
         return tiles(site, runs.steps.total, lambda p, v: p * (LANES * v + 2) + v + 2 <= registers)
     return tiles(site, runs.steps.total, lambda p, v: p * (LANES * v + 1) + 4 <= registers)
 
 
-def _cycles(shape: Shape, runs: Runs, tile: Tile, pace: Pace) -> float:
+def _cycles(shape: DirectShape, runs: NeonRuns, tile: DirectTile, pipeline: PipelineModel) -> float:
     """Return predicted cycles of products, of loads and of the end."""
     channels = LANES * tile.vectors
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = shape.x.batch * tiles * -(-shape.vectors // tile.vectors)
-    step = runs.step_cycles(pace, tile.pixels, channels)
+    step = runs.step_cycles(pipeline, tile.pixels, channels)
     return blocks * (runs.steps.total * step + 4 * tile.pixels * channels)
 
 
 FAMILY = Family("direct_neon", (Conv2d, Linear), candidates, refuses)
 
 
-def build(site: Site, shape: Shape, runs: Runs, tile: Tile) -> Call:
+def build(site: Site, shape: DirectShape, runs: NeonRuns, tile: DirectTile) -> Call:
     """Return the call of one tile."""
     assert isinstance(site.node, Conv2d | Linear)
     rows = rows_of(site.node.weight.codes, shape, tile)
-    low, _ = neon.ends(site.inputs[0].q)
+    low, _ = neon.code_range(site.inputs[0].q)
     accumulate = partial(_accumulate, runs, low < 0)
     steps = len(rows) * runs.steps.total
-    function = kernel(shape, Packed(), tile, finish_of(site), accumulate, steps=steps)
+    function = kernel(shape, NeonWeights(), tile, epilogue_of(site), accumulate, steps=steps)
     return site.call(function, constants_of(site, shape, tile, rows, -low))
 
 
-def rows_of(codes: Array, shape: Shape, tile: Tile) -> Array:
+def rows_of(codes: Array, shape: DirectShape, tile: DirectTile) -> Array:
     """Return weights int8 [blocks, rows, columns, depth, channels, 16], as steps read them.
 
     Taps of a row that lie side by side are one column.
@@ -138,7 +141,7 @@ def rows_of(codes: Array, shape: Shape, tile: Tile) -> Array:
 # --- the code ------------------------------------------------------------------------------------
 
 
-def _accumulate(runs: Runs, shifted: bool, sums: Sums) -> Registers:
+def _accumulate(runs: NeonRuns, shifted: bool, sums: TileSums) -> Registers:
     """Return the accumulators by pixel and vector."""
     pixels = sums.tile.pixels
     count = pixels * sums.tile.vectors * LANES
@@ -147,11 +150,11 @@ def _accumulate(runs: Runs, shifted: bool, sums: Sums) -> Registers:
     sums.begin(total)
     for (p, slots), n in product(enumerate(total), range(sums.tile.vectors)):
         four = [acc[(n * LANES + lane) * pixels + p][0] for lane in range(LANES)]
-        put(slots[n], slots[n][0] + neon.across(four))
+        assign(slots[n], slots[n][0] + neon.across(four))
     return total
 
 
-def _products(runs: Runs, shifted: bool, sums: Sums, step: At) -> list[Product]:
+def _products(runs: NeonRuns, shifted: bool, sums: TileSums, step: At) -> list[Product]:
     """Return sixteen codes and weights of a step for every accumulator: by channel and pixel."""
     r, s, k = step
     x = view(sums.x.data, "int8", sums.shape.x.size_bytes)
@@ -164,4 +167,4 @@ def _products(runs: Runs, shifted: bool, sums: Sums, step: At) -> list[Product]:
     channels = sums.tile.vectors * LANES
     places = (number * channels + channel for channel in range(channels))
     weights = [load(sums.w, place * neon.CODES, neon.CODES) for place in places]
-    return [(x, w) for w, x in product(held(weights), held(codes))]
+    return [(x, w) for w, x in product(in_registers(weights), in_registers(codes))]

@@ -27,33 +27,26 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import (
-    Array,
-    Call,
-    Candidate,
-    Family,
-    Site,
-    arriving,
-)
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import (
     Place,
     Registers,
-    Sums,
+    TileSums,
     accumulate_lanes,
     accumulate_tile,
 )
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
-    Shape,
-    Tile,
+    DirectShape,
+    DirectTile,
     best_tiles,
     blocked,
     of_blocks,
     shape_of,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Bound, Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundEpilogue, Epilogue
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     LINE,
@@ -61,12 +54,13 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Expr,
     align_stack,
     c_function,
-    inwards,
+    clamped_start,
     prefetch,
     view,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Dot, best_dot, shift_of
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
+from gmpq.backends.tvm.target.cpu import GROUP
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
@@ -87,10 +81,10 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
     return arriving(site, found, np.dtype(dot.dtype).itemsize)
 
 
-def build(site: Site, shape: Shape, dot: Dot, tile: Tile) -> Call:
+def build(site: Site, shape: DirectShape, dot: Dot, tile: DirectTile) -> Call:
     """Return the call of one tile."""
     accumulate = accumulate_lanes if isinstance(dot, Sdot) else accumulate_tile
-    function = kernel(shape, dot, tile, finish_of(site), accumulate)
+    function = kernel(shape, dot, tile, epilogue_of(site), accumulate)
     return site.call(function, constants(site, shape, dot, tile))
 
 
@@ -99,7 +93,7 @@ FAMILY = Family("direct", (Conv2d, Linear), candidates)
 
 # --- the code ------------------------------------------------------------------------------------
 
-Accumulate: TypeAlias = Callable[[Sums], Registers]
+Accumulate: TypeAlias = Callable[[TileSums], Registers]
 Parameter: TypeAlias = tuple[str, str, int]  # name, element type, elements
 
 
@@ -120,10 +114,10 @@ class Weights(Protocol):
 
 
 def kernel(
-    shape: Shape,
+    shape: DirectShape,
     dot: Weights,
-    tile: Tile,
-    finish: Finish,
+    tile: DirectTile,
+    epilogue: Epilogue,
     accumulate: Accumulate,
     more: tuple[Parameter, ...] = (),
     steps: int | None = None,
@@ -137,11 +131,11 @@ def kernel(
     row_tiles = shape.x.batch * -(-shape.y.height // tile.rows)
 
     def body(x_: Expr, *others: Expr) -> None:
-        (w_, start_, factor_, *more_), ends = finish.split(others)
+        (w_, start_, factor_, *more_), arguments = epilogue.split(others)
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
         start = view(start_, "int32", blocks * tile.vectors * shape.lanes)
-        end = ends.bind(factor_, shape.vectors * shape.lanes)
+        bound = arguments.bind(factor_, shape.vectors * shape.lanes)
         tables = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
         with T.parallel(0, blocks * row_tiles) as item:
             if shape.lanes > ARM_LANES:
@@ -149,26 +143,26 @@ def kernel(
                 _fetch_next(tile, w, blocks, row_tiles, item)
             row_tile, block = _item(tile, item, row_tiles, blocks)
             image, row = _row(shape, tile, row_tile)
-            vector = inwards(block, tile.vectors, shape.vectors)
+            vector = clamped_start(block, tile.vectors, shape.vectors)
             with T.serial(0, -(-shape.y.width // tile.columns)) as column_tile:
-                column = inwards(column_tile, tile.columns, shape.y.width)
+                column = clamped_start(column_tile, tile.columns, shape.y.width)
                 place = Place(image, row, column, block, vector)
-                acc = accumulate(Sums(shape, dot, tile, place, x, w, start, tables))
-                finish_tile(shape, tile, place, acc, end)
+                acc = accumulate(TileSums(shape, dot, tile, place, x, w, start, tables))
+                store_tile(shape, tile, place, acc, bound)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
     names = (*constant, *((name, kind) for name, kind, _ in more))
-    return c_function(finish.parameters(("x", "int32"), names), body)
+    return c_function(epilogue.parameters(("x", "int32"), names), body)
 
 
-def _item(tile: Tile, item: Expr, row_tiles: int, blocks: int) -> tuple[Expr, Expr]:
+def _item(tile: DirectTile, item: Expr, row_tiles: int, blocks: int) -> tuple[Expr, Expr]:
     """Return the row of tiles and the block of one item of the loop."""
     if tile.blocks_outside:
         return item % row_tiles, item // row_tiles
     return item // blocks, item % blocks
 
 
-def _fetch_next(tile: Tile, w: Buffer, blocks: int, row_tiles: int, item: Expr) -> None:
+def _fetch_next(tile: DirectTile, w: Buffer, blocks: int, row_tiles: int, item: Expr) -> None:
     """Ask for a part of the next block's weights: along the rows of this block for all of them.
 
     What the processor fetches by itself comes late where all weights of a block are read once from
@@ -185,14 +179,16 @@ def _fetch_next(tile: Tile, w: Buffer, blocks: int, row_tiles: int, item: Expr) 
             prefetch(w, first + number * line)
 
 
-def _row(shape: Shape, tile: Tile, number: Expr) -> tuple[Expr, Expr]:
+def _row(shape: DirectShape, tile: DirectTile, number: Expr) -> tuple[Expr, Expr]:
     """Return the image and the first row of a row of tiles, counted over all images."""
     tiles = -(-shape.y.height // tile.rows)
-    return number // tiles, inwards(number % tiles, tile.rows, shape.y.height)
+    return number // tiles, clamped_start(number % tiles, tile.rows, shape.y.height)
 
 
-def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bound) -> None:
-    """Finish and store the accumulators of a tile."""
+def store_tile(
+    shape: DirectShape, tile: DirectTile, place: Place, acc: Registers, bound: BoundEpilogue
+) -> None:
+    """Requantize and store the accumulators of a tile."""
     pixels = product(range(tile.rows), range(tile.columns))
     sums = [
         PixelSums(
@@ -200,25 +196,32 @@ def finish_tile(shape: Shape, tile: Tile, place: Place, acc: Registers, end: Bou
         )
         for (row, column), slots in zip(pixels, acc, strict=True)
     ]
-    end.put(sums, place.vector * shape.lanes, shape.lanes)
+    bound.store(sums, place.vector * shape.lanes, shape.lanes)
 
 
 # --- the constants -------------------------------------------------------------------------------
 
 
-def constants(site: Site, shape: Shape, dot: Dot, tile: Tile) -> tuple[Array, Array, Array]:
-    """Return packed weights, start values and factors."""
+def constants(
+    site: Site, shape: DirectShape, dot: Dot, tile: DirectTile
+) -> tuple[Array, Array, Array]:
+    """Return packed weights, start values and factors of a tile.
+
+    The weights are those of ``blocked`` as ``dot.pack`` lays them out, the start values int32
+    [blocks, vectors * lanes] and the factors float32 [vectors * lanes] of all outputs.
+    """
     assert isinstance(site.node, Conv2d | Linear)
     packed = dot.pack(blocked(site.node.weight.codes, shape, tile))
     return constants_of(site, shape, tile, packed, shift_of(dot))
 
 
 def constants_of(
-    site: Site, shape: Shape, tile: Tile, packed: Array, shift: int = 0
+    site: Site, shape: DirectShape, tile: DirectTile, packed: Array, shift: int = 0
 ) -> tuple[Array, Array, Array]:
-    """Return ``packed`` weights with the blocks' start values, and the factors of all outputs.
+    """Return ``packed`` weights with the start values of blocks, and the factors of all outputs.
 
-    Codes come less ``shift``.
+    Start values are int32 [blocks, vectors * lanes], for codes that come less ``shift``; factors
+    float32 [vectors * lanes].
     """
     assert isinstance(site.node, Conv2d | Linear)
     weight = site.node.weight

@@ -13,27 +13,27 @@ SHIFTS, ROUNDS = 24, 3
 TOGETHER = 1 << 20  # weights that are looked at together: pairs of them are held in memory
 # Of blocks and pairs of steps [pairs], [pairs, 2], those that fit, each pair in the order in which
 # it does.
-Fitting: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
+KeepFitting: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
 
-def in_parts(weights: Array) -> Iterator[Array]:
+def in_chunks(weights: Array) -> Iterator[Array]:
     """Yield ``weights`` [blocks, ...] in parts of some blocks, whose pairs take little memory."""
     count = max(1, TOGETHER // max(1, weights[0].size))
     for first in range(0, len(weights), count):
         yield weights[first : first + count]
 
 
-def partners(sizes: Array, free: Array, fitting: Fitting) -> tuple[Array, Array]:
-    """Return blocks and pairs of free steps that fit, none in two pairs: [pairs], [pairs, 2].
+def find_pairs(sizes: Array, unpaired: Array, keep_fitting: KeepFitting) -> tuple[Array, Array]:
+    """Return blocks and pairs of unpaired steps that fit, none in two pairs: [pairs], [pairs, 2].
 
-    Steps of ``sizes`` [blocks, steps] are ``free`` or not. Of the free ones the heavier half is
-    held against the lighter one, the heaviest against the lightest first, shifted again and again;
-    then every other one against the rest. All blocks at once.
+    Steps of ``sizes`` [blocks, steps] are ``unpaired`` or not. Of the unpaired ones the heavier
+    half is held against the lighter one, the heaviest against the lightest first, shifted again and
+    again; then every other one against the rest. All blocks at once.
     """
     heavy_first = np.argsort(-sizes, axis=1, kind="stable")
-    free, found = free.copy(), [(np.zeros(0, int), np.zeros((0, 2), int))]
+    unpaired, found = unpaired.copy(), [(np.zeros(0, int), np.zeros((0, 2), int))]
     for number in range(ROUNDS):
-        left = np.take_along_axis(free, heavy_first, axis=1)
+        left = np.take_along_axis(unpaired, heavy_first, axis=1)
         order = np.take_along_axis(heavy_first, np.argsort(~left, axis=1, kind="stable"), axis=1)
         count = left.sum(axis=1)
         half = count // 2
@@ -42,9 +42,9 @@ def partners(sizes: Array, free: Array, fitting: Fitting) -> tuple[Array, Array]
             j = (i + shift) % half[block]
             sides = (i, count[block] - 1 - j) if number % 2 == 0 else (2 * i, 2 * j + 1)
             steps = np.stack([order[block, side] for side in sides], axis=1)
-            open_ = free[block[:, None], steps].all(axis=1)
-            block, steps = fitting(block[open_], steps[open_])
-            free[block[:, None], steps] = False
+            open_ = unpaired[block[:, None], steps].all(axis=1)
+            block, steps = keep_fitting(block[open_], steps[open_])
+            unpaired[block[:, None], steps] = False
             found.append((block, steps))
     block, steps = (np.concatenate(part) for part in zip(*found, strict=True))
     return block, steps

@@ -8,19 +8,20 @@ from itertools import product
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Array, Site
+from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import LANES as SDOT_LANES
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Dot
-from gmpq.backends.tvm.kernels.layout import GROUP, Layout
-from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import pace_of
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import GROUP, CpuTarget
+from gmpq.backends.tvm.target.pipeline import pipeline_of
 from gmpq.ir import Conv2d, Linear, Window
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class DirectTile:
     """What stays in registers: output pixels times vectors of output channels."""
 
     rows: int
@@ -39,7 +40,7 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class DirectShape:
     """Sizes that the loops run over."""
 
     window: Window
@@ -76,15 +77,17 @@ class Shape:
         return min(start, last) if isinstance(block_channel, int) else T.min(start, last)
 
 
-def shape_of(site: Site, lanes: int) -> Shape:
+def shape_of(site: Site, lanes: int) -> DirectShape:
     """Return the loop sizes of a convolution or a fully connected layer."""
     node, x, y = site.node, site.inputs[0].codes, site.output.codes
     assert isinstance(node, Conv2d | Linear)
     if isinstance(node, Linear):
-        return Shape(Window((1, 1)), x, y, -(-x.channels // GROUP), x.channels, y.channels, lanes)
+        return DirectShape(
+            Window((1, 1)), x, y, -(-x.channels // GROUP), x.channels, y.channels, lanes
+        )
     inputs, outputs = x.channels // node.groups, y.channels // node.groups
     depth = _depth(x, inputs, outputs, lanes) if node.groups > 1 else -(-x.channels // GROUP)
-    return Shape(node.window, x, y, depth, inputs, outputs, lanes)
+    return DirectShape(node.window, x, y, depth, inputs, outputs, lanes)
 
 
 def _depth(x: Layout, inputs: int, outputs: int, lanes: int) -> int:
@@ -100,21 +103,21 @@ def _depth(x: Layout, inputs: int, outputs: int, lanes: int) -> int:
 
 
 def best_tiles(
-    shape: Shape, dot: Dot, target: Target, most: int, vectors: int | None = None
-) -> list[tuple[Tile, float]]:
+    shape: DirectShape, dot: Dot, target: CpuTarget, most: int, vectors: int | None = None
+) -> list[tuple[DirectTile, float]]:
     """Return the tiles that fit the registers with the fewest predicted cycles, best first.
 
     Among equals of ``Sdot``, squares come first: processors in order take them a little faster. All
     have ``vectors`` vectors, if it is given.
     """
-    spare = target.registers - dot.temporaries
-    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``direct.accumulate_lanes``)
+    spare = target.vector_registers - dot.temporaries
+    codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``accumulate_lanes``)
     item = np.dtype(dot.dtype).itemsize * dot.elements * dot.vectors
     weights = shape.vectors * shape.steps * item
     grouped = shape.inputs_per_group < shape.x.channels
     widest = 1 if grouped else min(4, shape.vectors)
     tiles = [
-        Tile(rows, columns, wide, blocks_outside(shape, weights, rows, wide, target))
+        DirectTile(rows, columns, wide, blocks_outside(shape, weights, rows, wide, target))
         for rows, columns, wide in product(
             range(1, min(4, shape.y.height) + 1),
             range(1, min(28, shape.y.width) + 1),
@@ -126,7 +129,7 @@ def best_tiles(
     return sorted(timed, key=lambda t: (t[1], codes * abs(t[0].rows - t[0].columns)))[:most]
 
 
-def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
+def _cycles(shape: DirectShape, dot: Dot, tile: DirectTile, target: CpuTarget) -> float:
     """Return predicted cycles: products and operands, or two loads a cycle.
 
     A vector of weights that comes from the second-level cache takes as long as two loads.
@@ -134,44 +137,49 @@ def _cycles(shape: Shape, dot: Dot, tile: Tile, target: Target) -> float:
     pixels = tile.rows * tile.columns
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
     blocks = -(-shape.vectors // tile.vectors)
-    pace = pace_of(target)
+    pipeline = pipeline_of(target)
     steps_of_load = _steps_of_load(shape) if isinstance(dot, Sdot) else 1.0
     one = tile.vectors * dot.product_cycles + dot.operand_cycles / steps_of_load
-    multiplications = pace.slower * pixels * one
+    multiplications = pipeline.slower * pixels * one
     vectors = tile.vectors * dot.vectors
     size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * shape.steps
-    loads = pixels / steps_of_load + vectors * (2 if size > target.near_bytes // 2 else 1)
+    loads = pixels / steps_of_load + vectors * (2 if size > target.l1d_bytes // 2 else 1)
     finish = 5 * pixels * tile.vectors + 10
-    step = pace.waiting * pace.step(multiplications, loads)
+    step = pipeline.waiting * pipeline.step(multiplications, loads)
     return shape.x.batch * tiles * blocks * (shape.steps * step + finish)
 
 
-def _steps_of_load(shape: Shape) -> float:
-    """Return how many steps of ``dot_arm.add_by_lanes`` a load of codes serves, of at most four."""
+def _steps_of_load(shape: DirectShape) -> float:
+    """Return how many steps of ``arm_dot.add_by_lanes`` a load of codes serves, of at most four."""
     length = shape.depth * (shape.window.kernel[1] if shape.beside else 1)
     return length / -(-length // SDOT_LANES)
 
 
-def blocks_outside(shape: Shape, weights: int, rows: int, vectors: int, target: Target) -> bool:
+def blocks_outside(
+    shape: DirectShape, weights: int, rows: int, vectors: int, target: CpuTarget
+) -> bool:
     """Tell which order reads fewer bytes: all ``weights`` per row, or all pixels per block.
 
     An image that stays in the first-level cache may be read again, and one in the second-level
     cache rather than weights that do not fit there: these come from afar every time.
     """
     image = shape.x.image
-    if image <= target.near_bytes // 2:
+    if image <= target.l1d_bytes // 2:
         return True
-    if weights < target.cache_bytes // 4:
+    if weights < target.l2_bytes // 4:
         return False
-    if image <= target.cache_bytes // 2 < weights:
+    if image <= target.l2_bytes // 2 < weights:
         return True
     row_tiles = -(-shape.y.height // rows)
     blocks = -(-shape.vectors // vectors)
     return blocks * image + weights < row_tiles * weights + image
 
 
-def blocked(codes: Array, shape: Shape, tile: Tile) -> Array:
-    """Return weights int8 [blocks, kH, kW, depth, vectors, lanes, 4]."""
+def blocked(codes: Array, shape: DirectShape, tile: DirectTile) -> Array:
+    """Return int8 [blocks, kH, kW, depth, vectors, lanes, 4] of weights [O, I / groups, kH, kW].
+
+    ``depth`` counts groups of four input channels; what no channel or output fills is zero.
+    """
     kernel_rows, kernel_columns = shape.window.kernel
     outputs = len(codes)
     taps = codes.reshape(outputs, -1, kernel_rows, kernel_columns).transpose(0, 2, 3, 1)
@@ -193,7 +201,7 @@ def blocked(codes: Array, shape: Shape, tile: Tile) -> Array:
     return np.ascontiguousarray(split.transpose(0, 3, 4, 5, 1, 2, 6))
 
 
-def of_blocks(values: Array, shape: Shape, tile: Tile) -> Array:
+def of_blocks(values: Array, shape: DirectShape, tile: DirectTile) -> Array:
     """Return the values [blocks, vectors * lanes] of each block of all outputs' [vectors * lanes].
 
     The last block is moved inwards, as in ``blocked``.

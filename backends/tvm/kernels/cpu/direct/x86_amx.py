@@ -23,17 +23,17 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Bound, Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundEpilogue, Epilogue
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.amx import (
     DEPTH,
     INSTRUCTION,
+    AmxShape,
     Blocking,
-    Shape,
     best_blockings,
     configuration,
     extent_of,
@@ -47,13 +47,14 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
     c_function,
-    inwards,
+    call_intrinsic_void,
+    clamped_start,
     load,
-    run,
     scratch,
     view,
 )
-from gmpq.backends.tvm.kernels.layout import VECTOR
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Conv2d
 
 MOST_BLOCKINGS = 8
@@ -76,7 +77,7 @@ def refuses(site: Site) -> str | None:
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the blockings of the fewest predicted cycles."""
     assert isinstance(site.node, Conv2d)
-    shape = Shape(site.node.window, site.inputs[0].codes, site.output.codes)
+    shape = AmxShape(site.node.window, site.inputs[0].codes, site.output.codes)
     work = site.work(INSTRUCTION)
     return tuple(
         Candidate(str(blocking), cycles, partial(build, site, shape, blocking), work)
@@ -84,7 +85,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     )
 
 
-def build(site: Site, shape: Shape, blocking: Blocking) -> Call:
+def build(site: Site, shape: AmxShape, blocking: Blocking) -> Call:
     """Return the call of one blocking."""
     (x,), node, y = site.inputs, site.node, site.output
     assert isinstance(node, Conv2d)
@@ -92,7 +93,7 @@ def build(site: Site, shape: Shape, blocking: Blocking) -> Call:
     padding = (0, shape.vectors * VECTOR - y.codes.channels)
     packed = pack(node.weight.codes, shape, blocking)
     constants = (configuration(blocking), packed, np.pad(start, padding), np.pad(factor, padding))
-    return site.call(kernel(shape, blocking, finish_of(site)), constants)
+    return site.call(kernel(shape, blocking, epilogue_of(site)), constants)
 
 
 FAMILY = Family("amx", (Conv2d,), candidates, refuses)
@@ -106,26 +107,26 @@ class _Buffers:
     x: Buffer
     w: Buffer
     start: Buffer
-    end: Bound
+    bound: BoundEpilogue
 
 
-def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
+def kernel(shape: AmxShape, b: Blocking, epilogue: Epilogue) -> PrimFunc:
     """Return ``f(x, [residual], configuration, weights, start, factor, outputs)``."""
     blocks = -(-shape.vectors // b.vectors)
     items = shape.x.batch * (groups_of(shape, b) if b.flat else rows_of(shape, b))
 
     def body(x_: Expr, *others: Expr) -> None:
-        (setup, w_, start_, factor_), ends = finish.split(others)
+        (setup, w_, start_, factor_), arguments = epilogue.split(others)
         outputs = shape.vectors * VECTOR
         weights = blocks * b.vectors * len(shape.runs) * shape.steps * VECTOR * DEPTH
         buffers = _Buffers(
             view(x_, "uint8", shape.x.size_bytes),
             view(w_, "int8", weights),
             view(start_, "int32", outputs),
-            ends.bind(factor_, outputs),
+            arguments.bind(factor_, outputs),
         )
         with T.parallel(0, blocks * items) as item:
-            run("llvm.x86.ldtilecfg", setup)
+            call_intrinsic_void("llvm.x86.ldtilecfg", setup)
             if b.blocks_outside:
                 block, place = item // items, item % items
             else:
@@ -137,35 +138,37 @@ def kernel(shape: Shape, b: Blocking, finish: Finish) -> PrimFunc:
                 image, rows = place // rows_of(shape, b), place % rows_of(shape, b)
                 with T.serial(0, groups_of(shape, b)) as group:
                     _tile_group(shape, b, buffers, (block, image, rows, group))
-            run("llvm.x86.tilerelease")
+            call_intrinsic_void("llvm.x86.tilerelease")
 
     constant = (("setup", "uint8"), ("w", "int8"), ("start", "int32"), ("factor", "float32"))
-    return c_function(finish.parameters(("x", "uint8"), constant), body)
+    return c_function(epilogue.parameters(("x", "uint8"), constant), body)
 
 
 def _tile_group(
-    shape: Shape, b: Blocking, buffers: _Buffers, at: tuple[Expr, Expr, Expr, Expr]
+    shape: AmxShape, b: Blocking, buffers: _Buffers, at: tuple[Expr, Expr, Expr, Expr]
 ) -> None:
     block, image, rows, group = at
     extent, width = extent_of(shape, b.flat), width_of(shape, b)
-    row = 0 if b.flat else inwards(rows, b.down, shape.y.height)
-    column = inwards(group, width, extent)
+    row = 0 if b.flat else clamped_start(rows, b.down, shape.y.height)
+    column = clamped_start(group, width, extent)
     # Where the tiles are more than the image holds, the last one overlaps its neighbour.
     tiles = [
         (row + i, column + min(j * b.pixels, width - b.pixels))
         for i, j in product(range(b.down), range(b.across))
     ]
-    vector = inwards(block, b.vectors, shape.vectors)
+    vector = clamped_start(block, b.vectors, shape.vectors)
     _multiply(shape, b, buffers, (block, image, vector), tiles)
     sums = [scratch(b.pixels * VECTOR, "int32") for _ in range(b.accumulators)]
     for i, memory in enumerate(sums):
-        run("llvm.x86.tilestored64", T.int8(i), T.address_of(memory[0]), T.int64(DEPTH))
+        call_intrinsic_void(
+            "llvm.x86.tilestored64", T.int8(i), T.address_of(memory[0]), T.int64(DEPTH)
+        )
     for memory, ((row, column), n) in zip(sums, product(tiles, range(b.vectors)), strict=True):
-        _finish(shape, b, buffers.end, memory, (image, row, column, vector + n))
+        _finish(shape, b, buffers.bound, memory, (image, row, column, vector + n))
 
 
 def _multiply(
-    shape: Shape,
+    shape: AmxShape,
     b: Blocking,
     buffers: _Buffers,
     at: tuple[Expr, Expr, Expr],
@@ -178,7 +181,7 @@ def _multiply(
     corners = [corner + row * (sy * x.row) + column * (sx * x.stored) for row, column in tiles]
     for i, (_, n) in enumerate(product(tiles, range(b.vectors))):
         start = T.address_of(buffers.start[(vector + n) * VECTOR])
-        run("llvm.x86.tileloadd64", T.int8(i), start, T.int64(0))
+        call_intrinsic_void("llvm.x86.tileloadd64", T.int8(i), start, T.int64(0))
     for number, (r, s) in enumerate(shape.runs):
         with T.serial(0, shape.steps) as step:
             offset = r * dy * x.row + s * dx * x.stored + step * DEPTH
@@ -191,19 +194,27 @@ def _step(b: Blocking, buffers: _Buffers, places: list[Expr], stride: int, base:
     first_weight = b.accumulators + b.inputs
     for n in range(b.vectors):
         weights = T.address_of(buffers.w[(base * b.vectors + n) * (VECTOR * DEPTH)])
-        run("llvm.x86.tileloadd64", T.int8(first_weight + n), weights, T.int64(DEPTH))
+        call_intrinsic_void(
+            "llvm.x86.tileloadd64", T.int8(first_weight + n), weights, T.int64(DEPTH)
+        )
     for i, place in enumerate(places):
         codes = T.int8(b.accumulators + i % b.inputs)
-        run("llvm.x86.tileloadd64", codes, T.address_of(buffers.x[place]), T.int64(stride))
+        call_intrinsic_void(
+            "llvm.x86.tileloadd64", codes, T.address_of(buffers.x[place]), T.int64(stride)
+        )
         for n in range(b.vectors):
             accumulator = T.int8(i * b.vectors + n)
-            run("llvm.x86.tdpbusd", accumulator, codes, T.int8(first_weight + n))
+            call_intrinsic_void("llvm.x86.tdpbusd", accumulator, codes, T.int8(first_weight + n))
 
 
 def _finish(
-    shape: Shape, b: Blocking, end: Bound, sums: Buffer, at: tuple[Expr, Expr, Expr, Expr]
+    shape: AmxShape,
+    b: Blocking,
+    bound: BoundEpilogue,
+    sums: Buffer,
+    at: tuple[Expr, Expr, Expr, Expr],
 ) -> None:
-    """Finish one tile of accumulators."""
+    """Requantize and store one tile of accumulators."""
     image, row, first, vector = at
     pitch, width = pitch_of(shape), shape.y.width
 
@@ -212,13 +223,13 @@ def _finish(
 
     if not b.flat:
         pixels = [PixelSums((image, row, first + p), acc(p)) for p in range(b.pixels)]
-        end.put(pixels, vector * VECTOR, VECTOR)
+        bound.store(pixels, vector * VECTOR, VECTOR)
         return
     together = min(TOGETHER, b.pixels)
     with T.serial(0, -(-b.pixels // together)) as group:
         pixels = []
-        for p in (inwards(group, together, b.pixels) + i for i in range(together)):
+        for p in (clamped_start(group, together, b.pixels) + i for i in range(together)):
             down, across = (first + p) // pitch, (first + p) % pitch
             kept = None if pitch == width else across < width
             pixels.append(PixelSums((image, down, T.min(across, width - 1)), acc(p), kept))
-        end.put(pixels, vector * VECTOR, VECTOR)
+        bound.store(pixels, vector * VECTOR, VECTOR)

@@ -1,7 +1,7 @@
 """Direct convolution of many bits in bytes on AVX2: codes are flipped, and steps are paired.
 
-``flips`` sorts the steps of every block of outputs into entries: one or two steps that are added
-in int16, which is exact once some lanes have flipped codes, and widened at once,
+``x86_flip_search`` sorts the steps of every block of outputs into groups: one or two steps that
+are added in int16, which is exact once some lanes have flipped codes, and widened at once,
 
     acc32 = acc32 + vpmaddwd(vpmaddubsw(x, w) + vpmaddubsw(x' XOR mask, w'), 1)
 
@@ -19,22 +19,29 @@ from operator import add
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, arriving
-from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Sums
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
+from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, TileSums
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile, best_tiles, blocked, shape_of
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
+    DirectShape,
+    DirectTile,
+    best_tiles,
+    blocked,
+    shape_of,
+)
 from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import (
-    FORMS,
-    Entries,
-    Form,
-    entries,
+    STEP_GROUPS,
+    GroupTables,
+    StepGroup,
+    group_tables,
     top_of,
 )
 from gmpq.backends.tvm.kernels.cpu.direct.x86_int16 import run_of
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, held, put
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, multiplied_lanes
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, assign, in_registers
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw, vpmaddubsw_lanes
+from gmpq.backends.tvm.target.cpu import GROUP
 from gmpq.ir import Conv2d
 
 MOST_TILES = 4  # of each number of vectors
@@ -45,7 +52,7 @@ LONG_RUN = 8  # steps that direct16 adds before it widens; from there on it is f
 
 
 @dataclass(frozen=True, slots=True)
-class Paired(Narrow):
+class PairedVpmaddubsw(Vpmaddubsw):
     """Steps of ``multiplied`` multiplications and ``cycles`` on average."""
 
     multiplied: float = 2.0
@@ -59,18 +66,18 @@ class Paired(Narrow):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parts:
-    """The entries of a layer: those of its blocks one after the other, by form in each."""
+class LayerGroups:
+    """The groups of a layer: those of its blocks one after the other, by kind in each."""
 
     vectors: Array  # int8 [vectors * outputs of a block * 4]: weights and masks
     steps: Array  # which [kH, kW, depth] each step is, counted in this order: [steps]
-    step_ends: Array  # of each block and form, a 0 before them: [1 + blocks * forms]
+    step_ends: Array  # of each block and kind, a 0 before them: [1 + blocks * kinds]
     vector_ends: Array  # the same, counted in vectors
     constant: Array  # what flipping takes from the sums: int64 [blocks, outputs]
 
     @classmethod
-    def of(cls, found: Entries) -> Parts:
-        """Return the entries of blocks and forms in one order."""
+    def of(cls, found: GroupTables) -> LayerGroups:
+        """Return the groups of blocks and kinds in one order."""
         flat = list(chain.from_iterable(found))
         constant = np.stack([sum(part.constant for part in forms) for forms in found])
         return cls(
@@ -83,42 +90,42 @@ class Parts:
 
 
 @dataclass(frozen=True, eq=False)  # no slots: cached properties live in the instance
-class Layer:
+class FlipLayer:
     """Weights ``codes`` for input codes 0..``high``, in blocks of some vectors of outputs."""
 
     codes: Array
-    shape: Shape
+    shape: DirectShape
     vectors: int
     high: int
 
     @cached_property
-    def parts(self) -> Parts:
-        """All entries, which candidates of several tiles share."""
-        return Parts.of(entries(self._weights, top_of(self.high)))
+    def groups(self) -> LayerGroups:
+        """All groups, which candidates of several tiles share."""
+        return LayerGroups.of(group_tables(self._weights, top_of(self.high)))
 
     @property
-    def dot(self) -> Paired:
+    def dot(self) -> PairedVpmaddubsw:
         """What a step costs, by a look at some blocks."""
         weights = self._weights
         some = weights[: -(-LOOKED_AT // weights.shape[1])]
-        return dot_of(entries(some, top_of(self.high)), self.shape.lanes)
+        return dot_of(group_tables(some, top_of(self.high)), self.shape.lanes)
 
     @cached_property
     def _weights(self) -> Array:
         """Weights [blocks, steps, lanes of int16, 2]."""
-        tile = Tile(1, 1, self.vectors, blocks_outside=False)
+        tile = DirectTile(1, 1, self.vectors, blocks_outside=False)
         whole = blocked(self.codes, self.shape, tile).astype(np.int16)
         return whole.reshape(len(whole), -1, 2 * self.vectors * self.shape.lanes, 2)
 
 
-def dot_of(found: Entries, lanes: int) -> Paired:
+def dot_of(found: GroupTables, lanes: int) -> PairedVpmaddubsw:
     """Return what a step of ``found`` costs on average."""
-    parts = [pair for block in found for pair in zip(FORMS, block, strict=True)]
-    counted = [(len(part.steps), form) for form, part in parts]
-    steps = sum(count * form.steps for count, form in counted)
-    multiplied = sum(count * form.multiplications for count, form in counted)
-    cycles = sum(count * form.cycles for count, form in counted)
-    return Paired(lanes, multiplied=multiplied / steps, cycles=cycles / steps)
+    groups = [pair for block in found for pair in zip(STEP_GROUPS, block, strict=True)]
+    counted = [(len(part.steps), group) for group, part in groups]
+    steps = sum(count * group.steps for count, group in counted)
+    multiplied = sum(count * group.multiplications for count, group in counted)
+    cycles = sum(count * group.cycles for count, group in counted)
+    return PairedVpmaddubsw(lanes, multiplied=multiplied / steps, cycles=cycles / steps)
 
 
 def refuses(site: Site) -> str | None:
@@ -127,7 +134,7 @@ def refuses(site: Site) -> str | None:
     assert isinstance(node, Conv2d)
     if "avx512vnni" in site.target.features:
         return "AVX-512 VNNI adds four products at once into int32"
-    if multiplied_lanes(site.target) is None:
+    if vpmaddubsw_lanes(site.target) is None:
         return "needs AVX2"
     if node.groups > 1:
         return "needs one group"
@@ -141,12 +148,12 @@ def refuses(site: Site) -> str | None:
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the tiles of the fewest predicted cycles."""
-    node, lanes = site.node, multiplied_lanes(site.target)
+    node, lanes = site.node, vpmaddubsw_lanes(site.target)
     assert isinstance(node, Conv2d)
     assert lanes is not None
     shape, found = shape_of(site, lanes), []
     for vectors in range(1, min(MOST_VECTORS, shape.vectors) + 1):
-        layer = Layer(node.weight.codes, shape, vectors, highest_code(site))
+        layer = FlipLayer(node.weight.codes, shape, vectors, highest_code(site))
         dot = layer.dot
         tiles = best_tiles(shape, dot, site.target, MOST_TILES, vectors)
         work = site.work(dot.instruction, dot.multiplied / 2)
@@ -166,25 +173,25 @@ def highest_code(site: Site) -> int:
     return max(q.high, q.zero_point, 1)
 
 
-def build(site: Site, tile: Tile, layer: Layer) -> Call:
+def build(site: Site, tile: DirectTile, layer: FlipLayer) -> Call:
     """Return the call of a tile."""
-    shape, parts = layer.shape, layer.parts
-    packed, start, factor = constants_of(site, shape, tile, parts.vectors)
-    start = (start + parts.constant).astype(np.int32)  # modulo 2**32, as the accumulators
+    shape, groups = layer.shape, layer.groups
+    packed, start, factor = constants_of(site, shape, tile, groups.vectors)
+    start = (start + groups.constant).astype(np.int32)  # modulo 2**32, as the accumulators
     tables = {
-        "places": _places(shape)[parts.steps],
-        "step_ends": parts.step_ends,
-        "vector_ends": parts.vector_ends,
+        "places": _places(shape)[groups.steps],
+        "step_ends": groups.step_ends,
+        "vector_ends": groups.vector_ends,
     }
     more = tuple((name, "int32", table.size) for name, table in tables.items())
-    vectors = int(parts.vector_ends[-1])
-    dot = Paired(shape.lanes)
-    function = kernel(shape, dot, tile, finish_of(site), _accumulate, more, steps=vectors)
+    vectors = int(groups.vector_ends[-1])
+    dot = PairedVpmaddubsw(shape.lanes)
+    function = kernel(shape, dot, tile, epilogue_of(site), _accumulate, more, steps=vectors)
     constants = (table.reshape(-1).astype(np.int32) for table in tables.values())
     return site.call(function, (packed, start, factor, *constants))
 
 
-def _places(shape: Shape) -> Array:
+def _places(shape: DirectShape) -> Array:
     """Return the int32 from a pixel's first tap to the codes of each step."""
     (dy, dx), (rows, columns) = shape.window.dilation, shape.window.kernel
     r, s, k = np.ix_(np.arange(rows), np.arange(columns), np.arange(shape.depth))
@@ -195,32 +202,32 @@ def _places(shape: Shape) -> Array:
 # --- the code ------------------------------------------------------------------------------------
 
 
-def _accumulate(sums: Sums) -> Registers:
+def _accumulate(sums: TileSums) -> Registers:
     """Return the accumulators by pixel and vector."""
     acc = sums.registers(f"int32x{sums.shape.lanes}")
     _, step_ends, vector_ends = sums.more
     sums.begin(acc)
-    for number, form in enumerate(FORMS):
-        part = sums.place.block * len(FORMS) + number
+    for number, group in enumerate(STEP_GROUPS):
+        part = sums.place.block * len(STEP_GROUPS) + number
         first, end = step_ends[part], step_ends[part + 1]
-        with T.serial(0, (end - first) // form.steps) as i:
-            _add_entry(
-                sums, acc, form, first + i * form.steps, vector_ends[part] + i * form.vectors
+        with T.serial(0, (end - first) // group.steps) as i:
+            _add_group(
+                sums, acc, group, first + i * group.steps, vector_ends[part] + i * group.vectors
             )
     return acc
 
 
-def _add_entry(sums: Sums, acc: Registers, form: Form, step: Expr, vector: Expr) -> None:
-    """Add the entry whose steps and vectors start at the given ones."""
+def _add_group(sums: TileSums, acc: Registers, group: StepGroup, step: Expr, vector: Expr) -> None:
+    """Add the group whose steps and vectors start at the given ones."""
     dot, places = sums.dot, sums.more[0]
-    vectors = [sums.weights(sums.w, vector + n) for n in range(form.vectors)]
-    weights, masks = vectors[: form.steps], vectors[form.steps :]
-    first, kept = sums.corner() // GROUP, form.steps - form.flipped
-    there = held([first + places[step + k] for k in range(form.steps)])
+    vectors = [sums.weights(sums.w, vector + n) for n in range(group.vectors)]
+    weights, masks = vectors[: group.steps], vectors[group.steps :]
+    first, kept = sums.corner() // GROUP, group.steps - group.flipped
+    there = in_registers([first + places[step + k] for k in range(group.steps)])
     for offset, pixel in zip(sums.offsets(), acc, strict=True):
-        codes = held([dot.operands(sums.x[place + offset // GROUP])[0] for place in there])
+        codes = in_registers([dot.operands(sums.x[place + offset // GROUP])[0] for place in there])
         for n, slot in enumerate(pixel):
             flipped = [T.bitwise_xor(x, m[n][0]) for x, m in zip(codes[kept:], masks, strict=True)]
             operands = zip([*codes[:kept], *flipped], weights, strict=True)
             products = [dot.pairs([operand], weight[n]) for operand, weight in operands]
-            put(slot, slot[0] + dot.widen(reduce(add, products)))
+            assign(slot, slot[0] + dot.widen(reduce(add, products)))

@@ -22,20 +22,20 @@ from itertools import chain
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.base import (
-    Array,
-    Call,
-    Candidate,
-    Family,
-    Site,
-    arriving,
-)
-from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Sums
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
+from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, TileSums
 from gmpq.backends.tvm.kernels.cpu.direct.direct import constants, kernel
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile, best_tiles, blocked, shape_of
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.kernels.cpu.isa.builder import put, splat
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
+    DirectShape,
+    DirectTile,
+    best_tiles,
+    blocked,
+    shape_of,
+)
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
+from gmpq.backends.tvm.kernels.cpu.isa.builder import assign, splat
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw, vpmaddubsw_lanes
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
@@ -45,7 +45,7 @@ INT16 = np.iinfo(np.int16)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Int16Run:
     """Steps between two widenings: kernel rows, kernel columns, and groups of four channels."""
 
     rows: int
@@ -61,23 +61,23 @@ class Run:
         return f"runs of {self.steps}"
 
 
-def longest_run(codes: Array, shape: Shape, high: int) -> Run | None:
-    """Return the longest legal run for weights ``codes`` and input codes 0..``high``."""
-    lanes = blocked(codes, shape, Tile(1, 1, 1, blocks_outside=False))
+def longest_run(codes: Array, shape: DirectShape, high: int) -> Int16Run | None:
+    """Return the longest legal run for weights [O, I / groups, kH, kW] and codes 0..``high``."""
+    lanes = blocked(codes, shape, DirectTile(1, 1, 1, blocks_outside=False))
     pairs = lanes.reshape(*lanes.shape[:-1], 2, 2)
     return next((run for run in _runs(shape) if _fits(pairs, run, high)), None)
 
 
-def _runs(shape: Shape) -> Iterator[Run]:
+def _runs(shape: DirectShape) -> Iterator[Int16Run]:
     rows, columns = shape.window.kernel
-    yield Run(rows, columns, shape.depth)
-    yield Run(1, columns, shape.depth)
+    yield Int16Run(rows, columns, shape.depth)
+    yield Int16Run(1, columns, shape.depth)
     for depth in range(shape.depth, 0, -1):
         if shape.depth % depth == 0:
-            yield Run(1, 1, depth)
+            yield Int16Run(1, 1, depth)
 
 
-def _fits(pairs: Array, run: Run, high: int) -> bool:
+def _fits(pairs: Array, run: Int16Run, high: int) -> bool:
     """Tell whether the sums of pairs [blocks, kH, kW, depth, vectors, lanes, 2, 2] fit int16."""
     blocks, rows, columns, depth, *rest = pairs.shape
     split = (blocks, rows // run.rows, run.rows, columns // run.columns, run.columns)
@@ -91,7 +91,7 @@ def refuses(site: Site) -> str | None:
     """Return why int16 sums do not pay or do not fit."""
     if "avx512vnni" in site.target.features:
         return "AVX-512 VNNI adds four products at once into int32"
-    if multiplied_lanes(site.target) is None:
+    if vpmaddubsw_lanes(site.target) is None:
         return "needs AVX2"
     run = run_of(site)
     if run is None:
@@ -101,7 +101,7 @@ def refuses(site: Site) -> str | None:
     return None
 
 
-def run_of(site: Site) -> Run | None:
+def run_of(site: Site) -> Int16Run | None:
     """Return the longest legal run of the layer at ``site``."""
     node, q = site.node, site.inputs[0].q
     assert isinstance(node, Conv2d | Linear)
@@ -109,14 +109,14 @@ def run_of(site: Site) -> Run | None:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _remembered(node: Conv2d | Linear, shape: Shape, high: int) -> Run | None:
+def _remembered(node: Conv2d | Linear, shape: DirectShape, high: int) -> Int16Run | None:
     return longest_run(node.weight.codes, shape, high)
 
 
-def _dot(site: Site, run: int = 1) -> Narrow:
-    lanes = multiplied_lanes(site.target)
+def _dot(site: Site, run: int = 1) -> Vpmaddubsw:
+    lanes = vpmaddubsw_lanes(site.target)
     assert lanes is not None
-    return Narrow(lanes, run)
+    return Vpmaddubsw(lanes, run)
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
@@ -132,9 +132,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     return arriving(site, found, 1)
 
 
-def build(site: Site, shape: Shape, dot: Narrow, tile: Tile, run: Run) -> Call:
+def build(site: Site, shape: DirectShape, dot: Vpmaddubsw, tile: DirectTile, run: Int16Run) -> Call:
     """Return the call of one tile."""
-    function = kernel(shape, dot, tile, finish_of(site), partial(_accumulate, run))
+    function = kernel(shape, dot, tile, epilogue_of(site), partial(_accumulate, run))
     return site.call(function, constants(site, shape, dot, tile))
 
 
@@ -144,7 +144,7 @@ FAMILY = Family("direct16", (Conv2d, Linear), candidates, refuses)
 # --- the code ------------------------------------------------------------------------------------
 
 
-def _accumulate(run: Run, sums: Sums) -> Registers:
+def _accumulate(run: Int16Run, sums: TileSums) -> Registers:
     """Return the accumulators by pixel and vector."""
     shape, dot = sums.shape, sums.dot
     rows, columns = shape.window.kernel
@@ -155,13 +155,13 @@ def _accumulate(run: Run, sums: Sums) -> Registers:
     with T.grid(*runs) as (r, s, k):
         narrow = sums.registers(f"int16x{2 * shape.lanes}")
         for slot in chain(*narrow):
-            put(slot, splat(T.int16(0), 2 * shape.lanes))
+            assign(slot, splat(T.int16(0), 2 * shape.lanes))
         with T.grid(run.rows, run.columns, run.depth) as (i, j, m):
             step = (r * run.rows + i, s * run.columns + j, k * run.depth + m)
             for slot, operands, weights in sums.products(narrow, step):
-                put(slot, slot[0] + dot.pairs(operands, weights))
+                assign(slot, slot[0] + dot.pairs(operands, weights))
         if runs == (1, 1, 1):
             sums.begin(acc)  # they need no registers before
         for slot, short in zip(chain(*acc), chain(*narrow), strict=True):
-            put(slot, slot[0] + dot.widen(short[0]))
+            assign(slot, slot[0] + dot.widen(short[0]))
     return acc

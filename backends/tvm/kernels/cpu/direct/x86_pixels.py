@@ -1,15 +1,15 @@
 """Direct convolution of many bits in bytes on AVX2 whose vectors are pixels of one output.
 
-Where the lanes are outputs, each needs codes flipped by itself, or rare partners (``flips``). Here
-all lanes see the same weights, so an entry of ``pixel_pairs`` is exact for two outputs alone, and
-nearly all steps are in pairs:
+Where the lanes are outputs, each needs codes flipped by itself, or rare pairs
+(``x86_flip_search``). Here all lanes see the same weights, so an entry of ``x86_pixels_search`` is
+exact for two outputs alone, and nearly all steps are in pairs:
 
     acc32 = acc32 + vpmaddwd(vpmaddubsw(x, w) + vpmaddubsw(x', w'), 1)
 
 for two outputs and four vectors of pixels, with weights broadcast. Entries that flip codes follow
 in a loop of their own, with x XOR mask in the load of the codes. A thread first turns the codes of
 some tiles into vectors of pixels, which stay in its cache for all outputs; sums of 16 outputs are
-turned back and finished together.
+transposed back and requantized together.
 """
 
 from __future__ import annotations
@@ -20,25 +20,29 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import (
-    Array,
-    Call,
-    Candidate,
-    Family,
-    Site,
-    arriving,
-    streamed_cycles,
-)
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct import x86_flip
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import shape_of
 from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import top_of
-from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_loops import LANES, PLACE, WORDS, Plan, kernel
+from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_loops import (
+    LANES,
+    PLACE,
+    WORDS,
+    PixelsPlan,
+    kernel,
+)
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import OUTPUTS, STEPS, Entries, entries
-from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import PIXELS, QUAD, Stage, pixels_of
+from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import (
+    PIXELS,
+    QUAD,
+    PixelsStage,
+    pixels_of,
+)
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow
-from gmpq.backends.tvm.kernels.layout import VECTOR
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving, streamed_cycles
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Conv2d
 
 MOST_VECTORS = 4  # of pixels: with those of two outputs, eight accumulators
@@ -49,12 +53,12 @@ FEW_VECTORS = 9  # or one, where computing one of so few twice takes longer
 SUMS_BYTES = 4 * MOST_OUTPUTS * LANES * MOST_VECTORS * PIXELS  # beside the stage
 ENTRY_CYCLES = 1.85  # of a vector of pixels and an output
 PAIR_CYCLES = 30.0  # of a pair of outputs and a tile: where its two loops end is guessed wrong
-TURN_CYCLES = 7.0  # of four steps of a vector of pixels
+TRANSPOSE_CYCLES = 7.0  # of four steps of a vector of pixels
 FINISH_CYCLES = 7.0  # of eight outputs of a pixel
 
 
 @dataclass(frozen=True, eq=False)  # no slots: cached properties live in the instance
-class Layer:
+class PixelsLayer:
     """Weights ``codes`` for input codes 0..``top``; ``stored`` outputs are whole vectors."""
 
     codes: Array
@@ -86,10 +90,10 @@ def refuses(site: Site) -> str | None:
     return None
 
 
-def _stage_of(site: Site, vectors: int) -> Stage:
+def _stage_of(site: Site, vectors: int) -> PixelsStage:
     """Return the stage of one tile of at most so many vectors."""
     y = site.output.codes
-    return Stage(shape_of(site, LANES), pixels_of(y.height * y.width, vectors), 1)
+    return PixelsStage(shape_of(site, LANES), pixels_of(y.height * y.width, vectors), 1)
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
@@ -97,12 +101,12 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     node, outputs = site.node, site.output.codes
     assert isinstance(node, Conv2d)
     plans = _plans(site)
-    layer = Layer(
+    layer = PixelsLayer(
         node.weight.codes,
         top_of(x86_flip.highest_code(site)),
         plans[0].stage.shape.vectors * LANES,
     )
-    work = site.work(Narrow(LANES).instruction, (STEPS + 1) / (2 * STEPS))
+    work = site.work(Vpmaddubsw(LANES).instruction, (STEPS + 1) / (2 * STEPS))
     found = [
         Candidate(
             str(plan),
@@ -116,11 +120,11 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     entry = 4 * (WORDS + 1) / (4 * OUTPUTS * STEPS)  # bytes of a weight, with a mask
     return tuple(
         replace(candidate, weight_bytes=round(entry * node.weight.codes.size))
-        for candidate in arriving(site, sorted(found, key=lambda each: each.cycles), 1)
+        for candidate in arriving(site, sorted(found, key=lambda each: each.cost), 1)
     )
 
 
-def _plans(site: Site) -> list[Plan]:
+def _plans(site: Site) -> list[PixelsPlan]:
     """Return stages of one tile, of two, and of as many as fit, each in few and in more parts."""
     tiles_of = (_stage_of(site, vectors) for vectors in range(MOST_VECTORS, 0, -1))
     one = next(stage for stage in tiles_of if stage.bytes <= STAGE_BYTES)
@@ -128,31 +132,31 @@ def _plans(site: Site) -> list[Plan]:
     together = 1 if vectors % 2 and vectors < FEW_VECTORS else MOST_OUTPUTS
     found = []
     for tiles, pieces in product(sorted({1, min(2, most), most}), PIECES):
-        whole = Plan(replace(one, tiles=tiles), together, 1)
+        whole = PixelsPlan(replace(one, tiles=tiles), together, 1)
         parts = -(-pieces // (whole.spans * site.output.codes.batch))
         found.append(replace(whole, parts=min(parts, whole.blocks)))
     return list(dict.fromkeys(found))
 
 
-def _cycles(site: Site, plan: Plan) -> float:
+def _cycles(site: Site, plan: PixelsPlan) -> float:
     """Return predicted cycles."""
     stage, shape, tiles = plan.stage, plan.stage.shape, plan.stage.pixels.tiles
     pixels, outputs = stage.pixels.vectors, plan.blocks * plan.vectors
     pairs, entries = outputs * LANES // OUTPUTS, shape.steps / STEPS + 2
     entry = ENTRY_CYCLES * OUTPUTS * pixels + tiles
-    farther = 1.0 if 4 * stage.tile_words <= site.target.near_bytes // 2 else 1.1
+    farther = 1.0 if 4 * stage.tile_words <= site.target.l1d_bytes // 2 else 1.1
     add = pairs * (farther * entries * entry + PAIR_CYCLES * tiles)
-    turn = plan.parts * TURN_CYCLES * pixels * stage.tile_words / stage.width / QUAD
+    transpose = plan.parts * TRANSPOSE_CYCLES * pixels * stage.tile_words / stage.width / QUAD
     finish = FINISH_CYCLES * pixels * PIXELS * outputs
     table = round(4 * WORDS * pairs * entries)
-    again = table * (plan.spans - 1) if table > site.target.cache_bytes else 0
-    return site.output.codes.batch * (add + turn + finish + streamed_cycles(site, again))
+    again = table * (plan.spans - 1) if table > site.target.l2_bytes else 0
+    return site.output.codes.batch * (add + transpose + finish + streamed_cycles(site, again))
 
 
 FAMILY = Family("direct_pixels", (Conv2d,), candidates, refuses)
 
 
-def build(site: Site, plan: Plan, layer: Layer) -> Call:
+def build(site: Site, plan: PixelsPlan, layer: PixelsLayer) -> Call:
     """Return the call of a plan."""
     found = layer.entries
     assert isinstance(site.node, Conv2d)
@@ -160,12 +164,12 @@ def build(site: Site, plan: Plan, layer: Layer) -> Call:
     start, factor = (np.pad(each, (0, layer.stored - len(each))) for each in constants)
     start = (start + found.constant.reshape(-1)).astype(np.int32)  # modulo 2**32, as the sums
     table, parts = _table(plan.stage, found)
-    function = kernel(plan, table.size, finish_of(site))
+    function = kernel(plan, table.size, epilogue_of(site))
     return site.call(function, (table, parts, start, factor))
 
 
-def _table(stage: Stage, found: Entries) -> tuple[Array, Array]:
-    """Return the entries as int32, and the parts of ``Memory`` [pairs, 3].
+def _table(stage: PixelsStage, found: Entries) -> tuple[Array, Array]:
+    """Return the entries as int32, and the parts of ``PixelsMemory`` [pairs, 3].
 
     An entry has weights by step and output, the places of both steps as uint16, and the mask.
     """
@@ -177,8 +181,8 @@ def _table(stage: Stage, found: Entries) -> tuple[Array, Array]:
     masked = found.masks.any(axis=1)
     kept = np.ones(rows.shape, bool)
     kept[:, -1] = masked
-    begins = np.concatenate([[0], np.cumsum(WORDS + masked)])[found.ends[:-1:2]]
-    counts = np.diff(found.ends).reshape(-1, 2)
+    begins = np.concatenate([[0], np.cumsum(WORDS + masked)])[found.offsets[:-1:2]]
+    counts = np.diff(found.offsets).reshape(-1, 2)
     return rows[kept], np.column_stack([begins, counts]).astype(np.int32)
 
 

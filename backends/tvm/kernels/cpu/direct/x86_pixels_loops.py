@@ -1,4 +1,4 @@
-"""The program of ``direct_pixels``: stages, entries, and sums that are turned back."""
+"""The program of ``direct_pixels``: stages, entries, and sums that are transposed back."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import OUTPUTS, STEP
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import (
     PIXELS,
     QUAD,
-    Stage,
+    PixelsStage,
     Staged,
     fill,
-    turned,
+    transposed,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Bound, Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundEpilogue, Epilogue
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
-    held,
-    inwards,
+    clamped_start,
+    in_registers,
     load,
-    put,
     registers,
     scratch,
     splat,
     store,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw
+from gmpq.backends.tvm.target.cpu import GROUP
 
 LANES = 8  # of int32
 WORDS = OUTPUTS * STEPS + 1  # int32 of an entry: weights and places, and a mask if it has one
@@ -43,10 +43,10 @@ PLACE = 2  # int32 of a stage: what a place counts
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PixelsPlan:
     """How a layer is shared out: ``parts`` of the outputs, each for all stages."""
 
-    stage: Stage
+    stage: PixelsStage
     vectors: int  # of outputs, finished together
     parts: int
 
@@ -72,7 +72,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class PixelsMemory:
     """What the accumulators of a tile are computed from and where its sums go."""
 
     staged: Staged
@@ -83,38 +83,44 @@ class Memory:
     sums: Buffer  # int32 [outputs of a block, pixels of a tile]
 
 
-def kernel(plan: Plan, words: int, finish: Finish) -> PrimFunc:
+def kernel(plan: PixelsPlan, words: int, epilogue: Epilogue) -> PrimFunc:
     """Return ``f(x, [residual], table, parts, start, factor, outputs)``; a table has ``words``."""
     stage, shape = plan.stage, plan.stage.shape
     tiles, outputs = stage.pixels.tiles, shape.vectors * LANES
     per_part = -(-plan.blocks // plan.parts)
 
     def body(x_: Expr, *others: Expr) -> None:
-        (table_, parts_, start_, factor_), rest = finish.split(others)
+        (table_, parts_, start_, factor_), arguments = epilogue.split(others)
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         table, places = view(table_, "int32", words), view(table_, "uint16", 2 * words)
         parts = view(parts_, "int32", 3 * outputs // OUTPUTS)
         start = view(start_, "int32", outputs)
-        end = rest.bind(factor_, outputs)
+        bound = arguments.bind(factor_, outputs)
         with T.parallel(0, plan.parts * shape.x.batch * plan.spans) as item:
             part, image = item // (shape.x.batch * plan.spans), item // plan.spans % shape.x.batch
             first = item % plan.spans * stage.tiles
             count = T.min(T.int32(stage.tiles), tiles - first)
             staged = fill(stage, x, image, first, count)
             sums = scratch(plan.sums, "int32")
-            memory = Memory(staged, table, places, parts, start, sums)
+            memory = PixelsMemory(staged, table, places, parts, start, sums)
             blocks = T.min(T.int32(per_part), plan.blocks - part * per_part)
             with T.serial(0, blocks) as block:
-                vector = inwards(part * per_part + block, plan.vectors, shape.vectors)
+                vector = clamped_start(part * per_part + block, plan.vectors, shape.vectors)
                 with T.serial(0, count) as tile:
-                    _tile(plan, memory, image, vector, first, tile, end)
+                    _tile(plan, memory, image, vector, first, tile, bound)
 
     constants = (("table", "int32"), ("parts", "int32"), ("start", "int32"), ("factor", "float32"))
-    return c_function(finish.parameters(("x", "int32"), constants), body)
+    return c_function(epilogue.parameters(("x", "int32"), constants), body)
 
 
 def _tile(
-    plan: Plan, memory: Memory, image: Expr, vector: Expr, first: Expr, tile: Expr, end: Bound
+    plan: PixelsPlan,
+    memory: PixelsMemory,
+    image: Expr,
+    vector: Expr,
+    first: Expr,
+    tile: Expr,
+    bound: BoundEpilogue,
 ) -> None:
     """Compute the outputs of a block for one tile."""
     pixels = plan.stage.pixels
@@ -123,7 +129,7 @@ def _tile(
         with T.serial(0, plan.vectors * LANES // OUTPUTS) as pair:
             _add_pair(plan, memory, vector * (LANES // OUTPUTS), pair, tile, vectors)
         with T.serial(0, vectors) as v:
-            _finish(plan, memory, image, vector * LANES, tile, v, end)
+            _finish(plan, memory, image, vector * LANES, tile, v, bound)
 
     if pixels.larger == pixels.tiles:
         of(pixels.most)
@@ -136,16 +142,16 @@ def _tile(
 
 
 def _add_pair(
-    plan: Plan, memory: Memory, first: Expr, pair: Expr, tile: Expr, vectors: int
+    plan: PixelsPlan, memory: PixelsMemory, first: Expr, pair: Expr, tile: Expr, vectors: int
 ) -> None:
     """Put the sums of two outputs into memory."""
     stage = plan.stage
     acc = [registers(vectors, f"int32x{LANES}") for _ in range(OUTPUTS)]
     for n, slots in enumerate(acc):
-        (value,) = held([memory.start[(first + pair) * OUTPUTS + n]])
+        (value,) = in_registers([memory.start[(first + pair) * OUTPUTS + n]])
         for slot in slots:
-            put(slot, splat(value, LANES))
-    begin, plain, masked = held(
+            assign(slot, splat(value, LANES))
+    begin, plain, masked = in_registers(
         [T.Cast("int64", memory.parts[3 * (first + pair) + n]) for n in range(3)]
     )
     place = tile * stage.tile_words
@@ -160,21 +166,26 @@ def _add_pair(
 
 
 def _add_entry(
-    memory: Memory, entry: Expr, tile: Expr, acc: list[list[Buffer]], *, masked: bool
+    memory: PixelsMemory, entry: Expr, tile: Expr, acc: list[list[Buffer]], *, masked: bool
 ) -> None:
     """Add the entry at ``entry`` to accumulators by output and vector of pixels."""
-    dot, words = Narrow(LANES), memory.staged.codes
+    dot, words = Vpmaddubsw(LANES), memory.staged.codes
     *fields, last = (splat(memory.table[entry + n], LANES) for n in (*range(WORDS - 1), WORDS))
-    weights, mask = held([_bytes(each) for each in fields]), held([last] if masked else [])
+    weights, mask = (
+        in_registers([_bytes(each) for each in fields]),
+        in_registers([last] if masked else []),
+    )
     there = 2 * (entry + WORDS - 1)
-    places = held([tile + PLACE * T.Cast("int64", memory.places[there + k]) for k in range(STEPS)])
+    places = in_registers(
+        [tile + PLACE * T.Cast("int64", memory.places[there + k]) for k in range(STEPS)]
+    )
     for v in range(len(acc[0])):
         loaded = [load(words, place + v * PIXELS, LANES) for place in places]
         flipped = [reduce(T.bitwise_xor, mask, codes) for codes in loaded]
-        codes = held([_bytes(each) for each in flipped])
+        codes = in_registers([_bytes(each) for each in flipped])
         for n, slots in enumerate(acc):
             products = [dot.pairs([x], [weights[k * OUTPUTS + n]]) for k, x in enumerate(codes)]
-            put(slots[v], slots[v][0] + dot.widen(reduce(add, products)))
+            assign(slots[v], slots[v][0] + dot.widen(reduce(add, products)))
 
 
 def _bytes(words: Expr) -> Expr:
@@ -182,19 +193,25 @@ def _bytes(words: Expr) -> Expr:
 
 
 def _finish(
-    plan: Plan, memory: Memory, image: Expr, channel: Expr, tile: Expr, v: Expr, end: Bound
+    plan: PixelsPlan,
+    memory: PixelsMemory,
+    image: Expr,
+    channel: Expr,
+    tile: Expr,
+    v: Expr,
+    bound: BoundEpilogue,
 ) -> None:
-    """Turn the sums of a vector of pixels and finish them."""
+    """Transpose the sums of a vector of pixels, requantize and store them."""
     width = plan.stage.width
     by_pixel: list[list[Expr]] = [[] for _ in range(PIXELS)]
     for vector in range(plan.vectors):
         for half in range(0, PIXELS, QUAD):
             starts = [(vector * LANES + o) * width + v * PIXELS + half for o in range(LANES)]
-            for k, acc in enumerate(turned(memory.sums, starts)):
+            for k, acc in enumerate(transposed(memory.sums, starts)):
                 by_pixel[half + k].append(acc)
     staged, place = memory.staged, tile * width + v * PIXELS
     sums = [
-        PixelSums((image, *held([staged.rows[place + i], staged.columns[place + i]])), acc)
+        PixelSums((image, *in_registers([staged.rows[place + i], staged.columns[place + i]])), acc)
         for i, acc in enumerate(by_pixel)
     ]
-    end.put(sums, channel, LANES)
+    bound.store(sums, channel, LANES)

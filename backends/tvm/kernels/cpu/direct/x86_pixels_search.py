@@ -28,7 +28,7 @@ from typing import TypeAlias
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.cpu.direct.pairing import in_parts, partners
+from gmpq.backends.tvm.kernels.cpu.direct.pairing import find_pairs, in_chunks
 
 OUTPUTS, STEPS = 2, 2  # of an entry
 HALVES = 2  # of a step: the lanes of int16
@@ -44,7 +44,7 @@ class Entries:
     weights: Array  # int8 [entries, STEPS, OUTPUTS, 4]
     masks: Array  # uint8 [entries, 4], of the codes of both steps
     steps: Array  # [entries, STEPS]
-    ends: Array  # of those without and with a mask of each pair, a 0 before: [1 + 2 * pairs]
+    offsets: Array  # of those without and with a mask of each pair, a 0 before: [1 + 2 * pairs]
     constant: Array  # what flipping takes from the sums: int64 [pairs, OUTPUTS]
 
 
@@ -59,8 +59,8 @@ class _Taken:
 
 def entries(weights: Array, top: int) -> Entries:
     """Return the entries of ``weights``, int8 [pairs, OUTPUTS, steps, 4], without -128."""
-    found = [_entries_of(some, top) for some in in_parts(weights)]
-    counts = np.concatenate([np.diff(part.ends) for part in found])
+    found = [_entries_of(some, top) for some in in_chunks(weights)]
+    counts = np.concatenate([np.diff(part.offsets) for part in found])
     return Entries(
         np.concatenate([part.weights for part in found]),
         np.concatenate([part.masks for part in found]),
@@ -75,8 +75,8 @@ def _entries_of(weights: Array, top: int) -> Entries:
     room = _Room(weights.astype(np.int16), top)
     mates = np.full((len(weights), weights.shape[2]), ALONE)
     for fits in (room.hold_unmasked, room.hold):
-        _find_partners(room, fits, mates)
-    _find_more(room, mates)
+        _find_pairs(room, fits, mates)
+    _find_more_pairs(room, mates)
     taken = _joined([_mated(mates), *_left(room, mates)])
     own = room.weights[taken.pair[:, None], :, taken.steps]  # [entries, STEPS, OUTPUTS, 4]
     kept = np.where(taken.outputs[..., None], own, 0)
@@ -119,7 +119,7 @@ class _Room:
 
     @cached_property
     def limits(self) -> Array:
-        """Of the sums of the positive and of the negative weights."""
+        """Of the sums of the positive and of the negative weights: int64 [2]."""
         return np.array([INT16.max // self.top, -INT16.min // self.top])
 
     @cached_property
@@ -133,7 +133,7 @@ class _Room:
         return np.asarray(self.sums[..., 0, :].sum(axis=-1, dtype=np.int16))
 
     def may_hold(self, pair: Array, one: Array, other: Array) -> Array:
-        """Tell which steps are no larger together than both limits: the others need no look."""
+        """Return bool [n]: which steps are no larger together than both limits."""
         sizes = self.sizes[pair, one] + self.sizes[pair, other]
         return np.asarray((sizes <= self.limits.sum()).all(axis=(-1, -2)))
 
@@ -142,11 +142,11 @@ class _Room:
         return np.asarray((sums <= self.limits).all(axis=(-1, -4)).any(axis=-1).all(axis=-1))
 
     def hold(self, pair: Array | int, one: Array | int, other: Array) -> Array:
-        """Tell which steps fit together."""
+        """Return bool [n]: which steps fit together, under some mask."""
         return self.holds(self.sums[pair, one] + self.sums[pair, other])
 
     def hold_unmasked(self, pair: Array, one: Array, other: Array) -> Array:
-        """Tell which steps fit together without a mask."""
+        """Return bool [n]: which steps fit together without a mask."""
         sums = self.sums[pair, one, ..., 0, :] + self.sums[pair, other, ..., 0, :]
         return np.asarray((sums <= self.limits).all(axis=(-1, -2, -3)))
 
@@ -154,16 +154,16 @@ class _Room:
 Fits: TypeAlias = Callable[[Array, Array, Array], Array]
 
 
-def _find_partners(room: _Room, fits: Fits, mates: Array) -> None:
+def _find_pairs(room: _Room, fits: Fits, mates: Array) -> None:
     """Enter partners that fit into ``mates`` [pairs, steps] of steps that are ALONE."""
 
-    def fitting(pair: Array, steps: Array) -> tuple[Array, Array]:
+    def keep_fitting(pair: Array, steps: Array) -> tuple[Array, Array]:
         fit = room.may_hold(pair, *steps.T)
         fit[fit] = fits(pair[fit], *steps[fit].T)
         return pair[fit], steps[fit]
 
     sizes = np.abs(room.weights).sum(axis=(1, 3))
-    pair, steps = partners(sizes, mates == ALONE, fitting)
+    pair, steps = find_pairs(sizes, mates == ALONE, keep_fitting)
     _join(mates, pair, *steps.T)
 
 
@@ -171,7 +171,7 @@ def _join(mates: Array, pair: Array | int, one: Array | int, other: Array | int)
     mates[pair, one], mates[pair, other] = other, one
 
 
-def _find_more(room: _Room, mates: Array) -> None:
+def _find_more_pairs(room: _Room, mates: Array) -> None:
     """Find partners of more steps: two that are alone part two others and take one each."""
     counts = (mates == ALONE).sum(axis=1)
     for pair in np.nonzero((counts > 1) & (counts <= MOST_ALONE))[0].tolist():

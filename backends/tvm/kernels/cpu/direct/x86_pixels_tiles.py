@@ -1,4 +1,4 @@
-"""Tiles whose vectors are pixels: how an image is cut into them, and how codes are turned.
+"""Tiles whose vectors are pixels: how an image is cut into them, and how codes are transposed.
 
 The pixels of an output, row after row, are cut into vectors of eight; the last one is moved
 inwards. Tiles have as equal numbers of them as can be, so that no small one is left over at the
@@ -14,12 +14,19 @@ from itertools import product
 
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, held, load, scratch, store
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    Buffer,
+    Expr,
+    in_registers,
+    load,
+    scratch,
+    store,
+)
+from gmpq.backends.tvm.target.cpu import GROUP
 
 PIXELS = 8  # of a vector
-QUAD = 4  # steps, or outputs, that are turned at once
+QUAD = 4  # steps, or outputs, that are transposed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +67,10 @@ def pixels_of(count: int, most: int) -> Pixels:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class PixelsStage:
     """The codes of ``tiles`` tiles of pixels, for all steps of a convolution."""
 
-    shape: Shape
+    shape: DirectShape
     pixels: Pixels
     tiles: int
 
@@ -98,7 +105,7 @@ class Staged:
     columns: Buffer
 
 
-def fill(stage: Stage, x: Buffer, image: Expr, first: Expr, count: Expr) -> Staged:
+def fill(stage: PixelsStage, x: Buffer, image: Expr, first: Expr, count: Expr) -> Staged:
     """Return the stage of ``count`` tiles from ``first`` on; ``x`` are codes as int32."""
     pixels = stage.pixels
     staged = Staged(
@@ -113,15 +120,17 @@ def fill(stage: Stage, x: Buffer, image: Expr, first: Expr, count: Expr) -> Stag
             start = pixels.first_pixel(pixels.first_vector(number) + vector)
             place = tile * stage.width + vector * PIXELS
             corners = [_place(stage, staged, start + i, place + i, image) for i in range(PIXELS)]
-            _turn(stage, x, held(corners), staged, tile * stage.tile_words + vector * PIXELS)
+            _transpose(
+                stage, x, in_registers(corners), staged, tile * stage.tile_words + vector * PIXELS
+            )
     return staged
 
 
-def _place(stage: Stage, staged: Staged, pixel: Expr, place: Expr, image: Expr) -> Expr:
+def _place(stage: PixelsStage, staged: Staged, pixel: Expr, place: Expr, image: Expr) -> Expr:
     """Keep where a pixel lies, and return where its first tap does."""
     shape, x = stage.shape, stage.shape.x
     (sy, sx), padding = shape.window.stride, shape.window.padding
-    row, column = held([pixel // shape.y.width, pixel % shape.y.width])
+    row, column = in_registers([pixel // shape.y.width, pixel % shape.y.width])
     T.buffer_store(staged.rows, row, [place])
     T.buffer_store(staged.columns, column, [place])
     corner = (x.origin - padding.top * x.row - padding.left * x.stored) // GROUP
@@ -129,33 +138,38 @@ def _place(stage: Stage, staged: Staged, pixel: Expr, place: Expr, image: Expr) 
     return corner + image * (x.image // GROUP) + inside
 
 
-def _turn(stage: Stage, x: Buffer, corners: list[Expr], staged: Staged, place: Expr) -> None:
+def _transpose(
+    stage: PixelsStage, x: Buffer, corners: list[Expr], staged: Staged, place: Expr
+) -> None:
     """Put the codes of a vector of pixels into the stage, all taps and channels."""
     (dy, dx), (rows, columns) = stage.shape.window.dilation, stage.shape.window.kernel
     layout = stage.shape.x
     with T.grid(rows, columns, stage.depth // QUAD) as (r, s, quad):
         tap = r * (dy * layout.row // GROUP) + s * (dx * layout.stored // GROUP) + quad * QUAD
-        turned_codes = turned(x, [corner + tap for corner in corners])
+        vectors = transposed(x, [corner + tap for corner in corners])
         step = (r * columns + s) * stage.depth + quad * QUAD
-        for k, codes in enumerate(turned_codes):
+        for k, codes in enumerate(vectors):
             store(staged.codes, place + (step + k) * stage.width, codes, PIXELS)
 
 
-def turned(memory: Buffer, starts: Sequence[Expr]) -> list[Expr]:
+def transposed(memory: Buffer, starts: Sequence[Expr]) -> list[Expr]:
     """Return vector k of element k from every start on, of four; the words are int32.
 
-    The starts of the first and of the last four share vectors, which are turned in their halves.
+    The starts of the first and of the last four share vectors, which are transposed in their
+    halves.
     """
     whole = list(range(PIXELS))
     both = [
         T.Shuffle([load(memory, starts[i], QUAD), load(memory, starts[QUAD + i], QUAD)], whole)
         for i in range(QUAD)
     ]
-    a, b, c, d = held(both)
+    a, b, c, d = in_registers(both)
     low, high = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
-    words = held(
+    words = in_registers(
         [T.Shuffle(pair, list(order)) for order, pair in product((low, high), ([a, b], [c, d]))]
     )
     first, second = (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)
     pairs = (words[:2], words[2:])
-    return held([T.Shuffle(pair, list(order)) for pair in pairs for order in (first, second)])
+    return in_registers(
+        [T.Shuffle(pair, list(order)) for pair in pairs for order in (first, second)]
+    )

@@ -13,31 +13,32 @@ from dataclasses import dataclass, replace
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, Tile
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape, DirectTile
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
     cast,
-    inwards,
+    clamped_start,
     load,
     scratch,
     store,
     vector,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Words
-from gmpq.backends.tvm.kernels.layout import GROUP, Layout
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import GROUP
 
 WORD_BYTES = 2
-STEP = Words.group  # codes
+STEP = Int16Dot.group  # codes
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class WidenedRows:
     """Output rows that a thread computes at once, and the input rows that it widens for them."""
 
-    shape: Shape  # of the convolution that reads the stage
+    shape: DirectShape  # of the convolution that reads the stage
     source: Layout
-    tile: Tile
+    tile: DirectTile
     rows: int  # of output, a multiple of the tile's unless it is all
     height: int  # rows of input
 
@@ -55,13 +56,13 @@ class Stage:
         return f"{self.tile}, {self.rows} rows at once"
 
 
-def stage_of(shape: Shape, source: Layout, tile: Tile, rows: int) -> Stage:
+def stage_of(shape: DirectShape, source: Layout, tile: DirectTile, rows: int) -> WidenedRows:
     """Return the stage of ``rows`` rows of output; ``shape`` is what ``staged`` returned."""
     height = (rows - 1) * shape.window.stride[0] + shape.window.reach[0]
-    return Stage(shape, source, tile, rows, height)
+    return WidenedRows(shape, source, tile, rows, height)
 
 
-def staged(shape: Shape) -> Shape:
+def staged(shape: DirectShape) -> DirectShape:
     """Return the sizes of the convolution that reads stages, which begin with the padding above."""
     x = replace(shape.x, halo=shape.x.halo._replace(top=shape.window.padding.top))
     if not _squeezes(shape):
@@ -75,7 +76,7 @@ def staged(shape: Shape) -> Shape:
     return replace(shape, x=x, window=window, depth=depth, inputs_per_group=inputs)
 
 
-def side_by_side(codes: Array, shape: Shape) -> Array:
+def side_by_side(codes: Array, shape: DirectShape) -> Array:
     """Return weights [O, C, kH, kW] as those of the convolution that reads stages."""
     outputs, inputs, down, across = codes.shape
     if shape.window.kernel == (down, across):
@@ -83,7 +84,7 @@ def side_by_side(codes: Array, shape: Shape) -> Array:
     return codes.transpose(0, 3, 1, 2).reshape(outputs, across * inputs, down, 1)
 
 
-def _squeezes(shape: Shape) -> bool:
+def _squeezes(shape: DirectShape) -> bool:
     """Tell whether leaving out the padding channels saves steps and leaves whole ones."""
     x, window, across = shape.x, shape.window, shape.window.kernel[1]
     steps = [window.stride[1] * x.channels, (x.halo.left - window.padding.left) * x.channels]
@@ -92,7 +93,7 @@ def _squeezes(shape: Shape) -> bool:
     return whole and fewer and x.stored == GROUP and shape.inputs_per_group == x.channels
 
 
-def widen(stage: Stage, x: Buffer, image: Expr, first: Expr) -> Buffer:
+def widen(stage: WidenedRows, x: Buffer, image: Expr, first: Expr) -> Buffer:
     """Return int32 memory of the input of the output rows from ``first`` on, a step each."""
     shape, source = stage.shape, stage.source
     row = first * shape.window.stride[0] - shape.window.padding.top
@@ -106,14 +107,14 @@ def widen(stage: Stage, x: Buffer, image: Expr, first: Expr) -> Buffer:
     return memory
 
 
-def _copy(stage: Stage, x: Buffer, memory: Buffer, start: Expr) -> None:
+def _copy(stage: WidenedRows, x: Buffer, memory: Buffer, start: Expr) -> None:
     lanes = next(n for n in (2 * stage.shape.lanes, 16, 8, GROUP) if n <= stage.codes)
     with T.serial(0, -(-stage.codes // lanes)) as v:
-        place = inwards(v, lanes, stage.codes)
+        place = clamped_start(v, lanes, stage.codes)
         _put(memory, place, load(x, start + place, lanes), lanes)
 
 
-def _squeeze(stage: Stage, x: Buffer, memory: Buffer, start: Expr) -> None:
+def _squeeze(stage: WidenedRows, x: Buffer, memory: Buffer, start: Expr) -> None:
     """Leave the padding channels out, four pixels at once; an even column begins a whole step."""
     channels, source = stage.shape.x.stored, stage.source
     columns = source.row // source.stored

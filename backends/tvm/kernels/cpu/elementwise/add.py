@@ -9,7 +9,7 @@ from __future__ import annotations
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Family, Site, only
+from gmpq.backends.tvm.kernels.base import Call, Family, only
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Expr,
     c_function,
@@ -19,7 +19,9 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     store,
     view,
 )
-from gmpq.backends.tvm.kernels.layout import VECTOR, Layout
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Add, QParams
 
 

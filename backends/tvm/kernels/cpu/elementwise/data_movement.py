@@ -8,8 +8,9 @@ from typing import TypeAlias
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Family, Site, only
+from gmpq.backends.tvm.kernels.base import Call, Family, only
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, c_function, store, view
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Concat, Pad, Padding, Reshape, Upsample
 

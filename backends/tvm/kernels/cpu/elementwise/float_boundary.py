@@ -8,15 +8,15 @@ from __future__ import annotations
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Family, Site, Tensor, only
+from gmpq.backends.tvm.kernels.base import Call, Family, Tensor, only
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
     cast,
-    inwards,
+    clamped_start,
     load,
-    put,
     registers,
     splat,
     store,
@@ -24,7 +24,9 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     vector,
     view,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR, Layout, spatial
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout, spatial
+from gmpq.backends.tvm.target.cpu import GROUP, VECTOR
 from gmpq.ir import Dequantize, QParams, Quantize, Shape, Softmax
 
 
@@ -68,7 +70,7 @@ def _quantize(y: Layout, q: QParams) -> PrimFunc:
         with T.parallel(0, y.batch * y.height) as item:
             image, row = item // y.height, item % y.height
             with T.serial(0, -(-y.width // lanes)) as tile:
-                column = inwards(tile, lanes, y.width)
+                column = clamped_start(tile, lanes, y.width)
                 start = y.origin + image * y.image + row * y.row + column * y.stored
                 place = T.floordiv(start, GROUP)
                 whole, rest = divmod(y.channels, GROUP)
@@ -93,14 +95,14 @@ def _group(
     """Return the codes of up to four channels of ``lanes`` pixels, one int32 per pixel."""
     image, group, row, column = place
     packed = registers(1, vector("int32", lanes))[0]
-    put(packed, splat(T.int32(0), lanes))
+    assign(packed, splat(T.int32(0), lanes))
     for byte in range(channels):
         channel = group * GROUP + byte
         start = ((image * y.channels + channel) * y.height + row) * y.width + column
         steps = load(source, start, lanes) / splat(T.float32(q.scale), lanes)
         codes = to_codes(steps, q, lanes)
         shifted = T.shift_left(cast("int32", lanes, codes), splat(T.int32(8 * byte), lanes))
-        put(packed, T.bitwise_or(packed[0], shifted))
+        assign(packed, T.bitwise_or(packed[0], shifted))
     return packed[0]
 
 
@@ -129,13 +131,13 @@ def _softmax(shape: Shape) -> PrimFunc:
         with T.parallel(0, batch * pixels) as item:
             first = item // pixels * channels * pixels + item % pixels
             largest, total = registers(2, "float32")
-            put(largest, x[first])
-            put(total, T.float32(0))
+            assign(largest, x[first])
+            assign(total, T.float32(0))
             with T.serial(0, channels) as c:
-                put(largest, T.max(largest[0], x[first + c * pixels]))
+                assign(largest, T.max(largest[0], x[first + c * pixels]))
             with T.serial(0, channels) as c:
                 power = T.exp(x[first + c * pixels] - largest[0])
-                put(total, total[0] + power)
+                assign(total, total[0] + power)
                 store(y, first + c * pixels, power, 1)
             with T.serial(0, channels) as c:
                 place = first + c * pixels

@@ -1,6 +1,6 @@
 """Functions of one code: tables, and requantized copies.
 
-Where ``copies`` finds no factor for a copy, a table maps code by code.
+Where ``requantized_copy`` finds no factor for a copy, a table maps code by code.
 """
 
 from __future__ import annotations
@@ -11,27 +11,29 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Candidate, Family, Site
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.elementwise.add import row_start
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER
-from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import Copy, requantized
+from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import RequantizedCopy, requantized
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
+    assign,
     c_function,
+    call_intrinsic,
     cast,
-    held,
-    inwards,
+    clamped_start,
+    in_registers,
     load,
-    pure,
-    put,
     registers,
     splat,
     store,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import multiplied_lanes
-from gmpq.backends.tvm.kernels.layout import VECTOR, Layout
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import vpmaddubsw_lanes
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Lookup, Requantize
 from gmpq.numerics import Codes
 
@@ -41,8 +43,8 @@ PERMUTED = 64  # codes of one AVX-512 VBMI permutation
 # --- requantized copies --------------------------------------------------------------------------
 
 
-def _copy_of(site: Site) -> Copy | None:
-    return Copy.between(site.inputs[0].q, site.output.q)
+def _copy_of(site: Site) -> RequantizedCopy | None:
+    return RequantizedCopy.between(site.inputs[0].q, site.output.q)
 
 
 def _refuses_copy(site: Site) -> str | None:
@@ -58,15 +60,15 @@ def build_copy(site: Site) -> Call:
     """Return the call that requantizes vector by vector."""
     (x,), y, copy = site.inputs, site.output, _copy_of(site)
     assert copy is not None
-    whole = TOGETHER * (multiplied_lanes(site.target) or 0)
-    fits = copy.words is not None and VECTOR < whole <= y.codes.width * y.codes.stored
+    whole = TOGETHER * (vpmaddubsw_lanes(site.target) or 0)
+    fits = copy.fixed_point is not None and VECTOR < whole <= y.codes.width * y.codes.stored
     return site.call(_copy(x.codes, y.codes, copy, whole if fits else VECTOR))
 
 
 COPY = Family("copy", (Requantize,), _copy_candidates, _refuses_copy)
 
 
-def _copy(x: Layout, y: Layout, copy: Copy, size: int) -> PrimFunc:
+def _copy(x: Layout, y: Layout, copy: RequantizedCopy, size: int) -> PrimFunc:
     width = y.width * y.stored
 
     def body(x_: Expr, y_: Expr) -> None:
@@ -74,8 +76,8 @@ def _copy(x: Layout, y: Layout, copy: Copy, size: int) -> PrimFunc:
         with T.parallel(0, y.batch * y.height) as item:
             image, row = item // y.height, item % y.height
             with T.serial(0, -(-width // size)) as v:
-                place = inwards(v, size, width)
-                (codes,) = held([load(source, row_start(x, image, row) + place, size)])
+                place = clamped_start(v, size, width)
+                (codes,) = in_registers([load(source, row_start(x, image, row) + place, size)])
                 store(target, row_start(y, image, row) + place, copy.codes(codes, size), size)
 
     return c_function((("x", "uint8"), ("y", "uint8")), body)
@@ -91,7 +93,7 @@ def _table_candidates(site: Site) -> tuple[Candidate, ...]:
     if "avx512vbmi" in site.target.features and _table(site).ndim == 1 and row >= PERMUTED:
         cycles = y.size_bytes / PERMUTED * 4
         found.append(Candidate("permutation", cycles, partial(build_permutation, site)))
-    return tuple(sorted(found, key=lambda candidate: candidate.cycles))
+    return tuple(sorted(found, key=lambda candidate: candidate.cost))
 
 
 def build_table(site: Site) -> Call:
@@ -142,10 +144,10 @@ def _permute(x: Layout, y: Layout) -> PrimFunc:
             image, row = item // y.height, item % y.height
             quarters = registers(4, "int8x64")
             for i, quarter in enumerate(quarters):
-                put(quarter, load(table, i * PERMUTED, PERMUTED))
+                assign(quarter, load(table, i * PERMUTED, PERMUTED))
             width = y.width * y.stored
             with T.serial(0, -(-width // PERMUTED)) as v:
-                place = inwards(v, PERMUTED, width)
+                place = clamped_start(v, PERMUTED, width)
                 codes = load(source, row_start(x, image, row) + place, PERMUTED)
                 store(target, row_start(y, image, row) + place, _entries(codes, quarters), PERMUTED)
 
@@ -156,7 +158,7 @@ def _entries(codes: Expr, quarters: list[Buffer]) -> Expr:
     """Return the table's entries: VPERMI2B takes the low seven bits, a comparison the eighth."""
     index = T.reinterpret("int8x64", codes)
     halves = [
-        pure("llvm.x86.avx512.vpermi2var.qi.512", "int8x64", low[0], index, high[0])
+        call_intrinsic("llvm.x86.avx512.vpermi2var.qi.512", "int8x64", low[0], index, high[0])
         for low, high in (quarters[:2], quarters[2:])
     ]
     upper = codes >= splat(T.uint8(128), PERMUTED)

@@ -14,21 +14,23 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq import numerics
-from gmpq.backends.tvm.kernels.base import Call, Family, Site, Tensor, only
+from gmpq.backends.tvm.kernels.base import Call, Family, Tensor, only
 from gmpq.backends.tvm.kernels.cpu.elementwise.add import row_start
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
     c_function,
     cast,
-    held,
+    in_registers,
     load,
     splat,
     store,
     to_codes,
     view,
 )
-from gmpq.backends.tvm.kernels.layout import VECTOR, Layout
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Multiply, QParams
 
 
@@ -80,7 +82,7 @@ def _multiply(a: _Term, b: _Term, output: Tensor, factor: float) -> PrimFunc:
         with T.parallel(0, y.batch * y.height) as item, T.serial(0, y.stored // VECTOR) as v:
             image, row, lane = item // y.height, item % y.height, v * VECTOR
             first_of_row = row_start(b.layout, image, 0 if gates else row) + lane
-            gate = held([b.centred(second, first_of_row)])[0] if gates else None
+            gate = in_registers([b.centred(second, first_of_row)])[0] if gates else None
             with T.serial(0, y.width) as column:
                 shift = column * y.stored
                 other = b.centred(second, first_of_row + shift) if gate is None else gate

@@ -14,20 +14,22 @@ from tvm.tirx import PrimFunc
 
 from gmpq import numerics
 from gmpq.backends import reference
-from gmpq.backends.tvm.kernels.base import Call, Family, Site, only
+from gmpq.backends.tvm.kernels.base import Call, Family, only
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Expr,
+    assign,
     c_function,
     cast,
     load,
-    put,
     registers,
     splat,
     store,
     to_codes,
     view,
 )
-from gmpq.backends.tvm.kernels.layout import VECTOR, Layout
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import AvgPool, GlobalAvgPool, MaxPool, Padding, QParams, Window
 
 
@@ -87,12 +89,12 @@ def _max_pool(x: Layout, y: Layout, window: Window) -> PrimFunc:
             image, row = item // y.height, item % y.height
             with T.grid(y.width, y.stored // lanes) as (column, v):
                 largest = registers(1, f"uint8x{lanes}")[0]
-                put(largest, splat(T.uint8(0), lanes))
+                assign(largest, splat(T.uint8(0), lanes))
                 rows = _taps(window, 0, row, x.height)
                 columns = _taps(window, 1, column, x.width)
                 with T.serial(0, rows.count) as r, T.serial(0, columns.count) as s:
                     place = _place(x, image, rows.at(r), columns.at(s)) + v * lanes
-                    put(largest, T.max(largest[0], load(source, place, lanes)))
+                    assign(largest, T.max(largest[0], load(source, place, lanes)))
                 store(target, _place(y, image, row, column) + v * lanes, largest[0], lanes)
 
     return c_function((("x", "uint8"), ("y", "uint8")), body)
@@ -111,13 +113,13 @@ def _average_pool(x: Layout, y: Layout, window: Window, qx: QParams, qy: QParams
             )
             with T.serial(0, y.width) as column:
                 total = registers(1, "int32x16")[0]
-                put(total, splat(T.int32(0), VECTOR))
+                assign(total, splat(T.int32(0), VECTOR))
                 rows = _taps(window, 0, row, x.height)
                 columns = _taps(window, 1, column, x.width)
                 with T.serial(0, rows.count) as r, T.serial(0, columns.count) as s:
                     place = _place(x, image, rows.at(r), columns.at(s)) + v * VECTOR
                     codes = cast("int32", VECTOR, load(source, place, VECTOR))
-                    put(total, total[0] + codes - splat(T.int32(qx.zero_point), VECTOR))
+                    assign(total, total[0] + codes - splat(T.int32(qx.zero_point), VECTOR))
                 scale = splat(factor[row * y.width + column], VECTOR)
                 steps = cast("float32", VECTOR, total[0]) * scale
                 mean = to_codes(steps, qy, VECTOR)

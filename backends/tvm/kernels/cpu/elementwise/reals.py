@@ -11,15 +11,12 @@ from math import prod
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Family, Site, Tensor, only
+from gmpq.backends.tvm.kernels.base import Call, Family, only
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, store, view
-from gmpq.backends.tvm.kernels.layout import VECTOR, Layout, channels_last
-from gmpq.ir import Concat, Reshape, Shape, Value
-
-
-def sums_of(value: Value) -> Tensor:
-    """Return the tensor in which a layer leaves the float32 ``value``, channels last."""
-    return Tensor(Value(f"{value.name}:sums", value.shape), channels_last(value.shape))
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import VECTOR
+from gmpq.ir import Concat, Reshape, Shape
 
 
 def in_order_call(site: Site) -> Call:

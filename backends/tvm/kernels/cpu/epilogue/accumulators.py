@@ -27,7 +27,7 @@ class PixelSums:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Run:
+class PixelRun:
     """Vectors of one pixel."""
 
     sums: PixelSums
@@ -37,10 +37,10 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Group:
+class VectorGroup:
     """Vectors that become one vector of codes; a last group may have fewer than ``together``."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[PixelRun, ...]
     channel: Expr  # of every pixel's first vector
     lanes: int  # of a vector of accumulators
     together: int
@@ -59,28 +59,28 @@ class Group:
             for n in range(run.first, run.first + run.count)
         ]
 
-    def place(self, layout: Layout, run: Run) -> Expr:
+    def place(self, layout: Layout, run: PixelRun) -> Expr:
         """Return where the codes of a run lie."""
         image, row, column = run.sums.pixel
         inside = image * layout.image + row * layout.row + column * layout.stored
         return layout.origin + inside + self.channel + run.first * self.lanes
 
 
-def groups_of(
+def vector_groups(
     sums: Sequence[PixelSums], channel: Expr, lanes: int, together: int
-) -> Iterator[Group]:
+) -> Iterator[VectorGroup]:
     """Yield the groups of a tile's accumulators."""
     vectors = [(pixel, n) for pixel in sums for n in range(len(pixel.acc))]
     for start in range(0, len(vectors), together):
         runs = tuple(_runs(vectors[start : start + together]))
-        yield Group(runs, channel, lanes, together)
+        yield VectorGroup(runs, channel, lanes, together)
 
 
-def _runs(vectors: list[tuple[PixelSums, int]]) -> Iterator[Run]:
+def _runs(vectors: list[tuple[PixelSums, int]]) -> Iterator[PixelRun]:
     place = 0
     while place < len(vectors):
         sums, first = vectors[place]
         same = sum(other is sums for other, _ in vectors[place:])
         count = next(n for n in (4, 2, 1) if n <= same and place % n == 0)
-        yield Run(sums, first, place, count)
+        yield PixelRun(sums, first, place, count)
         place += count

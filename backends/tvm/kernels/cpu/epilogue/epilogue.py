@@ -6,7 +6,7 @@
 
 so that a convolution followed by an addition writes the sum alone. What is stored are these codes,
 requantized copies of them, or both. At a network's output there may be no codes, and
-``float32(acc) * factor`` is stored as it is. Where ``packing`` is proven and the target has its
+``float32(acc) * factor`` is stored as it is. Where ``narrowing`` is proven and the target has its
 instructions, four vectors become codes together, whichever pixels they are of.
 """
 
@@ -18,15 +18,20 @@ from typing import TypeAlias
 
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import Group, PixelSums, Run, groups_of
-from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, in_order, packed
-from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import Copy
+from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import (
+    PixelRun,
+    PixelSums,
+    VectorGroup,
+    vector_groups,
+)
+from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, in_order, narrowed
+from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import RequantizedCopy
 from gmpq.backends.tvm.kernels.cpu.epilogue.residual import Residual
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
     cast,
-    held,
+    in_registers,
     load,
     store,
     to_codes,
@@ -39,21 +44,21 @@ Parameter: TypeAlias = tuple[str, str]  # name and element type of a pointer
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class EpilogueOutput:
     """What a kernel stores: a layer's codes, a copy of them, or a layer's float32 values."""
 
     layout: Layout
-    copy: Copy | None = None
+    copy: RequantizedCopy | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
-    """What to do with the accumulators of a layer."""
+class Epilogue:
+    """How the accumulators of a layer become what is stored: requantization, residual, copies."""
 
-    outputs: tuple[Output, ...]
+    outputs: tuple[EpilogueOutput, ...]
     q: QParams | None  # of the layer's own codes; None where it has one output, of float32
     residual: Residual | None = None
-    packed_lanes: int | None = None  # of a vector, where four become codes together
+    narrowed_lanes: int | None = None  # of a vector, where four are narrowed to codes together
 
     def parameters(self, x: Parameter, constants: Sequence[Parameter]) -> tuple[Parameter, ...]:
         """Return the C parameters of a kernel."""
@@ -66,70 +71,70 @@ class Finish:
         """Type of what is stored."""
         return "float32" if self.q is None else "uint8"
 
-    def split(self, pointers: Sequence[Expr]) -> tuple[Sequence[Expr], Ends]:
+    def split(self, pointers: Sequence[Expr]) -> tuple[Sequence[Expr], EpilogueArgs]:
         """Return the constants among the pointers after x, and the rest."""
         first, last = 1 if self.residual else 0, len(pointers) - len(self.outputs)
-        return pointers[first:last], Ends(self, pointers[:first], pointers[last:])
+        return pointers[first:last], EpilogueArgs(self, pointers[:first], pointers[last:])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ends:
-    """A finish with the pointers that it needs."""
+class EpilogueArgs:
+    """An epilogue with the pointers that it needs."""
 
-    finish: Finish
+    epilogue: Epilogue
     terms: Sequence[Expr]
     outputs: Sequence[Expr]
 
-    def bind(self, factor: Expr, channels: int) -> Bound:
-        """Return the finish with the memory behind its pointers; ``factor`` is of ``channels``."""
-        finish, residual = self.finish, None
-        if finish.residual is not None:
-            residual = view(self.terms[0], "uint8", finish.residual.layout.size_bytes)
+    def bind(self, factor: Expr, channels: int) -> BoundEpilogue:
+        """Return the epilogue with the memory behind its pointers; ``factor`` has ``channels``."""
+        epilogue, residual = self.epilogue, None
+        if epilogue.residual is not None:
+            residual = view(self.terms[0], "uint8", epilogue.residual.layout.size_bytes)
         outputs = [
-            view(pointer, finish.dtype, output.layout.size)
-            for pointer, output in zip(self.outputs, finish.outputs, strict=True)
+            view(pointer, epilogue.dtype, output.layout.size)
+            for pointer, output in zip(self.outputs, epilogue.outputs, strict=True)
         ]
-        return Bound(finish, view(factor, "float32", channels), residual, outputs)
+        return BoundEpilogue(epilogue, view(factor, "float32", channels), residual, outputs)
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """A finish with its memory."""
+class BoundEpilogue:
+    """An epilogue with its memory."""
 
-    finish: Finish
+    epilogue: Epilogue
     factor: Buffer
     residual: Buffer | None
     outputs: Sequence[Buffer]
 
-    def put(self, sums: Sequence[PixelSums], channel: Expr, lanes: int) -> None:
-        """Finish and store the accumulators of pixels whose channels begin at ``channel``."""
-        q = self.finish.q
-        together = TOGETHER if lanes == self.finish.packed_lanes else 1
-        for group in groups_of(sums, channel, lanes, together):
+    def store(self, sums: Sequence[PixelSums], channel: Expr, lanes: int) -> None:
+        """Requantize and store accumulators of pixels whose channels begin at ``channel``."""
+        q = self.epilogue.q
+        together = TOGETHER if lanes == self.epilogue.narrowed_lanes else 1
+        for group in vector_groups(sums, channel, lanes, together):
             steps = self._steps(group)
-            (codes,) = held([steps[0] if q is None else _codes(steps, group, q)])
-            if self.finish.residual is not None:
+            (codes,) = in_registers([steps[0] if q is None else _codes(steps, group, q)])
+            if self.epilogue.residual is not None:
                 assert q is not None, "sums are of codes"
-                term = self._term(group, self.finish.residual.layout)
-                (codes,) = held([self.finish.residual.sum(codes, q, term, group.size)])
-            for output, memory in zip(self.finish.outputs, self.outputs, strict=True):
+                term = self._term(group, self.epilogue.residual.layout)
+                (codes,) = in_registers([self.epilogue.residual.sum(codes, q, term, group.size)])
+            for output, memory in zip(self.epilogue.outputs, self.outputs, strict=True):
                 found = codes
                 if output.copy is not None:
-                    (found,) = held([output.copy.codes(codes, group.size)])
+                    (found,) = in_registers([output.copy.codes(codes, group.size)])
                 for run in group.runs:
                     _store(memory, group.place(output.layout, run), found, group, run)
 
-    def _steps(self, group: Group) -> list[Expr]:
+    def _steps(self, group: VectorGroup) -> list[Expr]:
         """Return the rescaled accumulators of each vector."""
         lanes = group.lanes
-        return held(
+        return in_registers(
             [
                 cast("float32", lanes, acc) * load(self.factor, channel, lanes)
                 for acc, channel in group.vectors
             ]
         )
 
-    def _term(self, group: Group, layout: Layout) -> Expr:
+    def _term(self, group: VectorGroup, layout: Layout) -> Expr:
         """Return the residual's codes, over again for the missing vectors of a group."""
         runs = group.runs
         parts = [
@@ -141,15 +146,15 @@ class Bound:
         return T.Shuffle(parts * again, list(range(group.size)))
 
 
-def _codes(steps: list[Expr], group: Group, q: QParams) -> Expr:
+def _codes(steps: list[Expr], group: VectorGroup, q: QParams) -> Expr:
     """Return a layer's own codes."""
     if group.together == 1:
         return to_codes(steps[0], q, group.lanes)
     four = [steps[i % len(steps)] for i in range(TOGETHER)]
-    return in_order(packed(four, q, group.lanes), group.lanes)
+    return in_order(narrowed(four, q, group.lanes), group.lanes)
 
 
-def _store(memory: Buffer, place: Expr, codes: Expr, group: Group, run: Run) -> None:
+def _store(memory: Buffer, place: Expr, codes: Expr, group: VectorGroup, run: PixelRun) -> None:
     """Store the codes of one run of a group."""
     first, count, kept = run.place * group.lanes, run.count * group.lanes, run.sums.kept
     if count < group.size:

@@ -101,7 +101,7 @@ def _constants(
 
 
 def fused_codes(acc: Array, anchor: Array, factor: float, q: QParams) -> Array:
-    """Return the codes of ``acc`` as the fused instruction computes them.
+    """Return uint8 codes of ``acc``, both [..., n], as the fused instruction computes them.
 
     The product of two float32 and its sum with b are exact in float64: b is a multiple of the last
     bit of ``factor``, and the sum needs no more than 50 bits.

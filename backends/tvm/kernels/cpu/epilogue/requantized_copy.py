@@ -5,7 +5,8 @@ A copy is defined as ``round_half_even(real(x) / s_y)`` with two roundings, in t
 
     y = clip(round_half_even((x - z_x) * factor) + z_y, low, high)
 
-with one factor near s_x / s_y. On vectors of bytes a cheaper form mostly equals that, in int16:
+with one factor near s_x / s_y. On vectors of bytes a cheaper form in int16, a fixed-point
+multiplication, mostly equals that:
 
     y = clip((((256 * x * multiplier) >> 16) + addend) >> shift, low, high)
 
@@ -27,19 +28,19 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import (
     to_bytes,
     unpacked,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, cast, pure, splat, to_codes
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, cast, splat, to_codes
 from gmpq.ir import QParams
 from gmpq.numerics import Codes, dequantize, quantize, requantize
 
 CODES = np.arange(256, dtype=np.uint8)
 INT16 = np.iinfo(np.int16)
 WORD = 1 << 16
-MULTIPLY_HIGH = {8: "llvm.x86.avx2.pmulhu.w", 16: "llvm.x86.avx512.pmulhu.w.512"}
+VPMULHUW = {8: "llvm.x86.avx2.pmulhu.w", 16: "llvm.x86.avx512.pmulhu.w.512"}
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """Constants of the form in int16."""
+class FixedPointScale:
+    """The fixed-point factor of the form in int16: VPMULHUW, a saturated addition, VPSRAW."""
 
     multiplier: int  # unsigned
     addend: int
@@ -47,48 +48,48 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class RequantizedCopy:
     """How codes of ``source`` become codes of ``q``."""
 
     source: QParams
     q: QParams
     factor: float
-    words: Words | None
+    fixed_point: FixedPointScale | None
 
     @classmethod
-    def between(cls, source: QParams, q: QParams) -> Copy | None:
+    def between(cls, source: QParams, q: QParams) -> RequantizedCopy | None:
         """Return the copy, or None where no single factor maps all codes exactly."""
         factor = exact_factor(source, q)
         if factor is None:
             return None
-        return cls(source, q, float(factor), exact_words(source, q, float(factor)))
+        return cls(source, q, float(factor), exact_fixed_point(source, q, float(factor)))
 
     def codes(self, codes: Expr, size: int) -> Expr:
         """Return the copy of a vector of ``size`` codes."""
-        if self.words is not None and size in INT32_LANES:
-            return self._by_words(self.words, codes, INT32_LANES[size])
+        if self.fixed_point is not None and size in INT32_LANES:
+            return self._by_fixed_point(self.fixed_point, codes, INT32_LANES[size])
         centred = cast("int32", size, codes) - splat(T.int32(self.source.zero_point), size)
         steps = cast("float32", size, centred) * splat(T.float32(self.factor), size)
         return to_codes(steps, self.q, size)
 
-    def _by_words(self, words: Words, codes: Expr, lanes: int) -> Expr:
+    def _by_fixed_point(self, scale: FixedPointScale, codes: Expr, lanes: int) -> Expr:
         """Return the copy of four vectors of ``lanes`` codes each."""
         dtype, size = f"int16x{2 * lanes}", 4 * lanes
-        signed = (words.multiplier + WORD // 2) % WORD - WORD // 2
+        signed = (scale.multiplier + WORD // 2) % WORD - WORD // 2
         multiplier, addend, shift = (
-            splat(T.int16(n), 2 * lanes) for n in (signed, words.addend, words.shift)
+            splat(T.int16(n), 2 * lanes) for n in (signed, scale.addend, scale.shift)
         )
         results = []
         for half in (0, 1):
             raised = unpacked([splat(T.uint8(0), size), codes], 1, half)  # 256 * x
-            upper = pure(MULTIPLY_HIGH[lanes], dtype, T.reinterpret(dtype, raised), multiplier)
-            total = pure("llvm.sadd.sat", dtype, upper, addend)
+            upper = call_intrinsic(VPMULHUW[lanes], dtype, T.reinterpret(dtype, raised), multiplier)
+            total = call_intrinsic("llvm.sadd.sat", dtype, upper, addend)
             results.append(T.shift_right(total, shift))
         return clipped(to_bytes(results, lanes), self.q, size)
 
 
 def requantized(source: QParams, q: QParams) -> Codes:
-    """Return the copy of each of the 256 codes, by the definition."""
+    """Return the copy of each of the 256 codes, uint8 [256], by the definition."""
     real = dequantize(CODES, source.scale, source.zero_point)
     return quantize(real, q.scale, q.zero_point, q.low, q.high)
 
@@ -105,7 +106,7 @@ def exact_factor(source: QParams, q: QParams) -> np.float32 | None:
     return None
 
 
-def exact_words(source: QParams, q: QParams, factor: float) -> Words | None:
+def exact_fixed_point(source: QParams, q: QParams, factor: float) -> FixedPointScale | None:
     """Return constants that requantize every code as the definition does, or None.
 
     The most bits are tried first.
@@ -114,9 +115,9 @@ def exact_words(source: QParams, q: QParams, factor: float) -> Words | None:
     shifts = [shift for shift in range(14, -1, -1) if factor * (256 << shift) < WORD - 2]
     for shift, step in product(shifts, (0, 1, -1)):
         multiplier = max(round(factor * (256 << shift)) + step, 0)
-        words = Words(multiplier, _addend(expected, q, multiplier, shift), shift)
-        if np.array_equal(expected, by_words(words, q)):
-            return words
+        scale = FixedPointScale(multiplier, _addend(expected, q, multiplier, shift), shift)
+        if np.array_equal(expected, by_fixed_point(scale, q)):
+            return scale
     return None
 
 
@@ -138,9 +139,9 @@ def _products(multiplier: int) -> NDArray[np.int64]:
     return (CODES.astype(np.int64) << 8) * multiplier >> 16
 
 
-def by_words(words: Words, q: QParams) -> Codes:
-    """Return the copy of each of the 256 codes as the instructions make it."""
-    products = _products(words.multiplier).astype(np.uint16).view(np.int16).astype(np.int64)
-    total = np.clip(products + words.addend, INT16.min, INT16.max) >> words.shift
+def by_fixed_point(scale: FixedPointScale, q: QParams) -> Codes:
+    """Return the copy of each of the 256 codes, uint8 [256], as the instructions make it."""
+    products = _products(scale.multiplier).astype(np.uint16).view(np.int16).astype(np.int64)
+    total = np.clip(products + scale.addend, INT16.min, INT16.max) >> scale.shift
     codes: Codes = np.clip(np.clip(total, 0, 255), q.low, q.high).astype(np.uint8)
     return codes

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import INT32_LANES, added, clipped
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, cast, pure, splat
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, cast, splat
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import QParams
 
@@ -44,8 +44,10 @@ class Residual:
 def _moved(codes: Expr, by: Expr, zero_point: int, lanes: int) -> Expr:
     """Return uint8 ``codes + by - zero_point``, saturated."""
     dtype, zero = f"uint8x{lanes}", splat(T.uint8(zero_point), lanes)
-    up, down = (pure("llvm.usub.sat", dtype, *pair) for pair in ((by, zero), (zero, by)))
-    return pure("llvm.usub.sat", dtype, pure("llvm.uadd.sat", dtype, codes, up), down)
+    up, down = (call_intrinsic("llvm.usub.sat", dtype, *pair) for pair in ((by, zero), (zero, by)))
+    return call_intrinsic(
+        "llvm.usub.sat", dtype, call_intrinsic("llvm.uadd.sat", dtype, codes, up), down
+    )
 
 
 def _wide_sum(a: Expr, b: Expr, shift: int, q: QParams, lanes: int) -> Expr:

@@ -24,13 +24,14 @@ from functools import partial
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
-from gmpq.backends.tvm.kernels.cpu.gemv.loops import INPUTS, SHORT, STEPS, Kernel, Shape
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Vnni, Wide, best_dot, multiplied_lanes
-from gmpq.backends.tvm.kernels.layout import GROUP
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
+from gmpq.backends.tvm.kernels.cpu.gemv.loops import INPUTS, SHORT, STEPS, GemvKernel, GemvShape
+from gmpq.backends.tvm.kernels.cpu.isa.dot import best_dot
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd, Vpmaddubsw, Vpmaddwd, vpmaddubsw_lanes
+from gmpq.backends.tvm.target.cpu import GROUP, CpuTarget
 from gmpq.ir import Linear
 
 DIGITS = {1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2)}  # by bits, the lowest first
@@ -57,18 +58,18 @@ def refuses(site: Site) -> str | None:
     return None if largest < 1 << 31 else f"may sum up to {largest}, beyond int32"
 
 
-def _dot(target: Target) -> Vnni | Narrow | None:
+def _dot(target: CpuTarget) -> Vpdpbusd | Vpmaddubsw | None:
     """Return what multiplies bytes; None without AVX2."""
-    lanes = multiplied_lanes(target)
+    lanes = vpmaddubsw_lanes(target)
     if {"avx512vnni", "avx512bw"} <= target.features:
-        return Vnni()
-    return None if lanes is None else Narrow(lanes, run=SHORT)
+        return Vpdpbusd()
+    return None if lanes is None else Vpmaddubsw(lanes, run=SHORT)
 
 
 def _read_as_words(site: Site, node: Linear) -> bool:
     """Tell whether other kernels need two bytes of a weight."""
     q = site.inputs[0].q
-    return isinstance(best_dot(site.target, max(q.high, q.zero_point), node.weight.codes), Wide)
+    return isinstance(best_dot(site.target, max(q.high, q.zero_point), node.weight.codes), Vpmaddwd)
 
 
 def _bits(codes: Array) -> int:
@@ -82,10 +83,10 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     assert isinstance(node, Linear)
     assert dot is not None
     bits, smallest = _bits(node.weight.codes), int(node.weight.codes.min())
-    digits = (DIGITS if isinstance(dot, Vnni) else FEWER_DIGITS)[bits]
+    digits = (DIGITS if isinstance(dot, Vpdpbusd) else FEWER_DIGITS)[bits]
     most = -(-y.channels // dot.lanes)
     counts = [vectors for vectors in (4, 2) if vectors <= most] or [1]
-    shapes = [Shape(x, y, dot, digits, smallest, vectors) for vectors in counts]
+    shapes = [GemvShape(x, y, dot, digits, smallest, vectors) for vectors in counts]
     found = [(shape, _cycles(site, shape)) for shape in shapes]
     text = "+".join(str(digit) for digit in digits) + " bits"
     work = site.work(dot.instruction, len(digits))
@@ -95,16 +96,16 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     )
 
 
-def _cycles(site: Site, shape: Shape) -> float:
+def _cycles(site: Site, shape: GemvShape) -> float:
     """Return predicted cycles: as many instructions as ports take, or as the weights arrive."""
-    products, ports = (1, 2) if isinstance(shape.dot, Vnni) else (2 + 2 / SHORT, 3)
+    products, ports = (1, 2) if isinstance(shape.dot, Vpdpbusd) else (2 + 2 / SHORT, 3)
     unpacking = sum(2 * STEPS - STEPS * digit / 8 for digit in shape.digits)
     instructions = shape.vectors * (unpacking + len(shape.digits) * STEPS * products) + STEPS
     round_cycles = max(instructions / ports, streamed_cycles(site, shape.round_bytes))
     return shape.x.batch * shape.blocks * (shape.rounds * round_cycles + 20 * shape.vectors)
 
 
-def build(site: Site, shape: Shape) -> Call:
+def build(site: Site, shape: GemvShape) -> Call:
     """Return the call of one block size."""
     node = site.node
     assert isinstance(node, Linear)
@@ -118,10 +119,10 @@ def build(site: Site, shape: Shape) -> Call:
         np.pad(start, rest),
         np.pad(factor, rest),
     )
-    return site.call(Kernel(shape, finish_of(site)).function(), constants)
+    return site.call(GemvKernel(shape, epilogue_of(site)).function(), constants)
 
 
-def packed(codes: Array, shape: Shape) -> Array:
+def packed(codes: Array, shape: GemvShape) -> Array:
     """Return uint8 weights [blocks, rounds, bytes of a round] of codes [O, I]."""
     outputs, inputs = codes.shape
     lanes, size = shape.dot.lanes, shape.dot.elements

@@ -11,23 +11,24 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Epilogue
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     LINE,
     Buffer,
     Expr,
+    assign,
     c_function,
-    inwards,
+    call_intrinsic,
+    clamped_start,
     load,
     prefetch,
-    pure,
-    put,
     registers,
     splat,
     view,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Vnni
-from gmpq.backends.tvm.kernels.layout import GROUP, Layout
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd, Vpmaddubsw
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import GROUP
 
 STEPS = 8  # of four inputs: a vector of one-bit digits holds so many
 SHORT = 4  # of them, whose sums of pairs int16 holds
@@ -36,12 +37,12 @@ AHEAD = 4096  # bytes; processors fetch ahead on their own, but not beyond a pag
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class GemvShape:
     """Sizes that the loops run over."""
 
     x: Layout
     y: Layout
-    dot: Vnni | Narrow
+    dot: Vpdpbusd | Vpmaddubsw
     digits: tuple[int, ...]
     smallest: int  # weight
     vectors: int  # of outputs, of one task
@@ -68,11 +69,11 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class GemvKernel:
     """The function of one block size."""
 
-    shape: Shape
-    finish: Finish
+    shape: GemvShape
+    epilogue: Epilogue
 
     @property
     def lanes(self) -> int:
@@ -90,32 +91,32 @@ class Kernel:
         outputs = shape.all_vectors * lanes
 
         def body(x_: Expr, *others: Expr) -> None:
-            (ones_, w_, start_, factor_), ends = self.finish.split(others)
+            (ones_, w_, start_, factor_), arguments = self.epilogue.split(others)
             x = view(x_, "int32", shape.x.size_bytes // GROUP)
             ones = view(ones_, "int32", self._ones * lanes)
             w = view(w_, "int32", shape.blocks * shape.rounds * shape.round_bytes // GROUP)
             start = view(start_, "int32", outputs)
-            end = ends.bind(factor_, outputs)
+            bound = arguments.bind(factor_, outputs)
             with T.parallel(0, shape.x.batch * shape.blocks) as item:
                 image, block = item // shape.blocks, item % shape.blocks
                 corner = (shape.x.origin + image * shape.x.image) // GROUP
                 total = self._sum(x, ones, corner)
                 acc = self._multiply(x, w, corner, block)
-                first = inwards(block, shape.vectors, shape.all_vectors) * lanes
+                first = clamped_start(block, shape.vectors, shape.all_vectors) * lanes
                 less = splat(total * shape.smallest, lanes)
                 sums = [
                     load(start, first + v * lanes, lanes) + less + self._joined(slots)
                     for v, slots in enumerate(acc)
                 ]
-                end.put([PixelSums((image, 0, 0), sums)], first, lanes)
+                bound.store([PixelSums((image, 0, 0), sums)], first, lanes)
 
         constants = (("ones", "int32"), ("w", "int32"), ("start", "int32"), ("factor", "float32"))
-        return c_function(self.finish.parameters(("x", "int32"), constants), body)
+        return c_function(self.epilogue.parameters(("x", "int32"), constants), body)
 
     @property
     def _chains(self) -> int:
         """Accumulators of a digit: a product of VNNI waits for the one before it."""
-        return 2 if isinstance(self.shape.dot, Vnni) else 1
+        return 2 if isinstance(self.shape.dot, Vpdpbusd) else 1
 
     @property
     def _ones(self) -> int:
@@ -125,12 +126,12 @@ class Kernel:
     def _sum(self, x: Buffer, ones: Buffer, corner: Expr) -> Expr:
         """Return the sum of the codes of one image."""
         (sums,) = registers(1, self.kind)
-        put(sums, splat(T.int32(0), self.lanes))
+        assign(sums, splat(T.int32(0), self.lanes))
         with T.serial(0, self._ones) as i:
             codes = load(x, corner + i * self.lanes, self.lanes)
-            put(sums, self._add(sums[0], [(codes, load(ones, i * self.lanes, self.lanes))]))
+            assign(sums, self._add(sums[0], [(codes, load(ones, i * self.lanes, self.lanes))]))
         (total,) = registers(1, "int32")
-        put(total, pure("llvm.vector.reduce.add", "int32", sums[0]))
+        assign(total, call_intrinsic("llvm.vector.reduce.add", "int32", sums[0]))
         return total[0]
 
     def _multiply(self, x: Buffer, w: Buffer, corner: Expr, block: Expr) -> list[list[Buffer]]:
@@ -139,11 +140,11 @@ class Kernel:
         count = chains * len(shape.digits)
         acc = [registers(count, self.kind) for _ in range(shape.vectors)]
         for slot in (slot for slots in acc for slot in slots):
-            put(slot, splat(T.int32(0), self.lanes))
+            assign(slot, splat(T.int32(0), self.lanes))
         with T.serial(0, shape.rounds) as number:
             codes = registers(STEPS, self.kind)
             for step, slot in enumerate(codes):
-                put(slot, splat(x[corner + number * STEPS + step], self.lanes))
+                assign(slot, splat(x[corner + number * STEPS + step], self.lanes))
             place = (block * shape.rounds + number) * (shape.round_bytes // GROUP)
             for line in range(0, shape.round_bytes, LINE):
                 prefetch(w, place + (AHEAD + line) // GROUP)
@@ -160,14 +161,14 @@ class Kernel:
         per_vector = 8 // bits
         weights = registers(STEPS // per_vector, self.kind)
         for number, slot in enumerate(weights):
-            put(slot, load(w, place + number * self.lanes, self.lanes))
+            assign(slot, load(w, place + number * self.lanes, self.lanes))
         pairs = [
             (code[0], self._digit(weights[step // per_vector][0], step % per_vector, bits))
             for step, code in enumerate(codes)
         ]
         for number in range(STEPS // SHORT):
             slot = slots[number % len(slots)]
-            put(slot, self._add(slot[0], pairs[number * SHORT : (number + 1) * SHORT]))
+            assign(slot, self._add(slot[0], pairs[number * SHORT : (number + 1) * SHORT]))
 
     def _digit(self, weights: Expr, part: int, bits: int) -> Expr:
         mask = splat(T.int32(((1 << bits) - 1) * 0x01010101), self.lanes)
@@ -179,11 +180,11 @@ class Kernel:
         kind = f"int8x{dot.elements}"
         operands = [([T.reinterpret(kind, c)], [T.reinterpret(kind, d)]) for c, d in steps]
         match dot:
-            case Vnni():
+            case Vpdpbusd():
                 for codes, digits in operands:
                     acc = dot.accumulate(acc, codes, digits)
                 return acc
-            case Narrow():
+            case Vpmaddubsw():
                 return acc + dot.widen(reduce(add, (dot.pairs(*each) for each in operands)))
             case _:
                 assert_never(dot)

@@ -1,1 +1,1 @@
-"""The words that kernels are written in, and the instructions that they use."""
+"""The builder that kernels are written with, and the instructions that they use."""

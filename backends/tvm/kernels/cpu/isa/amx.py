@@ -1,4 +1,8 @@
-"""How a convolution is cut into tiles of the AMX unit, and how its weights are laid out."""
+"""How a convolution is cut into tiles of the AMX unit, and how its weights are laid out.
+
+A tile register has 16 rows of 64 bytes; TDPBUSD adds the products of four u8 and four s8 to every
+int32 of a tile of 16 x 16 (Intel SDM, TDPBUSD, LDTILECFG).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from itertools import product
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Site, streamed_cycles
-from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR, Layout
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.kernels.base import Array
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.cpu import GROUP, VECTOR, CpuTarget
 from gmpq.ir import Window
 
 INSTRUCTION = "tdpbusd"
@@ -21,7 +26,7 @@ FINISH, FLAT_FINISH = 8, 12  # cycles to requantize 16 accumulators, and to drop
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class AmxShape:
     """Sizes that the loops run over."""
 
     window: Window
@@ -98,7 +103,7 @@ ARRANGEMENTS = tuple(  # down, across, vectors: at least one register is left fo
 )
 
 
-def best_blockings(site: Site, shape: Shape, most: int) -> list[tuple[Blocking, float]]:
+def best_blockings(site: Site, shape: AmxShape, most: int) -> list[tuple[Blocking, float]]:
     """Return the blockings with the fewest predicted cycles, best first."""
     candidates = [
         Blocking(flat, pixels, down, across, vectors, outside)
@@ -114,32 +119,32 @@ def best_blockings(site: Site, shape: Shape, most: int) -> list[tuple[Blocking, 
     return sorted(timed, key=lambda pair: pair[1])[:most]
 
 
-def extent_of(shape: Shape, flat: bool) -> int:
+def extent_of(shape: AmxShape, flat: bool) -> int:
     """Return the pixels along which tiles follow each other."""
     return (shape.y.height - 1) * pitch_of(shape) + shape.y.width if flat else shape.y.width
 
 
-def pitch_of(shape: Shape) -> int:
+def pitch_of(shape: AmxShape) -> int:
     """Return the pixels from one stored input row to the next."""
     return shape.x.row // shape.x.stored
 
 
-def width_of(shape: Shape, b: Blocking) -> int:
+def width_of(shape: AmxShape, b: Blocking) -> int:
     """Return the pixels that ``across`` tiles cover."""
     return min(b.pixels * b.across, extent_of(shape, b.flat))
 
 
-def groups_of(shape: Shape, b: Blocking) -> int:
+def groups_of(shape: AmxShape, b: Blocking) -> int:
     """Return how many groups of tiles follow each other in a row, or in a flat image."""
     return -(-extent_of(shape, b.flat) // width_of(shape, b))
 
 
-def rows_of(shape: Shape, b: Blocking) -> int:
+def rows_of(shape: AmxShape, b: Blocking) -> int:
     """Return how many rows of tile groups an image has."""
     return 1 if b.flat else -(-shape.y.height // b.down)
 
 
-def _cycles(site: Site, shape: Shape, b: Blocking) -> float:
+def _cycles(site: Site, shape: AmxShape, b: Blocking) -> float:
     """Return predicted cycles: products, or loads of tiles from the cache that holds them."""
     groups = groups_of(shape, b) * rows_of(shape, b) * shape.x.batch
     blocks = -(-shape.vectors // b.vectors)
@@ -154,14 +159,14 @@ def _cycles(site: Site, shape: Shape, b: Blocking) -> float:
     return groups * blocks * one + streamed_cycles(site, blocks * block_bytes)
 
 
-def _weight_load(kept_bytes: int, target: Target) -> int:
+def _weight_load(kept_bytes: int, target: CpuTarget) -> int:
     """Return the cycles to load a tile of weights from the cache that holds ``kept_bytes``."""
-    if kept_bytes <= target.near_bytes:
+    if kept_bytes <= target.l1d_bytes:
         return LOAD
-    return FAR_LOAD if kept_bytes <= target.cache_bytes // 2 else FARTHEST_LOAD
+    return FAR_LOAD if kept_bytes <= target.l2_bytes // 2 else FARTHEST_LOAD
 
 
-def pack(codes: Array, shape: Shape, b: Blocking) -> Array:
+def pack(codes: Array, shape: AmxShape, b: Blocking) -> Array:
     """Return weights int8 [blocks, runs, steps, vectors, 16, 16 * 4]."""
     outputs, channels, rows, columns = codes.shape
     taps = np.zeros((outputs, rows, columns, shape.x.stored), np.int8)
@@ -179,7 +184,7 @@ def pack(codes: Array, shape: Shape, b: Blocking) -> Array:
 
 
 def configuration(b: Blocking) -> Array:
-    """Return the 64 bytes that LDTILECFG reads: palette 1, bytes per row, rows of each tile.
+    """Return uint8 [64] as LDTILECFG reads it: palette 1, bytes per row, rows of each tile.
 
     Tiles are numbered accumulators first, then inputs, then weights.
     """

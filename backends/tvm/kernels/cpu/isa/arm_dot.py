@@ -22,7 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, cast, held, pure, put, splat
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    Buffer,
+    Expr,
+    assign,
+    call_intrinsic,
+    cast,
+    in_registers,
+    splat,
+)
 
 Array: TypeAlias = NDArray[Any]
 Operands: TypeAlias = Callable[[Expr], list[Expr]]  # from a step on
@@ -33,7 +41,7 @@ HIGHEST_BITS = -0x7F7F7F80  # 0x80808080: of four codes
 
 @dataclass(frozen=True, slots=True)
 class Sdot:
-    """Armv8.2 dot products, or with ``unsigned`` codes those of Armv8.6."""
+    """SDOT of Armv8.2, or USDOT of Armv8.6, of ``unsigned`` codes."""
 
     unsigned: bool = False
     shift: int = 0  # what codes are multiplied less of: 0 or 128
@@ -75,12 +83,12 @@ class Sdot:
         """Return ``acc`` plus the four products per lane."""
         intrinsic = f"llvm.aarch64.neon.{self.instruction}"
         pair = (operands[0], weights[0]) if self.unsigned else (weights[0], operands[0])
-        return pure(intrinsic, f"int32x{self.lanes}", acc, *pair)
+        return call_intrinsic(intrinsic, f"int32x{self.lanes}", acc, *pair)
 
 
 @dataclass(frozen=True, slots=True)
 class Smlal:
-    """NEON's products of int16: a step multiplies two codes with two vectors of weights."""
+    """SMLAL of int16: a step multiplies two codes with two vectors of weights."""
 
     lanes: int = LANES
     vectors: int = 1
@@ -139,10 +147,10 @@ def _add_steps(
     dot: ByLane, acc: list[list[Buffer]], at: tuple[Expr, int], codes: Operands, weights: Operands
 ) -> None:
     first, count = at
-    fours = held([dot.shifted(four) for four in codes(first)])
+    fours = in_registers([dot.shifted(four) for four in codes(first)])
     for lane in range(count):
-        vectors = held(weights(first + lane))
+        vectors = in_registers(weights(first + lane))
         for slots, four in zip(acc, fours, strict=True):
             operand = [dot.lane(four, lane)]
             for slot, weight in zip(slots, vectors, strict=True):
-                put(slot, dot.accumulate(slot[0], operand, [weight]))
+                assign(slot, dot.accumulate(slot[0], operand, [weight]))

@@ -1,4 +1,4 @@
-"""The few words in which kernels are written on top of TVM's IRBuilder.
+"""The functions that kernels are written with, on top of TVM's IRBuilder.
 
 An accumulator lives in a register only if its buffer is a stack slot that LLVM promotes: scope
 "global", less than 1024 bytes, one vector each.
@@ -90,8 +90,8 @@ def scratch_bytes(function: PrimFunc) -> int:
     return sum(found)
 
 
-def put(register: Buffer, value: Expr) -> None:
-    """Store ``value`` in a register."""
+def assign(register: Buffer, value: Expr) -> None:
+    """Store ``value``, of the slot's type, in a register."""
     T.buffer_store(register, value, [0])
 
 
@@ -99,15 +99,15 @@ def zeros(count: int, dtype: str, lanes: int) -> list[Buffer]:
     """Return ``count`` registers that hold zeros."""
     slots = registers(count, vector(dtype, lanes))
     for slot in slots:
-        put(slot, splat(T.Cast(dtype, T.int32(0)), lanes))
+        assign(slot, splat(T.Cast(dtype, T.int32(0)), lanes))
     return slots
 
 
-def held(values: list[Expr]) -> list[Expr]:
-    """Return ``values`` from registers, so that each is computed once."""
+def in_registers(values: list[Expr]) -> list[Expr]:
+    """Return ``values`` read back from registers, so that each is computed once."""
     slots = [registers(1, str(value.ty.dtype))[0] for value in values]
     for slot, value in zip(slots, values, strict=True):
-        put(slot, value)
+        assign(slot, value)
     return [slot[0] for slot in slots]
 
 
@@ -121,7 +121,7 @@ def store(buffer: Buffer, start: Expr, value: Expr, lanes: int, stride: int = 1)
     T.buffer_store(buffer, value, [T.ramp(start, stride, lanes) if lanes > 1 else start])
 
 
-def inwards(index: Expr, size: int, extent: int) -> Expr:
+def clamped_start(index: Expr, size: int, extent: int) -> Expr:
     """Return the start of tile ``index`` of ``size``; the last one is moved back into the range.
 
     An odd extent then needs no remainder code: some elements are computed twice, with one result.
@@ -144,13 +144,13 @@ def cast(dtype: str, lanes: int, value: Expr) -> Expr:
     return T.Cast(vector(dtype, lanes), value)
 
 
-def pure(intrinsic: str, dtype: str, *arguments: Expr) -> Expr:
+def call_intrinsic(intrinsic: str, dtype: str, *arguments: Expr) -> Expr:
     """Return the value of an LLVM intrinsic."""
     number = T.llvm_lookup_intrinsic_id(intrinsic)
     return T.call_llvm_pure_intrin(number, *arguments, dtype=dtype)
 
 
-def run(intrinsic: str, *arguments: Expr) -> None:
+def call_intrinsic_void(intrinsic: str, *arguments: Expr) -> None:
     """Run an LLVM intrinsic for its effect."""
     number = T.llvm_lookup_intrinsic_id(intrinsic)
     T.evaluate(T.call_llvm_intrin(number, *arguments, dtype="void"))
@@ -159,7 +159,7 @@ def run(intrinsic: str, *arguments: Expr) -> None:
 def prefetch(memory: Buffer, place: Expr) -> None:
     """Ask for the cache line at ``place``, which may lie beyond the memory's end."""
     read, near, data = T.int32(0), T.int32(3), T.int32(1)
-    run("llvm.prefetch.p0", T.address_of(memory[place]), read, near, data)
+    call_intrinsic_void("llvm.prefetch.p0", T.address_of(memory[place]), read, near, data)
 
 
 def to_codes(steps: Expr, q: QParams, lanes: int) -> Expr:

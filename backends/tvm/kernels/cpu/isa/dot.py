@@ -4,13 +4,8 @@ An accumulator has ``lanes`` output channels. One step multiplies four consecuti
 one pixel, broadcast to all lanes as one int32, with ``vectors`` weight vectors. ``pack`` lays the
 weights [..., lanes, 4] out as the step reads them. Every step is exact in int32:
 
-- ``Vnni``: vpdpbusd adds four u8 * s8 products without saturation (Intel SDM, VPDPBUSD).
-- ``Narrow``: vpmaddubsw adds two u8 * s8 products in int16 with saturation, which never acts if
-  2 * (2**a - 1) * 2**(w - 1) <= 32767, that is a + w <= 15; vpmaddwd by ones widens.
-- ``Wide``: codes and weights as int16, vpmaddwd adds two products in int32: at most
-  2 * 255 * 128.
-- ``Words``: the same for codes that lie as int16 in memory.
-- ``Sdot``: the dot products of ARM (``dot_arm``).
+- ``Vpdpbusd``, ``Vpmaddubsw``, ``Vpmaddwd``, ``Int16Dot``: the instructions of x86 (``x86``).
+- ``Sdot``: the dot products of ARM (``arm_dot``).
 - ``Portable``: widening multiplications that any processor has.
 
 ``instruction`` names the sequence that multiplies and adds, by which its peak is looked up.
@@ -26,203 +21,22 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, cast, pure, splat
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, cast, splat
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import (
+    Int16Dot,
+    Vpdpbusd,
+    Vpmaddubsw,
+    Vpmaddwd,
+    vpmaddubsw_lanes,
+)
+from gmpq.backends.tvm.target.cpu import CpuTarget
 
 Array: TypeAlias = NDArray[Any]
-
-# By int32 lanes: adjacent products added, u8 * s8 into int16 with saturation, int16 into int32.
-MULTIPLY_BYTES = {
-    4: "llvm.x86.ssse3.pmadd.ub.sw.128",
-    8: "llvm.x86.avx2.pmadd.ub.sw",
-    16: "llvm.x86.avx512.pmaddubs.w.512",
-}
-MULTIPLY_WORDS = {
-    4: "llvm.x86.sse2.pmadd.wd",
-    8: "llvm.x86.avx2.pmadd.wd",
-    16: "llvm.x86.avx512.pmaddw.d.512",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Vnni:
-    """AVX-512 VNNI."""
-
-    lanes: int = 16
-    vectors: int = 1
-    dtype: str = "int8"
-    elements: int = 64  # of one weight vector
-
-    instruction: ClassVar[str] = "vpdpbusd"
-    group: ClassVar[int] = 4  # codes that a step multiplies
-    temporaries: ClassVar[int] = 1  # registers beside accumulators and weights: operand, product
-    product_cycles: ClassVar[float] = 0.5
-    operand_cycles: ClassVar[float] = 0.0
-
-    def pack(self, weights: Array) -> Array:
-        """Return int8 [..., 1, lanes * 4] of weights [..., lanes, 4]."""
-        return weights.reshape(*weights.shape[:-2], 1, 64)
-
-    def operands(self, codes: Expr) -> list[Expr]:
-        """Return the vectors that one int32 of four codes is broadcast to."""
-        return [T.reinterpret("int8x64", splat(codes, 16))]
-
-    def product(self, operands: list[Expr], weights: list[Expr]) -> Expr:
-        """Return the sum of the four products per lane."""
-        return self.accumulate(splat(T.int32(0), self.lanes), operands, weights)
-
-    def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
-        """Return ``acc`` plus the four products per lane."""
-        return pure("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, operands[0], weights[0])
-
-
-@dataclass(frozen=True, slots=True)
-class Narrow:
-    """SSSE3, AVX2 or AVX-512 BW where no pair of products saturates.
-
-    ``run`` steps may be added as int16 ``pairs`` before they must ``widen``.
-    """
-
-    lanes: int = 8
-    run: int = 1
-    vectors: int = 1
-    dtype: str = "int8"
-
-    group: ClassVar[int] = 4
-    temporaries: ClassVar[int] = 2
-    operand_cycles: ClassVar[float] = 0.0
-
-    @property
-    def instruction(self) -> str:
-        """Of a step; a run widens too rarely to count."""
-        return "vpmaddubsw+vpmaddwd+vpaddd" if self.run == 1 else "vpmaddubsw+vpaddw"
-
-    @property
-    def product_cycles(self) -> float:
-        """Three ports multiply and add; widening after a run goes through memory."""
-        return 1.0 if self.run == 1 else 2 / 3 + 1.5 / self.run
-
-    @property
-    def elements(self) -> int:
-        """Of one weight vector."""
-        return 4 * self.lanes
-
-    def pack(self, weights: Array) -> Array:
-        """Return int8 [..., 1, lanes * 4]."""
-        return weights.reshape(*weights.shape[:-2], 1, self.elements)
-
-    def operands(self, codes: Expr) -> list[Expr]:
-        """Return the four codes in every lane."""
-        return [T.reinterpret(f"int8x{self.elements}", splat(codes, self.lanes))]
-
-    def pairs(self, operands: list[Expr], weights: list[Expr]) -> Expr:
-        """Return the sums of two products each, two int16 per lane."""
-        intrinsic = MULTIPLY_BYTES[self.lanes]
-        return pure(intrinsic, f"int16x{2 * self.lanes}", operands[0], weights[0])
-
-    def widen(self, pairs: Expr) -> Expr:
-        """Return the sum of both int16 of each lane."""
-        ones = splat(T.int16(1), 2 * self.lanes)
-        return pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", pairs, ones)
-
-    def product(self, operands: list[Expr], weights: list[Expr]) -> Expr:
-        """Return the sum of the four products per lane."""
-        return self.widen(self.pairs(operands, weights))
-
-    def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
-        """Return ``acc`` plus the four products per lane."""
-        return acc + self.product(operands, weights)
-
-
-@dataclass(frozen=True, slots=True)
-class Wide:
-    """SSE2, AVX2 or AVX-512 BW for any bits: even and odd codes as int16 pairs."""
-
-    lanes: int = 8
-    vectors: int = 2
-    dtype: str = "int16"
-
-    instruction: ClassVar[str] = "vpmaddwd+vpaddd"
-    temporaries: ClassVar[int] = 2
-    product_cycles: ClassVar[float] = 4 / 3
-    operand_cycles: ClassVar[float] = 2 / 3
-
-    @property
-    def elements(self) -> int:
-        """Of one weight vector."""
-        return 2 * self.lanes
-
-    def pack(self, weights: Array) -> Array:
-        """Return int16 [..., 2, lanes * 2]: channels 0 and 2, then 1 and 3."""
-        halves = [weights[..., 0::2], weights[..., 1::2]]
-        flat = [half.reshape(*half.shape[:-2], self.elements) for half in halves]
-        return np.stack(flat, axis=-2).astype(np.int16)
-
-    def operands(self, codes: Expr) -> list[Expr]:
-        """Return codes 0 and 2, then 1 and 3, as int16 in every lane."""
-        both = T.reinterpret(f"uint16x{self.elements}", splat(codes, self.lanes))
-        even = T.bitwise_and(both, splat(T.uint16(255), self.elements))
-        odd = T.shift_right(both, splat(T.uint16(8), self.elements))
-        return [T.reinterpret(f"int16x{self.elements}", half) for half in (even, odd)]
-
-    def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
-        """Return ``acc`` plus the four products per lane."""
-        for codes, weight in zip(operands, weights, strict=True):
-            acc = acc + pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", codes, weight)
-        return acc
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """SSE2, AVX2 or AVX-512 for codes that are int16 already: a step multiplies two of them."""
-
-    lanes: int = 8
-    fused: bool = False  # AVX-512 VNNI: vpdpwssd
-    vectors: int = 1
-    dtype: str = "int16"
-
-    group: ClassVar[int] = 2
-    temporaries: ClassVar[int] = 2
-    operand_cycles: ClassVar[float] = 0.0
-
-    @property
-    def instruction(self) -> str:
-        """Of a step."""
-        return "vpdpwssd" if self.fused else "vpmaddwd+vpaddd"
-
-    @property
-    def product_cycles(self) -> float:
-        """Two fused products a cycle, or about three ports that multiply and add."""
-        return 0.5 if self.fused else 0.64
-
-    @property
-    def elements(self) -> int:
-        """Of one weight vector."""
-        return 2 * self.lanes
-
-    def pack(self, weights: Array) -> Array:
-        """Return int16 [..., 1, lanes * 2] of weights [..., lanes, 2]."""
-        return weights.reshape(*weights.shape[:-2], 1, self.elements).astype(np.int16)
-
-    def operands(self, codes: Expr) -> list[Expr]:
-        """Return the two codes in every lane."""
-        return [T.reinterpret(f"int16x{self.elements}", splat(codes, self.lanes))]
-
-    def product(self, operands: list[Expr], weights: list[Expr]) -> Expr:
-        """Return the sum of the two products per lane."""
-        return pure(MULTIPLY_WORDS[self.lanes], f"int32x{self.lanes}", operands[0], weights[0])
-
-    def accumulate(self, acc: Expr, operands: list[Expr], weights: list[Expr]) -> Expr:
-        """Return ``acc`` plus the two products per lane."""
-        if self.fused:
-            pair = (operands[0], weights[0])
-            return pure("llvm.x86.avx512.vpdpwssd.512", "int32x16", acc, *pair)
-        return acc + self.product(operands, weights)
 
 
 @dataclass(frozen=True, slots=True)
 class Portable:
-    """Any processor."""
+    """Multiplications of int32 lanes that LLVM maps to any processor."""
 
     lanes: int = 4
     vectors: int = 4
@@ -252,31 +66,24 @@ class Portable:
         return acc
 
 
-Dot: TypeAlias = Vnni | Narrow | Wide | Words | Sdot | Portable
+Dot: TypeAlias = Vpdpbusd | Vpmaddubsw | Vpmaddwd | Int16Dot | Sdot | Portable
 
 
-def best_dot(target: Target, highest_code: int, weights: Array) -> Dot:
-    """Return the fastest exact instruction for codes up to ``highest_code``."""
+def best_dot(target: CpuTarget, highest_code: int, weights: Array) -> Dot:
+    """Return the fastest exact instruction for codes up to ``highest_code``, weights [...]."""
     if "avx512vnni" in target.features:
-        return Vnni()
+        return Vpdpbusd()
     if "i8mm" in target.features:
         return Sdot(unsigned=True)
     if "dotprod" in target.features:
         return Sdot(shift=128 if highest_code > np.iinfo(np.int8).max else 0)
-    lanes = multiplied_lanes(target)
+    lanes = vpmaddubsw_lanes(target)
     if lanes is None:
         return Portable()
     largest_pair = 2 * highest_code * int(np.abs(weights.astype(np.int32)).max(initial=0))
-    return Narrow(lanes) if largest_pair <= np.iinfo(np.int16).max else Wide(lanes)
+    return Vpmaddubsw(lanes) if largest_pair <= np.iinfo(np.int16).max else Vpmaddwd(lanes)
 
 
 def shift_of(dot: Dot) -> int:
     """Return what codes are multiplied less of."""
     return dot.shift if isinstance(dot, Sdot) else 0
-
-
-def multiplied_lanes(target: Target) -> int | None:
-    """Return the int32 lanes of the widest vpmaddubsw and vpmaddwd; None without AVX2."""
-    if "avx512bw" in target.features:
-        return 16
-    return 8 if "avx2" in target.features else None

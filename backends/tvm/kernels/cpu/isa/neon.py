@@ -1,4 +1,4 @@
-"""Words of ARM's NEON that LLVM does not find by itself, and those that it does.
+"""Instructions of ARM's NEON that LLVM does not find by itself, and those that it does.
 
 Products of bytes are written as widened multiplications, which LLVM turns into smull and smlal, and
 products that stay bytes into mul and mla. Pairwise sums need the processor's own intrinsics.
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, cast, pure, splat
-from gmpq.backends.tvm.target.cpu import Target
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, cast, splat
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.ir import QParams
 
 Array: TypeAlias = NDArray[Any]
@@ -22,19 +22,19 @@ CODES = 16  # of a vector
 SIGN = 128
 
 
-def word_bits(target: Target) -> int | None:
+def word_bits(target: CpuTarget) -> int | None:
     """Return 64 or 32 where the target has NEON, else None."""
     if "neon" not in target.features:
         return None
     return 64 if target.triple.startswith("aarch64") else 32
 
 
-def multiplies(target: Target) -> bool:
+def multiplies(target: CpuTarget) -> bool:
     """Tell whether NEON's own multiplications are the fastest of the target."""
     return word_bits(target) is not None and "dotprod" not in target.features
 
 
-def ends(q: QParams) -> tuple[int, int]:
+def code_range(q: QParams) -> tuple[int, int]:
     """Return the lowest and the highest code as signed bytes: less 128 if some exceed 127."""
     high = max(q.high, q.zero_point)
     low = -SIGN if high >= SIGN else 0
@@ -66,10 +66,10 @@ def pairs_added(bits: int, acc: Expr, values: Expr, lanes: int) -> Expr:
     wide, narrow = (32, 16) if lanes == CODES // 4 else (16, 8)
     dtype = f"int{wide}x{lanes}"
     if bits == 32:
-        return pure(
+        return call_intrinsic(
             "llvm.arm.neon.vpadals", dtype, acc, T.reinterpret(f"int{narrow}x{2 * lanes}", values)
         )
-    return acc + pure("llvm.aarch64.neon.saddlp", dtype, values)
+    return acc + call_intrinsic("llvm.aarch64.neon.saddlp", dtype, values)
 
 
 def widened_pairs(bits: int, values: Expr, lanes: int) -> Expr:
@@ -77,7 +77,7 @@ def widened_pairs(bits: int, values: Expr, lanes: int) -> Expr:
     narrow = CODES * 4 // lanes
     intrinsic = "llvm.arm.neon.vpaddlu" if bits == 32 else "llvm.aarch64.neon.uaddlp"
     kind = f"int{narrow}x{2 * lanes}"
-    return pure(intrinsic, f"int{2 * narrow}x{lanes}", T.reinterpret(kind, values))
+    return call_intrinsic(intrinsic, f"int{2 * narrow}x{lanes}", T.reinterpret(kind, values))
 
 
 def across(four: list[Expr]) -> Expr:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 SHORTEST = 4  # steps of a run in int8; below, mul and sadalp cost as much as smull and smlal
 
@@ -49,59 +49,60 @@ class Steps(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Runs:
+class NeonRuns:
     """What the loops of a sum run over, and how long its narrow sums are."""
 
     bits: int  # of the processor's words, 64 or 32
     steps: Steps
-    words: Steps  # a run of int16 sums
-    bytes: Steps | None  # a run of int8 sums within it, if any
+    int16_run: Steps  # a run of int16 sums
+    int8_run: Steps | None  # a run of int8 sums within it, if any
 
     @property
     def instruction(self) -> str:
         """Of a step."""
-        return "smull+smlal" if self.bytes is None else "mla"
+        return "smull+smlal" if self.int8_run is None else "mla"
 
-    def step_cycles(self, pace: Pace, rows: int, channels: int) -> float:
+    def step_cycles(self, pipeline: PipelineModel, rows: int, channels: int) -> float:
         """Return predicted cycles of one step of ``rows`` x ``channels`` sums, loads included."""
-        computing = rows * channels * self._sum_cycles(pace)
-        return pace.waiting * pace.step(computing, rows + channels)
+        computing = rows * channels * self._sum_cycles(pipeline)
+        return pipeline.waiting * pipeline.step(computing, rows + channels)
 
-    def _sum_cycles(self, pace: Pace) -> float:
+    def _sum_cycles(self, pipeline: PipelineModel) -> float:
         """Return the cycles of one step of one sum; smull and smlal take one each."""
-        if self.bytes is None:
-            return 2 + pace.widened / self.words.total
-        widened = 2 / self.bytes.total + 2 / self.words.total
-        return pace.bytes_multiplied + pace.widened * widened
+        if self.int8_run is None:
+            return 2 + pipeline.widened / self.int16_run.total
+        widened = 2 / self.int8_run.total + 2 / self.int16_run.total
+        return pipeline.bytes_multiplied + pipeline.widened * widened
 
     def __str__(self) -> str:
-        within = "" if self.bytes is None else f" of {self.bytes.total} in int8"
-        return f"runs of {self.words.total} in int16{within}"
+        within = "" if self.int8_run is None else f" of {self.int8_run.total} in int8"
+        return f"runs of {self.int16_run.total} in int16{within}"
 
 
-def runs_of(rows: Array, ends: tuple[Any, Any], bits: int) -> tuple[Runs, ...]:
+def runs_of(rows: Array, code_range: tuple[Any, Any], bits: int) -> tuple[NeonRuns, ...]:
     """Return the legal runs: without sums in int8, and with them where few bits allow.
 
-    ``rows`` are weights [blocks, rows, columns, depth, channels, 16]; ``ends`` the lowest and the
-    highest code, of all blocks or of each.
+    ``rows`` are weights [blocks, rows, columns, depth, channels, 16]; ``code_range`` the lowest and
+    the highest code, of all blocks or of each.
     """
-    narrow = longest_run(rows, ends, np.int8)
+    narrow = longest_run(rows, code_range, np.int8)
     inner = (None, narrow) if narrow is not None and narrow.total >= SHORTEST else (None,)
-    found = [(longest_run(rows, ends, np.int16, within), within) for within in inner]
+    found = [(longest_run(rows, code_range, np.int16, within), within) for within in inner]
     steps = Steps(*rows.shape[1:4])
-    return tuple(Runs(bits, steps, words, within) for words, within in found if words)
+    return tuple(NeonRuns(bits, steps, words, within) for words, within in found if words)
 
 
 def longest_run(
-    rows: Array, ends: tuple[Any, Any], kind: type, within: Steps | None = None
+    rows: Array, code_range: tuple[Any, Any], kind: type, within: Steps | None = None
 ) -> Steps | None:
-    """Return the longest run whose sums fit ``kind``, int8 or int16, if any step's do.
+    """Return the longest run whose sums fit ``kind``, int8 or int16; None if no step's do.
 
-    Sums of ``within`` are int8 sums of such runs.
+    ``rows`` and ``code_range`` are those of ``runs_of``; sums of ``within`` are int8 sums of such
+    runs.
     """
     whole, inner = Steps(*rows.shape[1:4]), within or Steps(1, 1, 1)
-    each = [np.reshape(end, (-1, 1, 1, 1, 1, 1)).astype(np.int32) for end in ends]
-    products = [end * rows.astype(np.int32) for end in each]
+    each = [np.reshape(code, (-1, 1, 1, 1, 1, 1)).astype(np.int32) for code in code_range]
+    products = [code * rows.astype(np.int32) for code in each]
     bounds = [_lanes(side(*products), kind, within) for side in (np.minimum, np.maximum)]
     limits = np.iinfo(kind)
     for run in (run for run in whole.runs() if run.holds(inner)):

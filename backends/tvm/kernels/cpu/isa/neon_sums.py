@@ -22,27 +22,27 @@ from typing import TypeAlias
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, put, zeros
-from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs, Steps
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, assign, zeros
+from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, Steps
 
 At: TypeAlias = tuple[Expr, Expr, Expr]  # the loops of ``Steps``
 Product: TypeAlias = tuple[Expr, Expr]  # codes, weights
 Products: TypeAlias = Callable[[At], list[Product]]  # of every accumulator in one step
 
 
-def summed(runs: Runs, count: int, together: int, products: Products) -> list[Buffer]:
+def summed(runs: NeonRuns, count: int, together: int, products: Products) -> list[Buffer]:
     """Return ``count`` accumulators, int32x4; sums that widen at once take ``together`` more."""
     acc = zeros(count, "int32", 4)
-    with T.grid(*runs.steps.over(runs.words)) as number:
-        first = _first(runs.words, number)
-        if runs.words.total == 1:
+    with T.grid(*runs.steps.over(runs.int16_run)) as number:
+        first = _first(runs.int16_run, number)
+        if runs.int16_run.total == 1:
             _add_widened(runs, acc, together, products(first))
         else:
-            _add_words(runs, acc, products, first)
+            _add_int16_run(runs, acc, products, first)
     return acc
 
 
-def _add_widened(runs: Runs, acc: list[Buffer], together: int, products: list[Product]) -> None:
+def _add_widened(runs: NeonRuns, acc: list[Buffer], together: int, products: list[Product]) -> None:
     """Add the products of one step, two in int16 and then at once in int32."""
     for first in range(0, len(acc), together):
         some = slice(first, first + together)
@@ -51,14 +51,14 @@ def _add_widened(runs: Runs, acc: list[Buffer], together: int, products: list[Pr
         _widen(runs, acc[some], short, 4)
 
 
-def _add_words(runs: Runs, acc: list[Buffer], products: Products, first: At) -> None:
+def _add_int16_run(runs: NeonRuns, acc: list[Buffer], products: Products, first: At) -> None:
     """Add the products of one run of int16 sums."""
     short = zeros(len(acc), "int16", 8)
-    with T.grid(*runs.words.over(runs.bytes or Steps(1, 1, 1))) as inner:
-        if runs.bytes is None:
+    with T.grid(*runs.int16_run.over(runs.int8_run or Steps(1, 1, 1))) as inner:
+        if runs.int8_run is None:
             _add_halves(short, products(_plus(first, inner)))
         else:
-            _add_bytes(runs, short, products, _plus(first, _first(runs.bytes, inner)))
+            _add_int8_run(runs, short, products, _plus(first, _first(runs.int8_run, inner)))
     _widen(runs, acc, short, 4)
 
 
@@ -66,22 +66,22 @@ def _add_halves(acc: list[Buffer], products: list[Product]) -> None:
     """Add the lower products of all accumulators, then the upper ones: no sum waits for itself."""
     for half in (neon.lower, neon.upper):
         for slot, (x, w) in zip(acc, products, strict=True):
-            put(slot, slot[0] + neon.multiplied(half(x), half(w)))
+            assign(slot, slot[0] + neon.multiplied(half(x), half(w)))
 
 
-def _add_bytes(runs: Runs, acc: list[Buffer], products: Products, first: At) -> None:
+def _add_int8_run(runs: NeonRuns, acc: list[Buffer], products: Products, first: At) -> None:
     """Add the products of one run of int8 sums to int16 ones."""
-    assert runs.bytes is not None
+    assert runs.int8_run is not None
     short = zeros(len(acc), "int8", 16)
-    with T.grid(*runs.bytes) as step:
+    with T.grid(*runs.int8_run) as step:
         for slot, (x, w) in zip(short, products(_plus(first, step)), strict=True):
-            put(slot, slot[0] + x * w)
+            assign(slot, slot[0] + x * w)
     _widen(runs, acc, short, 8)
 
 
-def _widen(runs: Runs, acc: list[Buffer], short: list[Buffer], lanes: int) -> None:
+def _widen(runs: NeonRuns, acc: list[Buffer], short: list[Buffer], lanes: int) -> None:
     for slot, narrow in zip(acc, short, strict=True):
-        put(slot, neon.pairs_added(runs.bits, slot[0], narrow[0], lanes))
+        assign(slot, neon.pairs_added(runs.bits, slot[0], narrow[0], lanes))
 
 
 def _first(run: Steps, number: At) -> At:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from itertools import combinations
 from typing import TypeAlias
 
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, held
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, in_registers
 
 Matrix: TypeAlias = Sequence[Sequence[int]]
 
@@ -53,7 +53,7 @@ class Additions:
         assert len(elements) == self.columns
         values = list(elements)
         for row in self.shared:
-            values += held([_total(row, values)])
+            values += in_registers([_total(row, values)])
         return [_total(row, values) for row in self.rows]
 
 
@@ -72,7 +72,7 @@ def additions(matrix: tuple[tuple[int, ...], ...]) -> Additions:
 def both_sides(matrix: tuple[tuple[int, ...], ...], tile: list[list[Expr]]) -> Iterator[list[Expr]]:
     """Yield the rows of ``matrix * tile * matrix^T``."""
     sums = additions(matrix)
-    columns = [held(sums.of(column)) for column in zip(*tile, strict=True)]
+    columns = [in_registers(sums.of(column)) for column in zip(*tile, strict=True)]
     return (sums.of(row) for row in zip(*columns, strict=True))
 
 

@@ -9,7 +9,7 @@ tiles times two outputs, eight channels a step, and the lanes of an accumulator 
 The transform of the input stores V in pairs of tiles, as the instruction reads them. The output's
 transform adds vectors lane by lane, whatever the lanes are: only its few results are put in order.
 
-What must be proved is what sdot needs: operands that are signed bytes (``winograd_proof``). An odd
+What must be proved is what sdot needs: operands that are signed bytes (``proof``). An odd
 number of tiles is made even by the last one again. Channels are filled up to whole eights: V holds
 whatever bytes there, and their weights are zeros.
 """
@@ -29,11 +29,11 @@ from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
-    held,
-    inwards,
+    assign,
+    call_intrinsic,
+    clamped_start,
+    in_registers,
     load,
-    pure,
-    put,
     registers,
     splat,
     store,
@@ -43,14 +43,13 @@ from gmpq.backends.tvm.kernels.cpu.winograd.arm_neon import LANES, NeonTiles
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     RUN,
     At,
-    Memory,
-    Sizes,
+    ProductMemory,
+    ProductSizes,
     chosen,
     padded,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP
-from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.cpu import GROUP, CpuTarget
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 PAIR = 2  # tiles, and outputs, of one instruction
 MOST_ROWS, MOST_VECTORS = 12, 4
@@ -74,11 +73,11 @@ class MatrixProduct(NeonTiles):
         """Pairs of outputs at once."""
         return self.channels // PAIR
 
-    def cycles(self, pace: Pace) -> float:
+    def cycles(self, pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
         pairs = self.rows // PAIR
         products = pairs * self.couples * PRODUCT_CYCLES
-        step = pace.step(products * pace.slower, pairs + self.couples)
+        step = pipeline.step(products * pipeline.slower, pairs + self.couples)
         return self.blocks * (self.depth * step + 2 * pairs * self.couples)
 
     @property
@@ -94,42 +93,49 @@ class MatrixProduct(NeonTiles):
         flat = groups.reshape(*groups.shape[:2], self.couples, PAIR, self.depth, RUN)
         return np.ascontiguousarray(flat.transpose(0, 1, 4, 2, 3, 5))
 
-    def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
+    def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         position, weights = at
         acc = registers(self.rows // PAIR * self.couples, f"int32x{LANES}")
         with T.serial(0, self.row_blocks) as block:
-            first = inwards(block, self.rows, self.tiles)
+            first = clamped_start(block, self.rows, self.tiles)
             place = position * self.output_pitch + first * self.channels
             for i, slot in enumerate(acc):
                 sums = load(memory.m, place + i * LANES, LANES)
-                put(slot, sums if more else splat(T.int32(0), LANES))
+                assign(slot, sums if more else splat(T.int32(0), LANES))
             with T.serial(0, self.depth) as k:
                 codes = position * (GROUP * self.input_pitch) + first * self.stored
                 self._add(acc, memory, (codes + k * (PAIR * RUN), weights), k)
             for i, slot in enumerate(acc):
                 store(memory.m, place + i * LANES, slot[0], LANES)
 
-    def _add(self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr], k: Expr) -> None:
+    def _add(
+        self, acc: list[Buffer], memory: ProductMemory, at: tuple[Expr, Expr], k: Expr
+    ) -> None:
         """Add the products of eight channels."""
         codes, weights = at
         v = view(memory.v.data, "int8", GROUP * int(memory.v.shape[0]))
         pairs = range(self.rows // PAIR)
-        tiles = held([load(v, codes + p * (PAIR * self.stored), neon.CODES) for p in pairs])
+        tiles = in_registers([load(v, codes + p * (PAIR * self.stored), neon.CODES) for p in pairs])
         for couple in range(self.couples):
             place = weights + (k * self.couples + couple) * neon.CODES
-            (two,) = held([load(memory.u, place, neon.CODES)])
+            (two,) = in_registers([load(memory.u, place, neon.CODES)])
             for pair, codes_ in enumerate(tiles):
                 slot = acc[pair * self.couples + couple]
-                put(slot, pure("llvm.aarch64.neon.smmla", f"int32x{LANES}", slot[0], codes_, two))
+                assign(
+                    slot,
+                    call_intrinsic(
+                        "llvm.aarch64.neon.smmla", f"int32x{LANES}", slot[0], codes_, two
+                    ),
+                )
 
 
-def matrix_tiles(target: Target, sizes: Sizes) -> Iterator[MatrixProduct]:
+def matrix_tiles(target: CpuTarget, sizes: ProductSizes) -> Iterator[MatrixProduct]:
     """Yield the register tiles for blocks of ``sizes.tiles``."""
     tiles, vectors = sizes.tiles + sizes.tiles % PAIR, -(-sizes.outputs // LANES)
     stored, depth = -(-sizes.stored // RUN) * RUN, -(-sizes.channels // RUN)
     for rows, wide in product(
         range(PAIR, min(tiles, MOST_ROWS) + 1, PAIR), range(1, min(vectors, MOST_VECTORS) + 1)
     ):
-        if rows * wide + rows // PAIR + 2 <= target.registers:
+        if rows * wide + rows // PAIR + 2 <= target.vector_registers:
             yield MatrixProduct(rows, wide, tiles, vectors, stored, depth)

@@ -15,22 +15,29 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Expr, held, inwards, load, store, view
-from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs, runs_of
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    LINE,
+    Expr,
+    clamped_start,
+    in_registers,
+    load,
+    store,
+    view,
+)
+from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, runs_of
 from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import At as Step
 from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import Product, summed
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, part_spans, signed_lows
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     At,
-    Memory,
+    ProductMemory,
+    ProductSizes,
     RegisterTiles,
-    Sizes,
     chosen,
     padded,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP
-from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.cpu import GROUP, CpuTarget
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 LANES = 4
 MOST_ROWS, MOST_VECTORS = 6, 3
@@ -66,7 +73,7 @@ class NeonTiles(RegisterTiles):
 class NeonProduct(NeonTiles):
     """Tiles that NEON's own multiplications multiply."""
 
-    runs: Runs
+    runs: NeonRuns
 
     def __str__(self) -> str:
         return f"neon {self.rows} x {self.vectors} vectors, {self.runs}"
@@ -76,11 +83,11 @@ class NeonProduct(NeonTiles):
         """What multiplies."""
         return self.runs.instruction
 
-    def cycles(self, pace: Pace) -> float:
+    def cycles(self, pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
         sums = self.rows * self.channels
-        step = self.runs.step_cycles(pace, self.rows, self.channels)
-        around = 0 if pace.in_order else AROUND
+        step = self.runs.step_cycles(pipeline, self.rows, self.channels)
+        around = 0 if pipeline.in_order else AROUND
         return self.blocks * (self.runs.steps.total * step + 2 * sums + around)
 
     @property
@@ -96,11 +103,11 @@ class NeonProduct(NeonTiles):
         flat = groups.reshape(*groups.shape[:2], self.channels, 1, -1)
         return neon.in_steps(flat)[:, :, 0]
 
-    def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
+    def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         position, weights = at
         with T.serial(0, self.row_blocks) as block:
-            first = inwards(block, self.rows, self.tiles)
+            first = clamped_start(block, self.rows, self.tiles)
             codes = position * (GROUP * self.input_pitch) + first * self.stored
             products = partial(self._products, memory, codes, weights)
             acc = summed(self.runs, self.rows * self.channels, self.rows, products)
@@ -111,7 +118,9 @@ class NeonProduct(NeonTiles):
                 total = neon.across(four)
                 store(memory.m, here, load(memory.m, here, LANES) + total if more else total, LANES)
 
-    def _products(self, memory: Memory, codes: Expr, weights: Expr, step: Step) -> list[Product]:
+    def _products(
+        self, memory: ProductMemory, codes: Expr, weights: Expr, step: Step
+    ) -> list[Product]:
         """Return sixteen codes and weights of a step for every accumulator: by output and row."""
         *_, k = step
         v = view(memory.v.data, "int8", GROUP * int(memory.v.shape[0]))
@@ -119,10 +128,10 @@ class NeonProduct(NeonTiles):
         xs = [load(v, place, neon.CODES) for place in places]
         first = weights + k * (self.channels * neon.CODES)
         ws = [load(memory.u, first + n * neon.CODES, neon.CODES) for n in range(self.channels)]
-        return [(x, w) for w, x in product(held(ws), held(xs))]
+        return [(x, w) for w, x in product(in_registers(ws), in_registers(xs))]
 
 
-def runs_for(target: Target, proof: Proof) -> tuple[Runs, ...]:
+def runs_for(target: CpuTarget, proof: Proof) -> tuple[NeonRuns, ...]:
     """Return the legal runs of sums over the channels, for the operands of ``proof``."""
     bits = neon.word_bits(target)
     assert bits is not None
@@ -132,11 +141,11 @@ def runs_for(target: Target, proof: Proof) -> tuple[Runs, ...]:
     return runs_of(rows, (low, low + spans), bits)
 
 
-def neon_tiles(target: Target, runs: Runs, sizes: Sizes) -> Iterator[NeonProduct]:
+def neon_tiles(target: CpuTarget, runs: NeonRuns, sizes: ProductSizes) -> Iterator[NeonProduct]:
     """Yield the register tiles for blocks of ``sizes.tiles``."""
     vectors = -(-sizes.outputs // LANES)
     for rows, wide in product(
         range(1, min(sizes.tiles, MOST_ROWS) + 1), range(1, min(vectors, MOST_VECTORS) + 1)
     ):
-        if rows * (LANES * wide + 1) + 4 <= target.registers:
+        if rows * (LANES * wide + 1) + 4 <= target.vector_registers:
             yield NeonProduct(rows, wide, sizes.tiles, vectors, sizes.stored, runs)

@@ -18,22 +18,28 @@ from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import LANES, ByLane, Sdot, Smlal
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
-    inwards,
+    assign,
+    clamped_start,
     load,
-    put,
     registers,
     splat,
     store,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni, Words, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import At, DotTiles, Memory, Sizes, steps
-from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import Pace, pace_of
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
+    At,
+    DotTiles,
+    ProductMemory,
+    ProductSizes,
+    steps,
+)
+from gmpq.backends.tvm.target.cpu import CpuTarget
+from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 
-Dot: TypeAlias = Vnni | Words | ByLane
+Dot: TypeAlias = Vpdpbusd | Int16Dot | ByLane
 MOST_ROWS, MOST_VECTORS = 14, 4
-NAMES = {Words: "int16", Vnni: "vnni", Sdot: "sdot", Smlal: "smlal"}
+NAMES = {Int16Dot: "int16", Vpdpbusd: "vnni", Sdot: "sdot", Smlal: "smlal"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +56,18 @@ class DotProduct(DotTiles):
         """What multiplies."""
         return self.dot.instruction
 
-    def cycles(self, pace: Pace) -> float:
+    def cycles(self, pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
-        step = _step_cycles(self.dot, self.rows, self.vectors, pace)
+        step = _step_cycles(self.dot, self.rows, self.vectors, pipeline)
         return self.blocks * (self.depth * step + self.rows * self.vectors * 2)
 
-    def multiply(self, memory: Memory, at: At, *, more: bool) -> None:
+    def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         m, (position, weights) = memory.m, at
         with T.serial(0, self.row_blocks) as block:
-            if memory.ahead is not None:
-                memory.ahead.fetch(position * self.row_blocks + block)
-            first = inwards(block, self.rows, self.tiles)
+            if memory.prefetch is not None:
+                memory.prefetch.fetch(position * self.row_blocks + block)
+            first = clamped_start(block, self.rows, self.tiles)
             place = position * self.output_pitch + first * (self.vectors * self.lanes)
             codes = position * self.input_pitch + first * (self.pixel)
             acc = self._sums(memory, (codes, weights))
@@ -70,7 +76,7 @@ class DotProduct(DotTiles):
                 total = load(m, here, self.lanes) + slot[0] if more else slot[0]
                 store(m, here, total, self.lanes)
 
-    def _sums(self, memory: Memory, at: tuple[Expr, Expr]) -> list[Buffer]:
+    def _sums(self, memory: ProductMemory, at: tuple[Expr, Expr]) -> list[Buffer]:
         """Return the sums of products by row and vector."""
         acc, dot = registers(self.rows * self.vectors, f"int32x{self.lanes}"), self.dot
         if isinstance(dot, ByLane):
@@ -82,22 +88,22 @@ class DotProduct(DotTiles):
             for k, first in steps(self.depth):
                 for slot, code, weight in self._step(acc, memory, (*at, k)):
                     total = dot.product if first else partial(dot.accumulate, slot[0])
-                    put(slot, total([code], [weight]))
+                    assign(slot, total([code], [weight]))
         return acc
 
-    def _codes(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
+    def _codes(self, memory: ProductMemory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
         """Return four steps of codes of every row."""
         places = (at[0] + p * (self.pixel) + k for p in range(self.rows))
         return [load(memory.v, place, LANES) for place in places]
 
-    def _weights(self, memory: Memory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
+    def _weights(self, memory: ProductMemory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
         """Return the weights of one step."""
         elements = self.dot.elements
         first = at[1] + k * (self.vectors * elements)
         return [load(memory.u, first + n * elements, elements) for n in range(self.vectors)]
 
     def _step(
-        self, acc: list[Buffer], memory: Memory, at: tuple[Expr, Expr, Expr]
+        self, acc: list[Buffer], memory: ProductMemory, at: tuple[Expr, Expr, Expr]
     ) -> Iterator[tuple[Buffer, Expr, Expr]]:
         """Yield every accumulator with its codes and weights."""
         assert not isinstance(self.dot, ByLane)
@@ -108,35 +114,35 @@ class DotProduct(DotTiles):
         codes = registers(1, kind)[0]
         for p in range(self.rows):
             word = memory.v[first_code + p * (self.pixel) + k]
-            put(codes, self.dot.operands(word)[0])
+            assign(codes, self.dot.operands(word)[0])
             for n, weight in enumerate(weights):
                 yield acc[p * self.vectors + n], codes[0], weight[0]
 
 
 def _fill(slots: list[Buffer], values: list[Expr]) -> None:
     for slot, value in zip(slots, values, strict=True):
-        put(slot, value)
+        assign(slot, value)
 
 
-def _step_cycles(dot: Dot, rows: int, vectors: int, pace: Pace) -> float:
+def _step_cycles(dot: Dot, rows: int, vectors: int, pipeline: PipelineModel) -> float:
     products = rows * vectors * dot.product_cycles
     if isinstance(dot, Smlal):  # of any processor, two cycles
-        return pace.step(products, rows / LANES + vectors)
-    return pace.step(products * pace.slower, rows + vectors)
+        return pipeline.step(products, rows / LANES + vectors)
+    return pipeline.step(products * pipeline.slower, rows + vectors)
 
 
-def dot_for(target: Target, proof: Proof) -> Dot:
+def dot_for(target: CpuTarget, proof: Proof) -> Dot:
     """Return the target's fastest exact instruction for the operands of ``proof``."""
-    vnni, lanes = "avx512vnni" in target.features, multiplied_lanes(target)
+    vnni, lanes = "avx512vnni" in target.features, vpmaddubsw_lanes(target)
     if proof.dtype == "int16":
-        return Smlal() if lanes is None else Words(lanes, fused=vnni)
+        return Smlal() if lanes is None else Int16Dot(lanes, fused=vnni)
     if vnni:
-        return Vnni()
+        return Vpdpbusd()
     assert "dotprod" in target.features
     return Sdot()
 
 
-def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
+def register_tiles(target: CpuTarget, dot: Dot, sizes: ProductSizes) -> list[DotProduct]:
     """Return the register tiles for blocks of ``sizes.tiles``, the best predicted one first."""
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
     codes = 1 if isinstance(dot, ByLane) else 0  # registers of a row
@@ -145,6 +151,6 @@ def register_tiles(target: Target, dot: Dot, sizes: Sizes) -> list[DotProduct]:
         for rows, wide in product(
             range(1, min(sizes.tiles, MOST_ROWS) + 1), range(1, min(vectors, MOST_VECTORS) + 1)
         )
-        if rows * (wide + codes) + wide + dot.temporaries <= target.registers
+        if rows * (wide + codes) + wide + dot.temporaries <= target.vector_registers
     ]
-    return sorted(found, key=lambda p: p.cycles(pace_of(target)))
+    return sorted(found, key=lambda p: p.cycles(pipeline_of(target)))

@@ -9,15 +9,15 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
-from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import Bound, Finish
+from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundEpilogue, Epilogue
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     LINE,
     Buffer,
     Expr,
     c_function,
     cast,
-    held,
-    inwards,
+    clamped_start,
+    in_registers,
     load,
     scratch,
     splat,
@@ -27,107 +27,110 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
 )
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_sides
 from gmpq.backends.tvm.kernels.cpu.winograd.dot import DotProduct
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import RUN, Ahead, Memory
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import RUN, ProductMemory, WeightPrefetch
 from gmpq.backends.tvm.kernels.cpu.winograd.scale import divided
-from gmpq.backends.tvm.kernels.cpu.winograd.shape import Scheme, Shape
+from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import kept_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_loops import multiply as multiply_bytes
-from gmpq.backends.tvm.kernels.layout import GROUP, VECTOR
+from gmpq.backends.tvm.target.cpu import GROUP, VECTOR
 
-AHEAD = 8 << 10  # bytes from the weights that are multiplied to those that are asked for
+PREFETCH_BYTES = 8 << 10  # bytes from the weights that are multiplied to those that are asked for
 
 
-def kernel(scheme: Scheme, offsets: tuple[int, ...], finish: Finish) -> PrimFunc:
+def kernel(schedule: Schedule, offsets: tuple[int, ...], epilogue: Epilogue) -> PrimFunc:
     """Return ``f(x, [residual], setup, weights, start, factor, outputs)``."""
-    shape, product, fresh = scheme.shape, scheme.product, scheme.fresh
-    blocks, groups, parts = -(-shape.all_tiles // shape.tiles), scheme.groups, scheme.parts
-    share, outputs = scheme.share, product.all_vectors * product.lanes
-    dtype = product.dtype if fresh is None else "uint8"
+    shape, product, on_the_fly = schedule.shape, schedule.product, schedule.on_the_fly
+    blocks, groups, parts = -(-shape.all_tiles // shape.tiles), schedule.groups, schedule.parts
+    share, outputs = schedule.share, product.all_vectors * product.lanes
+    dtype = product.dtype if on_the_fly is None else "uint8"
     table_size = product.table_size if isinstance(product, ByteProduct) else 1
 
     def body(x_: Expr, *others: Expr) -> None:
-        (setup, u_, start_, factor_), ends = finish.split(others)
+        (setup, u_, start_, factor_), arguments = epilogue.split(others)
         x = view(x_, "uint8", shape.x.size_bytes)
         table = view(setup, "int32", table_size)
-        weights = view(u_, dtype, scheme.weights_elements)
+        weights = view(u_, dtype, schedule.weights_elements)
         start = view(start_, "int32", shape.transform.size**2 * outputs)
-        end = ends.bind(factor_, outputs)
-        with T.parallel(0, scheme.pieces) as item:
+        bound = arguments.bind(factor_, outputs)
+        with T.parallel(0, schedule.pieces) as item:
             section, block = item % parts, item // parts
-            image, first = block // blocks, inwards(block % blocks, shape.tiles, shape.all_tiles)
-            v = scratch(scheme.input_words + VECTOR, "int32")
-            m = scratch(scheme.sums, "int32")
-            u = weights if fresh is None else scratch(fresh.elements, product.dtype)
+            image, first = (
+                block // blocks,
+                clamped_start(block % blocks, shape.tiles, shape.all_tiles),
+            )
+            v = scratch(schedule.input_elements + VECTOR, "int32")
+            m = scratch(schedule.sums, "int32")
+            u = weights if on_the_fly is None else scratch(on_the_fly.elements, product.dtype)
             product.begin(setup)
-            _transform_input(scheme, x, v, offsets, (image, first))
+            _transform_input(schedule, x, v, offsets, (image, first))
             with T.serial(0, share) as member:
-                group = inwards(section, share, groups) + member
-                if fresh is not None:
-                    fresh.write(weights, u, group)
-                ahead = _ahead(scheme, weights, group)
-                _multiply(scheme, Memory(v, u, m, table, ahead), group)
-                first_vector = inwards(group, product.vectors, product.all_vectors)
-                _transform_output(scheme, m, (start, end), (image, first, first_vector))
+                group = clamped_start(section, share, groups) + member
+                if on_the_fly is not None:
+                    on_the_fly.write(weights, u, group)
+                prefetch = _weight_prefetch(schedule, weights, group)
+                _multiply(schedule, ProductMemory(v, u, m, table, prefetch), group)
+                first_vector = clamped_start(group, product.vectors, product.all_vectors)
+                _transform_output(schedule, m, (start, bound), (image, first, first_vector))
             product.end()
 
     u_and_start = (("u", dtype), ("start", "int32"))
     constant = (("setup", "int32"), *u_and_start, ("factor", "float32"))
-    return c_function(finish.parameters(("x", "uint8"), constant), body)
+    return c_function(epilogue.parameters(("x", "uint8"), constant), body)
 
 
-def _ahead(scheme: Scheme, weights: Buffer, group: Expr) -> Ahead | None:
+def _weight_prefetch(schedule: Schedule, weights: Buffer, group: Expr) -> WeightPrefetch | None:
     """Return the weights that the products of a group ask for as they multiply.
 
     Packed ones are those of the next group; others those that follow soon, unless the second-level
     cache has them from the last block of tiles.
     """
-    product, item = scheme.product, scheme.weights_bytes // scheme.weights_elements
-    if not scheme.asks_ahead:
+    product, item = schedule.product, schedule.weights_bytes // schedule.weights_elements
+    if not schedule.prefetches_weights:
         return None
     assert isinstance(product, DotProduct | ByteProduct)
-    size = scheme.weights_elements // scheme.groups
-    distance = size if scheme.fresh is not None else AHEAD // item
-    tiles = scheme.shape.transform.positions * product.row_blocks
+    size = schedule.weights_elements // schedule.groups
+    distance = size if schedule.on_the_fly is not None else PREFETCH_BYTES // item
+    tiles = schedule.shape.transform.positions * product.row_blocks
     lines = -(-size * item // (tiles * LINE))
-    return Ahead(weights, group * size + distance, lines, LINE // item)
+    return WeightPrefetch(weights, group * size + distance, lines, LINE // item)
 
 
-def _multiply(scheme: Scheme, memory: Memory, group: Expr) -> None:
+def _multiply(schedule: Schedule, memory: ProductMemory, group: Expr) -> None:
     """Write M of all positions for one group of outputs."""
-    positions, product = scheme.shape.transform.positions, scheme.product
+    positions, product = schedule.shape.transform.positions, schedule.product
 
-    first = 0 if scheme.fresh is not None else group * scheme.group_elements
+    first = 0 if schedule.on_the_fly is not None else group * schedule.group_elements
     if isinstance(product, ByteProduct):
         multiply_bytes(product, memory, group, first)
         return
 
     def weights(part: Expr) -> Expr:
-        pitch = product.block_elements if scheme.fresh is None else scheme.fresh.pitch
+        pitch = product.block_elements if schedule.on_the_fly is None else schedule.on_the_fly.pitch
         return first + part * pitch
 
     with T.serial(0, positions) as position:
         product.multiply(memory, (position, weights(position)), more=False)
-    for extra, position in enumerate(scheme.shape.splits):
+    for extra, position in enumerate(schedule.shape.splits):
         product.multiply(memory, (position, weights(positions + extra)), more=True)
 
 
-def _corner(shape: Shape, tile: Expr) -> tuple[Expr, Expr]:
+def _corner(shape: WinogradShape, tile: Expr) -> tuple[Expr, Expr]:
     """Return the first output row and column of a tile."""
     size = shape.transform.size
-    row = inwards(tile // shape.across, size, shape.y.height)
-    return row, inwards(tile % shape.across, size, shape.y.width)
+    row = clamped_start(tile // shape.across, size, shape.y.height)
+    return row, clamped_start(tile % shape.across, size, shape.y.width)
 
 
-def _tile(scheme: Scheme, number: Expr) -> Expr:
+def _tile(schedule: Schedule, number: Expr) -> Expr:
     """Return a tile of a block; the last one twice where it would be multiplied alone."""
-    tiles = scheme.shape.tiles
-    return number if scheme.product.tiles == tiles else T.min(number, tiles - 1)
+    tiles = schedule.shape.tiles
+    return number if schedule.product.tiles == tiles else T.min(number, tiles - 1)
 
 
-def _place(scheme: Scheme, tile: Expr, channel: Expr) -> Expr:
+def _place(schedule: Schedule, tile: Expr, channel: Expr) -> Expr:
     """Return where codes of a tile lie within a position of V."""
-    together, stored = scheme.product.together, scheme.product.stored
+    together, stored = schedule.product.together, schedule.product.stored
     if together == 1:
         return tile * stored + channel
     run = channel // RUN * together + tile % together
@@ -135,17 +138,17 @@ def _place(scheme: Scheme, tile: Expr, channel: Expr) -> Expr:
 
 
 def _transform_input(
-    scheme: Scheme, x: Buffer, v: Buffer, offsets: tuple[int, ...], at: tuple[Expr, Expr]
+    schedule: Schedule, x: Buffer, v: Buffer, offsets: tuple[int, ...], at: tuple[Expr, Expr]
 ) -> None:
-    shape, group = scheme.shape, scheme.product.group
+    shape, group = schedule.shape, schedule.product.group
     t, layout = shape.transform, shape.x
     image, first = at
     code = "uint8" if group == GROUP else "int16"
-    lanes = _lanes(scheme)
+    lanes = _lanes(schedule)
     down, across = shape.fold * layout.row, shape.fold * layout.stored  # to the next pixel
-    run = lanes if scheme.product.together == 1 else min(lanes, RUN)
-    with T.grid(scheme.product.tiles, -(-shape.stored // lanes)) as (tile, part):
-        row, column = _corner(shape, first + _tile(scheme, tile))
+    run = lanes if schedule.product.together == 1 else min(lanes, RUN)
+    with T.grid(schedule.product.tiles, -(-shape.stored // lanes)) as (tile, part):
+        row, column = _corner(shape, first + _tile(schedule, tile))
         corner = layout.origin + image * layout.image + part * lanes
         corner += row * (t.stride * down) - shape.padding[0] * layout.row
         corner += column * (t.stride * across) - shape.padding[1] * layout.stored
@@ -159,18 +162,18 @@ def _transform_input(
         for position, value in enumerate(chain.from_iterable(both_sides(t.input, d))):
             if offsets[position] % 256:
                 value = value + splat(T.uint8(offsets[position] % 256), lanes)
-            (words,) = held([T.reinterpret(vector("int32", lanes // group), value)])
+            (words,) = in_registers([T.reinterpret(vector("int32", lanes // group), value)])
             for lane in range(0, lanes, run):
-                place = T.floordiv(_place(scheme, tile, part * lanes + lane), group)
+                place = T.floordiv(_place(schedule, tile, part * lanes + lane), group)
                 some = words if run == lanes else _part(words, lane // group, run // group)
-                store(v, position * scheme.product.input_pitch + place, some, run // group)
+                store(v, position * schedule.product.input_pitch + place, some, run // group)
 
 
 def _part(words: Expr, first: int, count: int) -> Expr:
     return T.Shuffle([words], [*range(first, first + count)])
 
 
-def _pixel(shape: Shape, x: Buffer, place: Expr, lanes: int) -> Expr:
+def _pixel(shape: WinogradShape, x: Buffer, place: Expr, lanes: int) -> Expr:
     """Return codes of one pixel; a folded one has a run of codes in each of its rows."""
     if shape.fold == 1:
         return load(x, place, lanes)
@@ -179,27 +182,32 @@ def _pixel(shape: Shape, x: Buffer, place: Expr, lanes: int) -> Expr:
     return T.Shuffle(rows, kept_lanes(shape.x.channels))
 
 
-def _lanes(scheme: Scheme) -> int:
+def _lanes(schedule: Schedule) -> int:
     """Return the codes that are transformed at once.
 
     Of a folded pixel's sixteen the last may be none of its own: the next tile writes over them.
     """
-    if scheme.shape.fold > 1:
-        return scheme.shape.fold * scheme.shape.fold * GROUP
-    sizes = (n for n in (64, 32, 16, 8, GROUP) if n <= scheme.product.group * scheme.product.lanes)
-    return next(n for n in sizes if scheme.shape.stored % n == 0)
+    if schedule.shape.fold > 1:
+        return schedule.shape.fold * schedule.shape.fold * GROUP
+    sizes = (
+        n for n in (64, 32, 16, 8, GROUP) if n <= schedule.product.group * schedule.product.lanes
+    )
+    return next(n for n in sizes if schedule.shape.stored % n == 0)
 
 
 def _transform_output(
-    scheme: Scheme, m: Buffer, ends: tuple[Buffer, Bound], at: tuple[Expr, Expr, Expr]
+    schedule: Schedule,
+    m: Buffer,
+    start_and_epilogue: tuple[Buffer, BoundEpilogue],
+    at: tuple[Expr, Expr, Expr],
 ) -> None:
-    shape, product, (start, end) = scheme.shape, scheme.product, ends
+    shape, product, (start, bound) = schedule.shape, schedule.product, start_and_epilogue
     lanes, together = product.lanes, product.together
     image, first, first_vector = at
     with T.grid(product.tiles // together, product.vectors) as (number, n):
         place = (number * product.vectors + n) * (together * lanes)
-        vectors = [_sums(scheme, m, place + i * lanes) for i in range(together)]
-        tiles = [_tile(scheme, number * together + i) for i in range(together)]
+        vectors = [_sums(schedule, m, place + i * lanes) for i in range(together)]
+        tiles = [_tile(schedule, number * together + i) for i in range(together)]
         corners = [_corner(shape, first + tile) for tile in tiles]
         channel, outputs = (first_vector + n) * lanes, []
         for i, j, values in _by_tile(vectors):
@@ -208,12 +216,16 @@ def _transform_output(
             for (row, column), value in zip(corners, values, strict=True):
                 total = divided(value + first_sums, shape.transform, lanes)
                 outputs.append(PixelSums((image, row + i, column + j), [total]))
-        end.put(outputs, channel, lanes)
+        bound.store(outputs, channel, lanes)
 
 
-def _sums(scheme: Scheme, m: Buffer, place: Expr) -> list[tuple[int, int, Expr]]:
+def _sums(schedule: Schedule, m: Buffer, place: Expr) -> list[tuple[int, int, Expr]]:
     """Return row, column and sums of every output of the vector at ``place``."""
-    t, lanes, pitch = scheme.shape.transform, scheme.product.lanes, scheme.product.output_pitch
+    t, lanes, pitch = (
+        schedule.shape.transform,
+        schedule.product.lanes,
+        schedule.product.output_pitch,
+    )
     sums = [
         [load(m, (i * t.points + j) * pitch + place, lanes) for j in range(t.points)]
         for i in range(t.points)
@@ -227,7 +239,7 @@ def _by_tile(vectors: list[list[tuple[int, int, Expr]]]) -> Iterator[tuple[int, 
     for same in zip(*vectors, strict=True):
         i, j, _ = same[0]
         values = [value for _, _, value in same]
-        yield i, j, values if len(values) == 1 else _by_halves(*held(values))
+        yield i, j, values if len(values) == 1 else _by_halves(*in_registers(values))
 
 
 def _by_halves(a: Expr, b: Expr) -> list[Expr]:

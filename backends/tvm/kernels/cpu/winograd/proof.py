@@ -7,7 +7,7 @@ What must be proved for a layer, from its real weights and the codes of its inpu
   (p + n) * (high - low), and the offset is n * high - p * low. What it adds is a constant by pixel
   of a tile, A^T (offset * sum of the transformed weights) A, and taken off there (``winograd``);
 - the transformed weights lie in -254..254, so that two bytes make each of them. Where bytes are
-  added in int16, ``winograd_extras`` takes them apart; elsewhere a position in which one exceeds
+  added in int16, ``x86_bytes_overflow`` takes them apart; elsewhere a position in which one exceeds
   127 is split into two summands, which costs one more product there (``split``);
 - the accumulator times the power of two in the scale lies in int32. Partial sums may wrap: addition
   modulo 2**32 is exact if its result fits, and the odd factor of the scale has an inverse there.
@@ -15,7 +15,8 @@ What must be proved for a layer, from its real weights and the codes of its inpu
 Processors that multiply signed bytes take 128 from the offset where values span more than 127.
 
 Where bytes do not hold the values, int16 does for both operands, without offsets or splits. It has
-room for more than G g G^T: factors of A go there, and the sums need fewer additions (``lifted``).
+room for more than G g G^T: factors of A go there, and the sums need fewer additions
+(``scaled_up``).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.transforms import Transform
 from gmpq.ir import Conv2d, QParams
 
 Integers: TypeAlias = NDArray[np.int64]
-Words: TypeAlias = NDArray[np.int16] | NDArray[np.int32]
+IntArray: TypeAlias = NDArray[np.int16] | NDArray[np.int32]
 
 INT8_MAX = np.iinfo(np.int8).max
 INT16_MAX = np.iinfo(np.int16).max
@@ -70,7 +71,7 @@ def prove(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def prove_words(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
+def prove_int16(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     """Return the proof that every value fits int16, or the reason why one does not."""
     low, high = min(qx.low, qx.zero_point), max(qx.high, qx.zero_point)
     positive, negative = _signs(transform)
@@ -88,11 +89,11 @@ def prove_words(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     return Proof(transform, np.zeros_like(positive), "int16", words, (), sums, spans)
 
 
-def lifted(proof: Proof, node: Conv2d) -> Proof:
+def scaled_up(proof: Proof, node: Conv2d) -> Proof:
     """Return the proof for int16 with factors of A in the weights, as far as int16 holds them."""
     assert proof.dtype == "int16"
     most = int(np.abs(node.weight.codes.astype(np.int32)).max(initial=1))
-    transform = proof.transform.lifted(isqrt(INT16_MAX // most))
+    transform = proof.transform.scaled_up(isqrt(INT16_MAX // most))
     pairs = zip(transform.weight, proof.transform.weight, strict=True)
     factors = np.array([sum(map(abs, new)) // sum(map(abs, old)) for new, old in pairs])
     both = np.outer(factors, factors).reshape(-1)
@@ -116,12 +117,12 @@ def signed(proof: Proof) -> Proof:
 
 
 def part_spans(proof: Proof) -> Integers:
-    """Return the spans of all positions, and again those of split ones."""
+    """Return the spans of all positions, then again of split ones: [positions + splits]."""
     return np.concatenate([proof.spans, proof.spans[list(proof.splits)]])
 
 
 def signed_lows(spans: Integers) -> Integers:
-    """Return the smallest signed bytes of inputs that span ``spans``."""
+    """Return the smallest signed bytes of inputs that span ``spans`` [positions]."""
     return np.where(spans > INT8_MAX, -INT8_MAX - 1, 0)
 
 
@@ -140,7 +141,7 @@ def _overflow(node: Conv2d, qx: QParams, transform: Transform) -> str | None:
     return None
 
 
-def transformed(codes: NDArray[np.int8], transform: Transform) -> Words:
+def transformed(codes: NDArray[np.int8], transform: Transform) -> IntArray:
     """Return G g G^T by position [positions, O, I] of weight codes [O, I, 3, 3]."""
     matrix = np.array(transform.weight, np.float64)  # matrix products of whole numbers are exact
     both = np.kron(matrix, matrix)

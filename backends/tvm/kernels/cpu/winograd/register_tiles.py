@@ -6,7 +6,7 @@ weights in whatever order the product packs them. Of one position
     V is [tiles, channels]    and    M is [tiles, vectors, lanes];
 
 products that multiply two tiles at once have V as [tiles / 2, channels / 8, 2, 8], and in M four
-lanes hold two outputs of each of two tiles (``winograd_mmla``).
+lanes hold two outputs of each of two tiles (``arm_mmla``).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import ByLane
 from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Buffer, Expr, prefetch
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Vnni, Words
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw
 
 At: TypeAlias = tuple[Expr, Expr]  # position, start of its weights in U
 RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplied together
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class WeightPrefetch:
     """Weights that are needed soon: each register tile asks for some of their cache lines."""
 
     weights: Buffer
@@ -43,18 +43,18 @@ class Ahead:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class ProductMemory:
     """What the products of one block of tiles read and write."""
 
     v: Buffer
     u: Buffer
     m: Buffer
     table: Buffer  # int32, of products in bytes
-    ahead: Ahead | None = None
+    prefetch: WeightPrefetch | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class ProductSizes:
     """What the products of one position run over."""
 
     tiles: int
@@ -92,7 +92,7 @@ class RegisterTiles:
         return self.tiles % self.rows != 0
 
     def setup(self) -> Array:
-        """Return nothing to set up."""
+        """Return int32 [1] of zero: there is nothing to set up."""
         return np.zeros(1, np.int32)
 
     def begin(self, setup: Expr) -> None:
@@ -106,7 +106,7 @@ class RegisterTiles:
 class DotTiles(RegisterTiles):
     """Register tiles of products that each add up the channels of an int32."""
 
-    dot: Vnni | Narrow | Words | ByLane
+    dot: Vpdpbusd | Vpmaddubsw | Int16Dot | ByLane
     depth: int  # groups of channels
 
     @property

@@ -9,9 +9,9 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.kernels.cpu.winograd.dot import DotProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.products import Product
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import Sizes
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import ProductSizes
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import Transform
-from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import Fresh
+from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import OnTheFlyWeights
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct
 from gmpq.backends.tvm.kernels.layout import Layout
 
@@ -20,7 +20,7 @@ MOST_PARTS = 4  # of the outputs, where the blocks of tiles alone are too few fo
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class WinogradShape:
     """Sizes that the loops run over."""
 
     transform: Transform
@@ -52,25 +52,25 @@ class Shape:
         return self.x.stored if self.fold == 1 else self.x.channels * self.fold * self.fold
 
     @property
-    def sizes(self) -> Sizes:
+    def sizes(self) -> ProductSizes:
         """What the products of one position run over."""
         channels = self.stored if self.fold > 1 else self.x.channels
-        return Sizes(self.tiles, channels, self.stored, self.y.channels)
+        return ProductSizes(self.tiles, channels, self.stored, self.y.channels)
 
 
 @dataclass(frozen=True, slots=True)
-class Scheme:
-    """How the products of a shape are computed; ``fresh`` weights are transformed by each task."""
+class Schedule:
+    """How the products of a shape are computed; each task transforms weights ``on_the_fly``."""
 
-    shape: Shape
+    shape: WinogradShape
     product: Product
-    fresh: Fresh | None = None
+    on_the_fly: OnTheFlyWeights | None = None
     least_parts: int = 1  # however few the outputs are
 
     def __str__(self) -> str:
         text = f"{self.shape.transform}, {self.shape.tiles} tiles, {self.product}"
-        if self.fresh is not None:
-            text = f"{text}, {self.fresh}"
+        if self.on_the_fly is not None:
+            text = f"{text}, {self.on_the_fly}"
         return text if self.least_parts == 1 else f"{text}, in {self.parts} parts"
 
     @property
@@ -95,13 +95,13 @@ class Scheme:
         """What threads share."""
         return self.shape.blocks * self.parts
 
-    def shared(self, threads: int) -> Scheme | None:
+    def shared(self, threads: int) -> Schedule | None:
         """Return the scheme in pieces for all of ``threads`` threads; None if it has them."""
         found = replace(self, least_parts=-(-threads // self.shape.blocks))
         return found if self.pieces < threads <= found.pieces else None
 
     @property
-    def input_words(self) -> int:
+    def input_elements(self) -> int:
         """The int32 of V."""
         return self.shape.transform.positions * self.product.input_pitch
 
@@ -125,9 +125,9 @@ class Scheme:
     @property
     def scratch_bytes(self) -> int:
         """The bytes of V and M, and of transformed weights."""
-        size = 4 * (self.input_words + self.sums)
+        size = 4 * (self.input_elements + self.sums)
         item = np.dtype(self.product.dtype).itemsize
-        return size if self.fresh is None else size + item * self.fresh.elements
+        return size if self.on_the_fly is None else size + item * self.on_the_fly.elements
 
     @property
     def group_elements(self) -> int:
@@ -139,18 +139,18 @@ class Scheme:
     @property
     def weights_elements(self) -> int:
         """The weights in memory; packed ones count by bytes."""
-        if self.fresh is not None:
-            return self.groups * self.fresh.group_bytes
+        if self.on_the_fly is not None:
+            return self.groups * self.on_the_fly.group_bytes
         return self.groups * self.group_elements
 
     @property
-    def asks_ahead(self) -> bool:
-        """Tell whether products ask for weights ahead, which no second-level cache holds."""
-        far = self.fresh is not None or self.weights_bytes > NEAR_BYTES
+    def prefetches_weights(self) -> bool:
+        """Tell whether products prefetch weights, which no second-level cache holds."""
+        far = self.on_the_fly is not None or self.weights_bytes > NEAR_BYTES
         return far and isinstance(self.product, DotProduct | ByteProduct)
 
     @property
     def weights_bytes(self) -> int:
         """The bytes of all weights in memory."""
-        item = np.dtype(self.product.dtype).itemsize if self.fresh is None else 1
+        item = np.dtype(self.product.dtype).itemsize if self.on_the_fly is None else 1
         return item * self.weights_elements

@@ -17,13 +17,14 @@ from itertools import product
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.layout import FOLD, GROUP, Layout, folds
+from gmpq.backends.tvm.kernels.layout import Layout, folds
+from gmpq.backends.tvm.target.cpu import FOLD, GROUP, RULES
 from gmpq.ir import Conv2d, Window
 
 
-def seen(node: Conv2d, x: Layout) -> tuple[Conv2d, int]:
+def space_to_depth(node: Conv2d, x: Layout) -> tuple[Conv2d, int]:
     """Return the convolution as it is computed, and the rows and columns that one pixel holds."""
-    if not folds(node.window, x.channels, node.groups) or x.stored != GROUP:
+    if not folds(node.window, x.channels, node.groups, RULES) or x.stored != GROUP:
         return node, 1
     codes = folded(node.weight.codes)
     window = Window((codes.shape[2], codes.shape[3]), padding=node.window.padding)

@@ -12,7 +12,7 @@ Stride 2 has two ways. Along one axis the even and the odd taps are two convolut
 over the even and the odd codes, whose results add up. ``_interleaved`` joins the matrices of both:
 3 taps are 2 even ones and an odd one, and 2 outputs cost 5 products in place of 6. Or the four
 combinations of even and odd rows and columns become channels, four times as many, of an image of
-half the size (``winograd_fold``): a kernel of 7x7 then is one of 4x4.
+half the size (``space_to_depth``): a kernel of 7x7 then is one of 4x4.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Transform:
         """Products per input channel of one tile."""
         return self.points * self.points
 
-    def lifted(self, limit: int) -> Transform:
+    def scaled_up(self, limit: int) -> Transform:
         """Return the transform with common factors of A's columns in G's rows.
 
         The absolute values of a row of G then add up to at most ``limit``, if they did before.
@@ -74,7 +74,7 @@ class Transform:
         return replace(self, weight=tuple(weight), output=tuple(output))
 
     @property
-    def lowered(self) -> Transform:
+    def scaled_down(self) -> Transform:
         """The transform with common factors of G's rows in A's columns: its weights are smaller."""
         factors = [gcd(*row) for row in self.weight]
         weight = (tuple(g // f for g in row) for f, row in zip(factors, self.weight, strict=True))

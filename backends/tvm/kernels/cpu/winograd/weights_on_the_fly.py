@@ -7,7 +7,7 @@ it multiplies. The transform works element by element, hence on whole vectors in
 which the product reads its operand: ``product.pack`` lays each tap out as it would lay out a
 position.
 
-Additions wrap in the operand's type; ``winograd_proof`` has shown that every result fits there.
+Additions wrap in the operand's type; ``proof`` has shown that every result fits there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FIELDS = ((2, -2, 1), (4, -8, 7))  # bits, smallest and largest weight
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class OnTheFlyWeights:
     """Kernels of ``taps`` weights, transformed by the task that needs them."""
 
     transform: Transform
@@ -108,12 +108,14 @@ class Fresh:
         return T.Cast(kind, T.reinterpret(f"int8x{lanes}", centred))
 
 
-def fresh_for(transform: Transform, codes: Array, lanes: int, vectors: int, dtype: str) -> Fresh:
-    """Return the weights in the fewest bits that hold ``codes`` and divide their vectors."""
+def on_the_fly_weights(
+    transform: Transform, codes: Array, lanes: int, vectors: int, dtype: str
+) -> OnTheFlyWeights:
+    """Return the weights in the fewest bits that hold ``codes`` [O, I, kH, kW] by whole vectors."""
     low, high = int(codes.min()), int(codes.max())
     fitting = [
         bits
         for bits, smallest, largest in FIELDS
         if smallest <= low and high <= largest and vectors % (8 // bits) == 0
     ]
-    return Fresh(transform, min(fitting, default=8), lanes, vectors, dtype)
+    return OnTheFlyWeights(transform, min(fitting, default=8), lanes, vectors, dtype)

@@ -1,6 +1,6 @@
-"""Exact integer Winograd convolution; ``winograd_proof`` proves it layer by layer.
+"""Exact integer Winograd convolution; ``proof`` proves it layer by layer.
 
-A block of tiles goes through three stages that stay in the caches of one core (``winograd_code``):
+A block of tiles goes through three stages that stay in the caches of one core (``loops``):
 
     V[position, tile, channel]   = B^T d B + offset     bytes, or int16 without an offset
     M[position, tile, output]    = V x U                int32, by dot products or by matrices
@@ -10,8 +10,8 @@ A block of tiles goes through three stages that stay in the caches of one core (
 offsets add: A^T (offset * sum of U) A.
 
 U lies in memory; or, where all tiles of an image are one block, each task transforms the kernels
-that it needs (``winograd_weights``). A few channels of stride 2 are seen as sixteen of stride 1
-(``winograd_fold``).
+that it needs (``weights_on_the_fly``). A few channels of stride 2 are seen as sixteen of stride 1
+(``space_to_depth``).
 """
 
 from __future__ import annotations
@@ -21,37 +21,38 @@ from functools import partial
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family, Site, streamed_cycles
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts
 from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
-from gmpq.backends.tvm.kernels.cpu.winograd.products import fitted, means_for
+from gmpq.backends.tvm.kernels.cpu.winograd.products import instruction_for, tile_choices
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import (
     Proof,
-    lifted,
     prove,
-    prove_words,
+    prove_int16,
+    scaled_up,
     signed,
     split,
 )
 from gmpq.backends.tvm.kernels.cpu.winograd.scale import WORD, power_of_two
-from gmpq.backends.tvm.kernels.cpu.winograd.shape import Scheme, Shape
-from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import seen
+from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
+from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import space_to_depth
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
-from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import fresh_for
+from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import on_the_fly_weights
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct, adds_in_runs
-from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import pace_of
+from gmpq.backends.tvm.target.cpu import CpuTarget
+from gmpq.backends.tvm.target.pipeline import pipeline_of
 from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 WEIGHTS_KEPT = 0.75  # of the second-level cache, from one block of tiles to the next
 MOST_TILES = 64
-MOST_SCHEMES = 4  # of one transform and type, beside the best ones for some threads
+MOST_SCHEDULES = 4  # of one transform and type, beside the best ones for some threads
 THREADS = (2, 4)
-AWAITED = 0.5  # of the cycles to read weights that were asked for ahead
+AWAITED = 0.5  # of the cycles to read weights that are prefetched
 LARGE = 63  # a weight that leaves no room in int16 for long runs
 
 
@@ -59,7 +60,7 @@ def refuses(site: Site) -> str | None:
     """Return why no transform can compute the site exactly."""
     if not site.target.features & {"avx2", "amx-int8", "neon"}:
         return "needs AVX2, AMX or NEON"
-    node, _ = _seen(site)
+    node, _ = _space_to_depth(site)
     window = node.window
     if node.groups > 1:
         return "needs one group"
@@ -73,21 +74,23 @@ def refuses(site: Site) -> str | None:
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return every transform that fits, with its best sizes of a block of tiles."""
     found = []
-    for transform in _transforms(_seen(site)[0]):
+    for transform in _transforms(_space_to_depth(site)[0]):
         for proof in _proofs(site, transform):
             if isinstance(proof, Proof):
-                found += _best(site, proof, _fresh(site, proof))
-                roomy = lifted(proof, _seen(site)[0]) if proof.dtype == "int16" else proof
+                found += _best(site, proof, _on_the_fly(site, proof))
+                roomy = (
+                    scaled_up(proof, _space_to_depth(site)[0]) if proof.dtype == "int16" else proof
+                )
                 found += _best(site, roomy, _stored(site, roomy))
-    return tuple(sorted(found, key=lambda candidate: candidate.cycles))
+    return tuple(sorted(found, key=lambda candidate: candidate.cost))
 
 
 FAMILY = Family("winograd", (Conv2d,), candidates, refuses)
 
 
-def _seen(site: Site) -> tuple[Conv2d, int]:
+def _space_to_depth(site: Site) -> tuple[Conv2d, int]:
     assert isinstance(site.node, Conv2d)
-    return seen(site.node, site.inputs[0].codes)
+    return space_to_depth(site.node, site.inputs[0].codes)
 
 
 def _transforms(node: Conv2d) -> list[Transform]:
@@ -106,120 +109,129 @@ def _proofs(site: Site, transform: Transform) -> list[Proof | str]:
 
     Where dot products or matrix products multiply bytes, int16 does not pay.
     """
-    node, _ = _seen(site)
+    node, _ = _space_to_depth(site)
     y = site.output.codes
     if min(y.height, y.width) < transform.size:
         return [f"{transform} needs {transform.size} rows and columns, has {y.height}x{y.width}"]
     features, found = site.target.features, _proof(site, transform)
     if features & {"dotprod", "i8mm", "amx-int8"}:
         return [found]
-    return [found, prove_words(node, site.inputs[0].q, transform)]
+    return [found, prove_int16(node, site.inputs[0].q, transform)]
 
 
 def _proof(site: Site, transform: Transform) -> Proof | str:
     """Return the proof for bytes; where these are added in int16, for small weights."""
-    (node, _), qx = _seen(site), site.inputs[0].q
+    (node, _), qx = _space_to_depth(site), site.inputs[0].q
     found = prove(node, qx, transform)
     if adds_in_runs(site.target):
         small = isinstance(found, Proof) and np.abs(found.weights).max(initial=0) <= LARGE
-        return found if small else prove(node, qx, transform.lowered)
+        return found if small else prove(node, qx, transform.scaled_down)
     if isinstance(found, str):
         return found
     return signed(split(found)) if "neon" in site.target.features else split(found)
 
 
-def _shape(site: Site, proof: Proof, tiles: int) -> Shape:
-    node, fold = _seen(site)
+def _shape(site: Site, proof: Proof, tiles: int) -> WinogradShape:
+    node, fold = _space_to_depth(site)
     padding = (node.window.padding.top, node.window.padding.left)
     x, y = site.inputs[0].codes, site.output.codes
-    return Shape(proof.transform, x, y, padding, fold, tiles, proof.splits)
+    return WinogradShape(proof.transform, x, y, padding, fold, tiles, proof.splits)
 
 
-def _stored(site: Site, proof: Proof) -> list[Scheme]:
+def _stored(site: Site, proof: Proof) -> list[Schedule]:
     """Return blocks of tiles of all sizes, with weights that lie in memory."""
     everything = _shape(site, proof, 1).all_tiles
-    means = means_for(site.target, proof, extras=True)
+    instruction = instruction_for(site.target, proof, overflow_steps=True)
     sizes = {-(-everything // n) for n in range(1, everything + 1)}
     found = []
     for tiles in sorted(size for size in sizes if size <= MOST_TILES):
         shape = _shape(site, proof, tiles)
         kinds = {
             type(product): product
-            for product in fitted(site.target, means, shape.sizes)[::-1]
+            for product in tile_choices(site.target, instruction, shape.sizes)[::-1]
             if not (proof.splits and product.overlaps)
         }
-        found += [Scheme(shape, product) for product in kinds.values()]
+        found += [Schedule(shape, product) for product in kinds.values()]
     return found
 
 
-def _fresh(site: Site, proof: Proof) -> list[Scheme]:
+def _on_the_fly(site: Site, proof: Proof) -> list[Schedule]:
     """Return one block of all tiles of an image, with weights that each task transforms."""
     shape = _shape(site, proof, 1)
     if proof.splits or shape.all_tiles > MOST_TILES:
         return []
     shape = _shape(site, proof, shape.all_tiles)
-    codes, means = _seen(site)[0].weight.codes, means_for(site.target, proof, extras=False)
+    codes, instruction = (
+        _space_to_depth(site)[0].weight.codes,
+        instruction_for(site.target, proof, overflow_steps=False),
+    )
     found = []
-    for product in fitted(site.target, means, shape.sizes):
+    for product in tile_choices(site.target, instruction, shape.sizes):
         vectors = product.block_elements // product.weight_lanes
-        fresh = fresh_for(proof.transform, codes, product.weight_lanes, vectors, product.dtype)
-        found.append(Scheme(shape, product, fresh))
+        on_the_fly = on_the_fly_weights(
+            proof.transform, codes, product.weight_lanes, vectors, product.dtype
+        )
+        found.append(Schedule(shape, product, on_the_fly))
     return found
 
 
-def _best(site: Site, proof: Proof, schemes: list[Scheme]) -> list[Candidate]:
+def _best(site: Site, proof: Proof, schedules: list[Schedule]) -> list[Candidate]:
     """Return the best predicted schemes that fit the second-level cache, and those for threads."""
-    fitting = [scheme for scheme in schemes if scheme.scratch_bytes <= _scratch_bytes(site.target)]
-    shared = [scheme.shared(threads) for scheme in fitting for threads in THREADS]
+    fitting = [
+        schedule for schedule in schedules if schedule.scratch_bytes <= _scratch_bytes(site.target)
+    ]
+    shared = [schedule.shared(threads) for schedule in fitting for threads in THREADS]
     found = [
         Candidate(
-            str(scheme),
-            _cycles(site, scheme),
-            partial(build, site, scheme, proof),
-            scheme.work,
-            scheme.pieces,
-            scheme.weights_bytes,
+            str(schedule),
+            _cycles(site, schedule),
+            partial(build, site, schedule, proof),
+            schedule.work,
+            schedule.pieces,
+            schedule.weights_bytes,
         )
-        for scheme in (*fitting, *(scheme for scheme in shared if scheme is not None))
+        for schedule in (*fitting, *(schedule for schedule in shared if schedule is not None))
     ]
-    best = sorted(found, key=lambda candidate: candidate.cycles)[:MOST_SCHEMES]
+    best = sorted(found, key=lambda candidate: candidate.cost)[:MOST_SCHEDULES]
     return [*dict.fromkeys(best + [_fastest(found, threads) for threads in THREADS if found])]
 
 
 def _fastest(found: list[Candidate], threads: int) -> Candidate:
-    return min(found, key=lambda candidate: candidate.cycles_on(threads))
+    return min(found, key=lambda candidate: candidate.cost_on(threads))
 
 
-def _scratch_bytes(target: Target) -> int:
+def _scratch_bytes(target: CpuTarget) -> int:
     """Return what a block may keep; processors without dot products have no cache behind."""
-    return min(SCRATCH_BYTES, target.cache_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
+    return min(SCRATCH_BYTES, target.l2_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
 
 
-def _cycles(site: Site, scheme: Scheme) -> float:
+def _cycles(site: Site, schedule: Schedule) -> float:
     """Return predicted cycles: additions, loads and stores of the transforms, and products."""
-    shape, product, pace = scheme.shape, scheme.product, pace_of(site.target)
+    shape, product, pipeline = schedule.shape, schedule.product, pipeline_of(site.target)
     t = shape.transform
     terms = both_counts(t.input) + 3 * t.positions
     vectors = -(-shape.stored // (product.group * product.lanes))
-    inputs = scheme.parts * shape.tiles * vectors * terms
+    inputs = schedule.parts * shape.tiles * vectors * terms
     terms = both_counts(t.output) + t.positions + t.size * t.size * 5
     outputs = shape.tiles * product.all_vectors * terms
-    kept = scheme.weights_bytes <= WEIGHTS_KEPT * site.target.cache_bytes
+    kept = schedule.weights_bytes <= WEIGHTS_KEPT * site.target.l2_bytes
     reads = 1 if kept else shape.blocks
-    fresh = 0 if scheme.fresh is None else scheme.groups * scheme.fresh.instructions()
-    computed = (inputs + outputs + fresh) / pace.issue + scheme.passes * product.cycles(pace)
-    streamed = reads * streamed_cycles(site, scheme.weights_bytes)
-    if scheme.asks_ahead:
+    weights = schedule.on_the_fly
+    transformed = 0 if weights is None else schedule.groups * weights.instructions()
+    multiplied = schedule.passes * product.cycles(pipeline)
+    computed = (inputs + outputs + transformed) / pipeline.issue + multiplied
+    streamed = reads * streamed_cycles(site, schedule.weights_bytes)
+    if schedule.prefetches_weights:
         return max(shape.blocks * computed, streamed) + AWAITED * streamed
     return shape.blocks * computed + streamed
 
 
-def build(site: Site, scheme: Scheme, proof: Proof) -> Call:
+def build(site: Site, schedule: Schedule, proof: Proof) -> Call:
     """Return the call of one transform and block size."""
     (x,), y = site.inputs, site.output
     assert isinstance(site.node, Conv2d)
-    scheme, setup, weights = _constants(scheme, proof, _seen(site)[0].weight.codes)
-    product, transform = scheme.product, scheme.shape.transform
+    schedule, setup, weights = _constants(schedule, proof, _space_to_depth(site)[0].weight.codes)
+    product, transform = schedule.product, schedule.shape.transform
     start, factor = start_and_factor(site.node.weight, x.q, y.value.q)
     starts = transform.scale * start.astype(np.int64) - _of_offsets(proof)
     missing = (0, product.all_vectors * product.lanes - y.codes.channels)
@@ -230,7 +242,7 @@ def build(site: Site, scheme: Scheme, proof: Proof) -> Call:
         np.pad(wrapped, ((0, 0), missing)),
         np.pad(factor / np.float32(power_of_two(transform)), missing),
     )
-    function = kernel(scheme, tuple(proof.offsets.tolist()), finish_of(site))
+    function = kernel(schedule, tuple(proof.offsets.tolist()), epilogue_of(site))
     return site.call(function, constants)
 
 
@@ -241,17 +253,17 @@ def _of_offsets(proof: Proof) -> Array:
     return np.asarray(np.einsum("ip,jq,pqo->ijo", a, a, added).reshape(len(a) ** 2, -1))
 
 
-def _constants(scheme: Scheme, proof: Proof, codes: Array) -> tuple[Scheme, Array, Array]:
+def _constants(schedule: Schedule, proof: Proof, codes: Array) -> tuple[Schedule, Array, Array]:
     """Return the scheme with all that it needs to know, its setup, and the weights it reads."""
-    product, fresh = scheme.product, scheme.fresh
-    if fresh is not None:
+    product, on_the_fly = schedule.product, schedule.on_the_fly
+    if on_the_fly is not None:
         taps = codes.transpose(2, 3, 0, 1).reshape(-1, *codes.shape[:2])
         setup = product.setup()
         if isinstance(product, ByteProduct):
-            setup = product.late_table(fresh.pitch)
-        return scheme, setup, fresh.pack(product.pack(taps))
+            setup = product.late_table(on_the_fly.pitch)
+        return schedule, setup, on_the_fly.pack(product.pack(taps))
     if isinstance(product, ByteProduct):
         exact, setup, weights = product.packed(proof)
-        return replace(scheme, product=exact), setup, weights
+        return replace(schedule, product=exact), setup, weights
     by_group = product.pack(proof.weights).swapaxes(0, 1)
-    return scheme, product.setup(), np.ascontiguousarray(by_group)
+    return schedule, product.setup(), np.ascontiguousarray(by_group)

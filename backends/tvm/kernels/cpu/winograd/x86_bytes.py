@@ -1,8 +1,9 @@
-"""The products of Winograd convolution in bytes by vpmaddubsw, in the runs of ``winograd_runs``.
+"""The products of Winograd convolution in bytes by vpmaddubsw, in the runs of ``x86_bytes_runs``.
 
-Per position, [tiles, channels] x [channels, outputs]; ``winograd_bytes_code`` has the loops.
+Per position, [tiles, channels] x [channels, outputs]; ``x86_bytes_loops`` has the loops.
 Positions of one length follow each other in memory, and the code of each length is there once. A
-table tells the order, where the weights of each position begin, and which codes extra steps take.
+table tells the order, where the weights of each position begin, and which codes overflow steps
+take.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from typing import ClassVar
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, multiplied_lanes
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import DotTiles, Sizes
-from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_overflow import Packed
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import DotTiles, ProductSizes
+from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_overflow import SplitWeights
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import (
     LONGEST_SHORT,
-    Runs,
+    PositionRuns,
     choose,
     cycles_of,
 )
-from gmpq.backends.tvm.target.cpu import Target
-from gmpq.backends.tvm.target.pipeline import Pace
+from gmpq.backends.tvm.target.cpu import CpuTarget
+from gmpq.backends.tvm.target.pipeline import PipelineModel
 
 MOST_ROWS, VECTORS = 14, (1, 2, 4)
 AROUND = 20  # cycles to begin and end a register tile
@@ -36,8 +37,8 @@ AROUND = 20  # cycles to begin and end a register tile
 class ByteProduct(DotTiles):
     """Register tiles whose runs differ by position."""
 
-    dot: Narrow
-    runs: Runs
+    dot: Vpmaddubsw
+    runs: PositionRuns
 
     instruction: ClassVar[str] = "vpmaddubsw+vpaddw"
 
@@ -53,18 +54,18 @@ class ByteProduct(DotTiles):
     def group_elements(self) -> int:
         """Weights of one group of outputs."""
         positions = len(self.runs.lengths)
-        return (positions * self.depth + sum(self.runs.extras)) * self.step_elements
+        return (positions * self.depth + sum(self.runs.overflow_steps)) * self.step_elements
 
-    def cycles(self, _pace: Pace) -> float:
+    def cycles(self, _pipeline: PipelineModel) -> float:
         """Return predicted cycles of a position, on average."""
-        kinds = [*zip(self.runs.lengths, self.runs.extras, strict=True)]
-        total = sum(self._tile_cycles(length, extras) for length, extras in kinds)
+        kinds = [*zip(self.runs.lengths, self.runs.overflow_steps, strict=True)]
+        total = sum(self._tile_cycles(length, overflow_steps) for length, overflow_steps in kinds)
         return self.blocks * total / len(kinds)
 
-    def _tile_cycles(self, length: int, extras: int) -> float:
+    def _tile_cycles(self, length: int, overflow_steps: int) -> float:
         whole, rest = divmod(self.depth, length)
         runs = whole * self._run_cycles(length) + (self._run_cycles(rest) if rest else 0)
-        return runs + extras * self._run_cycles(1) + self.rows * self.vectors / 2 + AROUND
+        return runs + overflow_steps * self._run_cycles(1) + self.rows * self.vectors / 2 + AROUND
 
     def _run_cycles(self, length: int) -> float:
         slots = self.rows * self.vectors
@@ -78,70 +79,78 @@ class ByteProduct(DotTiles):
         return sorted(range(len(lengths)), key=lambda position: (lengths[position], position))
 
     def packed(self, proof: Proof) -> tuple[ByteProduct, Array, Array]:
-        """Return the product with the extra steps that there are, its table and its weights."""
+        """Return the product with its overflow steps, its table and its weights.
+
+        The table is int32 [table_size], the weights int8 [groups, steps of all positions, vectors,
+        lanes * 4].
+        """
         form = (self.lanes, self.vectors)
         parts = [
-            Packed.of(weights, int(span), form, length)
+            SplitWeights.of(weights, int(span), form, length)
             for weights, span, length in zip(
                 proof.weights, proof.spans, self.runs.lengths, strict=True
             )
         ]
-        runs = replace(self.runs, extras=tuple(part.steps.shape[1] for part in parts)).evened
+        runs = replace(
+            self.runs, overflow_steps=tuple(part.steps.shape[1] for part in parts)
+        ).evened
         exact = replace(self, runs=runs)
-        ordered = [parts[position].filled(runs.extras[position]) for position in exact.order]
-        sizes = [part.kept.shape[1] + part.extra.shape[1] for part in ordered]
+        ordered = [
+            parts[position].filled(runs.overflow_steps[position]) for position in exact.order
+        ]
+        sizes = [part.kept.shape[1] + part.overflow.shape[1] for part in ordered]
         places = [0, *accumulate(size * self.step_elements for size in sizes)]
-        both = [array for part in ordered for array in (part.kept, part.extra)]
+        both = [array for part in ordered for array in (part.kept, part.overflow)]
         table = exact.table(places[:-1], np.concatenate([part.steps for part in ordered], axis=1))
         return exact, table, np.concatenate(both, axis=1)
 
     def late_table(self, pitch: int) -> Array:
-        """Return the table for weights that lie ``pitch`` apart from position to position."""
+        """Return the table, int32 [table_size], of positions whose weights lie ``pitch`` apart."""
         return self.table([position * pitch for position in self.order], np.zeros(0))
 
-    def table(self, places: list[int], extra: Array) -> Array:
-        """Return positions, the places of their weights, and the extra steps by group."""
-        return np.concatenate([self.order, places, extra.reshape(-1)]).astype(np.int32)
+    def table(self, places: list[int], overflow: Array) -> Array:
+        """Return int32 [table_size]: positions, their weights' places, overflow steps by group."""
+        return np.concatenate([self.order, places, overflow.reshape(-1)]).astype(np.int32)
 
     @property
     def table_size(self) -> int:
         """Elements of the table."""
         groups = -(-self.all_vectors // self.vectors)
-        return 2 * len(self.runs.lengths) + groups * sum(self.runs.extras)
+        return 2 * len(self.runs.lengths) + groups * sum(self.runs.overflow_steps)
 
 
 @dataclass(frozen=True, slots=True)
-class ByteRuns:
+class LayerRuns:
     """The runs of a layer, by the vectors of a group of outputs."""
 
-    dot: Narrow
-    by_vectors: tuple[tuple[int, Runs], ...]
+    dot: Vpmaddubsw
+    by_vectors: tuple[tuple[int, PositionRuns], ...]
 
 
-def adds_in_runs(target: Target) -> bool:
+def adds_in_runs(target: CpuTarget) -> bool:
     """Tell whether bytes are added in int16: the processor has vpmaddubsw, and nothing better."""
-    return multiplied_lanes(target) is not None and not target.features & {"avx512vnni", "amx-int8"}
+    return vpmaddubsw_lanes(target) is not None and not target.features & {"avx512vnni", "amx-int8"}
 
 
-def byte_runs(target: Target, proof: Proof, *, extras: bool) -> ByteRuns | None:
-    """Return the runs for the operands of ``proof``, or None where all need ``extras``."""
-    lanes = multiplied_lanes(target)
+def layer_runs(target: CpuTarget, proof: Proof, *, overflow_steps: bool) -> LayerRuns | None:
+    """Return the runs for the operands of ``proof``, or None where all need ``overflow_steps``."""
+    lanes = vpmaddubsw_lanes(target)
     assert lanes is not None
     found = {
-        (vectors, choose(proof, (lanes, vectors), extras=extras, long=long)): None
+        (vectors, choose(proof, (lanes, vectors), overflow_steps=overflow_steps, long=long)): None
         for vectors in VECTORS
         for long in (False, True)
         if vectors <= -(-proof.weights.shape[1] // lanes)
     }
     fitting = tuple((vectors, runs) for vectors, runs in found if runs is not None)
-    return ByteRuns(Narrow(lanes), fitting) if fitting else None
+    return LayerRuns(Vpmaddubsw(lanes), fitting) if fitting else None
 
 
-def byte_tiles(target: Target, runs: ByteRuns, sizes: Sizes) -> Iterator[ByteProduct]:
+def byte_tiles(target: CpuTarget, runs: LayerRuns, sizes: ProductSizes) -> Iterator[ByteProduct]:
     """Yield the register tiles for blocks of ``sizes.tiles``."""
     dot = runs.dot
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
     for rows, (wide, own) in product(range(1, min(sizes.tiles, MOST_ROWS) + 1), runs.by_vectors):
         steps_held = max(n for n in (1, *own.lengths) if n <= LONGEST_SHORT)
-        if rows * wide + steps_held * wide + dot.temporaries <= target.registers:
+        if rows * wide + steps_held * wide + dot.temporaries <= target.vector_registers:
             yield ByteProduct(rows, wide, sizes.tiles, vectors, sizes.stored, dot, depth, own)

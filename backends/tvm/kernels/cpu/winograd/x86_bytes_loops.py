@@ -5,7 +5,7 @@ A short run is added tile by tile, with its weights in registers,
     acc32 = acc32 + vpmaddwd(vpmaddubsw(x0, w0) + vpmaddubsw(x1, w1) + ..., 1)
 
 and a long one has an accumulator of int16 for every sum. Then there are no registers left for
-int32, which wait in M from run to run. Extra steps are runs of one.
+int32, which wait in M from run to run. Overflow steps are runs of one.
 """
 
 from __future__ import annotations
@@ -20,44 +20,46 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
-    held,
-    inwards,
+    assign,
+    clamped_start,
+    in_registers,
     load,
-    put,
     registers,
     store,
 )
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import Memory, steps
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import ProductMemory, steps
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import LONGEST_SHORT, first_steps
 
 
-def multiply(product: ByteProduct, memory: Memory, group: Expr, weights: Expr) -> None:
+def multiply(product: ByteProduct, memory: ProductMemory, group: Expr, weights: Expr) -> None:
     """Write M of all positions for a group of outputs, whose weights begin at ``weights``."""
     runs, positions, first = product.runs, len(product.runs.lengths), 0
-    extra = 2 * positions + group * sum(runs.extras)
+    overflow = 2 * positions + group * sum(runs.overflow_steps)
     for length, members in groupby(product.order, runs.lengths.__getitem__):
-        extras, count = runs.extras[product.order[first]], len([*members])
+        overflow_steps, count = runs.overflow_steps[product.order[first]], len([*members])
         with T.serial(first, first + count) as number:
             places = memory.table[number], weights + memory.table[positions + number]
-            table = extra + (number - first) * extras
-            _position(product, memory, (*held([*places]), table, number), length, extras)
-        first, extra = first + count, extra + count * extras
+            table = overflow + (number - first) * overflow_steps
+            _position(
+                product, memory, (*in_registers([*places]), table, number), length, overflow_steps
+            )
+        first, overflow = first + count, overflow + count * overflow_steps
 
 
 def _position(
     product: ByteProduct,
-    memory: Memory,
+    memory: ProductMemory,
     at: tuple[Expr, Expr, Expr, Expr],
     length: int,
-    extras: int,
+    overflow_steps: int,
 ) -> None:
-    """Write M of one position, given its weights, its extra steps in the table, and its number."""
+    """Write M of one position, given its weights, overflow steps in the table, and number."""
     position, weights, table, number = at
     with T.serial(0, product.row_blocks) as block:
-        if memory.ahead is not None:
-            memory.ahead.fetch(number * product.row_blocks + block)
-        first = inwards(block, product.rows, product.tiles)
+        if memory.prefetch is not None:
+            memory.prefetch.fetch(number * product.row_blocks + block)
+        first = clamped_start(block, product.rows, product.tiles)
         codes = position * product.input_pitch + first * product.pixel
         place = position * product.output_pitch + first * (product.vectors * product.lanes)
         in_memory = LONGEST_SHORT < length < product.depth
@@ -65,7 +67,7 @@ def _position(
         acc = None if in_memory else registers(product.rows * product.vectors, kind)
         tile = _Tile(product, memory, place, acc)
         _add_all(tile, (codes, weights), length)
-        with T.serial(0, extras) as n:
+        with T.serial(0, overflow_steps) as n:
             there = codes + memory.table[table + n]
             here = weights + product.block_elements + n * product.step_elements
             _add_short(tile, (there, here), 1, first=False)
@@ -77,7 +79,7 @@ class _Tile:
     """A register tile; where ``acc`` is None its sums lie in M."""
 
     product: ByteProduct
-    memory: Memory
+    memory: ProductMemory
     place: Expr
     acc: list[Buffer] | None
 
@@ -86,7 +88,7 @@ class _Tile:
         m, lanes = self.memory.m, self.product.lanes
         here = self.place + slot * lanes
         if self.acc is not None:
-            put(self.acc[slot], value if first else self.acc[slot][0] + value)
+            assign(self.acc[slot], value if first else self.acc[slot][0] + value)
         else:
             store(m, here, value if first else load(m, here, lanes) + value, lanes)
 
@@ -106,18 +108,18 @@ class _Tile:
         product, elements = self.product, self.product.dot.elements
         first = place + step * product.step_elements
         places = (first + n * elements for n in range(product.vectors))
-        return held([load(self.memory.u, place, elements) for place in places])
+        return in_registers([load(self.memory.u, place, elements) for place in places])
 
 
 def _add_all(tile: _Tile, at: tuple[Expr, Expr], length: int) -> None:
-    """Write the sums of all steps but the extra ones; what is left over is the first run."""
+    """Write the sums of all steps but the overflow ones; what is left over is the first run."""
     product, (codes, weights) = tile.product, at
     firsts = first_steps(product.depth, length)
     begun = product.depth - (len(firsts) - 1) * length
     _add_run(tile, at, begun, first=True)
     with T.serial(0, len(firsts) - 1) as j:
         step = j * length + begun
-        there, here = held([codes + step, weights + step * product.step_elements])
+        there, here = in_registers([codes + step, weights + step * product.step_elements])
         _add_run(tile, (there, here), length, first=False)
 
 
@@ -131,7 +133,7 @@ def _add_short(tile: _Tile, at: tuple[Expr, Expr], length: int, *, first: bool) 
     dot, vectors, (codes, weights) = tile.product.dot, tile.product.vectors, at
     all_weights = [tile.weights(weights, k) for k in range(length)]
     for row in range(tile.product.rows):
-        operands = held([tile.codes(codes, row, k) for k in range(length)])
+        operands = in_registers([tile.codes(codes, row, k) for k in range(length)])
         for n in range(vectors):
             pairs = zip(operands, all_weights, strict=True)
             total = reduce(add, [dot.pairs([x], [w[n]]) for x, w in pairs])
@@ -146,10 +148,10 @@ def _add_long(tile: _Tile, at: tuple[Expr, Expr], length: int, *, first: bool) -
     for k, begins in steps(length):
         vectors = tile.weights(weights, k)
         for row in range(product.rows):
-            (operand,) = held([tile.codes(codes, row, k)])
+            (operand,) = in_registers([tile.codes(codes, row, k)])
             for n, weight in enumerate(vectors):
                 slot = short[row * product.vectors + n]
                 pairs = product.dot.pairs([operand], [weight])
-                put(slot, pairs if begins else slot[0] + pairs)
+                assign(slot, pairs if begins else slot[0] + pairs)
     for slot in range(slots):
         tile.add(slot, product.dot.widen(short[slot][0]), first=first)

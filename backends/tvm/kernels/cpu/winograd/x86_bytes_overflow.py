@@ -1,8 +1,8 @@
 """Weights of a Winograd product in bytes, taken apart where a run does not fit int16.
 
-What must be proved is proved by adding up (``winograd_runs`` has the bounds): of every lane and run
-the kept weights are reduced until their sums fit, and what was taken goes to extra steps, each of
-which fits alone. kept + extra is the weight, and both are bytes.
+What must be proved is proved by adding up (``x86_bytes_runs`` has the bounds): of every lane and
+run the kept weights are reduced until their sums fit, and what was taken goes to overflow steps,
+each of which fits alone. kept + overflow is the weight, and both are bytes.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import (
     in_steps,
     most,
 )
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.target.cpu import GROUP
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Packed:
+class SplitWeights:
     """The weights of a position as they are multiplied, by group of outputs."""
 
     kept: Array  # int8 [groups, depth, vectors, lanes * 4]
-    extra: Array  # int8 [groups, extras, vectors, lanes * 4]
-    steps: Array  # of the extra weights: [groups, extras]
+    overflow: Array  # int8 [groups, overflow steps, vectors, lanes * 4]
+    steps: Array  # of the overflow: [groups, overflow steps]
 
-    def filled(self, extras: int) -> Packed:
-        """Return the same with so many extra steps, of zeros where there is nothing to add."""
-        missing = extras - self.steps.shape[1]
-        extra = np.pad(self.extra, ((0, 0), (0, missing), (0, 0), (0, 0)))
-        return replace(self, extra=extra, steps=np.pad(self.steps, ((0, 0), (0, missing))))
+    def filled(self, overflow_steps: int) -> SplitWeights:
+        """Return the same with so many overflow steps, of zeros where there is nothing to add."""
+        missing = overflow_steps - self.steps.shape[1]
+        overflow = np.pad(self.overflow, ((0, 0), (0, missing), (0, 0), (0, 0)))
+        return replace(self, overflow=overflow, steps=np.pad(self.steps, ((0, 0), (0, missing))))
 
     @classmethod
-    def of(cls, weights: Array, span: int, form: tuple[int, int], length: int) -> Packed:
+    def of(cls, weights: Array, span: int, form: tuple[int, int], length: int) -> SplitWeights:
         """Return weights [O, I] in runs of ``length``, for codes in 0..``span``.
 
         ``form`` are the lanes of a vector and the vectors of a group.
@@ -49,21 +49,21 @@ class Packed:
         groups = members.reshape(count, depth, -1, 2).astype(np.int16)
         found = [_taken_apart(group, limits, length) for group in groups]
         steps = np.zeros((count, max(map(len, found))), np.int32)
-        extra = np.zeros((*steps.shape, *groups.shape[2:]), np.int8)
+        overflow = np.zeros((*steps.shape, *groups.shape[2:]), np.int8)
         for number, entries in enumerate(found):
             for n, (step, some) in enumerate(entries):
-                steps[number, n], extra[number, n] = step, some
+                steps[number, n], overflow[number, n] = step, some
         flat = (vectors, lanes * GROUP)
         kept = groups.astype(np.int8).reshape(count, depth, *flat)
-        return cls(kept, extra.reshape(*steps.shape, *flat), steps)
+        return cls(kept, overflow.reshape(*steps.shape, *flat), steps)
 
 
 def _taken_apart(group: Array, limits: Array, length: int) -> list[tuple[int, Array]]:
     """Take from ``group`` [depth, lanes, 2] what does not fit; return it as steps and weights."""
     return [
-        (first + step, extra)
+        (first + step, overflow)
         for first, end in _problems(group, limits, length)
-        for step, extra in _relieve(group[first:end], limits)
+        for step, overflow in _relieve(group[first:end], limits)
     ]
 
 
@@ -78,26 +78,28 @@ def _problems(group: Array, limits: Array, length: int) -> list[tuple[int, int]]
 
 def _relieve(run: Array, limits: Array) -> list[tuple[int, Array]]:
     """Take from ``run`` [steps, lanes, 2] what does not fit; return it as steps and weights."""
-    extra, found = run - np.clip(run, -INT8_MAX, INT8_MAX), []
-    run -= extra
+    overflow, found = run - np.clip(run, -INT8_MAX, INT8_MAX), []
+    run -= overflow
     while (over := np.maximum(_sums(run).sum(axis=0) - limits, 0)).any():
-        taken = np.stack([_taken(*both, over, limits) for both in zip(run, extra, strict=True)])
+        taken = np.stack([_taken(*both, over, limits) for both in zip(run, overflow, strict=True)])
         helped = (_sums(taken) > 0).sum(axis=(1, 2))
-        started = extra.any(axis=(1, 2))
+        started = overflow.any(axis=(1, 2))
         best = max(range(len(run)), key=lambda n: (helped[n] > 0, started[n], helped[n]))
-        if not helped[best]:  # a step may be extra twice
-            found += _entries(extra, limits)
-            extra[:] = 0
+        if not helped[best]:  # a step may overflow twice
+            found += _entries(overflow, limits)
+            overflow[:] = 0
         run[best] -= taken[best]
-        extra[best] += taken[best]
+        overflow[best] += taken[best]
     assert (np.abs(run) <= INT8_MAX).all()
-    return found + _entries(extra, limits)
+    return found + _entries(overflow, limits)
 
 
-def _entries(extra: Array, limits: Array) -> list[tuple[int, Array]]:
-    assert (np.abs(extra) <= INT8_MAX).all()
-    assert (_sums(extra) <= limits).all()
-    return [(int(n), extra[n].astype(np.int8)) for n in np.flatnonzero(extra.any(axis=(1, 2)))]
+def _entries(overflow: Array, limits: Array) -> list[tuple[int, Array]]:
+    assert (np.abs(overflow) <= INT8_MAX).all()
+    assert (_sums(overflow) <= limits).all()
+    return [
+        (int(n), overflow[n].astype(np.int8)) for n in np.flatnonzero(overflow.any(axis=(1, 2)))
+    ]
 
 
 def _sums(steps: Array) -> Array:
@@ -105,13 +107,13 @@ def _sums(steps: Array) -> Array:
     return np.stack([np.maximum(steps, 0).sum(-1), np.maximum(-steps, 0).sum(-1)], axis=-1)
 
 
-def _taken(step: Array, extra: Array, over: Array, limits: Array) -> Array:
+def _taken(step: Array, overflow: Array, over: Array, limits: Array) -> Array:
     """Return what a step [lanes, 2] gives of ``over`` [lanes, 2 signs], its weights in turn."""
-    taken, room = np.zeros_like(step), limits - _sums(extra)
+    taken, room = np.zeros_like(step), limits - _sums(overflow)
     for sign, number in ((1, 0), (-1, 1)):
         need = np.minimum(over[:, number], room[:, number])
         for weight in range(2):
-            free = INT8_MAX - np.abs(extra[:, weight])
+            free = INT8_MAX - np.abs(overflow[:, weight])
             some = np.clip(sign * step[:, weight], 0, np.minimum(need, free))
             taken[:, weight] += (sign * some).astype(step.dtype)
             need = need - some

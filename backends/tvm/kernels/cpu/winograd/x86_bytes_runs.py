@@ -1,19 +1,19 @@
 """How many steps of a Winograd product in bytes are added in int16, position by position.
 
-vpmaddubsw adds two products u8 * s8 in a lane of int16, and saturates. Transformed codes lie in
-0..span, and weights are constants, so that the sum of a lane over a run of steps lies between
--span * (sum of its negative weights) and span * (sum of its positive ones), whatever the codes. A
-run is legal if that fits int16 in every lane; sums on the way may wrap, since addition modulo 2**16
-is exact if its result fits, and no single pair saturates, being a part of such a sum.
+VPMADDUBSW (Intel SDM) adds two products u8 * s8 in a lane of int16, and saturates. Transformed
+codes lie in 0..span, and weights are constants, so that the sum of a lane over a run of steps lies
+between -span * (sum of its negative weights) and span * (sum of its positive ones), whatever the
+codes. A run is legal if that fits int16 in every lane; sums on the way may wrap, since addition
+modulo 2**16 is exact if its result fits, and no single pair saturates, being a part of such a sum.
 
 Positions differ: at a corner of F(2x2) a weight is one tap, in the centre a sum of nine. So each
 has a run of its own. A run that all but a few lanes allow is legal too: these keep a part of their
-weights, and the rest goes to extra steps, which are added one by one,
+weights, and the rest goes to overflow steps, which are added one by one,
 
-    w = kept + extra,    kept and extra in -127..127.
+    w = kept + overflow,    kept and overflow in -127..127.
 
-An extra step serves all outputs that are computed together, a group; all groups have as many as the
-one with the most. ``winograd_extras`` takes the weights apart.
+An overflow step serves all outputs that are computed together, a group; all groups have as many as
+the one with the most. ``x86_bytes_overflow`` takes the weights apart.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import chosen, padded
-from gmpq.backends.tvm.kernels.layout import GROUP
+from gmpq.backends.tvm.target.cpu import GROUP
 
 LONGEST_SHORT = 4  # steps of a run whose products are added tile by tile
 LENGTHS = (1, 2, 3, 4, 16, 32, 64, 128, 256)
@@ -35,31 +35,35 @@ INT8_MAX, INT16_MAX = np.iinfo(np.int8).max, np.iinfo(np.int16).max
 PER_CYCLE = 3.4  # instructions on vectors
 LOAD, SHORT_LOAD = 0.15, 0.1  # cycles that a load gets in their way, in long and in short runs
 WIDENED = 1.3  # cycles to widen an accumulator through memory
-REMEMBERED = 2  # proofs of one layer, which is asked for fresh weights, then for stored ones
-MOST_EXTRA = 0.25  # of the steps; more would make the product slower than one of int16
+REMEMBERED = 2  # proofs of one layer, which is asked for weights on the fly, then for stored ones
+MOST_OVERFLOW = 0.25  # of the steps; more would make the product slower than one of int16
 
 
 @dataclass(frozen=True, slots=True)
-class Runs:
-    """Steps of a run, and extra steps of a group, by position."""
+class PositionRuns:
+    """Steps of a run, and overflow steps of a group, by position."""
 
     lengths: tuple[int, ...]
-    extras: tuple[int, ...]
+    overflow_steps: tuple[int, ...]
 
     @property
-    def evened(self) -> Runs:
-        """The same with as many extra steps at all positions of one length: they share code."""
-        pairs = [*zip(self.lengths, self.extras, strict=True)]
-        return Runs(self.lengths, tuple(max(m for k, m in pairs if k == n) for n in self.lengths))
+    def evened(self) -> PositionRuns:
+        """The same with as many overflow steps at all positions of one length: they share code."""
+        pairs = [*zip(self.lengths, self.overflow_steps, strict=True)]
+        return PositionRuns(
+            self.lengths, tuple(max(m for k, m in pairs if k == n) for n in self.lengths)
+        )
 
     def __str__(self) -> str:
         counted = sorted(Counter(self.lengths).items())
         text = "runs " + " and ".join(f"{count} of {length}" for length, count in counted)
-        return f"{text}, about {sum(self.extras)} extra" if any(self.extras) else text
+        return (
+            f"{text}, about {sum(self.overflow_steps)} extra" if any(self.overflow_steps) else text
+        )
 
 
 def first_steps(depth: int, length: int) -> Array:
-    """Return the first step of every run; what is left over is the first run."""
+    """Return the first step of every run, [runs]; what is left over is the first run."""
     return np.array([0, *range(depth % length or length, depth, length)])
 
 
@@ -75,18 +79,20 @@ def cycles_of(length: int, depth: int, loads: float = 1.1) -> float:
 
 
 def most(span: int) -> Array:
-    """Return what the positive and the negative weights of a lane may add up to."""
+    """Return [2]: what the positive and the negative weights of a lane may add up to."""
     return np.array([INT16_MAX, INT16_MAX + 1]) // max(span, 1)
 
 
-def choose(proof: Proof, form: tuple[int, int], *, extras: bool, long: bool = False) -> Runs | None:
+def choose(
+    proof: Proof, form: tuple[int, int], *, overflow_steps: bool, long: bool = False
+) -> PositionRuns | None:
     """Return the runs of a layer that take the fewest cycles, or None.
 
-    ``form`` are the lanes of a vector and the vectors of a group. Without ``extras`` every lane
-    must keep its weights; with ``long`` no run is short: a single short one would keep register
-    tiles small for the long ones of all other positions. None if some weights do not fit, or if
-    too many steps are extra. How many are is an estimate, of how much of a run is too much for a
-    lane.
+    ``form`` are the lanes of a vector and the vectors of a group. Without ``overflow_steps`` every
+    lane must keep its weights; with ``long`` no run is short: a single short one would keep
+    register tiles small for the long ones of all other positions. None if some weights do not fit,
+    or if too many steps overflow. How many are is an estimate, of how much of a run is too much
+    for a lane.
     """
     (lanes, vectors), depth = form, -(-proof.weights.shape[2] // GROUP)
     found = {
@@ -97,26 +103,26 @@ def choose(proof: Proof, form: tuple[int, int], *, extras: bool, long: bool = Fa
     lengths, counts = [*found], np.stack([*found.values()])
     steps = depth * np.array([cycles_of(n, depth) / n for n in lengths])
     costs = steps[:, None] + counts * cycles_of(1, depth)
-    if not extras:
+    if not overflow_steps:
         costs = np.where(counts > 0, np.inf, costs)
     if not np.isfinite(costs.min(axis=0)).all():
         return None
     best = costs.argmin(axis=0)
     needed = counts[best, np.arange(len(best))]
-    if needed.sum() > MOST_EXTRA * depth * len(best):
+    if needed.sum() > MOST_OVERFLOW * depth * len(best):
         return None
-    return Runs(tuple(lengths[n] for n in best), tuple(needed.tolist())).evened
+    return PositionRuns(tuple(lengths[n] for n in best), tuple(needed.tolist())).evened
 
 
 def _of_groups(needed: Array, vectors: int) -> Array:
-    """Return about how many extra steps the worst group needs, by position."""
+    """Return about how many overflow steps the worst group needs, by position."""
     groups = needed[:, chosen(needed.shape[1], min(vectors, needed.shape[1]))]
     return np.asarray(groups.max(axis=2).sum(axis=2).max(axis=1))
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _needed(proof: Proof, lanes: int) -> dict[int, Array]:
-    """Return about how many steps must be extra, by length: [positions, vectors, runs]."""
+    """Return about how many steps must overflow, by length: [positions, vectors, runs]."""
     positions = [
         _needed_at(in_steps(weights[None], lanes)[0], most(int(span)))
         for weights, span in zip(proof.weights, proof.spans, strict=True)

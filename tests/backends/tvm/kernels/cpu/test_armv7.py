@@ -9,8 +9,8 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.emulation.qemu import Emulated, missing
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram, missing
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.support.single_layers import (
     check,
@@ -82,8 +82,9 @@ def test_bitserial(bits: tuple[int, int], tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_processors_that_do_not_divide(seed: int, tmp_path: Path) -> None:
     graph = random_graph(seed, exact=True)
-    network = Emulated(tmp_path, build(graph, WITHOUT_DIVISION, tmp_path).program, WITHOUT_DIVISION)
+    description = build(graph, WITHOUT_DIVISION, tmp_path).program
+    program = EmulatedProgram(tmp_path, description, WITHOUT_DIVISION)
     inputs = random_input(graph, seed)
     expected = reference.run(graph, inputs)
-    for name, found in network.trace(inputs["x"]):
+    for name, found in program.trace(inputs).items():
         np.testing.assert_array_equal(found, expected[name], err_msg=name)

@@ -10,11 +10,12 @@ import pytest
 
 from gmpq.backends.tvm.kernels.base import Site, Tensor
 from gmpq.backends.tvm.kernels.cpu.bitserial import bitserial
-from gmpq.backends.tvm.kernels.cpu.bitserial.planes import Form, planes_of, words
-from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import LaneCounter
+from gmpq.backends.tvm.kernels.cpu.bitserial.planes import PlaneForm, packed_words, planes_of
+from gmpq.backends.tvm.kernels.cpu.bitserial.x86_popcount import LaneCounter
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Steps
 from gmpq.backends.tvm.kernels.layout import layouts
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.target.cpu import RULES, CpuTarget
 from gmpq.ir import Conv2d, IntGraph, Linear, Padding, QParams, Window
 from tests.support.single_layers import (
     V3,
@@ -35,19 +36,21 @@ COUNTING = replace(
 )
 
 CASES = [
-    pytest.param([-1, 1, 1], Form(True, False, (1,)), id="binary"),
-    pytest.param([-1, 0, 1], Form(True, True, (1,)), id="ternary"),
-    pytest.param([0, 1], Form(False, True, (1,)), id="no-minus"),
-    pytest.param([0, 0], Form(False, True, (1,)), id="zero"),
-    pytest.param([-3, 2], Form(True, True, (1, 2)), id="three-bits"),
-    pytest.param([-2, 2], Form(True, True, (2,)), id="one-digit"),
-    pytest.param([-128, 127], Form(True, True, (1, 2, 4, 8, 16, 32, 64, 128)), id="eight-bits"),
-    pytest.param([3, 2], Form(False, True, (1, 2)), id="positive"),
+    pytest.param([-1, 1, 1], PlaneForm(True, False, (1,)), id="binary"),
+    pytest.param([-1, 0, 1], PlaneForm(True, True, (1,)), id="ternary"),
+    pytest.param([0, 1], PlaneForm(False, True, (1,)), id="no-minus"),
+    pytest.param([0, 0], PlaneForm(False, True, (1,)), id="zero"),
+    pytest.param([-3, 2], PlaneForm(True, True, (1, 2)), id="three-bits"),
+    pytest.param([-2, 2], PlaneForm(True, True, (2,)), id="one-digit"),
+    pytest.param(
+        [-128, 127], PlaneForm(True, True, (1, 2, 4, 8, 16, 32, 64, 128)), id="eight-bits"
+    ),
+    pytest.param([3, 2], PlaneForm(False, True, (1, 2)), id="positive"),
 ]
 
 
 @pytest.mark.parametrize(("codes", "form"), CASES)
-def test_planes_say_what_the_weights_are(codes: list[int], form: Form) -> None:
+def test_planes_say_what_the_weights_are(codes: list[int], form: PlaneForm) -> None:
     planes = planes_of(np.array(codes, np.int8))
     assert planes.form == form
     assert len(planes.bits) == form.stored
@@ -57,7 +60,7 @@ def test_planes_say_what_the_weights_are(codes: list[int], form: Form) -> None:
 def test_words_begin_with_the_lowest_bit() -> None:
     bits = np.zeros(34, bool)
     bits[[0, 33]] = True
-    assert words(bits).tolist() == [1, 2]
+    assert packed_words(bits).tolist() == [1, 2]
 
 
 def here(target: Target) -> Target:
@@ -77,9 +80,9 @@ def test_counting_equals_the_reference(seed: int, bits: tuple[int, int], tmp_pat
     assert check(graph, here(COUNTING), tmp_path, "bitserial", seed)
 
 
-def site_of(graph: IntGraph, target: Target) -> Site:
+def site_of(graph: IntGraph, target: Target) -> Site[CpuTarget]:
     """Return the convolution's site."""
-    placed = layouts(graph)
+    placed = layouts(graph, RULES)
     x, y = (Tensor(graph.values[name], placed[name]) for name in ("x", "y"))
     return Site(graph.nodes[1], (x,), y, target)
 

@@ -11,13 +11,17 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.cpu.depthwise import x86_rows
 from gmpq.backends.tvm.kernels.cpu.depthwise.taps import Taps
-from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import Pairs, Slim, Wide
-from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_tiling import Part
+from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_lanes import (
+    VpdpbusdPermuted,
+    VpdpbusdUnpacked,
+    VpmaddwdUnpacked,
+)
+from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_tiling import ChannelBlocks
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, QParams, Window
 from gmpq.runtime import Network
 from tests.support.depthwise_layers import WINDOWS, layer, site_of
@@ -80,13 +84,22 @@ def test_every_tap_of_an_output_meets_its_code_once(
         assert dict(met) == wanted
 
 
-@pytest.mark.parametrize("lanes", [Wide(), Slim(permutes_bytes=True), Pairs()], ids=repr)
-def test_lanes_hold_every_channel_once(lanes: Wide | Slim | Pairs) -> None:
+@pytest.mark.parametrize(
+    "lanes",
+    [VpdpbusdUnpacked(), VpdpbusdPermuted(permutes_bytes=True), VpmaddwdUnpacked()],
+    ids=repr,
+)
+def test_lanes_hold_every_channel_once(
+    lanes: VpdpbusdUnpacked | VpdpbusdPermuted | VpmaddwdUnpacked,
+) -> None:
     assert sorted(lanes.order.reshape(-1)) == list(range(lanes.channels))
 
 
 def test_the_last_block_of_a_part_overlaps() -> None:
-    assert Part(Wide(), 0, 80).order().reshape(2, -1).min(axis=1).tolist() == [0, 16]
+    assert ChannelBlocks(VpdpbusdUnpacked(), 0, 80).order().reshape(2, -1).min(axis=1).tolist() == [
+        0,
+        16,
+    ]
 
 
 TARGETS = ("native", "x86-64-v4-vnni", "x86-64-v3")

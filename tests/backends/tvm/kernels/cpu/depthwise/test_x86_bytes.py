@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.cpu.depthwise import x86_bytes
 from gmpq.backends.tvm.kernels.cpu.depthwise.x86_bytes_loops import CHANNELS, order
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_by_fma import FusedScale
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, IntGraph, QParams, Window
 from gmpq.runtime import Network
 from tests.support.depthwise_layers import WINDOWS, layer, site_of

@@ -11,8 +11,8 @@ import pytest
 
 from gmpq.backends.tvm.emulation.qemu import missing
 from gmpq.backends.tvm.kernels.cpu.depthwise.arm_neon import runs
-from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import Runs, Steps, longest_run, runs_of
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, Steps, longest_run, runs_of
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.support.single_layers import (
     check,
@@ -145,8 +145,8 @@ def test_a_run_ends_where_lanes_are_full() -> None:
 
 def test_a_run_holds_whole_runs_within() -> None:
     rows = np.full((1, 1, 1, 6, 1, 16), 1, np.int8)
-    assert runs_of(rows, (0, 60), 64) == (Runs(64, Steps(1, 1, 6), Steps(1, 1, 6), None),)
-    assert runs_of(rows, (0, 21), 64)[1].bytes == Steps(1, 1, 6)
+    assert runs_of(rows, (0, 60), 64) == (NeonRuns(64, Steps(1, 1, 6), Steps(1, 1, 6), None),)
+    assert runs_of(rows, (0, 21), 64)[1].int8_run == Steps(1, 1, 6)
     within = longest_run(rows, (0, 31), np.int8)
     assert within == Steps(1, 1, 3)
     assert longest_run(rows, (0, 31), np.int16, within) == Steps(1, 1, 6)

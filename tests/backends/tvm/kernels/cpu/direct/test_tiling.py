@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.cpu.direct import direct
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape, blocks_outside
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape, blocks_outside
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, QParams, Window
 from tests.support.single_layers import network_of, random_weight
 
@@ -45,7 +45,7 @@ def pointwise(target: Target, size: int, inputs: int, outputs: int) -> Site:
 )
 def test_what_is_read_again_stays_near(size: int, inputs: int, weights: int, outside: bool) -> None:
     x, y = (Layout(1, channels, size, size, channels) for channels in (inputs, 256))
-    shape = Shape(Window((1, 1)), x, y, inputs // 4, inputs, 256, 8)
+    shape = DirectShape(Window((1, 1)), x, y, inputs // 4, inputs, 256, 8)
     assert blocks_outside(shape, weights, 1, 1, V3) is outside
 
 

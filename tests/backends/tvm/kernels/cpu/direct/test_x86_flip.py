@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gmpq.backends.tvm.plan.plan import plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, QParams, Window
 from tests.support.single_layers import (
     WITHOUT_VNNI,

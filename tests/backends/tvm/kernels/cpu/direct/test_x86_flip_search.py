@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmpq.backends.tvm.kernels.cpu.direct import pairing
-from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import FORMS, Form, Part, entries
+from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import (
+    STEP_GROUPS,
+    GroupTable,
+    StepGroup,
+    group_tables,
+)
 
 INT16 = np.iinfo(np.int16)
 
@@ -21,13 +26,13 @@ def weights_of(rng: np.random.Generator, size: int, blocks: int = 2, steps: int 
     return np.clip(np.where(rng.random(shape) < 0.03, large, bell), -size, size).astype(np.int16)
 
 
-def sums(part: Part, form: Form, codes: np.ndarray, top: int) -> np.ndarray:
-    """Return what ``part`` adds for codes [steps, 2] as its instructions do, by lane."""
-    kept, total = form.steps - form.flipped, np.zeros(part.vectors.shape[2], int)
-    for steps, vectors in zip(part.steps, part.vectors, strict=True):
+def sums(table: GroupTable, group: StepGroup, codes: np.ndarray, top: int) -> np.ndarray:
+    """Return what ``table`` adds for codes [steps, 2] as its instructions do, by lane."""
+    kept, total = group.steps - group.flipped, np.zeros(table.vectors.shape[2], int)
+    for steps, vectors in zip(table.steps, table.vectors, strict=True):
         lane = np.zeros_like(total)
         for k, step in enumerate(steps):
-            mask = vectors[form.steps + k - kept].astype(np.uint8) if k >= kept else 0
+            mask = vectors[group.steps + k - kept].astype(np.uint8) if k >= kept else 0
             assert np.isin(mask, (0, top)).all()
             pair = ((codes[step] ^ mask) * vectors[k].astype(int)).sum(axis=1)
             lane += np.clip(pair, INT16.min, INT16.max)
@@ -40,39 +45,39 @@ def sums(part: Part, form: Form, codes: np.ndarray, top: int) -> np.ndarray:
 def test_entries_add_up_to_the_layer_whatever_the_codes(bits: int, size: int, seed: int) -> None:
     rng, top = np.random.default_rng(seed), (1 << bits) - 1
     weights = weights_of(rng, size)
-    found = entries(weights, top)
+    found = group_tables(weights, top)
     for codes in (rng.integers(0, top + 1, (21, 2)), rng.choice([0, top], (21, 2))):
         for block, forms in zip(weights, found, strict=True):
-            whole = zip(forms, FORMS, strict=True)
-            total = sum(sums(part, form, codes, top) + part.constant for part, form in whole)
+            whole = zip(forms, STEP_GROUPS, strict=True)
+            total = sum(sums(table, group, codes, top) + table.constant for table, group in whole)
             np.testing.assert_array_equal(total, (codes[:, None] * block).sum(axis=(0, 2)))
 
 
 @given(size=st.integers(1, 127), seed=st.integers(0, 999))
 def test_no_codes_reach_beyond_int16(size: int, seed: int) -> None:
     weights = weights_of(np.random.default_rng(seed), size)
-    for forms in entries(weights, 255):
-        for part, form in zip(forms, FORMS, strict=True):
-            signed = part.vectors[:, : form.steps].astype(int)
+    for forms in group_tables(weights, 255):
+        for table, group in zip(forms, STEP_GROUPS, strict=True):
+            signed = table.vectors[:, : group.steps].astype(int)
             assert 255 * np.maximum(signed, 0).sum(axis=(1, 3)).max(initial=0) <= INT16.max
             assert 255 * np.minimum(signed, 0).sum(axis=(1, 3)).min(initial=0) >= INT16.min
 
 
 def test_blocks_have_the_same_entries_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = weights_of(np.random.default_rng(0), 127, blocks=5)
-    whole = entries(weights, 255)
+    whole = group_tables(weights, 255)
     monkeypatch.setattr(pairing, "TOGETHER", weights[0].size)
-    for forms, again in zip(whole, entries(weights, 255), strict=True):
-        for part, same in zip(forms, again, strict=True):
-            np.testing.assert_array_equal(part.steps, same.steps)
-            np.testing.assert_array_equal(part.vectors, same.vectors)
-            np.testing.assert_array_equal(part.constant, same.constant)
+    for forms, again in zip(whole, group_tables(weights, 255), strict=True):
+        for table, same in zip(forms, again, strict=True):
+            np.testing.assert_array_equal(table.steps, same.steps)
+            np.testing.assert_array_equal(table.vectors, same.vectors)
+            np.testing.assert_array_equal(table.constant, same.constant)
 
 
 def counts(weights: np.ndarray) -> list[int]:
     """Return the entries of each form in the only block."""
-    (forms,) = entries(weights, 255)
-    return [len(part.steps) for part in forms]
+    (forms,) = group_tables(weights, 255)
+    return [len(table.steps) for table in forms]
 
 
 def test_codes_are_flipped_only_where_a_lane_would_overflow() -> None:
@@ -85,7 +90,7 @@ def test_codes_are_flipped_only_where_a_lane_would_overflow() -> None:
 @pytest.mark.parametrize(("largest", "expected"), [(32, 0), (64, 1)])
 def test_steps_of_small_weights_are_paired(largest: int, expected: int) -> None:
     weights = np.full((1, 18, 8, 2), largest, np.int16)
-    assert counts(weights) == [9 * (form == expected) for form in range(len(FORMS))]
+    assert counts(weights) == [9 * (group == expected) for group in range(len(STEP_GROUPS))]
 
 
 @pytest.mark.parametrize(
@@ -112,8 +117,11 @@ def test_most_steps_of_bell_shaped_weights_find_a_partner(
     bell = np.random.default_rng(0).normal(size=(16, 8, inputs))  # of blocks of eight outputs
     codes = (127 * bell / np.abs(bell).max(axis=-1, keepdims=True)).round().astype(np.int16)
     lanes = codes.reshape(16, 8, inputs // 4, 2, 2).transpose(0, 2, 1, 3, 4)
-    found = entries(lanes.reshape(16, inputs // 4, 16, 2), 255)
-    steps = np.array([[part.steps.size for part in forms] for forms in found]).sum(axis=0)
+    found = group_tables(lanes.reshape(16, inputs // 4, 16, 2), 255)
+    steps = np.array([[table.steps.size for table in forms] for forms in found]).sum(axis=0)
     share = steps / steps.sum()
-    assert share[[FORMS.index(Form(1, 0)), FORMS.index(Form(1, 1))]].sum() < alone
-    assert share[FORMS.index(Form(2, 0))] >= unflipped
+    assert (
+        share[[STEP_GROUPS.index(StepGroup(1, 0)), STEP_GROUPS.index(StepGroup(1, 1))]].sum()
+        < alone
+    )
+    assert share[STEP_GROUPS.index(StepGroup(2, 0))] >= unflipped

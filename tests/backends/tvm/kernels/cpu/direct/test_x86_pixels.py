@@ -9,7 +9,7 @@ import pytest
 
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import pixels_of
 from gmpq.backends.tvm.plan.plan import plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, QParams, Window
 from tests.support.single_layers import (
     V3,

@@ -43,7 +43,7 @@ def sums(found: Entries, codes: np.ndarray) -> np.ndarray:
 
 def pairs_of(found: Entries) -> np.ndarray:
     """Return the pair of outputs of each entry."""
-    counts = np.diff(found.ends[::2])
+    counts = np.diff(found.offsets[::2])
     return np.repeat(np.arange(len(counts)), counts)
 
 
@@ -68,7 +68,7 @@ def test_no_codes_reach_beyond_int16(size: int, seed: int) -> None:
 @given(size=st.integers(1, 127), seed=st.integers(0, 999))
 def test_only_the_later_entries_of_a_pair_have_masks(size: int, seed: int) -> None:
     found = entries(weights_of(np.random.default_rng(seed), size), 255)
-    masked = np.repeat(np.arange(len(found.ends) - 1) % 2, np.diff(found.ends))
+    masked = np.repeat(np.arange(len(found.offsets) - 1) % 2, np.diff(found.offsets))
     np.testing.assert_array_equal(found.masks.any(axis=1), masked)
     assert set(np.unique(found.masks[:, ::2])) <= {0, 255}
     assert not found.masks[:, 1::2].any()
@@ -88,7 +88,7 @@ def test_an_entry_has_a_mask_only_if_it_needs_one(
 ) -> None:
     weights = np.zeros((1, 2, 2, 4), np.int8)
     weights[0, 0, 0, :2], weights[0, 0, 1, :2] = first, second
-    assert tuple(np.diff(entries(weights, 255).ends)) == expected
+    assert tuple(np.diff(entries(weights, 255).offsets)) == expected
 
 
 @pytest.mark.parametrize("steps", [MOST_ALONE, 2 * MOST_ALONE])
@@ -106,7 +106,7 @@ def test_pairs_have_the_same_entries_in_parts(monkeypatch: pytest.MonkeyPatch) -
     whole = entries(weights, 255)
     monkeypatch.setattr(pairing, "TOGETHER", 2 * weights[0].size)
     parts = entries(weights, 255)
-    for name in ("weights", "masks", "steps", "ends", "constant"):
+    for name in ("weights", "masks", "steps", "offsets", "constant"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
 
 
@@ -114,7 +114,7 @@ def test_a_step_on_which_outputs_disagree_is_taken_once_for_each() -> None:
     weights = np.zeros((1, 2, 1, 4), np.int8)
     weights[0, :, 0, :2] = ((127, 127), (127, -127))  # must be flipped, and must not be
     found = entries(weights, 255)
-    assert tuple(np.diff(found.ends)) == (1, 1)
+    assert tuple(np.diff(found.offsets)) == (1, 1)
     np.testing.assert_array_equal(found.weights[0, 0, :, :2], ((0, 0), (127, -127)))
     np.testing.assert_array_equal(found.weights[1, 0, :, :2], ((-127, 127), (0, 0)))
 
@@ -124,6 +124,6 @@ def test_most_steps_of_bell_shaped_weights_find_a_partner(
     inputs: int, more: float, unmasked: float
 ) -> None:
     found = entries(bell_shaped(inputs), 255)
-    counts = np.diff(found.ends).reshape(-1, 2).sum(axis=0)
+    counts = np.diff(found.offsets).reshape(-1, 2).sum(axis=0)
     assert counts.sum() <= more * 16 * inputs / 8
     assert counts[0] >= unmasked * counts.sum()

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.cpu.direct import x86_widened
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, IntGraph
 from tests.support.single_layers import WITHOUT_VNNI, check, random_convolution
 

@@ -11,12 +11,12 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels.base import Site
-from gmpq.backends.tvm.kernels.cpu.direct.tiling import Shape
+from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape
 from gmpq.backends.tvm.kernels.cpu.direct.x86_widened_rows import staged
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, Dequantize, IntGraph, Padding, QParams, Value, Window
 from gmpq.runtime import Network
 from tests.support.single_layers import check, network_of, random_weight
@@ -36,10 +36,10 @@ def first_layer(rng: np.random.Generator, window: Window, inputs: int, width: in
     return network_of(node, QParams.full(1.0, int(rng.integers(0, 256)), 8), (11, width), 2)
 
 
-def shape_of(window: Window, channels: int, left: int) -> Shape:
+def shape_of(window: Window, channels: int, left: int) -> DirectShape:
     x = Layout(1, channels, 11, 13, 4, Padding(4, left, 4, 4))
     y = Layout(1, 8, 5, 6, 8)
-    return Shape(window, x, y, -(-channels // 2), channels, 8, 8, group=2)
+    return DirectShape(window, x, y, -(-channels // 2), channels, 8, 8, group=2)
 
 
 @pytest.mark.skipif(not V3.runs_here(), reason="needs AVX2")

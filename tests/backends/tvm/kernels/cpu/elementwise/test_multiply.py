@@ -13,8 +13,8 @@ from gmpq.backends.ort.program import OrtProgram
 from gmpq.backends.ort.session import LEVELS
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.emulation.qemu import Emulated, missing
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.emulation.open import CompiledProgram, Unavailable, open_compiled
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import (
     Conv2d,
     GlobalAvgPool,
@@ -27,7 +27,6 @@ from gmpq.ir import (
     Silu,
     Window,
 )
-from gmpq.runtime import Network
 from tests.support.builders import Q8, chain, weight
 from tests.support.single_layers import BASELINE, V3
 from tests.support.strategies import random_input
@@ -35,14 +34,14 @@ from tests.support.strategies import random_input
 TARGETS = (find("native"), V3, BASELINE, find("arm64"), find("armv7"))
 
 
-def program(graph: IntGraph, target: Target, folder: Path) -> Network | Emulated:
+def program(graph: IntGraph, target: Target, folder: Path) -> CompiledProgram:
     """Return a program that shows every value, emulated where it must be."""
     built = build(graph, target, folder, fuse=False).program
-    if target.runs_here():
-        return Network(folder, built)
-    if (reason := missing(target)) is not None:
-        pytest.skip(reason)
-    return Emulated(folder, built, target)
+    match open_compiled(folder, built, target):
+        case Unavailable(reason):
+            pytest.skip(reason)
+        case compiled:
+            return compiled
 
 
 def gates(channels: int, batch: int) -> IntGraph:
@@ -109,9 +108,9 @@ def test_all_pairs_of_codes(factor: float, tmp_path: Path) -> None:
     graph, sample = all_pairs(factor), {"x": pixels()}
     expected = reference.run(graph, sample)["product"]
     assert len(np.unique(expected)) > 2
-    assert np.array_equal(expected, TorchCodes(graph).tensors(sample)["product"])
+    assert np.array_equal(expected, TorchCodes(graph).trace(sample)["product"])
     for level in LEVELS:
-        found = OrtProgram.load(graph, level=level).tensors(sample)["product"]
+        found = OrtProgram.load(graph, level=level).trace(sample)["product"]
         assert np.array_equal(expected, found), level
     for name, codes in program(graph, find("native"), tmp_path).trace(sample["x"]):
         assert name != "product" or np.array_equal(expected, codes)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from gmpq.backends.tvm.emulation.qemu import missing
-from gmpq.backends.tvm.kernels.base import Site
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
 from tests.support.single_layers import (
     BASELINE,

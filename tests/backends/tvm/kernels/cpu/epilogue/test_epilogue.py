@@ -13,12 +13,12 @@ from gmpq import spec
 from gmpq.backends import reference
 from gmpq.backends.reference import Tensor
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels.base import Site
-from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums, groups_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums, vector_groups
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import STEPS, accumulators, largest_step
-from gmpq.backends.tvm.kernels.cpu.epilogue.site import finish_of
+from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import (
     Add,
     Conv2d,
@@ -59,7 +59,7 @@ def test_a_run_begins_at_a_multiple_of_its_length(
     pixels: int, vectors: int, expected: list[list[tuple[int, int]]]
 ) -> None:
     sums = [PixelSums((0, 0, p), [f"{p} {v}" for v in range(vectors)]) for p in range(pixels)]
-    groups = list(groups_of(sums, 0, 8, 4))
+    groups = list(vector_groups(sums, 0, 8, 4))
     assert [[(run.place, run.count) for run in group.runs] for group in groups] == expected
     every = [(f"{p} {v}", 8 * v) for p in range(pixels) for v in range(vectors)]
     assert [vector for group in groups for vector in group.vectors] == every
@@ -171,15 +171,15 @@ def test_steps_beyond_int32_are_not_packed(target: Target, tmp_path: Path) -> No
     assert x is not None
     assert own is not None
     assert largest_step(huge, x, own) > STEPS
-    finishes = []
+    epilogues = []
 
     def choose(site: Site, choices: Sequence[Choice]) -> Verdict:
         if isinstance(site.node, Conv2d):
-            finishes.append(finish_of(site))
+            epilogues.append(epilogue_of(site))
         return cheapest(site, choices)
 
     program = build(graph, target, tmp_path, choose).program
-    assert [finish.packed_lanes for finish in finishes] == [None]
+    assert [epilogue.narrowed_lanes for epilogue in epilogues] == [None]
     inputs = images(graph, np.random.default_rng(0))
     found = dict(Network(tmp_path, program).trace(*(inputs[name] for name in graph.inputs)))["y"]
     np.testing.assert_array_equal(reference.run(graph, inputs)["y"], found)
@@ -192,7 +192,7 @@ def test_targets_pack_as_many_lanes_as_they_narrow() -> None:
 
         def choose(site: Site, choices: Sequence[Choice], name: str = target.name) -> Verdict:
             if isinstance(site.node, Conv2d):
-                found[name] = finish_of(site).packed_lanes
+                found[name] = epilogue_of(site).narrowed_lanes
             return cheapest(site, choices)
 
         plan(graph, target, choose)

@@ -14,10 +14,17 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import (
     TOGETHER,
     in_order,
     memory_order,
-    packed,
-    packed_order,
+    narrowed,
+    narrowed_order,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, held, load, store, view
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    Expr,
+    c_function,
+    in_registers,
+    load,
+    store,
+    view,
+)
 from gmpq.ir import QParams
 from gmpq.numerics import round_half_even
 from tests.support.c_functions import compiled
@@ -53,7 +60,7 @@ def test_one_permutation_of_words_restores_the_order(lanes: int) -> None:
 
 @pytest.mark.parametrize("lanes", [8, 16])
 def test_lanes_whose_codes_are_packed_in_order(lanes: int) -> None:
-    np.testing.assert_array_equal(np.arange(TOGETHER * lanes), as_packed(packed_order(lanes)))
+    np.testing.assert_array_equal(np.arange(TOGETHER * lanes), as_packed(narrowed_order(lanes)))
 
 
 def packing(q: QParams, lanes: int, groups: int) -> PrimFunc:
@@ -67,7 +74,9 @@ def packing(q: QParams, lanes: int, groups: int) -> PrimFunc:
         )
         with tirx.serial(0, groups) as group:
             four = [load(steps, group * size + i * lanes, lanes) for i in range(TOGETHER)]
-            store(codes, group * size, in_order(packed(held(four), q, lanes), lanes), size)
+            store(
+                codes, group * size, in_order(narrowed(in_registers(four), q, lanes), lanes), size
+            )
 
     return c_function((("steps", "float32"), ("codes", "uint8")), body)
 

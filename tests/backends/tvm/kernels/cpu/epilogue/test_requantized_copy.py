@@ -12,10 +12,10 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import (
     CODES,
-    Copy,
-    by_words,
+    RequantizedCopy,
+    by_fixed_point,
     exact_factor,
-    exact_words,
+    exact_fixed_point,
     requantized,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, load, store, view
@@ -56,25 +56,27 @@ def test_a_factor_maps_every_code_as_the_definition(qx: QParams, qy: QParams) ->
     steps = CODES.astype(np.int32) - qx.zero_point
     found = requantize(steps, np.array(factor), qy.zero_point, qy.low, qy.high)
     np.testing.assert_array_equal(expected, found)
-    words = exact_words(qx, qy, float(factor))
+    words = exact_fixed_point(qx, qy, float(factor))
     if words is not None:
-        np.testing.assert_array_equal(expected, by_words(words, qy))
+        np.testing.assert_array_equal(expected, by_fixed_point(words, qy))
 
 
 @pytest.mark.parametrize("bits", range(1, 7))
 def test_a_usual_narrow_copy_needs_no_floats(bits: int) -> None:
-    copy = Copy.between(QParams.full(0.0371, 0, 8), QParams.full(9.1 / (1 << bits), 0, bits))
+    copy = RequantizedCopy.between(
+        QParams.full(0.0371, 0, 8), QParams.full(9.1 / (1 << bits), 0, bits)
+    )
     assert copy is not None
-    assert copy.words is not None
+    assert copy.fixed_point is not None
 
 
 def test_ties_to_even_are_no_linear_function_in_int16() -> None:
-    copy = Copy.between(QParams.full(0.5, 0, 8), QParams.full(1.0, 0, 8))
+    copy = RequantizedCopy.between(QParams.full(0.5, 0, 8), QParams.full(1.0, 0, 8))
     assert copy is not None
-    assert copy.words is None
+    assert copy.fixed_point is None
 
 
-def copying(copy: Copy, size: int) -> PrimFunc:
+def copying(copy: RequantizedCopy, size: int) -> PrimFunc:
     """Return ``f(x, y)`` of all codes."""
 
     def body(x_: Expr, y_: Expr) -> None:
@@ -90,7 +92,7 @@ def copying(copy: Copy, size: int) -> PrimFunc:
 def test_instructions_equal_the_definition(
     size: int, source: QParams, q: QParams, tmp_path: Path
 ) -> None:
-    copy = Copy.between(source, q)
+    copy = RequantizedCopy.between(source, q)
     assert copy is not None
     y = np.zeros(256, np.uint8)
     compiled(copying(copy, size), BYTES[size], tmp_path)(CODES, y)

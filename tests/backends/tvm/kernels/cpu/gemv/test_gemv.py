@@ -12,9 +12,10 @@ from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels import base
 from gmpq.backends.tvm.kernels.base import Site, Tensor
 from gmpq.backends.tvm.kernels.cpu.gemv import gemv
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
 from gmpq.backends.tvm.kernels.layout import layouts
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.target.cpu import RULES, CpuTarget
 from gmpq.ir import IntGraph, Linear
 from tests.support.single_layers import check, random_linear
 from tests.support.vnni import arithmetic
@@ -49,9 +50,9 @@ def test_seven_bits_whose_pairs_saturate_are_read_as_bytes(tmp_path: Path) -> No
     assert check(graph, AVX2, tmp_path, "gemv", 0, "4+4 bits")
 
 
-def site_of(graph: IntGraph) -> Site:
+def site_of(graph: IntGraph) -> Site[CpuTarget]:
     """Return the layer's site."""
-    placed = layouts(graph)
+    placed = layouts(graph, RULES)
     x, y = (Tensor(graph.values[name], placed[name]) for name in ("x", "y"))
     return Site(graph.nodes[1], (x,), y, VNNI)
 
@@ -95,7 +96,7 @@ def test_a_large_layer_is_read_packed_without_tuning(bits: tuple[int, int], tmp_
 def test_the_form_of_vnni_on_any_processor(
     bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Vnni, "accumulate", arithmetic)
+    monkeypatch.setattr(Vpdpbusd, "accumulate", arithmetic)
     monkeypatch.setattr(base, "multiplied_lanes", lambda _: None)  # of the requantization
     target = replace(AVX2, features=AVX2.features | {"avx512vnni", "avx512bw"})
     graph = random_linear(np.random.default_rng(bits), (8, bits), (2, 700, 100))

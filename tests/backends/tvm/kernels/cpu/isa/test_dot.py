@@ -7,8 +7,9 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Narrow, Portable, Vnni, Wide, best_dot
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable, best_dot
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd, Vpmaddubsw, Vpmaddwd
+from gmpq.backends.tvm.target import find
 from gmpq.ir import (
     Conv2d,
     Dequantize,
@@ -24,12 +25,12 @@ from gmpq.ir import (
 from gmpq.runtime import Network
 
 CASES = [
-    pytest.param(255, 127, Wide, id="w8a8-would-saturate"),
-    pytest.param(255, -128, Wide, id="lowest-weight"),
-    pytest.param(255, 64, Narrow, id="largest-exact-pair"),
-    pytest.param(255, 65, Wide, id="one-beyond"),
-    pytest.param(127, 127, Narrow, id="w8a7"),
-    pytest.param(15, 7, Narrow, id="w4a4"),
+    pytest.param(255, 127, Vpmaddwd, id="w8a8-would-saturate"),
+    pytest.param(255, -128, Vpmaddwd, id="lowest-weight"),
+    pytest.param(255, 64, Vpmaddubsw, id="largest-exact-pair"),
+    pytest.param(255, 65, Vpmaddwd, id="one-beyond"),
+    pytest.param(127, 127, Vpmaddubsw, id="w8a7"),
+    pytest.param(15, 7, Vpmaddubsw, id="w4a4"),
 ]
 
 
@@ -41,7 +42,7 @@ def test_avx2_narrows_only_where_no_pair_saturates(code: int, weight: int, expec
 
 def test_targets_choose_their_instruction() -> None:
     weights = np.ones((1, 1), np.int8)
-    assert isinstance(best_dot(find("x86-64-v4-vnni"), 255, weights), Vnni)
+    assert isinstance(best_dot(find("x86-64-v4-vnni"), 255, weights), Vpdpbusd)
     assert isinstance(best_dot(find("arm64"), 255, weights), Portable)
 
 

@@ -55,4 +55,4 @@ def test_sharing_takes_no_more_additions(transform: Transform) -> None:
 def test_pairs_of_points_share_their_sums() -> None:
     assert one_by_one(F4.output) == 50
     assert additions(F4.output).count == 22
-    assert additions(F4.lifted(16).output).count == 16
+    assert additions(F4.scaled_up(16).output).count == 16

@@ -9,8 +9,8 @@ import pytest
 
 from gmpq.backends.tvm.emulation.qemu import missing
 from gmpq.backends.tvm.kernels.cpu.winograd.arm_mmla import MatrixProduct, matrix_tiles
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import Sizes
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import ProductSizes
+from gmpq.backends.tvm.target import find
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Window
 from tests.support.single_layers import check, network_of, random_weight
 
@@ -125,7 +125,7 @@ def test_matrices_without_dot_products(tmp_path: Path) -> None:
 
 
 def test_matrices_hold_an_even_number_of_tiles() -> None:
-    found = list(matrix_tiles(find("arm64-i8mm"), Sizes(5, 17, 20, 6)))
+    found = list(matrix_tiles(find("arm64-i8mm"), ProductSizes(5, 17, 20, 6)))
     assert {tile.tiles for tile in found} == {6}
     assert {tile.rows for tile in found} == {2, 4, 6}
     assert {tile.stored for tile in found} == {24}

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels import base
-from gmpq.backends.tvm.kernels.base import Site
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Vnni
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, prove, split
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import folded
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
 from gmpq.backends.tvm.plan.plan import Choice, Verdict
-from gmpq.backends.tvm.target.cpu import find
+from gmpq.backends.tvm.target import find
 from gmpq.ir import (
     Conv2d,
     Dequantize,
@@ -45,7 +45,7 @@ transforms = pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
 
 
 @transforms
-@pytest.mark.parametrize("form", ["as written", "lowered", "lifted by 15", "lifted by 32"])
+@pytest.mark.parametrize("form", ["as written", "scaled down", "scaled by 15", "scaled by 32"])
 def test_the_matrices_compute_a_convolution(transform: Transform, form: str) -> None:
     if form != "as written":
         own, transform = transform, in_form(transform, form)
@@ -62,15 +62,19 @@ def test_the_matrices_compute_a_convolution(transform: Transform, form: str) -> 
 
 
 def in_form(transform: Transform, form: str) -> Transform:
-    return transform.lowered if form == "lowered" else transform.lifted(int(form.split()[-1]))
+    return (
+        transform.scaled_down
+        if form == "scaled down"
+        else transform.scaled_up(int(form.split()[-1]))
+    )
 
 
 @transforms
-def test_lifted_weights_stay_below_the_limit(transform: Transform) -> None:
+def test_scaled_up_weights_stay_below_the_limit(transform: Transform) -> None:
     for limit in (1, 15, 16, 32):
-        rows = zip(transform.weight, transform.lifted(limit).weight, strict=True)
-        for own, lifted in rows:
-            assert lifted == own or sum(map(abs, lifted)) <= limit
+        rows = zip(transform.weight, transform.scaled_up(limit).weight, strict=True)
+        for own, scaled in rows:
+            assert scaled == own or sum(map(abs, scaled)) <= limit
 
 
 def conv(
@@ -215,10 +219,12 @@ def test_what_exceeds_a_byte_is_added_once(number: int, tmp_path: Path) -> None:
 def test_the_form_of_vnni_on_any_processor(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Vnni, "accumulate", arithmetic)
+    monkeypatch.setattr(Vpdpbusd, "accumulate", arithmetic)
     monkeypatch.setattr(base, "multiplied_lanes", lambda _: None)  # of the requantization
     target = find("x86-64-v3")
-    target = replace(target, features=target.features | {"avx512vnni", "avx512bw"}, registers=32)
+    target = replace(
+        target, features=target.features | {"avx512vnni", "avx512bw"}, vector_registers=32
+    )
     bits = 2 + seed % 3
     node = conv(np.random.default_rng(seed), bits + 1, (24, 40))
     graph = network_of(node, QParams.full(1.0, seed % 4, bits), (9, 10), batch=1)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, lifted, prove_words
+from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, prove_int16, scaled_up
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
-from gmpq.backends.tvm.target.cpu import Target, find
+from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.support.single_layers import WITHOUT_VNNI, check, network_of, random_weight
 
@@ -31,7 +31,7 @@ def conv(
 def test_int16_holds_every_value_of_eight_bits(transform: Transform) -> None:
     rng = np.random.default_rng(0)
     node = conv(rng, 8, (16, 16), transform.kernel)
-    proof = prove_words(node, QParams.full(1.0, 128, 8), transform)
+    proof = prove_int16(node, QParams.full(1.0, 128, 8), transform)
     assert isinstance(proof, Proof)
     b = np.array(transform.input)
     corners = rng.choice([0, 255], (500, transform.reach, transform.reach))
@@ -46,9 +46,9 @@ def test_int16_holds_weights_with_factors_of_the_output(transform: Transform, bi
     node = conv(np.random.default_rng(0), bits, (16, 16), transform.kernel)
     node.weight.codes[:] = node.weight.codes[:1, :1]  # sums of one sign, too
     node.weight.codes[0] = (1 << (bits - 1)) - 1
-    proof = prove_words(node, QParams.full(1.0, 1, bits), transform)
+    proof = prove_int16(node, QParams.full(1.0, 1, bits), transform)
     assert isinstance(proof, Proof)
-    more = lifted(proof, node)
+    more = scaled_up(proof, node)
     taps = node.weight.codes[0, 0].astype(int)
     matrix = np.array(more.transform.weight)
     expected = (matrix @ taps @ matrix.T).reshape(-1)
@@ -60,9 +60,9 @@ def test_accumulators_beyond_int32_are_refused() -> None:
     node = conv(np.random.default_rng(0), 8, (256, 4))
     node.weight.codes[:] = 127
     node.weight.bias[:] = 0  # 64 * 9 * 256 * 127 * 255 = 4775362560
-    found = prove_words(node, QParams.full(1.0, 0, 8), TRANSFORMS[2])
+    found = prove_int16(node, QParams.full(1.0, 0, 8), TRANSFORMS[2])
     assert found == "F(4x4) makes accumulators of 4775362560: int32 holds 2147483647"
-    assert isinstance(prove_words(node, QParams.full(1.0, 0, 8), TRANSFORMS[0]), Proof)
+    assert isinstance(prove_int16(node, QParams.full(1.0, 0, 8), TRANSFORMS[0]), Proof)
 
 
 @pytest.mark.parametrize("target", here)

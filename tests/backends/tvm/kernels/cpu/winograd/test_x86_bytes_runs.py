@@ -1,4 +1,4 @@
-"""Runs of Winograd products in bytes: what int16 holds, and what is left to extra steps."""
+"""Runs of Winograd products in bytes: what int16 holds, and what is left to overflow steps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import F2
-from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_overflow import Packed
+from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_overflow import SplitWeights
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import (
-    Runs,
+    PositionRuns,
     choose,
     first_steps,
     in_steps,
@@ -56,10 +56,10 @@ def test_kept_and_extra_weights_add_up(deviation: int, span: int, length: int, s
     vectors = 1 + seed % 2 if outputs > LANES else 1
     bell = np.clip(rng.normal(0, deviation, (outputs, inputs)).round(), -254, 254)
     weights = bell.astype(np.int16)
-    packed = Packed.of(weights, span, (LANES, vectors), length)
+    packed = SplitWeights.of(weights, span, (LANES, vectors), length)
     count, depth = packed.kept.shape[:2]
     kept = packed.kept.reshape(count, depth, -1, 2)
-    extra = packed.extra.reshape(*packed.steps.shape, kept.shape[2], 2)
+    overflow = packed.overflow.reshape(*packed.steps.shape, kept.shape[2], 2)
     split = in_steps(weights[None], LANES)[0]
     for group in range(count):
         first = min(group * vectors, len(split) - vectors)
@@ -68,16 +68,16 @@ def test_kept_and_extra_weights_add_up(deviation: int, span: int, length: int, s
         worst = np.where(whole > 0, span, 0) if seed % 3 else np.where(whole > 0, 0, span)
         for x in (np.broadcast_to(codes[:, None], whole.shape), worst):
             total = added(kept[group], x, min(length, depth))
-            for step, some in zip(packed.steps[group], extra[group], strict=True):
+            for step, some in zip(packed.steps[group], overflow[group], strict=True):
                 total = total + added(some[None], x[step : step + 1], 1)
             np.testing.assert_array_equal(total, (whole.astype(np.int64) * x).sum(axis=(0, 2)))
 
 
 def test_a_heavy_step_is_extra_twice() -> None:
     weights = np.full((8, 4), 254, np.int16)  # three times what a lane holds of codes up to 255
-    packed = Packed.of(weights, 255, (LANES, 1), 1)
+    packed = SplitWeights.of(weights, 255, (LANES, 1), 1)
     assert packed.steps.tolist() == [[0, 0, 0]]
-    total = packed.kept[0, 0].astype(int) + packed.extra[0].astype(int).sum(axis=0)
+    total = packed.kept[0, 0].astype(int) + packed.overflow[0].astype(int).sum(axis=0)
     assert (total == 254).all()
 
 
@@ -93,39 +93,41 @@ RUNS = [
 @pytest.mark.parametrize(("weight", "span", "expected"), RUNS)
 def test_runs_are_as_long_as_their_sums_fit(weight: int, span: int, expected: int | None) -> None:
     proof = proof_of(np.full((1, 8, 64), weight, np.int16), span)
-    found = choose(proof, (LANES, 1), extras=False)
-    assert found == (None if expected is None else Runs((expected,), (0,)))
+    found = choose(proof, (LANES, 1), overflow_steps=False)
+    assert found == (None if expected is None else PositionRuns((expected,), (0,)))
 
 
 def test_few_heavy_lanes_do_not_shorten_a_run() -> None:
     weights = np.ones((2, 8, 256), np.int16)
     weights[1, 3, :40] = 127
     proof, form = proof_of(weights, 100, 100), (LANES, 1)
-    alone, found = (choose(proof, form, extras=extras) for extras in (False, True))
+    alone, found = (
+        choose(proof, form, overflow_steps=overflow_steps) for overflow_steps in (False, True)
+    )
     assert alone is not None
     assert alone.lengths == (64, 1)
     assert found is not None
     assert found.lengths[1] > 1
-    assert found.extras[1] > 0
+    assert found.overflow_steps[1] > 0
 
 
 def test_too_many_extra_steps_are_no_choice() -> None:
     weights = np.full((1, 8, 64), 254, np.int16)
-    assert choose(proof_of(weights, 255), (LANES, 1), extras=True) is None
+    assert choose(proof_of(weights, 255), (LANES, 1), overflow_steps=True) is None
 
 
 def test_long_runs_are_chosen_alone() -> None:
     weights = np.ones((2, 8, 256), np.int16)
     weights[1] = 5  # 16 steps of two weights are 160, and 130 fit
     proof, form = proof_of(weights, 100, 252), (LANES, 1)
-    both = choose(proof, form, extras=False)
+    both = choose(proof, form, overflow_steps=False)
     assert both is not None
     assert both.lengths == (64, 4)
-    assert choose(proof, form, extras=False, long=True) is None
+    assert choose(proof, form, overflow_steps=False, long=True) is None
 
 
 def test_positions_of_one_length_have_as_many_extra_steps() -> None:
-    assert Runs((1, 2, 1), (3, 0, 5)).evened == Runs((1, 2, 1), (5, 0, 5))
+    assert PositionRuns((1, 2, 1), (3, 0, 5)).evened == PositionRuns((1, 2, 1), (5, 0, 5))
 
 
 def test_the_first_run_is_what_is_left_over() -> None:

@@ -1,0 +1,37 @@
+"""Opening a compiled network wherever its target runs: in this process, or under an emulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from gmpq.backends.tvm.emulation import qemu
+from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
+from gmpq.backends.tvm.host import HostProgram
+from gmpq.backends.tvm.target import Target
+from gmpq.program import Program
+
+CompiledProgram: TypeAlias = HostProgram | EmulatedProgram
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A program that does not run on this machine; ``reason`` says what is missing."""
+
+    reason: str
+
+
+def open_compiled(
+    directory: Path, program: Program, target: Target
+) -> CompiledProgram | Unavailable:
+    """Return the ``program`` in ``directory``, which was compiled for ``target``.
+
+    Raises:
+        OutputError: a file is missing, damaged, or not for this machine.
+    """
+    if target.runs_here():
+        return HostProgram.open(directory, program)
+    if (reason := qemu.missing(target)) is not None:
+        return Unavailable(reason)
+    return EmulatedProgram(directory, program, target)
