@@ -10,7 +10,7 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 # What decides how fast and how exact integer products are, as /proc/cpuinfo names it.
-PRODUCTS = (
+INTEGER_FEATURES = (
     *("avx2", "avx_vnni", "avx512bw", "avx512_vnni", "avx512_vpopcntdq", "amx_int8"),
     *("asimd", "asimddp", "i8mm"),
 )
@@ -37,9 +37,9 @@ class Host:
         found = {_plain(flag) for flag in self.flags}
         return sorted(name for name in features if _plain(ALIASES.get(name, name)) not in found)
 
-    def products(self) -> tuple[str, ...]:
+    def integer_features(self) -> tuple[str, ...]:
         """Return those of ``flags`` that integer products are made by."""
-        return products(self.flags)
+        return integer_features(self.flags)
 
     def saturates(self) -> bool:
         """Return whether kernels of u8 x s8 products may add pairs of them in int16.
@@ -52,9 +52,9 @@ class Host:
         return ("avx512_vnni" if self.flags >= WIDE else "avx_vnni") not in self.flags
 
 
-def products(flags: Collection[str]) -> tuple[str, ...]:
+def integer_features(flags: Collection[str]) -> tuple[str, ...]:
     """Return those of ``flags``, as Linux names them, that integer products are made by."""
-    return tuple(flag for flag in PRODUCTS if flag in flags)
+    return tuple(flag for flag in INTEGER_FEATURES if flag in flags)
 
 
 def _plain(name: str) -> str:

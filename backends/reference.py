@@ -45,7 +45,10 @@ Tensor: TypeAlias = NDArray[Any]  # uint8 codes, or float32 before Quantize and 
 
 
 def run(graph: IntGraph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return every value of ``graph`` for float32 ``inputs`` by name."""
+    """Return every value of ``graph`` by name for ``inputs`` by name, float32 [N, C, H, W].
+
+    Values with codes are uint8, others float32, all in the shapes of the graph.
+    """
     tensors = dict(inputs)
     for node in graph.nodes:
         tensors[node.output] = compute(graph, node, [tensors[name] for name in node.inputs])
@@ -53,7 +56,7 @@ def run(graph: IntGraph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def compute(graph: IntGraph, node: Node, inputs: list[Tensor]) -> Tensor:
-    """Return the output of one node."""
+    """Return the output of one node for its inputs: uint8 codes, or float32 values."""
     sources = [graph.values[name] for name in node.inputs]
     target = graph.values[node.output]
     match node:
@@ -93,19 +96,28 @@ def compute(graph: IntGraph, node: Node, inputs: list[Tensor]) -> Tensor:
 
 
 def requantize(x: Tensor, q: QParams, target: Value) -> Tensor:
-    """Return codes ``x`` of ``q`` as codes of ``target``."""
+    """Return codes ``x`` [...] of ``q`` as codes of ``target``.
+
+    ONNX ``DequantizeLinear``, ``QuantizeLinear`` and ``Clip`` in float32.
+    """
     real = numerics.dequantize(x, q.scale, q.zero_point)
     return numerics.quantize(real, *_encoding(target))
 
 
 def upsample(x: Tensor, factors: tuple[int, int]) -> Tensor:
-    """Return every pixel of ``x`` [N, C, H, W] repeated along rows and columns."""
+    """Return every pixel of ``x`` [N, C, H, W] repeated along rows and columns.
+
+    ONNX ``Resize`` of mode ``nearest``, by whole factors.
+    """
     rows, columns = factors
     return x.repeat(rows, axis=2).repeat(columns, axis=3)
 
 
 def convolve(x: Tensor, zero_point: int, node: Conv2d) -> numerics.Accumulators:
-    """Return the int32 accumulators [N, O, oH, oW] of codes [N, I, H, W], bias included."""
+    """Return the int32 accumulators [N, O, oH, oW] of codes [N, I, H, W], bias included.
+
+    ONNX ``ConvInteger``, whose padding is the zero point, and an ``Add``.
+    """
     centred = pad(x, node.window.padding, zero_point).astype(np.float64) - zero_point
     patches = windows(centred, node.window)  # [N, I, oH, oW, kH, kW]
     batch, channels, rows, columns = patches.shape[:4]
@@ -121,27 +133,30 @@ def convolve(x: Tensor, zero_point: int, node: Conv2d) -> numerics.Accumulators:
 
 
 def multiply(x: Tensor, zero_point: int, weight: QWeight) -> numerics.Accumulators:
-    """Return the int32 accumulators [N, O] of codes [N, I], bias included."""
+    """Return the int32 accumulators [N, O] of codes [N, I], bias included: ``MatMulInteger``."""
     sums = (x.astype(np.float64) - zero_point) @ weight.codes.astype(np.float64).T
     acc: numerics.Accumulators = sums.astype(np.int32) + weight.bias
     return acc
 
 
 def add(a: Tensor, b: Tensor, qa: QParams, qb: QParams, qy: QParams) -> Tensor:
-    """Return the sum of codes that share one scale: integer addition with saturation."""
+    """Return the sum [...] of codes of one scale and shape: integer addition with saturation."""
     total = a.astype(np.int32) - qa.zero_point + b - qb.zero_point + qy.zero_point
     return np.clip(total, qy.low, qy.high).astype(np.uint8)
 
 
 def product(a: Tensor, b: Tensor, qa: QParams, qb: QParams, qy: QParams) -> Tensor:
-    """Return the requantized product of codes that broadcast: below 2**16, so exact."""
+    """Return the requantized product of codes [N, C, H, W] that broadcast.
+
+    Products are below 2**16, so that float32 holds them exactly.
+    """
     acc = (a.astype(np.int32) - qa.zero_point) * (b.astype(np.int32) - qb.zero_point)
     factor = numerics.multiplier(numerics.product_scale(qa.scale, qb.scale), qy.scale)
     return numerics.requantize(acc, factor, qy.zero_point, qy.low, qy.high)
 
 
 def look_up(x: Tensor, table: NDArray[np.uint8]) -> Tensor:
-    """Return ``table[x]``, or ``table[c, x]`` over the channels c of axis 1."""
+    """Return ``table[x]`` for a table [256], ``table[c, x]`` over channels c for one [C, 256]."""
     if table.ndim == 1:
         return table[x]
     channel = np.arange(x.shape[1]).reshape(1, -1, *[1] * (x.ndim - 2))
@@ -149,7 +164,7 @@ def look_up(x: Tensor, table: NDArray[np.uint8]) -> Tensor:
 
 
 def pad(x: Tensor, padding: Padding, fill: float) -> Tensor:
-    """Return ``x`` [N, C, H, W] with ``fill`` around it."""
+    """Return ``x`` [N, C, H, W] with ``fill`` around it: ONNX ``Pad`` of mode ``constant``."""
     if not any(padding):
         return x
     rows = (padding.top, padding.bottom)
@@ -165,13 +180,16 @@ def windows(padded: Tensor, window: Window) -> Tensor:
 
 
 def max_pool(x: Tensor, window: Window) -> Tensor:
-    """Return the largest code under each window; padding is the smallest code, 0."""
+    """Return the largest code [N, C, oH, oW] under each window: ONNX ``MaxPool``.
+
+    Padding is the smallest code, 0.
+    """
     largest: Tensor = windows(pad(x, window.padding, 0), window).max(axis=(4, 5))
     return largest
 
 
 def divisors(shape: tuple[int, int], node: AvgPool) -> NDArray[np.float64]:
-    """Return how many elements each window counts [oH, oW] over an image of ``shape``."""
+    """Return the number of elements that each window counts [oH, oW], for an image [H, W]."""
     ones = np.ones((1, 1, *shape))
     counted = pad(ones, node.counted, 1)
     beyond = Padding(*(p - c for p, c in zip(node.window.padding, node.counted, strict=True)))
@@ -182,7 +200,7 @@ def divisors(shape: tuple[int, int], node: AvgPool) -> NDArray[np.float64]:
 
 
 def avg_pool(x: Tensor, node: AvgPool, qx: QParams, qy: QParams) -> Tensor:
-    """Return the requantized mean under each window."""
+    """Return the requantized mean [N, C, oH, oW] under each window: ONNX ``AveragePool``."""
     centred = pad(x, node.window.padding, qx.zero_point).astype(np.int32) - qx.zero_point
     acc = windows(centred, node.window).sum(axis=(4, 5), dtype=np.int32)
     counts = divisors((x.shape[2], x.shape[3]), node)
@@ -191,7 +209,7 @@ def avg_pool(x: Tensor, node: AvgPool, qx: QParams, qy: QParams) -> Tensor:
 
 
 def global_avg_pool(x: Tensor, qx: QParams, qy: QParams) -> Tensor:
-    """Return the requantized mean over space, [N, C, 1, 1]."""
+    """Return the requantized mean over space [N, C, 1, 1]: ONNX ``GlobalAveragePool``."""
     acc = (x.astype(np.int32) - qx.zero_point).sum(axis=(2, 3), keepdims=True, dtype=np.int32)
     count = np.array(x.shape[2] * x.shape[3])
     factor = numerics.average_multiplier(qx.scale, qy.scale, count)
@@ -199,7 +217,7 @@ def global_avg_pool(x: Tensor, qx: QParams, qy: QParams) -> Tensor:
 
 
 def softmax(x: Tensor) -> Tensor:
-    """Return the float32 softmax over axis 1."""
+    """Return the float32 softmax of ``x`` [N, C, ...] over axis 1: ONNX ``Softmax``."""
     shifted = np.exp(x - x.max(axis=1, keepdims=True))
     probabilities: Tensor = shifted / shifted.sum(axis=1, keepdims=True)
     return probabilities

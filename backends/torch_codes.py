@@ -51,12 +51,12 @@ class TorchCodes:
     graph: IntGraph
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the outputs by name for float32 ``inputs`` by name."""
+        """Return the outputs by name for ``inputs`` by name, float32 [N, C, H, W]."""
         found = self._sweep(inputs)
         return {name: found[name].numpy() for name in self.graph.outputs}
 
     def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the uint8 codes of every quantized value by name."""
+        """Return the uint8 codes [N, C, ...] of every quantized value by name."""
         found = self._sweep(inputs)
         held = [value.name for value in self.graph.values.values() if value.q is not None]
         return {name: found[name].numpy().astype(np.uint8) for name in held}
@@ -69,7 +69,7 @@ class TorchCodes:
 
 
 def compute(graph: IntGraph, node: Node, inputs: list[torch.Tensor]) -> torch.Tensor:
-    """Return the output of one node, codes as float32 numbers."""
+    """Return the output of one node, [N, C, ...]; codes are float32 numbers here."""
     sources = [graph.values[name] for name in node.inputs]
     target = graph.values[node.output]
     with torch.inference_mode():
@@ -100,7 +100,11 @@ def compute(graph: IntGraph, node: Node, inputs: list[torch.Tensor]) -> torch.Te
 
 
 def accumulate(graph: IntGraph, node: Conv2d | Linear, x: torch.Tensor) -> torch.Tensor:
-    """Return the int32 accumulators of a layer for codes ``x``, bias included."""
+    """Return the int32 accumulators [N, O, ...] of a layer for codes ``x`` [N, I, ...], with bias.
+
+    ``torch.nn.functional.conv2d`` and ``linear`` compute them in the smallest float type that holds
+    every sum exactly.
+    """
     q = _q(graph.values[node.inputs[0]])
     reach = max(abs(q.low - q.zero_point), abs(q.high - q.zero_point))
     magnitudes = np.abs(node.weight.codes.astype(np.int64)).reshape(len(node.weight.codes), -1)

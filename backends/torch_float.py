@@ -44,8 +44,8 @@ def run_float(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield every value of ``graph`` in execution order, the inputs first.
 
-    A tensor is let go after its last reader, so a caller that keeps none needs the memory of the
-    widest place only. The batch of ``tensors`` may differ from the graph's.
+    A tensor is released after its last reader, so a caller that keeps none needs the memory of the
+    widest place only. ``tensors`` are the inputs, float32 [N, C, H, W] with any N.
     """
     alive = dict(tensors)
     yield from tensors.items()
@@ -75,9 +75,12 @@ def run_outputs(graph: FloatGraph, images: NDArray[np.float32]) -> tuple[NDArray
 def rerun(
     graph: FloatGraph, values: Mapping[str, torch.Tensor], changed: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Return what becomes of ``values``, all that ``graph`` has, where some are ``changed``.
+    """Return the changed values, and those that depend on them, computed again.
 
-    Only values that depend on a changed one are in the result, with those themselves.
+    Args:
+        graph: the network.
+        values: all values of ``graph`` by name, float32 [N, ...].
+        changed: values to put in their place, by name, in the same shapes.
     """
     found = dict(changed)
     for node in graph.nodes:
@@ -88,7 +91,10 @@ def rerun(
 
 
 def compute(node: FloatNode, inputs: list[torch.Tensor], shape: Shape) -> torch.Tensor:
-    """Return the output of one node; ``shape`` is the graph's shape of it."""
+    """Return the output of one node for float32 inputs [N, ...].
+
+    ``shape`` is the graph's shape of the output; a reshape takes all but N from it.
+    """
     x = inputs[0]
     match node:
         case FloatConv2d():
@@ -123,7 +129,7 @@ def compute(node: FloatNode, inputs: list[torch.Tensor], shape: Shape) -> torch.
 
 
 def apply(function: Function, x: torch.Tensor) -> torch.Tensor:
-    """Return ``function`` of every element of ``x``; channels are axis 1."""
+    """Return ``function`` of every element of ``x`` [N, C, ...]; PRelu has a slope per channel."""
     match function:
         case Clamp(low=low, high=high):
             return x.clamp(low, high)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,8 +25,9 @@ from accuracy import report
 from accuracy.journal import Journal, Task, run, workers
 from accuracy.plan import METHODS, TRANSFERRED, Cell, Effort, cells
 from accuracy.policies import Work
-from accuracy.sources import CIFAR, CIFAR_FILE, DATASETS, FASHION, FASHION_IMAGES, split
+from accuracy.sources import CIFAR, CIFAR_FILE, DATASETS, FASHION, FASHION_IMAGES, Dataset, split
 from gmpq import models
+from gmpq.cli.options import field_option, grouped
 from gmpq.errors import GmpqError
 from versus.document import machine, update
 
@@ -35,39 +36,63 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which networks and seeds are compared, and the images of a training."""
+
+    archs: str = ARCHS
+    seeds: int = 3
+    train: int = 2400
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Where tables and a picture go, if anywhere."""
+
+    docs: Path | None
+    plot: Path | None
+
+
+def _folders(cifar: Path, fashion: Path) -> dict[Dataset, Path]:
+    return {CIFAR: cifar, FASHION: fashion}
+
+
+SOURCES = (
+    click.option("--cifar", type=FOLDER, required=True, help=f"Where {CIFAR_FILE} is."),
+    click.option("--fashion", type=FOLDER, required=True, help=f"Where {FASHION_IMAGES} is."),
+)
+PLAN = (
+    field_option(Plan, "archs"),
+    field_option(Plan, "seeds", type=click.IntRange(1)),
+    field_option(Plan, "train", type=click.IntRange(100), help="Images."),
+)
+REPORTS = (
+    click.option("--docs", type=FILE, help="Put the tables into this document."),
+    click.option("--plot", type=FILE, help="Draw all accuracies, as .svg or .png."),
+)
+
+
 @click.command()
-@click.option("--cifar", type=FOLDER, required=True, help=f"Where {CIFAR_FILE} is.")
-@click.option("--fashion", type=FOLDER, required=True, help=f"Where {FASHION_IMAGES} is.")
+@grouped("folders", _folders, SOURCES)
 @click.option("--out", type=FOLDER, default="out/study", show_default=True)
-@click.option("--archs", default=ARCHS, show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--train", type=click.IntRange(100), default=2400, show_default=True, help="Images.")
+@grouped("plan", Plan, PLAN)
 @click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), show_default=True)
-@click.option("--docs", type=FILE, help="Put the tables into this document.")
-@click.option("--plot", type=FILE, help="Draw all accuracies, as .svg or .png.")
+@grouped("reports", Reports, REPORTS)
 def main(
-    cifar: Path,
-    fashion: Path,
-    out: Path,
-    archs: str,
-    seeds: int,
-    train: int,
-    processes: int,
-    docs: Path | None,
-    plot: Path | None,
+    folders: dict[Dataset, Path], out: Path, plan: Plan, processes: int, reports: Reports
 ) -> None:
     """Run what is missing of the study, and show its tables."""
-    effort = Effort({**Effort().sizes, "train": train})
+    effort = Effort({**Effort().sizes, "train": plan.train})
     journal = Journal.open(out / "results.jsonl")
     try:
-        for name in archs.split(","):
+        archs = tuple(plan.archs.split(","))
+        for name in archs:
             models.find(name)
-        folders = {CIFAR: cifar, FASHION: fashion}
         parts = {each: split(each, folders[each], out, dict(effort.sizes)) for each in DATASETS}
-        every = list(cells(tuple(archs.split(",")), seeds))
+        every = list(cells(archs, plan.seeds))
         work = {cell: Work(cell, effort, parts[cell.dataset], out.resolve()) for cell in every}
         with workers(processes) as pool:
-            for seed in range(seeds):  # a whole seed before the next: its results are comparable
+            for seed in range(plan.seeds):  # whole seeds: their results are comparable
                 own = [cell for cell in every if cell.seed == seed]
                 run((Task(work[cell]) for cell in own), journal, pool)
                 run(tunings(work, own, journal), journal, pool)
@@ -75,10 +100,10 @@ def main(
         raise click.UsageError(str(error)) from error
     content = f"{about(effort)}\n\n{report.report(journal, every)}"
     click.echo(content)
-    if docs is not None:
-        update(docs, "study", content)
-    if plot is not None:
-        report.plot(journal, every, plot)
+    if reports.docs is not None:
+        update(reports.docs, "study", content)
+    if reports.plot is not None:
+        report.plot(journal, every, reports.plot)
 
 
 def tunings(work: dict[Cell, Work], own: list[Cell], journal: Journal) -> list[Task]:

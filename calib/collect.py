@@ -28,7 +28,7 @@ def collect(
 
     Args:
         graph: the network, with one input.
-        batches: float32 images of the input's shape; the number per batch is free.
+        batches: float32 images [N, C, H, W] of the input's shape, with any N.
         progress: called after each batch with its number of images.
 
     Raises:

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 from policy to measured programs, on photographs that packages bring along.
+"""EfficientNet-Lite0 from policy to measured programs, on photographs shipped in packages.
 
 Compiles the mixed policy and an 8-bit one for this machine, compares all programs tensor by
-tensor, counts right answers on 20 labelled photographs, and measures everything interleaved.
+tensor, counts top-1 correct answers on 20 labelled photographs, and measures everything interleaved.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gmpq.lower import lower
 HERE = Path(__file__).parent
 POLICIES = ("efficientnet_lite0_mixed", "efficientnet_lite0_w8a8")
 LABELLED = ("package:foolbox/data/imagenet_*.jpg",)
-COMPILED = "compiled for native"  # as ``gmpq bench`` tells it
+COMPILED = "compiled for native"  # as ``gmpq bench`` reports it
 
 Run = Callable[[NDArray[np.float32]], Tensor]
 
@@ -147,7 +147,7 @@ def _table(entrants: list[Entrant], labelled: Images, threads: int, plan: Plan) 
                 entrant.parity,
             )
         )
-    header = ("program", "right", "median ms", "min ms", "p90 ms", "BOPs", "size", "parity")
+    header = ("program", "top-1", "median ms", "min ms", "p90 ms", "BOPs", "size", "parity")
     on = conditions.of(threads, dict(sorted({_setting(entrant) for entrant in entrants})))
     return f"EfficientNet-Lite0 {conditions.to_text(on)}\n\n{table.render(header, rows)}"
 

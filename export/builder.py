@@ -58,12 +58,12 @@ class Draft:
         return output
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
-        """Add an initializer unless it is there and return its name."""
+        """Add an initializer, [...] of any type, unless it is there, and return its name."""
         self.initializers.setdefault(name, numpy_helper.from_array(array, name))
         return name
 
     def encoding(self, value: str) -> tuple[str, str]:
-        """Return the names of the scale and the zero point of a value of codes."""
+        """Return the names of the scale, float32 [], and zero point, uint8 [], of a value."""
         q = self.q(value)
         scale = self.constant(f"{value}:scale", np.array(q.scale, np.float32))
         return scale, self.constant(f"{value}:zero", np.array(q.zero_point, np.uint8))
@@ -104,14 +104,17 @@ class Draft:
         return self.add("Reshape", (source, target), output, main=main)
 
     def pads(self, name: str, padding: Padding) -> str:
-        """Return the name of the operand of Pad for an image."""
+        """Return the name of the ``pads`` operand of Pad, int64 [8], for [N, C, H, W]."""
         top, left, bottom, right = padding
         return self.constant(name, np.array((0, 0, top, left, 0, 0, bottom, right), np.int64))
 
     def weight(
         self, name: str, codes: NDArray[np.int8], scale: NDArray[np.float32], bits: int
     ) -> str:
-        """Return the name of the dequantized weight of layer ``name``."""
+        """Return the name of the dequantized weight of layer ``name``, float32 [O, ...].
+
+        ``codes`` are int8 [O, ...], ``scale`` is float32 [O]: ``DequantizeLinear`` over axis 0.
+        """
         element = element_type(bits, self.storage)
         self.opset = max(self.opset, opset_of(element))
         stored = f"{name}:weight"
@@ -130,7 +133,10 @@ class Draft:
         )
 
     def unsigned_weight(self, name: str, codes: NDArray[np.int8], bits: int) -> tuple[str, str]:
-        """Return the names of the uint8 weight of layer ``name`` and of its zero point."""
+        """Return the names of the uint8 weight of layer ``name`` and of its zero point.
+
+        ``codes`` are int8 [...]; the stored ones are ``codes`` plus the zero point, uint8 [].
+        """
         element, zero = unsigned_type(bits, self.storage)
         self.opset = max(self.opset, opset_of(element))
         stored = f"{name}:weight"

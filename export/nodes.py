@@ -1,4 +1,18 @@
-"""The ONNX operators of each kind of node, one function per kind."""
+"""The ONNX operators of each kind of node, one function per kind.
+
+    Quantize      QuantizeLinear, and Clip for less than the range of uint8
+    Dequantize    DequantizeLinear
+    Requantize    DequantizeLinear, QuantizeLinear, Clip
+    Conv2d        DequantizeLinear, Conv, QuantizeLinear; ConvInteger, Add, Cast, Mul for float32
+    Linear        the same with Gemm, or MatMulInteger
+    Lookup        Cast, GatherElements
+    Add           DequantizeLinear, Add, QuantizeLinear
+    Multiply      DequantizeLinear of scale 1, Mul, Mul by the factor, QuantizeLinear
+    others        Concat, MaxPool, AveragePool, GlobalAveragePool, Pad, Reshape, Resize, Softmax
+
+The operators are those of https://onnx.ai/onnx/operators/ (ai.onnx, opset 13; 21 and 25 for packed
+weights of four and two bits).
+"""
 
 from __future__ import annotations
 

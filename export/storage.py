@@ -46,9 +46,10 @@ def opset_of(element: int) -> int:
 
 
 def pack(name: str, codes: NDArray[np.int8] | NDArray[np.uint8], element: int) -> TensorProto:
-    """Return ``codes`` as an initializer of type ``element``.
+    """Return ``codes`` [...] as an initializer of type ``element``, in the same shape.
 
-    Packed elements fill each byte from its low bits: codes 1, -1 of four bits are the byte 0xF1.
+    Packed elements fill each byte from its low bits: codes 1, -1 of four bits are the byte 0xF1
+    (onnx.proto, ``TensorProto.raw_data`` of INT4).
     """
     if element in _BYTES:
         return numpy_helper.from_array(codes, name)

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
-from gmpq.backends.tvm.plan.registry import KERNELS
+from gmpq.backends.tvm.kernels.cpu.families import KERNELS
 from gmpq.ir import Activation, FloatNode, Function, Graph, Lookup, Node
 from tests.support.float_graphs import random_float_graph
 from tests.support.strategies import random_graph

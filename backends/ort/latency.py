@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
 from onnx import ModelProto
@@ -14,6 +13,7 @@ from onnx import ModelProto
 from gmpq.backends.base import Tensor, flusher
 from gmpq.backends.ort.optimized import owners
 from gmpq.backends.ort.session import Options, could_saturate, open_session, run
+from gmpq.files import temporary
 from gmpq.ir import IntGraph
 
 KERNEL = "_kernel_time"
@@ -31,13 +31,12 @@ def layer_samples(
 
     A node's time is the sum over the operators that onnxruntime runs for it, clips and changes of
     memory layout included; the profiler counts in whole microseconds. A node that costs no operator
-    is absent. ``model`` was written from ``graph``. ``flush_bytes`` are read before each run.
+    has no entry. ``model`` was written from ``graph``. ``flush_bytes`` are read before each run.
 
     Raises:
         TargetError: if this onnxruntime cannot load the model.
     """
-    with TemporaryDirectory(prefix="gmpq-") as directory:
-        place = Path(directory)
+    with temporary.folder() as place:
         options = Options(
             threads=threads,
             exact=could_saturate(graph),

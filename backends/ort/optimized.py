@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
 from onnx import ModelProto, NodeProto
 
 from gmpq.backends.ort.session import Level, Options, open_session
+from gmpq.files import temporary
 from gmpq.ir import IntGraph
 
 RENAMED = re.compile(r"_token_\d+$")  # what onnxruntime appends when it replaces an operator
@@ -22,8 +21,8 @@ def optimize(model: ModelProto, level: Level = Level.ALL) -> ModelProto:
     Raises:
         TargetError: if this onnxruntime cannot load the model.
     """
-    with TemporaryDirectory(prefix="gmpq-") as directory:
-        path = Path(directory) / "optimized.onnx"
+    with temporary.folder() as place:
+        path = place / "optimized.onnx"
         open_session(model, Options(level, optimized=path))
         return onnx.load(path)
 

@@ -151,7 +151,7 @@ async def _connected(
         await _greet(tracker, reader, writer)
         yield reader, writer
     except TimeoutError:
-        raise  # of whoever waits for an answer
+        raise  # for the caller, which limits the wait
     except (OSError, EOFError) as error:
         raise BoardError(f"tracker {tracker}: has gone: start it again") from error
     finally:

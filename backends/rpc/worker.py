@@ -114,20 +114,30 @@ def _refusal(task: Task, board: Board) -> str | None:
         return "its server is of another gmpq: run gmpq board build and copy it again"
     if board["machine"] != task.machine:
         return f"it is {board['machine']}, the program for {task.machine}: compile for its --target"
-    return None if isinstance(task, RunTask) else _no_times(task, board)
+    match task:
+        case RunTask():
+            return None
+        case MeasureTask(device_model=expected):
+            return _no_times(board) or _other_model(device_model_of(board), expected)
+        case DeviceQuery():
+            return _no_times(board)
+        case _:
+            assert_never(task)
 
 
-def _no_times(task: MeasureTask | DeviceQuery, board: Board) -> str | None:
-    """Return why times of ``board`` would be useless, or None."""
-    if board["emulated"]:
-        return (
-            "an emulated board measures no time: give the --key of real ones, or compile with "
-            "--tune off, by predicted cycles"
-        )
-    found = device_model_of(board)
-    if isinstance(task, MeasureTask) and found != task.device_model:
-        return f"it is {found}, another one {task.device_model}: give boards that differ other keys"
-    return None
+def _no_times(board: Board) -> str | None:
+    if not board["emulated"]:
+        return None
+    return (
+        "an emulated board measures no time: give the --key of real ones, or compile with "
+        "--tune off, by predicted cycles"
+    )
+
+
+def _other_model(found: str, expected: str) -> str | None:
+    if found == expected:
+        return None
+    return f"it is {found}, another one {expected}: give boards that differ other keys"
 
 
 def _run_program(

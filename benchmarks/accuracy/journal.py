@@ -76,8 +76,8 @@ def run(tasks: Iterable[Task], journal: Journal, pool: ProcessPoolExecutor) -> N
     for number, future in enumerate(as_completed(running), 1):
         row = future.result()
         journal.add(row)
-        told = f"{row['accuracy']:.2%} in {row['seconds']:.0f} s"
-        click.echo(f"{number} of {len(running)}: {row['task']}: {told}", err=True)
+        figures = f"{row['accuracy']:.2%} in {row['seconds']:.0f} s"
+        click.echo(f"{number} of {len(running)}: {row['task']}: {figures}", err=True)
 
 
 def workers(count: int) -> ProcessPoolExecutor:

@@ -32,7 +32,7 @@ class Effort:
     reestimate: int = 8  # batches
     gmpq_epochs: int = 2
     gmpq_lr: float = 0.02
-    gmpq_logits_lr: float = 0.1  # ten times the published one: so many steps fewer are made
+    gmpq_logits_lr: float = 0.1  # ten times the published one: training is shorter by about as much
     gmpq_complexity: float = 1e-5  # small: the bound on BOPs is met by assigning bits
     limpq_epochs: int = 1
     sensitivity_images: int = 128

@@ -1,7 +1,7 @@
 """What quantization costs: the integer network against the float one, on images.
 
 The SQNR of a value falls with depth, since it holds the noise of all nodes before it. Which node
-hurts is told by two other figures: the SQNR of its value where its inputs are exact, and the SQNR
+hurts follows from two other figures: the SQNR of its value where its inputs are exact, and the SQNR
 of the network's outputs where it alone is quantized.
 """
 

@@ -260,7 +260,7 @@ def _real(held: torch.Tensor, q: QParams | None) -> torch.Tensor:
 
 
 def energy_of(exact: torch.Tensor, found: torch.Tensor) -> Energy:
-    """Return the energies of ``exact`` and of its difference from ``found``."""
+    """Return the energies of ``exact`` and of its difference from ``found``, both [N, ...]."""
     return Energy(_length(exact) ** 2, _length(found - exact) ** 2)
 
 

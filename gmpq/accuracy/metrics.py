@@ -30,7 +30,7 @@ class Energy:
 
     @classmethod
     def of(cls, expected: Reals, found: Reals) -> Energy:
-        """Return the energies of ``expected`` and of its difference from ``found``."""
+        """Return the energies of ``expected`` and of its difference from ``found``, [...]."""
         exact = expected.astype(np.float64)
         error = found - exact
         return cls(float(np.vdot(exact, exact)), float(np.vdot(error, error)))
@@ -86,6 +86,6 @@ def ranks(scores: Reals, labels: NDArray[np.int64]) -> NDArray[np.intp]:
 
 
 def clipped_share(x: Reals, q: QParams) -> float:
-    """Return the share of the numbers in ``x`` that lie outside what the codes of ``q`` reach."""
+    """Return the share, 0..1, of the numbers in ``x`` [...] outside the range of codes ``q``."""
     low, high = (q.low - q.zero_point - 0.5) * q.scale, (q.high - q.zero_point + 0.5) * q.scale
     return float(((x < low) | (x > high)).mean())

@@ -32,7 +32,7 @@ def of(threads: int, settings: Mapping[str, str]) -> Conditions:
     return Conditions(
         here.processor,
         here.cores,
-        here.products(),
+        here.integer_features(),
         system(),
         today(),
         threads,

@@ -31,7 +31,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Contender:
+class Entry:
     """A program to time on given inputs, ready to run."""
 
     backend: str
@@ -64,26 +64,26 @@ class Measured:
 
 
 def measure(
-    contenders: Sequence[Contender], threads: int, bops: Mapping[str, int], plan: Plan
+    entries: Sequence[Entry], threads: int, bops: Mapping[str, int], plan: Plan
 ) -> Measured:
-    """Return the times of all ``contenders``, if any: of the network, then of each layer.
+    """Return the times of all ``entries``, if any: of the network, then of each layer.
 
     Args:
-        contenders: programs that already run on ``threads`` threads.
+        entries: programs that already run on ``threads`` threads.
         threads: what to write down.
         bops: BOPs by layer; their sum is the network's.
         plan: how often to run.
     """
-    if not contenders:
+    if not entries:
         return Measured()
-    on = conditions.of(threads, {c.backend: c.settings for c in contenders})
-    networks = interleave({c.backend: c.run_ms for c in contenders}, plan)
+    on = conditions.of(threads, {entry.backend: entry.settings for entry in entries})
+    networks = interleave({entry.backend: entry.run_ms for entry in entries}, plan)
     total = sum(bops.values())
     rows = [Row(name, threads, NETWORK, timing(spent), total) for name, spent in networks.items()]
     runs = max(plan.least, min(map(len, networks.values()))) // BLOCKS + plan.warm_up
-    for contender, layers in zip(contenders, _layers(contenders, runs, plan), strict=True):
+    for entry, layers in zip(entries, _layers(entries, runs, plan), strict=True):
         rows += [
-            Row(contender.backend, threads, layer, timing(spent), bops.get(layer))
+            Row(entry.backend, threads, layer, timing(spent), bops.get(layer))
             for layer, spent in layers.items()
         ]
     return Measured(tuple(rows), on)
@@ -131,7 +131,7 @@ def to_table(rows: Sequence[Row]) -> str:
 
 
 def to_layer_table(rows: Sequence[Row]) -> str:
-    """Return the median milliseconds of each layer in each backend, beside its BOPs, as text."""
+    """Return the median milliseconds of each layer in each backend, and its BOPs, as text."""
     medians = {(row.layer, row.backend): row.timing.median_ms for row in rows}
     backends = list(dict.fromkeys(row.backend for row in rows))
     bops = {row.layer: row.bops for row in rows if row.layer != NETWORK}
@@ -156,11 +156,11 @@ def _to_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _layers(contenders: Sequence[Contender], runs: int, plan: Plan) -> list[dict[str, list[float]]]:
-    found: list[dict[str, list[float]]] = [{} for _ in contenders]
+def _layers(entries: Sequence[Entry], runs: int, plan: Plan) -> list[dict[str, list[float]]]:
+    found: list[dict[str, list[float]]] = [{} for _ in entries]
     for _ in range(BLOCKS):
-        for contender, layers in zip(contenders, found, strict=True):
-            for layer, spent in contender.program.time_steps(contender.inputs, runs).items():
+        for entry, layers in zip(entries, found, strict=True):
+            for layer, spent in entry.program.time_steps(entry.inputs, runs).items():
                 layers.setdefault(layer, []).extend(spent[plan.warm_up :])
     return found
 

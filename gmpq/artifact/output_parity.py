@@ -73,7 +73,7 @@ class OutputComparison:
         )
 
     def __str__(self) -> str:
-        """Return in words what differs."""
+        """Return as text what differs."""
         place = f"{self.backend} {self.level}".strip()
         problems = [self.problem] if self.problem else []
         if self.different:

@@ -77,7 +77,7 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        """Return in words what differs."""
+        """Return as text what differs."""
         return (
             f"tensor {self.tensor} in {f'{self.backend} {self.level}'.strip()}: {self.different} "
             f"of {self.compared} values differ, by at most {self.max_abs}"

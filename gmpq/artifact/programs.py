@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from gmpq.artifact import parity
 from gmpq.artifact.files import MODEL
-from gmpq.artifact.latency import Contender
+from gmpq.artifact.latency import Entry
 from gmpq.artifact.output_parity import Returned, compare_outputs
 from gmpq.artifact.parity import FLOAT_KERNELS, Parity, Trace
 from gmpq.backends import reference
@@ -122,7 +122,7 @@ def _compiled_levels(programs: Programs, folder: Path) -> dict[str, Executable]:
             return dict(zip(levels, (shipped, unfused), strict=True))
 
 
-def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> list[Contender]:
+def entries(programs: Programs, sample: dict[str, Tensor], threads: int) -> list[Entry]:
     """Return the programs ready to be timed on ``sample`` with ``threads`` threads.
 
     There are none where the program of TVM is for another machine: times of this one would be taken
@@ -139,8 +139,8 @@ def contenders(programs: Programs, sample: dict[str, Tensor], threads: int) -> l
     options = Options(Level.ALL, threads, exact)
     ort = OrtProgram.from_model(programs.model, programs.graph, options)
     return [
-        Contender(ORT, ort, sample, precision_setting(exact=exact)),
-        Contender(TVM, compiled, sample, f"compiled for {programs.target.name}"),
+        Entry(ORT, ort, sample, precision_setting(exact=exact)),
+        Entry(TVM, compiled, sample, f"compiled for {programs.target.name}"),
     ]
 
 

@@ -61,8 +61,8 @@ def measure_again(out: Path, threads: int, plan: Plan) -> Measured:
     found = read_contents(out)
     opened = open_output(out, found)
     sample = samples.read(out / SAMPLES, opened.graph)[0]
-    contenders = programs.contenders(opened, sample, threads)
-    return latency.measure(contenders, threads, found.bops, plan)
+    entries = programs.entries(opened, sample, threads)
+    return latency.measure(entries, threads, found.bops, plan)
 
 
 def instructions_of(out: Path) -> str | None:

@@ -14,7 +14,7 @@ from gmpq.files import manifest, temporary
 def staged(out: Path) -> Iterator[Path]:
     """Yield an empty directory that becomes ``out`` when the block ends without an exception.
 
-    It lies beside ``out``, so that one rename puts it into place; an earlier output of gmpq there
+    It lies next to ``out``, so that one rename puts it into place; an earlier output of gmpq there
     is replaced. When the block fails, or is interrupted, nothing is left behind; what a killed
     process left is removed by the next one.
 

@@ -23,7 +23,7 @@ from gmpq.artifact.parity import Parity, Trace
 from gmpq.artifact.samples import Inputs
 from gmpq.backends import reference
 from gmpq.backends.base import Tensor, timing
-from gmpq.backends.host import products
+from gmpq.backends.host import integer_features
 from gmpq.backends.rpc import pool
 from gmpq.backends.rpc.pool import DevicePool
 from gmpq.backends.rpc.session import NOT_A_LATENCY, Session
@@ -137,7 +137,7 @@ def board_line(session: Session) -> str:
 def _processor(info: Mapping[str, Any]) -> str | None:
     if not info.get("processor"):
         return None
-    found = products((info.get("features") or "").split())
+    found = integer_features((info.get("features") or "").split())
     return f"{info['processor']} x {info['cores']}" + (f" ({' '.join(found)})" if found else "")
 
 

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gmpq.cli.cache import user_cache
+from gmpq.cli.options import grouped
+from gmpq.cli.renamed import RenamedOptions
 from gmpq.cli.search_options import CandidateOptions, calibrated_options, candidate_options
 from gmpq.cli.types import PATH, POSITIVE
 from gmpq.search.ilp.candidates import Candidates
 
 if TYPE_CHECKING:
     from gmpq.backends.rpc.pool import DevicePool
+    from gmpq.backends.rpc.tasks import RunConfig
     from gmpq.search.network_source import NetworkSource
 
 WHEELS = click.option(
@@ -96,33 +99,40 @@ def print_instructions(out: Path) -> None:
         click.echo(f"\n{found}")
 
 
+THREADS = click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
+
+
+def _run_config(threads: int, repeat: int) -> RunConfig:
+    from gmpq.backends.rpc.tasks import RunConfig
+
+    return RunConfig(threads, repeat)
+
+
 @click.command(
+    cls=RenamedOptions,
     epilog="\b\nExample:\n  gmpq profile network.json --calibration photographs/ --target rpi4 \\\n"
-    "      --tracker 192.168.0.2:9190 --key rpi4 --weight-bits 2,4,8 --input-bits 4,8 -o rpi4.json"
+    "      --tracker 192.168.0.2:9190 --key rpi4 --weight-bits 2,4,8 --input-bits 4,8 -o rpi4.json",
 )
 @calibrated_options
 @click.option("--target", required=True, help="What the boards are, as rpi4.")
 @candidate_options(Candidates())
-@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
+@grouped("config", _run_config, (THREADS, repeat_option))
 @device_options
-@repeat_option
 @click.option("-o", "--out", type=PATH, required=True, help="Latency table to write.")
 def profile(
     source: NetworkSource,
     target: str,
     candidates: CandidateOptions,
-    threads: int,
+    config: RunConfig,
     devices: DevicePool | None,
-    repeat: int,
     out: Path,
 ) -> int:
     """Measure every layer of NETWORK at all bits on boards, for gmpq search --latency-table.
 
     NETWORK is a policy or the name of a built-in network. The exit code is 1 if pairs are missing.
     """
-    if devices is None or repeat == 0:
+    if devices is None or config.repeat == 0:
         raise click.UsageError("give --tracker HOST:PORT and --key KEY, and --repeat above 0")
-    from gmpq.backends.rpc.tasks import RunConfig
     from gmpq.cli.terminal import Terminal
     from gmpq.errors import OutputError
     from gmpq.search.latency import profile as profiling
@@ -130,7 +140,7 @@ def profile(
     if not out.parent.is_dir():
         raise OutputError(f"{out}: there is no folder {out.parent}: make it")
     among = candidates.candidates()
-    shared, config = replace(devices, distinct=False), RunConfig(threads, repeat)
+    shared = replace(devices, distinct=False)
     found = profiling.profile(source, among, target, shared, config, Terminal())
     profiling.write(found.table, out)
     click.echo("\n".join((f"{out}: {found.table['target']}", *found.missing)))

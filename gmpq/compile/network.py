@@ -242,7 +242,7 @@ def _measure(
     opened: programs.Programs, plan: _Plan, options: CompileOptions, progress: Progress
 ) -> Measured:
     progress.stage("measuring")
-    found = programs.contenders(opened, plan.samples[0], options.threads)
+    found = programs.entries(opened, plan.samples[0], options.threads)
     return latency.measure(found, options.threads, _bops(plan.costs), latency.Plan())
 
 

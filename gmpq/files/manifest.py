@@ -29,7 +29,7 @@ Fields: TypeAlias = dict[str, Any]  # what JSON holds
 
 
 def write(directory: Path, fields: Mapping[str, Any], kind: str = COMPILED) -> None:
-    """Write the manifest of all files in ``directory``, and with ``fields``.
+    """Write the manifest of all files in ``directory``, and ``fields``.
 
     Raises:
         OSError: it cannot be written.

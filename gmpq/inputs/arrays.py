@@ -16,7 +16,7 @@ IMAGES_KEY, LABELS_KEY = "images", "labels"
 
 
 def read_fields(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a file by name; a single one is called "images".
+    """Return the arrays of a file by name, of any shape and type; a .npy array is "images".
 
     Raises:
         CalibrationError: the file is missing, no regular file, or damaged.
@@ -34,7 +34,7 @@ def read_fields(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def as_float32(path: Path, images: NDArray[Any]) -> NDArray[np.float32]:
-    """Return ``images`` as float32.
+    """Return ``images`` [N, ...], of any floating type, as float32.
 
     Raises:
         CalibrationError: a value is not finite, or not in float32.

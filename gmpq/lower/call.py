@@ -160,5 +160,5 @@ def refusal(path: str, operator: str, reason: str) -> LoweringError:
 
 
 def as_array(tensor: torch.Tensor) -> NDArray[np.float32]:
-    """Return a float32 copy of ``tensor`` that no later change of the module reaches."""
+    """Return a float32 copy of ``tensor`` [...] that later changes of the module do not reach."""
     return np.array(tensor.detach().to(torch.float32).numpy(), dtype=np.float32, order="C")

@@ -16,6 +16,7 @@ def lowering_error(module: nn.Module, graph: FloatGraph, batch: NDArray[np.float
     """Return the largest difference between the outputs of ``module`` and of ``graph``.
 
     It is relative to the largest output of the module, so that rounding alone is about 1e-6.
+    ``batch`` is [N, C, H, W].
     """
     (source,), images = graph.inputs, torch.from_numpy(batch)
     training = module.training

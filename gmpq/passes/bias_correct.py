@@ -33,7 +33,7 @@ def bias_correct(
     Args:
         graph: the quantized network.
         original: the network that it was quantized from.
-        statistics: of the values of ``original``.
+        statistics: of the values of ``original``; means are float64 [C].
 
     Raises:
         LoweringError: if a corrected layer may overflow its accumulator.

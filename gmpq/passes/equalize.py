@@ -44,6 +44,9 @@ MOST = 1e4  # no factor beyond: a nearly dead channel must not make its neighbou
 def equalize(graph: FloatGraph) -> FloatGraph:
     """Return a graph of the same function whose neighbouring layers share their ranges.
 
+    The factor of a channel is ``sqrt(r1 / r2)``, of the largest magnitudes r1 of the weights that
+    write it and r2 of those that read it; passes over all pairs repeat until the factors settle.
+
     Run it before calibration, since it changes the ranges of activations.
     """
     pairs = _pairs(graph)

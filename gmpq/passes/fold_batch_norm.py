@@ -2,7 +2,9 @@
 
 ``gamma * (W x + b - mean) / sqrt(variance + eps) + beta`` is a layer with the weight ``s * W`` and
 the bias ``s * b + t``, where ``s`` and ``t`` are the scale and shift per channel that lowering puts
-into an auxiliary depthwise 1x1 convolution.
+into an auxiliary depthwise 1x1 convolution. Jacob et al., "Quantization and training of neural
+networks for efficient integer-arithmetic-only inference", CVPR 2018, section 3.2; operator
+``torch.ops.aten.batch_norm`` in inference.
 """
 
 from __future__ import annotations

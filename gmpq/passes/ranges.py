@@ -1,4 +1,8 @@
-"""Ranges of real numbers to the parameters of codes: ``real = scale * (code - zero_point)``."""
+"""Ranges of real numbers to the parameters of codes: ``real = scale * (code - zero_point)``.
+
+Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only
+inference", CVPR 2018, equation 1; ONNX ``DequantizeLinear``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Weights to symmetric codes with one scale per output channel; biases to accumulator steps."""
+"""Weights to symmetric codes with one scale per output channel; biases to accumulator steps.
+
+Weights of one bit are -1 and 1 times the mean magnitude of their channel: Rastegari et al.,
+"XNOR-Net", ECCV 2016, section 3.1.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +54,9 @@ def quantize_layer(
     observer: WeightObserver,
 ) -> QWeight:
     """Return the codes of a layer that reads codes ``qx`` and writes codes ``qy``, or float32.
+
+    Codes are int8 in the shape of the weight, [O, I, kH, kW] or [O, I]; scales are float32 [O], the
+    bias int32 [O] in steps of ``qx.scale * scale``.
 
     Raises:
         WeightsError: if a weight or bias is not finite, or too large.

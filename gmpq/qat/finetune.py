@@ -4,7 +4,7 @@
 
 The directory holds ``policy.json``, ``weights.safetensors``, ``graph.safetensors`` and
 ``log.jsonl``; compiling its policy compiles that very graph. It appears when training is done.
-Until then ``tuned.training`` beside it holds the last checkpoint and the log.
+Until then ``tuned.training`` holds the last checkpoint and the log.
 """
 
 from __future__ import annotations

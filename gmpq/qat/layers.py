@@ -24,7 +24,7 @@ TINY = 1e-30  # a channel that is all zeros has any unit
 class QuantizedLayer(nn.Module):
     """A convolution or linear layer with fake-quantized weights, and the batch norm after it.
 
-    A bias beside a batch norm would train nothing, so there is none.
+    A bias before a batch norm would have no effect, so there is none.
     """
 
     def __init__(self, node: Layer, weight: torch.Tensor, bits: int) -> None:

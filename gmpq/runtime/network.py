@@ -32,8 +32,8 @@ UNWRITTEN = 0xFFFFFFFF  # the bits of a NaN that no program computes, before a r
 class Network:
     """A compiled network in this process.
 
-    Each call of ``run`` takes a workspace that no other call uses; as many are kept as calls ran at
-    once. The parameters are shared.
+    Each call of ``run`` takes a workspace that no other call uses; those of calls that ran
+    at once are kept. The parameters are shared.
     """
 
     def __init__(

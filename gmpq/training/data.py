@@ -43,7 +43,7 @@ class Labelled:
         return len(self.items)
 
     def take(self, indices: NDArray[np.int64]) -> Labelled:
-        """Return the images at ``indices``."""
+        """Return the images at ``indices`` [n], in their order."""
         return replace(self, items=[self.items[i] for i in indices], labels=self.labels[indices])
 
     def spread(self, count: int | None) -> Labelled:

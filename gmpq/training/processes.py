@@ -58,7 +58,7 @@ def parallel(module: nn.Module, *, buffers: bool = True, unused: bool = False) -
 
 
 def all_sum(x: torch.Tensor) -> torch.Tensor:
-    """Return the sum of ``x`` over all processes; its gradient is summed over them likewise."""
+    """Return the sum of ``x`` [...] over all processes; its gradient is summed likewise."""
     if world_size() == 1:
         return x
     total: torch.Tensor = _AllSum.apply(x)  # type: ignore[no-untyped-call]

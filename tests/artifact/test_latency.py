@@ -9,7 +9,7 @@ from functools import partial
 from gmpq.artifact.conditions import Conditions
 from gmpq.artifact.latency import (
     NETWORK,
-    Contender,
+    Entry,
     Measured,
     Plan,
     Row,
@@ -72,8 +72,8 @@ def test_rounds_end_with_the_time_but_not_before_the_least() -> None:
 
 def test_layers_are_measured_beside_the_network() -> None:
     program = Timed()
-    contender = Contender("ort", program, {}, "precise")
-    measured = measure([contender], 2, {"conv": 5, "fc": 6}, PLAN)
+    entry = Entry("ort", program, {}, "precise")
+    measured = measure([entry], 2, {"conv": 5, "fc": 6}, PLAN)
     rows = measured.rows
     assert [(row.layer, row.bops) for row in rows] == [(NETWORK, 11), ("conv", 5), ("add", None)]
     assert rows[1].timing.median_ms == 1.0  # without the runs that warm up

@@ -22,16 +22,16 @@ WIDE = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 def test_a_processor_and_its_features() -> None:
     found = describe(XEON, "x86_64")
     assert (found.processor, found.cores) == ("Intel(R) Xeon(R) Processor", 2)
-    assert found.products() == ("avx2", "avx512_vnni", "amx_int8")
+    assert found.integer_features() == ("avx2", "avx512_vnni", "amx_int8")
     named = ("x87", "64bit", "sse3", "sse4.1", "bmi", "avx512vnni", "amx-int8")
     assert found.lacking((*named, "bmi2", "adx")) == ["adx", "bmi2"]
     board = describe(PI, "aarch64")
-    assert (board.processor, board.products()) == ("Raspberry Pi 5", ("asimd", "asimddp"))
+    assert (board.processor, board.integer_features()) == ("Raspberry Pi 5", ("asimd", "asimddp"))
 
 
 def test_a_machine_that_tells_nothing() -> None:
     found = describe("", "riscv64")
-    assert (found.processor, found.products()) == ("riscv64", ())
+    assert (found.processor, found.integer_features()) == ("riscv64", ())
     assert found.cores >= 1
 
 

@@ -55,7 +55,7 @@ def test_nothing_is_left_of_a_build_that_fails(
 @pytest.fixture
 def emulating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let this machine have an emulator and a server, but no library yet; return their root."""
-    monkeypatch.setattr(package.emulator, "missing", lambda _: None)
+    monkeypatch.setattr(qemu, "missing", lambda _: None)
     monkeypatch.setattr(qemu, "LIBRARIES", tmp_path)
     monkeypatch.setattr(package, "cached", lambda *_: tmp_path / "cache")
     monkeypatch.setattr(package, "processors", lambda: ("cortex-a53", "cortex-a72"))

@@ -70,13 +70,13 @@ def photograph(location: str) -> None:
 
 @click.command()
 @click.argument("address")
-def holders(address: str) -> None:
+def devices(address: str) -> None:
     """Ask a tracker for its boards."""
-    found = asyncio.run(tracker.holders(Address.parse(address)))
-    click.echo(tracker.told(found, "none"))
+    found = asyncio.run(tracker.devices(Address.parse(address)))
+    click.echo(tracker.clients_of(found, "none"))
 
 
-COMMANDS = click.Group(commands={**group.commands, "photograph": photograph, "holders": holders})
+COMMANDS = click.Group(commands={**group.commands, "photograph": photograph, "devices": devices})
 
 
 def chunks() -> Iterator[tuple[str, int]]:
@@ -219,6 +219,6 @@ def check_trackers(first: int, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         for place, rng in seeded("trackers", first):
             listening.answer = places.answer(rng)
-            check(place, ("holders", listening.address), capsys)
+            check(place, ("devices", listening.address), capsys)
     finally:
         listening.close()

@@ -52,8 +52,8 @@ class Desk:
 
     def run(self, command: object, *words: str) -> Result:
         code = run(command, words, "gmpq")  # type: ignore[arg-type]
-        told = self.capture.readouterr()
-        return Result(code, told.out, told.err)
+        printed = self.capture.readouterr()
+        return Result(code, printed.out, printed.err)
 
     def write_policy(self, change: Callable[[dict], object]) -> None:
         policy = json.loads(json.dumps(POLICY))

@@ -143,7 +143,7 @@ def test_a_bias_beyond_int32_is_held_in_coarser_steps() -> None:
     assert share < MOST_OFF
 
 
-def test_a_scale_that_is_no_number_is_told() -> None:
+def test_a_scale_that_is_no_number_is_reported() -> None:
     network = prepared(randomized(Residual()), 4, 4).eval()
     with torch.no_grad():
         for scale in network.scales:

@@ -143,7 +143,7 @@ def test_a_loss_that_is_no_number_ends_training(
     assert "checkpoint.pt: damaged, or not a checkpoint" in torn.err
 
 
-def test_resuming_nothing_is_told(desk: Desk) -> None:
+def test_resuming_nothing_is_reported(desk: Desk) -> None:
     found = desk.finetune("--resume")
     assert found.code == 2
     assert "no such checkpoint: start without --resume" in found.err

@@ -19,7 +19,7 @@ def test_a_picture_names_every_layer(tmp_path: Path) -> None:
     assert all(f"<!-- {name} -->" in text for name in BITS)
 
 
-def test_an_unknown_format_is_told(tmp_path: Path) -> None:
+def test_an_unknown_format_is_reported(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     with pytest.raises(OutputError, match=r"policy.xyz: cannot be drawn.*use .png"):
         draw_policy(BITS, "policy.json", tmp_path / "policy.xyz")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.host import HostProgram
-from gmpq.backends.tvm.target import Target
+from gmpq.backends.tvm.target import CpuTarget, Target
 from gmpq.program import Program
 
 CompiledProgram: TypeAlias = HostProgram | EmulatedProgram
@@ -30,8 +30,11 @@ def open_compiled(
     Raises:
         OutputError: a file is missing, damaged, or not for this machine.
     """
-    if target.runs_here():
-        return HostProgram.open(directory, program)
-    if (reason := qemu.missing(target)) is not None:
-        return Unavailable(reason)
-    return EmulatedProgram(directory, program, target)
+    match target:
+        case CpuTarget() if target.runs_here():
+            return HostProgram.open(directory, program)
+        case CpuTarget():
+            reason = qemu.missing(target)
+            return Unavailable(reason) if reason else EmulatedProgram(directory, program, target)
+        case _:
+            assert_never(target)

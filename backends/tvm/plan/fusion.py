@@ -36,7 +36,7 @@ class Fusion:
 def fusions(graph: IntGraph, exact: Exact) -> dict[str, Fusion]:
     """Return what convolutions take over, by the convolution's name.
 
-    ``exact`` tells which copies the kernels of the target make as they are defined.
+    ``exact`` decides which copies the kernels of the target make as they are defined.
     """
     additions = _additions(graph)
     found = {}

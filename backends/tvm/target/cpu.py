@@ -98,7 +98,7 @@ class CpuTarget:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A target by what tells it from others; LLVM knows the rest."""
+    """What distinguishes a target from others; LLVM knows the rest."""
 
     name: str
     triple: str
@@ -127,7 +127,7 @@ class Row:
         )
 
 
-SHARERS = 4  # a last-level cache is as large as it says for all cores, and other guests, together
+SHARERS = 4  # a last-level cache is as large as it says for all cores, and all tenants together
 GCC, GCC32 = f"{ARM}-gcc", f"{ARM32}-gcc"
 COMPILERS = {X86: "cc", ARM: GCC, ARM32: GCC32}
 ROWS = (

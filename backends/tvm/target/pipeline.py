@@ -29,7 +29,7 @@ class PipelineModel:
         return 2 * self.vector
 
     def step(self, computing: float, loads: float) -> float:
-        """Return cycles of a step that computes for some and loads so many vectors."""
+        """Return cycles of a step of ``computing`` cycles that loads ``loads`` vectors."""
         if self.in_order:
             return computing + loads
         return max(computing, loads / 2) + self.beside * loads + 0.5

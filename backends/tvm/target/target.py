@@ -10,7 +10,7 @@ from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.layout_rules import LayoutRules
 from gmpq.errors import TargetError, closest
 
-Target: TypeAlias = CpuTarget  # what differs between its members is told apart by ``match``
+Target: TypeAlias = CpuTarget  # what differs between its members is behind ``match``
 
 NAMES = ("native", *(row.name for row in cpu.ROWS))
 RENAMED = {"jetson-orin": "jetson-orin-cpu"}  # until the next version

@@ -25,12 +25,12 @@ from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tuning.tune import (
     ROUNDS,
     Tuning,
+    flush_bytes_of,
     key_of,
     medians,
-    others_bytes,
     shortlist,
     worth_measuring,
-    write_trial,
+    write_candidates,
 )
 from gmpq.errors import BoardError
 from gmpq.files import temporary
@@ -138,7 +138,7 @@ def _task(layer: _Untried, tuning: Tuning, folder: Path, on_progress: OnProgress
     on_progress(f"tuning {layer.site.node.name}")
     assert tuning.board is not None
     own = Path(tempfile.mkdtemp(dir=folder))
-    program = write_trial(layer.site, layer.choices, own)
+    program = write_candidates(layer.site, layer.choices, own)
     return MeasureTask(
         machine=layer.site.target.machine,
         device_model=tuning.board,
@@ -146,7 +146,7 @@ def _task(layer: _Untried, tuning: Tuning, folder: Path, on_progress: OnProgress
         program=program,
         threads=tuning.threads,
         rounds=ROUNDS,
-        flush_bytes=others_bytes(layer.site),
+        flush_bytes=flush_bytes_of(layer.site),
     )
 
 

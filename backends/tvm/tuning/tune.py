@@ -35,7 +35,7 @@ from gmpq.backends.tvm.plan.plan import (
     predicted,
     size_bytes,
 )
-from gmpq.backends.tvm.target import Target
+from gmpq.backends.tvm.target import AnyTarget, Target
 from gmpq.backends.tvm.tuning.cache import Warn, read, remember
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.files import temporary
@@ -117,7 +117,7 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
     return choose
 
 
-def worth_measuring(site: Site[Target], choices: Sequence[Choice]) -> bool:
+def worth_measuring(site: Site[AnyTarget], choices: Sequence[Choice]) -> bool:
     """Tell whether there is a choice, at a layer."""
     return len(choices) > 1 and isinstance(site.node, Conv2d | Linear)
 
@@ -136,7 +136,7 @@ def fastest(choices: Sequence[Choice], measured_ms: Mapping[str, float]) -> Verd
     return Verdict(known[best], times, costs)
 
 
-def key_of(site: Site[Target], choices: Sequence[Choice], tuning: Tuning) -> str:
+def key_of(site: Site[AnyTarget], choices: Sequence[Choice], tuning: Tuning) -> str:
     """Return the key under which a result is remembered."""
     node = site.node
     window = asdict(node.window) if isinstance(node, Conv2d) else None
@@ -163,15 +163,15 @@ def key_of(site: Site[Target], choices: Sequence[Choice], tuning: Tuning) -> str
 def measure(site: Site[Target], choices: Sequence[Choice], threads: int) -> dict[str, float]:
     """Return the median milliseconds of each choice by name."""
     with temporary.folder() as folder:
-        program = HostProgram.open(folder, write_trial(site, choices, folder))
+        program = HostProgram.open(folder, write_candidates(site, choices, folder))
         program.network.set_threads(threads)
-        samples = program.time_steps({}, ROUNDS + 1, others_bytes(site))
+        samples = program.time_steps({}, ROUNDS + 1, flush_bytes_of(site))
         program.close()
     return medians(choices, [times[1:] for times in samples.values()])  # the first warms up
 
 
-def others_bytes(site: Site[Target]) -> int:
-    """Return how many bytes are read before each run, so that it finds its constants far away."""
+def flush_bytes_of(site: Site[Target]) -> int:
+    """Return the bytes to read before each run, so that its constants are not in caches."""
     return max(site.target.flush_bytes, site.weights_bytes)
 
 
@@ -183,7 +183,7 @@ def medians(choices: Sequence[Choice], samples_ms: Iterable[Sequence[float]]) ->
     }
 
 
-def write_trial(site: Site[Target], choices: Sequence[Choice], folder: Path) -> Program:
+def write_candidates(site: Site[Target], choices: Sequence[Choice], folder: Path) -> Program:
     """Write a program whose steps are the candidates into ``folder`` and return it."""
     return assemble(_NOTHING, _trial(site, choices), site.target, folder).program
 

@@ -70,7 +70,7 @@ def quantize(x: torch.Tensor, step: torch.Tensor, levels: Levels, count: int) ->
 
 
 class _Quantize(torch.autograd.Function):
-    """The gradients of the paper's equations 3 and 5, in one pass over the tensor."""
+    """The gradients of LSQ, equations 3 and 5 of arXiv:1902.08153, in one pass over the tensor."""
 
     @staticmethod
     def forward(

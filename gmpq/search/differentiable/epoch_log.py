@@ -1,4 +1,4 @@
-"""What a search tells of every epoch: a line of JSON, and a line for a person."""
+"""The report of every epoch: a line of JSON in the log, and a line for the progress bar."""
 
 from __future__ import annotations
 

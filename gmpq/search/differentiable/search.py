@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,27 +77,27 @@ def search(
     """
     if target.runs == 0:
         return _choose(run(task, teacher, settings, progress, resume=resume), task, target)
-    (constraint,) = target.constraints
 
     def one(weight: float) -> Outcome:
-        folder = task.work / f"complexity-{weight:.6g}"
+        own = replace(task, work=task.work / f"complexity-{weight:.6g}")
         if rank() == 0:
-            make_folder(folder)
+            make_folder(own.work)
         wait()
-        own = replace(task, work=folder)
-        given = replace(settings, complexity_weight=weight)
         again = resume and own.checkpoint.exists()
+        given = replace(settings, complexity_weight=weight)
         return run(own, teacher, given, progress, resume=again)
 
-    first = settings.complexity_weight
-    best = bisect(
-        one,
-        lambda outcome: constraint.total(outcome.logits.largest()),
-        constraint.limit,
-        first,
-        target.runs,
-    )
-    return _choose(best, task, target)
+    return _choose(_bisected(one, target, settings.complexity_weight), task, target)
+
+
+def _bisected(one: Callable[[float], Outcome], target: Target, first: float) -> Outcome:
+    """Return the best search of several complexity weights, of which ``first`` is the first."""
+    (constraint,) = target.constraints
+
+    def cost_of(outcome: Outcome) -> float:
+        return constraint.total(outcome.logits.largest())
+
+    return bisect(one, cost_of, constraint.limit, first, target.runs)
 
 
 def run(

@@ -32,7 +32,10 @@ class Power(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CapacityPower:
-    """``theta * mean(1 / (w * a))``: the fewer the bits, the sharper the map (the paper's)."""
+    """``theta * mean(1 / (w * a))``: the fewer the bits, the sharper the map.
+
+    Wang et al., arXiv:2108.02720.
+    """
 
     theta: float = 24.0
     least: float = 0.5

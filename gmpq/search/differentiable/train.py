@@ -52,7 +52,7 @@ class Task:
 
 
 def begin(task: Task, settings: Settings) -> Training:
-    """Return a search that has not begun, with weights of its own under the seed."""
+    """Return a search before its first epoch, with random weights under the seed."""
     network = make_supernet(task.module, task.info, settings)
     restart_weights(network, settings.seed)
     loss = SupernetLoss(network, task.info, settings).to(settings.device)

@@ -1,4 +1,4 @@
-"""The bounds that a user gives, and what bits cost beside them."""
+"""The bounds that a user gives, and the costs of bits as a table."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ STDOUT = 1
 def quiet_stdout() -> Iterator[None]:
     """Let nothing that C code prints reach this process's standard output.
 
-    HiGHS prints a line of its own debugging when it polishes a solution, whatever it is told.
+    HiGHS prints a line of debugging when it polishes a solution, whatever its options are.
     """
     flush = ctypes.CDLL(None).fflush  # C holds back what it prints, and would print it later
     sys.stdout.flush()

@@ -108,7 +108,7 @@ def make_switchable(
         bits: the numbers of bits, rising.
 
     Raises:
-        LoweringError: a layer is no module with a weight of its own.
+        LoweringError: a layer is no module with a parameter ``weight``.
     """
     network = copy.deepcopy(module)
     followed = _followed(network, shape, signed)

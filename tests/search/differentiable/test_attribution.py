@@ -89,7 +89,7 @@ def test_a_teacher_stays_as_it_is() -> None:
         assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
 
 
-def test_a_teacher_explains_its_own_class_unless_told() -> None:
+def test_a_teacher_explains_its_own_class_unless_asked() -> None:
     torch.manual_seed(0)
     teacher = Small().eval().requires_grad_(False)
     images = torch.rand(4, *SHAPE)

@@ -54,6 +54,6 @@ def test_draws_of_a_seed_stay() -> None:
     assert " ".join(f"{b.w}{b.a}" for b in drawn) == FIRST_DRAW
 
 
-def test_a_mean_out_of_reach_is_told() -> None:
+def test_a_mean_out_of_reach_is_reported() -> None:
     with pytest.raises(SearchError, match=r"2 to 6 bits has a mean w x a of 40: use 4 to 36"):
         draw(space(), 40.0, seed=0)

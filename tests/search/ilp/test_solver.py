@@ -93,7 +93,7 @@ def test_a_bound_out_of_reach_tells_by_how_much() -> None:
     assert smallest(two_layers(), constraint) == 5e9
 
 
-def test_bounds_that_exclude_each_other_are_told_together() -> None:
+def test_bounds_that_exclude_each_other_are_reported_together() -> None:
     falling = Constraint("BOPs", np.array([[[1.0, 9.0]], [[1.0, 9.0]]]), 10.0)
     rising = Constraint("latency", np.array([[[9.0, 1.0]], [[9.0, 1.0]]]), 9.0, unit="ms")
     with pytest.raises(SearchError, match="BOPs and latency can each be met alone") as raised:

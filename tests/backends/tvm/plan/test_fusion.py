@@ -64,7 +64,7 @@ def test_a_value_that_others_read_is_kept() -> None:
 def test_the_sum_equals_the_reference(tmp_path: Path) -> None:
     graph = residual()
     program = build(graph, find("native"), tmp_path).program
-    assert "block.add" not in [step["node"] for step in program["steps"]]
+    assert "block.add" not in [step.node for step in program.steps]
     inputs = random_input(graph, 0)
     found = dict(Network(tmp_path, program).trace(inputs["x"]))
     assert "block.conv" not in found

@@ -89,7 +89,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fakes:
                 board_programs.PROGRAM, prefix=PREFIX, inputs=(), outputs=(), steps=tuple(steps)
             )
 
-        monkeypatch.setattr(tune_boards, "write_trial", write)
+        monkeypatch.setattr(tune_boards, "write_candidates", write)
         return tried
 
     return replaced

@@ -44,7 +44,7 @@ class ByteCounter:
         return planes * (form.signed + 3 * len(form.factors))
 
     def packed(self, codes: Expr, planes: int) -> list[Expr]:
-        """Return every bit at its place in a byte of its own, and eight such bytes added."""
+        """Return every bit at its place in a separate byte, and eight such bytes added."""
         halves = [T.Shuffle([codes], [*range(n, n + neon.CODES)]) for n in (0, neon.CODES)]
         vectors = [_placed(half, i) for i in range(planes) for half in halves]
         for _ in range(BYTE.bit_length() - 1):

@@ -92,7 +92,7 @@ def runs(
 ) -> tuple[Run, ...]:
     """Return ``which`` of the taps [taps, C], cut into the longest runs whose sums fit ``kind``.
 
-    A tap that does not fit by itself is a run of its own.
+    A tap that does not fit by itself is a separate run.
     """
     limits = np.iinfo(kind)
     found: list[list[int]] = []

@@ -3,7 +3,7 @@
 ``x86_rows_lanes`` puts the codes of several rows of one column and channel into one int32 lane.
 All output rows of a tile share these vectors: with four rows in a lane, the first output row of a
 3x3 kernel multiplies them by the taps (w0, w1, w2, 0) and the second one by (0, w0, w1, w2). Along
-a row each vector serves as many columns as the kernel is wide. With two rows in a lane and one row
+a row each vector serves one column per column of the kernel. With two rows in a lane and one row
 of outputs, the third row of taps is left over, and shares its lanes with the next column: five dot
 products instead of six. The accumulator starts at
 ``bias - z * sum of w``, as in ``direct``, and is requantized four vectors at a time.

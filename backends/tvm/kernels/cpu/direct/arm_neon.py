@@ -27,7 +27,7 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import assign, in_registers, load, view
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, runs_of
-from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import At, Product, summed
+from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import OperandPair, StepIndex, summed
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
 from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 from gmpq.ir import Conv2d, Linear
@@ -96,7 +96,7 @@ def tiles(site: Site, steps: int, fits: Callable[[int, int], bool]) -> Iterator[
 def _tiles(site: Site, runs: NeonRuns) -> Iterator[DirectTile]:
     """Yield the tiles whose accumulators, codes, weights and sums fit the registers.
 
-    Sums that widen at once take a register per pixel beside them.
+    Sums that widen at once take one more register per pixel.
     """
     registers = site.target.vector_registers
     if runs.int16_run.total == 1:
@@ -154,7 +154,7 @@ def _accumulate(runs: NeonRuns, shifted: bool, sums: TileSums) -> Registers:
     return total
 
 
-def _products(runs: NeonRuns, shifted: bool, sums: TileSums, step: At) -> list[Product]:
+def _products(runs: NeonRuns, shifted: bool, sums: TileSums, step: StepIndex) -> list[OperandPair]:
     """Return sixteen codes and weights of a step for every accumulator: by channel and pixel."""
     r, s, k = step
     x = view(sums.x.data, "int8", sums.shape.x.size_bytes)

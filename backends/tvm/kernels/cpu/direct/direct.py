@@ -5,7 +5,7 @@ With codes x, zero point z and weights w the accumulator of output channel o is
     sum over taps of (x - z) * w + bias  =  sum of x * w  +  (bias - z * sum of w),
 
 and the bracket is a constant that starts the accumulator; the padding holds z, so border windows
-need no case of their own.
+need no special case.
 
 A tile of ``rows`` x ``columns`` output pixels times ``vectors`` vectors of output channels stays in
 registers while the loop runs over the taps and over groups of four input channels. Tiles, and
@@ -65,7 +65,7 @@ from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
 ARM_LANES = 4  # of int32: any stack aligns them, and fetching ahead was not measured there
-FETCHED_BYTES = 12 << 10  # of weights that fit a first-level cache beside those in use and codes
+FETCHED_BYTES = 12 << 10  # of weights that fit an L1d cache in addition to those in use and codes
 
 
 def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
@@ -94,7 +94,7 @@ FAMILY = Family("direct", (Conv2d, Linear), candidates)
 # --- the code ------------------------------------------------------------------------------------
 
 Accumulate: TypeAlias = Callable[[TileSums], Registers]
-Parameter: TypeAlias = tuple[str, str, int]  # name, element type, elements
+TableParameter: TypeAlias = tuple[str, str, int]  # name, element type, elements
 
 
 class Weights(Protocol):
@@ -119,7 +119,7 @@ def kernel(
     tile: DirectTile,
     epilogue: Epilogue,
     accumulate: Accumulate,
-    more: tuple[Parameter, ...] = (),
+    more: tuple[TableParameter, ...] = (),
     steps: int | None = None,
 ) -> PrimFunc:
     """Return ``f(x, [residual], weights, start, factor, [more], outputs)``.
@@ -166,7 +166,7 @@ def _fetch_next(tile: DirectTile, w: Buffer, blocks: int, row_tiles: int, item: 
     """Ask for a part of the next block's weights: along the rows of this block for all of them.
 
     What the processor fetches by itself comes late where all weights of a block are read once from
-    afar, for its first row of tiles. With blocks inside, that was slower: it came all at once.
+    memory, for its first row of tiles. With blocks inside, that was slower: it came all at once.
     """
     if not tile.blocks_outside:
         return

@@ -161,7 +161,7 @@ def blocks_outside(
     """Tell which order reads fewer bytes: all ``weights`` per row, or all pixels per block.
 
     An image that stays in the first-level cache may be read again, and one in the second-level
-    cache rather than weights that do not fit there: these come from afar every time.
+    cache rather than weights that do not fit there: these come from memory every time.
     """
     image = shape.x.image
     if image <= target.l1d_bytes // 2:

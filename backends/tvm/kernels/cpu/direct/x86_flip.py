@@ -6,7 +6,7 @@ are added in int16, which is exact once some lanes have flipped codes, and widen
     acc32 = acc32 + vpmaddwd(vpmaddubsw(x, w) + vpmaddubsw(x' XOR mask, w'), 1)
 
 so that two steps take three multiplications instead of four. The steps of a block may come in any
-order, from all over the window; a table tells where the codes of each lie.
+order, from all over the window; a table has the place of the codes of each.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import (
     STEP_GROUPS,
     GroupTables,
     StepGroup,
+    all_ones_mask,
     group_tables,
-    top_of,
 )
 from gmpq.backends.tvm.kernels.cpu.direct.x86_int16 import run_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
@@ -101,14 +101,14 @@ class FlipLayer:
     @cached_property
     def groups(self) -> LayerGroups:
         """All groups, which candidates of several tiles share."""
-        return LayerGroups.of(group_tables(self._weights, top_of(self.high)))
+        return LayerGroups.of(group_tables(self._weights, all_ones_mask(self.high)))
 
     @property
     def dot(self) -> PairedVpmaddubsw:
         """What a step costs, by a look at some blocks."""
         weights = self._weights
         some = weights[: -(-LOOKED_AT // weights.shape[1])]
-        return dot_of(group_tables(some, top_of(self.high)), self.shape.lanes)
+        return dot_of(group_tables(some, all_ones_mask(self.high)), self.shape.lanes)
 
     @cached_property
     def _weights(self) -> Array:

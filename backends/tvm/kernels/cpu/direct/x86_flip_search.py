@@ -75,7 +75,7 @@ class GroupTable:
 GroupTables: TypeAlias = list[list[GroupTable]]  # by block of outputs and step group
 
 
-def top_of(high: int) -> int:
+def all_ones_mask(high: int) -> int:
     """Return the lowest number of ones in a row that is not below ``high``."""
     return (1 << high.bit_length()) - 1
 

@@ -7,7 +7,7 @@ exact for two outputs alone, and nearly all steps are in pairs:
     acc32 = acc32 + vpmaddwd(vpmaddubsw(x, w) + vpmaddubsw(x', w'), 1)
 
 for two outputs and four vectors of pixels, with weights broadcast. Entries that flip codes follow
-in a loop of their own, with x XOR mask in the load of the codes. A thread first turns the codes of
+in a separate loop, with x XOR mask in the load of the codes. A thread first turns the codes of
 some tiles into vectors of pixels, which stay in its cache for all outputs; sums of 16 outputs are
 transposed back and requantized together.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct import x86_flip
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import shape_of
-from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import top_of
+from gmpq.backends.tvm.kernels.cpu.direct.x86_flip_search import all_ones_mask
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_loops import (
     LANES,
     PLACE,
@@ -50,7 +50,7 @@ STAGE_BYTES = 132 << 10  # on the stack of a thread: 7x7 pixels of 2048 channels
 PIECES = (2, 8)  # that threads share, at least
 MOST_OUTPUTS = 2  # vectors that are finished together,
 FEW_VECTORS = 9  # or one, where computing one of so few twice takes longer
-SUMS_BYTES = 4 * MOST_OUTPUTS * LANES * MOST_VECTORS * PIXELS  # beside the stage
+SUMS_BYTES = 4 * MOST_OUTPUTS * LANES * MOST_VECTORS * PIXELS  # in addition to the stage
 ENTRY_CYCLES = 1.85  # of a vector of pixels and an output
 PAIR_CYCLES = 30.0  # of a pair of outputs and a tile: where its two loops end is guessed wrong
 TRANSPOSE_CYCLES = 7.0  # of four steps of a vector of pixels
@@ -91,7 +91,7 @@ def refuses(site: Site) -> str | None:
 
 
 def _stage_of(site: Site, vectors: int) -> PixelsStage:
-    """Return the stage of one tile of at most so many vectors."""
+    """Return the stage of one tile of at most ``vectors`` vectors."""
     y = site.output.codes
     return PixelsStage(shape_of(site, LANES), pixels_of(y.height * y.width, vectors), 1)
 
@@ -103,7 +103,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     plans = _plans(site)
     layer = PixelsLayer(
         node.weight.codes,
-        top_of(x86_flip.highest_code(site)),
+        all_ones_mask(x86_flip.highest_code(site)),
         plans[0].stage.shape.vectors * LANES,
     )
     work = site.work(Vpmaddubsw(LANES).instruction, (STEPS + 1) / (2 * STEPS))

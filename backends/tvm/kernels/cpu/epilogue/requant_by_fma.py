@@ -28,7 +28,7 @@ from gmpq.numerics import requantize
 ONE = 1 << 23  # from here to 2 * ONE, a float32 counts by one
 BITS = 0x4B000000  # of the float32 ONE
 SMALLEST = 3  # errors of b that are tried
-OPEN = 16  # at least one anchor of so many must be open
+OPEN = 16  # one anchor in this many must be open, at least
 Doubles = NDArray[np.float64]
 
 
@@ -43,7 +43,7 @@ class FusedScale:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """How many anchors are looked at, how many tried beside the best, with which factors."""
+    """How many anchors are looked at, how many are tried besides the best, with which factors."""
 
     anchors: int
     spread: int

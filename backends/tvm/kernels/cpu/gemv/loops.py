@@ -30,7 +30,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd, Vpmaddubsw
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.backends.tvm.target.cpu import GROUP
 
-STEPS = 8  # of four inputs: a vector of one-bit digits holds so many
+STEPS = 8  # of four inputs: the most that a vector of one-bit digits holds
 SHORT = 4  # of them, whose sums of pairs int16 holds
 INPUTS = STEPS * GROUP
 AHEAD = 4096  # bytes; processors fetch ahead on their own, but not beyond a page

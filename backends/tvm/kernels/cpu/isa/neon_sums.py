@@ -25,12 +25,14 @@ from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Buffer, Expr, assign, zeros
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, Steps
 
-At: TypeAlias = tuple[Expr, Expr, Expr]  # the loops of ``Steps``
-Product: TypeAlias = tuple[Expr, Expr]  # codes, weights
-Products: TypeAlias = Callable[[At], list[Product]]  # of every accumulator in one step
+StepIndex: TypeAlias = tuple[Expr, Expr, Expr]  # the loops of ``Steps``
+OperandPair: TypeAlias = tuple[Expr, Expr]  # codes, weights
+StepOperands: TypeAlias = Callable[
+    [StepIndex], list[OperandPair]
+]  # of every accumulator in one step
 
 
-def summed(runs: NeonRuns, count: int, together: int, products: Products) -> list[Buffer]:
+def summed(runs: NeonRuns, count: int, together: int, products: StepOperands) -> list[Buffer]:
     """Return ``count`` accumulators, int32x4; sums that widen at once take ``together`` more."""
     acc = zeros(count, "int32", 4)
     with T.grid(*runs.steps.over(runs.int16_run)) as number:
@@ -42,7 +44,9 @@ def summed(runs: NeonRuns, count: int, together: int, products: Products) -> lis
     return acc
 
 
-def _add_widened(runs: NeonRuns, acc: list[Buffer], together: int, products: list[Product]) -> None:
+def _add_widened(
+    runs: NeonRuns, acc: list[Buffer], together: int, products: list[OperandPair]
+) -> None:
     """Add the products of one step, two in int16 and then at once in int32."""
     for first in range(0, len(acc), together):
         some = slice(first, first + together)
@@ -51,7 +55,9 @@ def _add_widened(runs: NeonRuns, acc: list[Buffer], together: int, products: lis
         _widen(runs, acc[some], short, 4)
 
 
-def _add_int16_run(runs: NeonRuns, acc: list[Buffer], products: Products, first: At) -> None:
+def _add_int16_run(
+    runs: NeonRuns, acc: list[Buffer], products: StepOperands, first: StepIndex
+) -> None:
     """Add the products of one run of int16 sums."""
     short = zeros(len(acc), "int16", 8)
     with T.grid(*runs.int16_run.over(runs.int8_run or Steps(1, 1, 1))) as inner:
@@ -62,14 +68,16 @@ def _add_int16_run(runs: NeonRuns, acc: list[Buffer], products: Products, first:
     _widen(runs, acc, short, 4)
 
 
-def _add_halves(acc: list[Buffer], products: list[Product]) -> None:
+def _add_halves(acc: list[Buffer], products: list[OperandPair]) -> None:
     """Add the lower products of all accumulators, then the upper ones: no sum waits for itself."""
     for half in (neon.lower, neon.upper):
         for slot, (x, w) in zip(acc, products, strict=True):
             assign(slot, slot[0] + neon.multiplied(half(x), half(w)))
 
 
-def _add_int8_run(runs: NeonRuns, acc: list[Buffer], products: Products, first: At) -> None:
+def _add_int8_run(
+    runs: NeonRuns, acc: list[Buffer], products: StepOperands, first: StepIndex
+) -> None:
     """Add the products of one run of int8 sums to int16 ones."""
     assert runs.int8_run is not None
     short = zeros(len(acc), "int8", 16)
@@ -84,12 +92,12 @@ def _widen(runs: NeonRuns, acc: list[Buffer], short: list[Buffer], lanes: int) -
         assign(slot, neon.pairs_added(runs.bits, slot[0], narrow[0], lanes))
 
 
-def _first(run: Steps, number: At) -> At:
+def _first(run: Steps, number: StepIndex) -> StepIndex:
     """Return the first step of a run."""
     row, column, step = (n * size for n, size in zip(number, run, strict=True))
     return row, column, step
 
 
-def _plus(a: At, b: At) -> At:
+def _plus(a: StepIndex, b: StepIndex) -> StepIndex:
     row, column, step = (m + n for m, n in zip(a, b, strict=True))
     return row, column, step

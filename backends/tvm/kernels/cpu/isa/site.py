@@ -23,7 +23,7 @@ def streamed_cycles(site: Site, constants_bytes: int) -> float:
 
 
 def arriving(site: Site, found: list[Candidate], weight_bytes: int) -> tuple[Candidate, ...]:
-    """Return candidates with weights of so many bytes each, and the cycles in which they arrive.
+    """Return candidates with weights of that many bytes each, and the cycles in which they arrive.
 
     A fully connected layer uses none of them again, and works on while they do.
     """

@@ -51,7 +51,7 @@ class Vpdpbusd:
 
     instruction: ClassVar[str] = "vpdpbusd"
     group: ClassVar[int] = 4  # codes that a step multiplies
-    temporaries: ClassVar[int] = 1  # registers beside accumulators and weights: operand, product
+    temporaries: ClassVar[int] = 1  # registers that hold no sums and no weights
     product_cycles: ClassVar[float] = 0.5
     operand_cycles: ClassVar[float] = 0.0
 
@@ -190,7 +190,7 @@ class Int16Dot:
 
     @property
     def product_cycles(self) -> float:
-        """Two fused products a cycle, or about three ports that multiply and add."""
+        """Two fused multiply-adds a cycle, or about three ports that multiply and add."""
         return 0.5 if self.fused else 0.64
 
     @property

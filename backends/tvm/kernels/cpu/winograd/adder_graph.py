@@ -1,7 +1,7 @@
 """A matrix of small whole numbers times a vector, by additions alone, few of them.
 
 With coefficients in binary a row is a sum of terms +-(value << shift). A pair of terms that several
-rows have, up to a sign and a shift of both, becomes a value of its own, the most frequent pair
+rows have, up to a sign and a shift of both, becomes a separate value, the most frequent pair
 first (Potkonjak, Srivastava and Chandrakasan, "Multiple Constant Multiplications", 1996). What is
 left of a row is added from the highest shift down, doubling on the way.
 

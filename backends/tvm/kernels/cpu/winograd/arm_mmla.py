@@ -42,7 +42,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
 from gmpq.backends.tvm.kernels.cpu.winograd.arm_neon import LANES, NeonTiles
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     RUN,
-    At,
+    PositionWeights,
     ProductMemory,
     ProductSizes,
     chosen,
@@ -93,7 +93,7 @@ class MatrixProduct(NeonTiles):
         flat = groups.reshape(*groups.shape[:2], self.couples, PAIR, self.depth, RUN)
         return np.ascontiguousarray(flat.transpose(0, 1, 4, 2, 3, 5))
 
-    def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
+    def multiply(self, memory: ProductMemory, at: PositionWeights, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         position, weights = at
         acc = registers(self.rows // PAIR * self.couples, f"int32x{LANES}")

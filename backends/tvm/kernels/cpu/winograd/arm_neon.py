@@ -25,11 +25,11 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     view,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, runs_of
-from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import At as Step
-from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import Product, summed
+from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import OperandPair, summed
+from gmpq.backends.tvm.kernels.cpu.isa.neon_sums import StepIndex as Step
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, part_spans, signed_lows
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
-    At,
+    PositionWeights,
     ProductMemory,
     ProductSizes,
     RegisterTiles,
@@ -103,7 +103,7 @@ class NeonProduct(NeonTiles):
         flat = groups.reshape(*groups.shape[:2], self.channels, 1, -1)
         return neon.in_steps(flat)[:, :, 0]
 
-    def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
+    def multiply(self, memory: ProductMemory, at: PositionWeights, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         position, weights = at
         with T.serial(0, self.row_blocks) as block:
@@ -120,7 +120,7 @@ class NeonProduct(NeonTiles):
 
     def _products(
         self, memory: ProductMemory, codes: Expr, weights: Expr, step: Step
-    ) -> list[Product]:
+    ) -> list[OperandPair]:
         """Return sixteen codes and weights of a step for every accumulator: by output and row."""
         *_, k = step
         v = view(memory.v.data, "int8", GROUP * int(memory.v.shape[0]))

@@ -28,8 +28,8 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
-    At,
     DotTiles,
+    PositionWeights,
     ProductMemory,
     ProductSizes,
     steps,
@@ -37,7 +37,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
 from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 
-Dot: TypeAlias = Vpdpbusd | Int16Dot | ByLane
+WinogradDot: TypeAlias = Vpdpbusd | Int16Dot | ByLane
 MOST_ROWS, MOST_VECTORS = 14, 4
 NAMES = {Int16Dot: "int16", Vpdpbusd: "vnni", Sdot: "sdot", Smlal: "smlal"}
 
@@ -46,7 +46,7 @@ NAMES = {Int16Dot: "int16", Vpdpbusd: "vnni", Sdot: "sdot", Smlal: "smlal"}
 class DotProduct(DotTiles):
     """Tiles that dot products multiply."""
 
-    dot: Dot
+    dot: WinogradDot
 
     def __str__(self) -> str:
         return f"{NAMES[type(self.dot)]} {self.rows} x {self.vectors} vectors"
@@ -61,7 +61,7 @@ class DotProduct(DotTiles):
         step = _step_cycles(self.dot, self.rows, self.vectors, pipeline)
         return self.blocks * (self.depth * step + self.rows * self.vectors * 2)
 
-    def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
+    def multiply(self, memory: ProductMemory, at: PositionWeights, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         m, (position, weights) = memory.m, at
         with T.serial(0, self.row_blocks) as block:
@@ -124,14 +124,14 @@ def _fill(slots: list[Buffer], values: list[Expr]) -> None:
         assign(slot, value)
 
 
-def _step_cycles(dot: Dot, rows: int, vectors: int, pipeline: PipelineModel) -> float:
+def _step_cycles(dot: WinogradDot, rows: int, vectors: int, pipeline: PipelineModel) -> float:
     products = rows * vectors * dot.product_cycles
     if isinstance(dot, Smlal):  # of any processor, two cycles
         return pipeline.step(products, rows / LANES + vectors)
     return pipeline.step(products * pipeline.slower, rows + vectors)
 
 
-def dot_for(target: CpuTarget, proof: Proof) -> Dot:
+def dot_for(target: CpuTarget, proof: Proof) -> WinogradDot:
     """Return the target's fastest exact instruction for the operands of ``proof``."""
     vnni, lanes = "avx512vnni" in target.features, vpmaddubsw_lanes(target)
     if proof.dtype == "int16":
@@ -142,7 +142,7 @@ def dot_for(target: CpuTarget, proof: Proof) -> Dot:
     return Sdot()
 
 
-def register_tiles(target: CpuTarget, dot: Dot, sizes: ProductSizes) -> list[DotProduct]:
+def register_tiles(target: CpuTarget, dot: WinogradDot, sizes: ProductSizes) -> list[DotProduct]:
     """Return the register tiles for blocks of ``sizes.tiles``, the best predicted one first."""
     vectors, depth = -(-sizes.outputs // dot.lanes), -(-sizes.channels // dot.group)
     codes = 1 if isinstance(dot, ByLane) else 0  # registers of a row

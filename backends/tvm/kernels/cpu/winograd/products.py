@@ -8,7 +8,12 @@ from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns
 from gmpq.backends.tvm.kernels.cpu.winograd.arm_mmla import MatrixProduct, matrix_tiles
 from gmpq.backends.tvm.kernels.cpu.winograd.arm_neon import NeonProduct, neon_tiles, runs_for
-from gmpq.backends.tvm.kernels.cpu.winograd.dot import Dot, DotProduct, dot_for, register_tiles
+from gmpq.backends.tvm.kernels.cpu.winograd.dot import (
+    DotProduct,
+    WinogradDot,
+    dot_for,
+    register_tiles,
+)
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import ProductSizes
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_amx import AmxProduct, amx_tiles
@@ -24,14 +29,14 @@ from gmpq.backends.tvm.target.pipeline import pipeline_of
 
 Product: TypeAlias = DotProduct | ByteProduct | NeonProduct | MatrixProduct | AmxProduct
 Instruction: TypeAlias = (
-    Dot | LayerRuns | tuple[NeonRuns, ...] | None
+    WinogradDot | LayerRuns | tuple[NeonRuns, ...] | None
 )  # None where nothing is exact
 
 
 def instruction_for(target: CpuTarget, proof: Proof, *, overflow_steps: bool) -> Instruction:
-    """Return what multiplies the operands of ``proof`` beside AMX and the matrices of ARM.
+    """Return what multiplies the operands of ``proof`` other than AMX and SMMLA.
 
-    ``overflow_steps`` tells whether some weights may be left to overflow steps.
+    ``overflow_steps`` allows that some weights are left to overflow steps.
     """
     if neon.multiplies(target) and proof.dtype == "int8":
         return runs_for(target, proof)

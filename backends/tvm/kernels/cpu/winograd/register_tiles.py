@@ -23,7 +23,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import ByLane
 from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Buffer, Expr, prefetch
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw
 
-At: TypeAlias = tuple[Expr, Expr]  # position, start of its weights in U
+PositionWeights: TypeAlias = tuple[Expr, Expr]  # position, start of its weights in U
 RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplied together
 
 

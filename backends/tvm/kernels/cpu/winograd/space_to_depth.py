@@ -1,4 +1,4 @@
-"""A convolution of stride 2 on few channels, seen as one of stride 1 on four times as many.
+"""Space to depth: a convolution of stride 2 on few channels becomes one of stride 1 on more.
 
 Two rows and two columns of codes become the channels of one pixel of an image of half the size; a
 kernel of k x k becomes one of ceil(k / 2) x ceil(k / 2), with zeros where k is odd:

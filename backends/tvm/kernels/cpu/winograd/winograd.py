@@ -50,7 +50,7 @@ from gmpq.ir import Conv2d
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
 WEIGHTS_KEPT = 0.75  # of the second-level cache, from one block of tiles to the next
 MOST_TILES = 64
-MOST_SCHEDULES = 4  # of one transform and type, beside the best ones for some threads
+MOST_SCHEDULES = 4  # of one transform and type, not counting the best ones for some threads
 THREADS = (2, 4)
 AWAITED = 0.5  # of the cycles to read weights that are prefetched
 LARGE = 63  # a weight that leaves no room in int16 for long runs
@@ -81,7 +81,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
                 roomy = (
                     scaled_up(proof, _space_to_depth(site)[0]) if proof.dtype == "int16" else proof
                 )
-                found += _best(site, roomy, _stored(site, roomy))
+                found += _best(site, roomy, _from_memory(site, roomy))
     return tuple(sorted(found, key=lambda candidate: candidate.cost))
 
 
@@ -138,7 +138,7 @@ def _shape(site: Site, proof: Proof, tiles: int) -> WinogradShape:
     return WinogradShape(proof.transform, x, y, padding, fold, tiles, proof.splits)
 
 
-def _stored(site: Site, proof: Proof) -> list[Schedule]:
+def _from_memory(site: Site, proof: Proof) -> list[Schedule]:
     """Return blocks of tiles of all sizes, with weights that lie in memory."""
     everything = _shape(site, proof, 1).all_tiles
     instruction = instruction_for(site.target, proof, overflow_steps=True)

@@ -21,7 +21,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.amx import (
 )
 from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Expr, call_intrinsic_void, clamped_start
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
-    At,
+    PositionWeights,
     ProductMemory,
     ProductSizes,
     chosen,
@@ -115,7 +115,7 @@ class AmxProduct:
         groups = split[:, chosen(self.all_vectors, self.vectors)]
         return np.ascontiguousarray(groups.transpose(0, 1, 4, 2, 5, 3, 6))
 
-    def multiply(self, memory: ProductMemory, at: At, *, more: bool) -> None:
+    def multiply(self, memory: ProductMemory, at: PositionWeights, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         b = self.blocking
         with T.serial(0, -(-self.tiles // self.width)) as block:
@@ -133,7 +133,9 @@ class AmxProduct:
     def _place(self, position: Expr, row: Expr, n: int) -> Expr:
         return position * self.output_pitch + (row * self.vectors + n) * VECTOR
 
-    def _start(self, memory: ProductMemory, rows: list[Expr], at: At, *, more: bool) -> None:
+    def _start(
+        self, memory: ProductMemory, rows: list[Expr], at: PositionWeights, *, more: bool
+    ) -> None:
         for i, (row, n) in enumerate(product(rows, range(self.vectors))):
             if more:
                 place = T.address_of(memory.m[self._place(at[0], row, n)])

@@ -2,7 +2,7 @@
 
 Per position, [tiles, channels] x [channels, outputs]; ``x86_bytes_loops`` has the loops.
 Positions of one length follow each other in memory, and the code of each length is there once. A
-table tells the order, where the weights of each position begin, and which codes overflow steps
+table holds the order, where the weights of each position begin, and which codes overflow steps
 take.
 """
 

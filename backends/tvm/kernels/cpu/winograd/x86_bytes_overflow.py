@@ -17,7 +17,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import (
     INT8_MAX,
     first_steps,
     in_steps,
-    most,
+    lane_limits,
 )
 from gmpq.backends.tvm.target.cpu import GROUP
 
@@ -31,7 +31,7 @@ class SplitWeights:
     steps: Array  # of the overflow: [groups, overflow steps]
 
     def filled(self, overflow_steps: int) -> SplitWeights:
-        """Return the same with so many overflow steps, of zeros where there is nothing to add."""
+        """Return the same padded to ``overflow_steps`` steps by zeros."""
         missing = overflow_steps - self.steps.shape[1]
         overflow = np.pad(self.overflow, ((0, 0), (0, missing), (0, 0), (0, 0)))
         return replace(self, overflow=overflow, steps=np.pad(self.steps, ((0, 0), (0, missing))))
@@ -42,7 +42,7 @@ class SplitWeights:
 
         ``form`` are the lanes of a vector and the vectors of a group.
         """
-        (lanes, vectors), limits = form, most(span)
+        (lanes, vectors), limits = form, lane_limits(span)
         split = in_steps(weights[None], lanes)[0]  # [vectors, depth, lanes of int16, 2]
         members = split[chosen(len(split), vectors)].swapaxes(1, 2)
         count, depth = members.shape[:2]
@@ -86,15 +86,15 @@ def _relieve(run: Array, limits: Array) -> list[tuple[int, Array]]:
         started = overflow.any(axis=(1, 2))
         best = max(range(len(run)), key=lambda n: (helped[n] > 0, started[n], helped[n]))
         if not helped[best]:  # a step may overflow twice
-            found += _entries(overflow, limits)
+            found += _overflow_steps(overflow, limits)
             overflow[:] = 0
         run[best] -= taken[best]
         overflow[best] += taken[best]
     assert (np.abs(run) <= INT8_MAX).all()
-    return found + _entries(overflow, limits)
+    return found + _overflow_steps(overflow, limits)
 
 
-def _entries(overflow: Array, limits: Array) -> list[tuple[int, Array]]:
+def _overflow_steps(overflow: Array, limits: Array) -> list[tuple[int, Array]]:
     assert (np.abs(overflow) <= INT8_MAX).all()
     assert (_sums(overflow) <= limits).all()
     return [

@@ -7,12 +7,12 @@ codes. A run is legal if that fits int16 in every lane; sums on the way may wrap
 modulo 2**16 is exact if its result fits, and no single pair saturates, being a part of such a sum.
 
 Positions differ: at a corner of F(2x2) a weight is one tap, in the centre a sum of nine. So each
-has a run of its own. A run that all but a few lanes allow is legal too: these keep a part of their
-weights, and the rest goes to overflow steps, which are added one by one,
+has its own run length. A run that all but a few lanes allow is legal too: these keep a part of
+their weights, and the rest goes to overflow steps, which are added one by one,
 
     w = kept + overflow,    kept and overflow in -127..127.
 
-An overflow step serves all outputs that are computed together, a group; all groups have as many as
+An overflow step serves all outputs that are computed together, a group; all groups take as many as
 the one with the most. ``x86_bytes_overflow`` takes the weights apart.
 """
 
@@ -48,7 +48,7 @@ class PositionRuns:
 
     @property
     def evened(self) -> PositionRuns:
-        """The same with as many overflow steps at all positions of one length: they share code."""
+        """The same with equal overflow steps at all positions of one length: they share code."""
         pairs = [*zip(self.lengths, self.overflow_steps, strict=True)]
         return PositionRuns(
             self.lengths, tuple(max(m for k, m in pairs if k == n) for n in self.lengths)
@@ -78,7 +78,7 @@ def cycles_of(length: int, depth: int, loads: float = 1.1) -> float:
     return 2 * length / PER_CYCLE + length * loads * LOAD + widened
 
 
-def most(span: int) -> Array:
+def lane_limits(span: int) -> Array:
     """Return [2]: what the positive and the negative weights of a lane may add up to."""
     return np.array([INT16_MAX, INT16_MAX + 1]) // max(span, 1)
 
@@ -124,7 +124,7 @@ def _of_groups(needed: Array, vectors: int) -> Array:
 def _needed(proof: Proof, lanes: int) -> dict[int, Array]:
     """Return about how many steps must overflow, by length: [positions, vectors, runs]."""
     positions = [
-        _needed_at(in_steps(weights[None], lanes)[0], most(int(span)))
+        _needed_at(in_steps(weights[None], lanes)[0], lane_limits(int(span)))
         for weights, span in zip(proof.weights, proof.spans, strict=True)
     ]
     return {length: np.stack([found[length] for found in positions]) for length in positions[0]}

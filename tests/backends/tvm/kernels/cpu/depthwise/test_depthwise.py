@@ -150,7 +150,7 @@ def test_accumulators_that_float32_rounds(target: str, tmp_path: Path) -> None:
     graph = replace(graph, values={**graph.values, "y": y})
     image = np.random.default_rng(1).uniform(0, x.q.maximum, x.shape).astype(np.float32)
     program = build(graph, find(target), tmp_path).program
-    assert program["steps"][1]["kernel"] == "depthwise_rows"
+    assert program.steps[1].kernel == "depthwise_rows"
     expected = reference.run(graph, {"image": image})["y"]
     found = dict(Network(tmp_path, program).trace(image))["y"]
     np.testing.assert_array_equal(expected, found)

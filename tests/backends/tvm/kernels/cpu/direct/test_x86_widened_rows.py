@@ -73,7 +73,7 @@ def test_a_wider_halo_for_another_layer(tmp_path: Path) -> None:
         return cheapest(site, found or choices)
 
     program = build(graph, V3, tmp_path, words).program
-    assert [step["kernel"] for step in program["steps"]].count("direct_words") == 2
+    assert [step.kernel for step in program.steps].count("direct_words") == 2
     image = rng.uniform(-300, 300, (2, 3, 11, 13)).astype(np.float32)
     expected = reference.run(graph, {"image": image})
     for name, found in Network(tmp_path, program).trace(image):

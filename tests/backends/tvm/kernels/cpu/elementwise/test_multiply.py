@@ -99,7 +99,7 @@ def test_programs_equal_the_reference(
     graph = gates(channels, batch)
     sample = random_input(graph, 0)
     expected = reference.run(graph, sample)
-    for name, found in program(graph, target, tmp_path).trace(sample["x"]):
+    for name, found in program(graph, target, tmp_path).trace(sample).items():
         np.testing.assert_array_equal(expected[name], found, err_msg=name)
 
 
@@ -112,5 +112,5 @@ def test_all_pairs_of_codes(factor: float, tmp_path: Path) -> None:
     for level in LEVELS:
         found = OrtProgram.load(graph, level=level).trace(sample)["product"]
         assert np.array_equal(expected, found), level
-    for name, codes in program(graph, find("native"), tmp_path).trace(sample["x"]):
+    for name, codes in program(graph, find("native"), tmp_path).trace(sample).items():
         assert name != "product" or np.array_equal(expected, codes)

@@ -152,7 +152,7 @@ def test_a_fused_addition_equals_the_reference(seed: int, target: Target, tmp_pa
         return Verdict(choices[seed % len(choices)])
 
     program = build(graph, target, tmp_path, choose).program
-    assert "add" not in [step["node"] for step in program["steps"]]
+    assert "add" not in [step.node for step in program.steps]
     network = Network(tmp_path, program)
     inputs = images(graph, rng)
     expected = reference.run(graph, inputs)["y"]

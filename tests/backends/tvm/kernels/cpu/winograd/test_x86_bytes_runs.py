@@ -18,7 +18,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import (
     choose,
     first_steps,
     in_steps,
-    most,
+    lane_limits,
 )
 
 Array = NDArray[Any]
@@ -137,5 +137,5 @@ def test_the_first_run_is_what_is_left_over() -> None:
 
 
 def test_int16_holds_one_step_more_below_zero() -> None:
-    assert most(255).tolist() == [128, 128]
-    assert most(1).tolist() == [32767, 32768]
+    assert lane_limits(255).tolist() == [128, 128]
+    assert lane_limits(1).tolist() == [32767, 32768]
