@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from gmpq.backends import reference
-from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.host import HostProgram
-from gmpq.backends.tvm.plan.plan import Choice, Verdict
+from gmpq.backends.tvm.plan.plan import Choice, Verdict, plan
 from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import (
     Conv2d,
@@ -132,9 +132,10 @@ def check(
         taken.append(found[number % len(found)])
         return Verdict(taken[-1])
 
-    program = build(graph, target, folder, choose).program
+    planned = plan(graph, target, choose)
     if not taken:
         return False
+    program = assemble(graph, planned, target, folder).program
     runs = target.triple.startswith(platform.machine())
     opened = HostProgram.open if runs else partial(EmulatedProgram, target=target)
     compiled = opened(folder, program)

@@ -13,7 +13,7 @@ from gmpq.backends.tvm.codegen.description import described
 from gmpq.backends.tvm.codegen.elf import glibc_needed
 from gmpq.backends.tvm.codegen.example import EXAMPLE, classify_program
 from gmpq.backends.tvm.codegen.form import ARCHIVE, HEADER, LIBRARY, PARAMS, Build, Form
-from gmpq.backends.tvm.codegen.header import private_header, public_header
+from gmpq.backends.tvm.codegen.header import entry_macros, public_header
 from gmpq.backends.tvm.codegen.library import compile_parts, write_shared, write_static
 from gmpq.backends.tvm.codegen.module import emit
 from gmpq.backends.tvm.codegen.stack import most_stack_bytes
@@ -52,9 +52,8 @@ def assemble(
     (directory / HEADER).write_text(header)
     with temporary.folder() as folder:
         kernels = compile_module(emitted.module, target, folder)
-        included = header + private_header(graph, prefix)
         held = emitted.params if embed else None
-        parts = compile_parts(kernels, included, target, prefix, held)
+        parts = compile_parts(kernels, entry_macros(graph, planned, prefix), target, prefix, held)
         write_shared(parts, target, directory / LIBRARY)
         if form.static:
             write_static(parts, target, directory / ARCHIVE)

@@ -10,17 +10,22 @@
  *
  * Several threads may run the network at once. The workers serve one loop at a time; a caller that
  * finds them busy runs its loop alone. A forked child has none until it sets the number of threads.
+ *
+ * All that depends on the network stands in macros of the command line (header.py), and none of them
+ * changes from a network to another of as many steps, inputs and outputs, and as much stack: such
+ * networks share the object.
  */
-#include "gmpq_program.h"
-
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <unistd.h>
 
+int32_t GMPQ_STEPS_FUNCTION(GMPQ_PARAMETERS);
+
 enum { MOST_THREADS = 256, SPINS = 20000 };
-enum { STACK_BYTES = SIZE(STACK_BYTES) + (64 << 10) }; /* musl's threads have 128 KiB, kernels more */
+enum { STACK_BYTES = GMPQ_STACK_BYTES + (64 << 10) }; /* musl's threads have 128 KiB, kernels more */
 
 typedef struct {
   void *sync;
@@ -236,10 +241,10 @@ int ENTRY(run_steps)(const void *params, void *workspace, const float *const *in
                      float *const *outputs, int first, int last) {
   if (not_allowed) return not_allowed;
   if (atomic_load_explicit(&pool.threads, memory_order_relaxed) > 1) start_anew();
-  return CALL_STEPS(params, workspace, inputs, outputs, first, last);
+  return GMPQ_STEPS_FUNCTION(GMPQ_ARGUMENTS);
 }
 
 int ENTRY(run)(const void *params, void *workspace, const float *const *inputs,
                float *const *outputs) {
-  return ENTRY(run_steps)(params, workspace, inputs, outputs, 0, SIZE(STEPS));
+  return ENTRY(run_steps)(params, workspace, inputs, outputs, 0, GMPQ_STEPS);
 }

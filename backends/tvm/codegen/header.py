@@ -61,15 +61,6 @@ EMBEDDED = """
 const void *{prefix}_params(void);
 """
 
-PRIVATE = """\
-#include <stdint.h>
-#define ENTRY(name) {prefix}_##name
-#define SIZE(name) {upper}_##name
-int32_t {entry}({parameters});
-#define CALL_STEPS(params, workspace, in, out, first, last) \\
-  {entry}({arguments})
-"""
-
 
 def check_prefix(prefix: str) -> None:
     """Pass what can begin the name of a C function.
@@ -113,17 +104,23 @@ def public_header(
     )
 
 
-def private_header(graph: IntGraph, prefix: str = PREFIX) -> str:
-    """Return how ``entry.c`` names its functions and calls the compiled steps."""
+def entry_macros(graph: IntGraph, plan: Plan, prefix: str = PREFIX) -> tuple[str, ...]:
+    """Return the flags of the C compiler that say what ``entry.c`` names and calls."""
     inputs, outputs = len(graph.inputs), len(graph.outputs)
     ends = ["const float *"] * inputs + ["float *"] * outputs
     parameters = ["const void *params", "void *workspace", *ends, "int32_t first", "int32_t last"]
-    places = [f"(in)[{i}]" for i in range(inputs)] + [f"(out)[{i}]" for i in range(outputs)]
+    places = [f"inputs[{i}]" for i in range(inputs)] + [f"outputs[{i}]" for i in range(outputs)]
     arguments = ["params", "workspace", *places, "first", "last"]
-    return PRIVATE.format(
-        prefix=prefix,
-        upper=prefix.upper(),
-        entry=ENTRY,
-        parameters=", ".join(parameters),
-        arguments=", ".join(arguments),
-    )
+    values = {
+        "STEPS": len(plan.steps),
+        "STACK_BYTES": most_stack_bytes(plan),
+        "STEPS_FUNCTION": ENTRY,
+        "PARAMETERS": ", ".join(parameters),
+        "ARGUMENTS": ", ".join(arguments),
+    }
+    return (entry_macro(prefix), *(f"-DGMPQ_{name}={value}" for name, value in values.items()))
+
+
+def entry_macro(prefix: str) -> str:
+    """Return the flag of the C compiler that puts ``prefix`` before the names of functions."""
+    return f"-DENTRY(name)={prefix}_##name"

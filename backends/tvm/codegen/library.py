@@ -6,16 +6,19 @@ symbols are made local; so it can be linked into any program, with ``-lm -pthrea
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from gmpq.backends.tvm.codegen.elf import keep_global
-from gmpq.backends.tvm.codegen.header import FUNCTIONS, PARAMS_FUNCTION
-from gmpq.backends.tvm.codegen.toolchain import archive, compile_object, link
+from gmpq.backends.tvm.codegen.header import FUNCTIONS, PARAMS_FUNCTION, entry_macro
+from gmpq.backends.tvm.codegen.toolchain import archive, compile_object, link, remembered_object
 from gmpq.backends.tvm.target.cpu import CpuTarget
 
 EXPORTS = "exports.map"
+ENTRY_SOURCE = Path(__file__).with_name("entry.c")
+PARAMS_SOURCE = Path(__file__).with_name("params.c")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +31,38 @@ class Parts:
 
 
 def compile_parts(
-    kernels: Path, header: str, target: CpuTarget, prefix: str, params: bytes | None
+    kernels: Path, macros: Sequence[str], target: CpuTarget, prefix: str, params: bytes | None
 ) -> Parts:
     """Return the kernels with their entry points, and with ``params`` inside where given.
 
-    ``header`` is what the entry points include; ``prefix`` begins their names.
+    ``macros`` are what ``entry_macros`` returns; ``prefix`` begins the names of the entry points.
 
     Raises:
         TargetError: No C compiler for the target is installed, or it cannot compile.
     """
     folder = kernels.parent
-    (folder / "gmpq_program.h").write_text(header)
     amx = ("-DGMPQ_AMX",) if "amx-int8" in target.features else ()
-    entry = compile_object(_source("entry.c", folder), ("-pthread", *amx), target)
+    entry = folder / "entry.o"
+    entry.write_bytes(remembered_object(ENTRY_SOURCE, ("-pthread", *amx, *macros), target))
     entries = tuple(f"{prefix}_{function}" for function in FUNCTIONS)
     if params is None:
         return Parts(folder, (kernels, entry), entries)
-    (folder / "params.bin").write_bytes(params)
-    held = compile_object(_source("params.c", folder), (), target)
+    held = compile_params(params, prefix, target, folder)
     return Parts(folder, (kernels, entry, held), (*entries, f"{prefix}_{PARAMS_FUNCTION}"))
+
+
+def compile_params(params: bytes, prefix: str, target: CpuTarget, folder: Path) -> Path:
+    """Return the object that holds ``params``, in ``folder``.
+
+    Raises:
+        TargetError: No C compiler for the target is installed, or it cannot compile.
+    """
+    source = folder / PARAMS_SOURCE.name
+    source.write_bytes(PARAMS_SOURCE.read_bytes())
+    (folder / "params.bin").write_bytes(params)
+    # Caches of compilers do not see what the assembler includes: the flags tell it apart.
+    content = f"-DGMPQ_PARAMS_SHA256={hashlib.sha256(params).hexdigest()}"
+    return compile_object(source, (entry_macro(prefix), content), target)
 
 
 def write_shared(parts: Parts, target: CpuTarget, library: Path) -> None:
@@ -66,10 +82,3 @@ def write_static(parts: Parts, target: CpuTarget, library: Path) -> None:
     member = parts.folder / f"{library.stem}.o"
     member.write_bytes(keep_global(whole.read_bytes(), parts.entries))
     archive(member, target, library)
-
-
-def _source(name: str, folder: Path) -> Path:
-    """Return a C file of this package in ``folder``."""
-    path = folder / name
-    path.write_text(resources.files("gmpq.backends.tvm.codegen").joinpath(name).read_text())
-    return path

@@ -1,6 +1,4 @@
 /* The parameters as read-only data of the library: params.bin beside this file. */
-#include "gmpq_program.h"
-
 __asm__(".pushsection .rodata.gmpq_params, \"a\"\n"
         ".balign 64\n"
         "gmpq_params_data:\n"

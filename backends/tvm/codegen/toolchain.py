@@ -11,17 +11,19 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.errors import TargetError, install_extra
+from gmpq.files import temporary
 
 OLDEST_GLIBC = "2.17"  # the oldest that zig links against: CentOS 7, Debian 8
 FAST = ("-O2", "-g0")  # of linking too: zig compiles its own runtime as it is told
 C = ("-std=gnu11", *FAST)
+REMEMBERED = 256  # objects of some ten kilobytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,28 @@ def compile_object(source: Path, flags: Sequence[str], target: CpuTarget) -> Pat
     commands = [[*found.compiler, *words] for found in _shipping(target)]
     _run(commands, target, made, source.parent)
     return made
+
+
+def remembered_object(source: Path, flags: Sequence[str], target: CpuTarget) -> bytes:
+    """Return the object of a C file that never changes; it is compiled once for flags and target.
+
+    The compiler gets the file's full path, by which zig finds what earlier processes compiled.
+
+    Raises:
+        TargetError: No C compiler for the target is installed, or it cannot compile.
+    """
+    return _compiled(source.absolute(), tuple(flags), target, tuple(_shipping(target)))
+
+
+@lru_cache(REMEMBERED)
+def _compiled(
+    source: Path, flags: tuple[str, ...], target: CpuTarget, toolchains: tuple[Toolchain, ...]
+) -> bytes:
+    with temporary.folder() as folder:
+        made = folder / f"{source.stem}.o"
+        words = (*C, "-fPIC", *flags, "-c", str(source), "-o", made.name)
+        _run([[*found.compiler, *words] for found in toolchains], target, made, folder)
+        return made.read_bytes()
 
 
 def compile_program(
@@ -119,10 +143,13 @@ def _system(target: CpuTarget) -> Toolchain | None:
 
 
 def _zig(target: CpuTarget) -> Toolchain | None:
-    if importlib.util.find_spec("ziglang") is None:
+    package = importlib.util.find_spec("ziglang")
+    if package is None or package.origin is None:
         return None
-    zig, triple = (sys.executable, "-m", "ziglang"), f"{target.triple}.{OLDEST_GLIBC}"
-    return Toolchain((*zig, "cc", "-target", triple), (*zig, "ar"))
+    zig = shutil.which("zig", path=str(Path(package.origin).parent))
+    if zig is None:
+        return None
+    return Toolchain((zig, "cc", "-target", f"{target.triple}.{OLDEST_GLIBC}"), (zig, "ar"))
 
 
 def _run(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gmpq.backends.tvm.codegen import toolchain
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.emulation import qemu
@@ -30,6 +31,7 @@ def test_without_a_cache_for_zig_the_system_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", "/dev/null/none")
+    toolchain._compiled.cache_clear()
     program = build(random_graph(3), find("native"), tmp_path).program
     assert program.glibc is not None
     with pytest.raises(TargetError, match=r"^target x: .* cannot make entry.o: "):
