@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 from policy to measured programs, on photographs shipped in packages.
 
-Compiles the mixed policy and an 8-bit one for this machine, compares all programs tensor by
-tensor, counts top-1 correct answers on 20 labelled photographs, and measures everything interleaved.
+Compiles the mixed policy and an 8-bit one for this machine, compares all programs tensor by tensor,
+counts top-1 correct answers on 20 labelled photographs, and measures everything interleaved.
 """
 
 from __future__ import annotations

@@ -158,10 +158,13 @@ def board() -> None:
 @WHEELS
 def build_command(target: str, out: Path | None, wheels: Path | None) -> None:
     """Write the folder to copy to a board: server, libraries, start script."""
+    from gmpq.backends.tvm.target import rename_warnings
     from gmpq.boards.package import build_board
 
     place = out or Path(f"board-{target}")
     build_board(target, wheels, place)
+    for warning in rename_warnings(target):
+        click.echo(warning, err=True)
     click.echo(f"{place}: copy it to the board; its README.md says how to start it")
 
 

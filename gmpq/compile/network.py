@@ -82,6 +82,7 @@ class _Plan:
     """What is known before anything is written."""
 
     target: Target
+    warnings: tuple[str, ...]  # on its name
     board: str | None  # that kernels are measured on, instead of this machine
     params_ratio: float  # that the weights of TVM's program keep
     quantization: QuantizeOptions
@@ -114,7 +115,7 @@ def compile_network(
     with staged(out) as work:
         graph, advice = _quantize(inputs, plan, options, progress)
         loss = _lose(inputs, plan, graph, progress)
-        early = (*inputs.warnings, *differing_calls(plan.bits))
+        early = (*plan.warnings, *inputs.warnings, *differing_calls(plan.bits))
         warnings = (*early, *advice, *_loss_warnings(inputs, plan, loss))
         built = _write_programs(graph, plan, options, work, progress)
         opened = programs.open_programs(work, graph, options.storage, plan.target, built.program)
@@ -142,7 +143,7 @@ def compile_network(
 
 def _prepare(inputs: CompileInputs, options: CompileOptions, progress: Progress) -> _Plan:
     check_prefix(options.name)
-    target = targets.find(options.target)
+    target, renamed = targets.find(options.target), targets.rename_warnings(options.target)
     board = (
         None if options.devices is None else device_model(options.devices, target, progress.stage)
     )
@@ -166,7 +167,7 @@ def _prepare(inputs: CompileInputs, options: CompileOptions, progress: Progress)
     costs = cost.measure(graph, bits, inputs.policy.output_bits)
     rewritten = equalize(graph) if options.equalize else graph
     ratio = options.max_params_ratio or target.params_ratio
-    return _Plan(target, board, ratio, quantization, rewritten, bits, costs, runs, error)
+    return _Plan(target, renamed, board, ratio, quantization, rewritten, bits, costs, runs, error)
 
 
 def _quantize(

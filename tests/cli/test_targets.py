@@ -28,6 +28,15 @@ def test_a_target_that_is_spelled_out(desk: Desk) -> None:
     assert (verified.code, verified.err) == (0, "")
 
 
+def test_the_old_name_of_a_target_costs_a_warning(desk: Desk) -> None:
+    result = desk.compile("--target", "jetson-orin", "--no-bench")
+    warning = "target 'jetson-orin' is now called 'jetson-orin-cpu': the next version drops the old"
+    assert (result.code, result.err) == (0, f"warning: {warning} name\n")
+    fields = manifest.read(desk.out)
+    assert fields["target"] == fields["tvm"]["target"] == "jetson-orin-cpu"
+    assert fields["warnings"] == [f"{warning} name"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

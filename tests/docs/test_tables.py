@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gmpq.backends.tvm.emulation.qemu import EMULATORS
 from gmpq.backends.tvm.kernels.cpu.families import KERNELS
 from gmpq.backends.tvm.target import NAMES, cpu
 from gmpq.backends.tvm.target.llvm import X86
@@ -32,3 +33,9 @@ def test_a_document_names_all(document: str, names: list[str]) -> None:
 
 def test_every_target_has_a_model_of_its_processor() -> None:
     assert set(ARM) <= set(PROCESSORS)
+
+
+@pytest.mark.parametrize("name", ARM)
+def test_every_target_has_an_emulated_processor(name: str) -> None:
+    (row,) = (each for each in cpu.ROWS if each.name == name)
+    assert row.attributes or row.cpu in EMULATORS[row.triple].processors

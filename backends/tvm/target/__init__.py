@@ -2,6 +2,15 @@
 
 from gmpq.backends.tvm.target.cpu import CpuTarget, native
 from gmpq.backends.tvm.target.layout_rules import LayoutRules
-from gmpq.backends.tvm.target.target import NAMES, AnyTarget, Target, find, renamed
+from gmpq.backends.tvm.target.target import NAMES, AnyTarget, Target, find, rename_warnings
 
-__all__ = ["NAMES", "AnyTarget", "CpuTarget", "LayoutRules", "Target", "find", "native", "renamed"]
+__all__ = [
+    "NAMES",
+    "AnyTarget",
+    "CpuTarget",
+    "LayoutRules",
+    "Target",
+    "find",
+    "native",
+    "rename_warnings",
+]

@@ -70,8 +70,10 @@ def find(name: str) -> Target:
     )
 
 
-def renamed(name: str) -> str | None:
-    """Return one line for the user where ``name`` is the old name of a target, else None."""
+def rename_warnings(name: str) -> tuple[str, ...]:
+    """Return a line for the user if ``name`` is the old name of a target."""
     if name not in RENAMED:
-        return None
-    return f"target {name!r} is called {RENAMED[name]!r} now: the old name ends with this version"
+        return ()
+    return (
+        f"target {name!r} is now called {RENAMED[name]!r}: the next version drops the old name",
+    )

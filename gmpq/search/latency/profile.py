@@ -22,7 +22,7 @@ from gmpq.backends.rpc.pool import DevicePool
 from gmpq.backends.rpc.session import NOT_A_LATENCY, Session
 from gmpq.backends.rpc.tasks import RunConfig, RunTask, run_task_of
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.target import Target, find, rename_warnings
 from gmpq.boards.bench import board_line
 from gmpq.calib.statistics import Statistics
 from gmpq.calib.sweep import sweep
@@ -77,6 +77,8 @@ def profile(
         GmpqError: the network, the images or the target cannot be used, or no board measured.
     """
     processor = find(target)
+    for warning in rename_warnings(target):
+        progress.warn(warning)
     network = _open(source, among, progress)
     pairs = [LayerBits(w, a) for w in among.weight_bits for a in among.input_bits]
     with temporary.folder() as folder:

@@ -8,7 +8,7 @@ import pytest
 
 from gmpq.backends.host import Host
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.target import NAMES, find, native
+from gmpq.backends.tvm.target import NAMES, find, native, rename_warnings
 from gmpq.backends.tvm.target.cpu import corrections
 from gmpq.backends.tvm.target.llvm import X86, Processor
 from gmpq.errors import TargetError
@@ -25,6 +25,13 @@ def test_every_name_is_found(name: str) -> None:
 def test_an_unknown_target_offers_close_names() -> None:
     with pytest.raises(TargetError, match=r"target 'arm46' is unknown \(did you mean arm64\b"):
         find("arm46")
+
+
+def test_a_renamed_target_has_both_names_for_one_version() -> None:
+    assert find("jetson-orin") == find("jetson-orin-cpu")
+    (warning,) = rename_warnings("jetson-orin")
+    assert warning.startswith("target 'jetson-orin' is now called 'jetson-orin-cpu': ")
+    assert not any(rename_warnings(name) for name in NAMES)
 
 
 def test_this_machine_runs_its_own_target() -> None:

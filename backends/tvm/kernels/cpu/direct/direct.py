@@ -65,7 +65,9 @@ from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
 ARM_LANES = 4  # of int32: any stack aligns them, and fetching ahead was not measured there
-FETCHED_BYTES = 12 << 10  # of weights that fit an L1d cache in addition to those in use and codes
+PREFETCHED_BYTES = (
+    12 << 10
+)  # of weights that fit an L1d cache in addition to those in use and codes
 
 
 def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
@@ -140,7 +142,7 @@ def kernel(
         with T.parallel(0, blocks * row_tiles) as item:
             if shape.lanes > ARM_LANES:
                 align_stack()
-                _fetch_next(tile, w, blocks, row_tiles, item)
+                _prefetch_next_block(tile, w, blocks, row_tiles, item)
             row_tile, block = _item(tile, item, row_tiles, blocks)
             image, row = _row(shape, tile, row_tile)
             vector = clamped_start(block, tile.vectors, shape.vectors)
@@ -162,7 +164,9 @@ def _item(tile: DirectTile, item: Expr, row_tiles: int, blocks: int) -> tuple[Ex
     return item // blocks, item % blocks
 
 
-def _fetch_next(tile: DirectTile, w: Buffer, blocks: int, row_tiles: int, item: Expr) -> None:
+def _prefetch_next_block(
+    tile: DirectTile, w: Buffer, blocks: int, row_tiles: int, item: Expr
+) -> None:
     """Ask for a part of the next block's weights: along the rows of this block for all of them.
 
     What the processor fetches by itself comes late where all weights of a block are read once from
@@ -172,7 +176,7 @@ def _fetch_next(tile: DirectTile, w: Buffer, blocks: int, row_tiles: int, item: 
         return
     size, line = int(w.shape[0]) // blocks, LINE // np.dtype(str(w.dtype)).itemsize
     lines = -(-size // line)
-    if row_tiles > 1 and lines * LINE <= FETCHED_BYTES:
+    if row_tiles > 1 and lines * LINE <= PREFETCHED_BYTES:
         part = -(-lines // row_tiles)
         first = (item // row_tiles + 1) * size + item % row_tiles * part * line
         for number in range(part):

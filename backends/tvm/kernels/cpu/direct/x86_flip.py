@@ -45,7 +45,7 @@ from gmpq.backends.tvm.target.cpu import GROUP
 from gmpq.ir import Conv2d
 
 MOST_TILES = 4  # of each number of vectors
-MOST_VECTORS = 2  # more find too few partners
+MOST_VECTORS = 2  # with more, too few steps are paired
 LOOKED_AT = 512  # steps of a few blocks of outputs, by which costs are predicted
 PACKED_BYTES = 2  # of a weight, with its mask and place
 LONG_RUN = 8  # steps that direct16 adds before it widens; from there on it is faster

@@ -12,9 +12,9 @@ codes. An entry is exact, whatever the codes, if of the four weights of each out
 
     top * (sum of the positive ones) <= 32767  and  top * (sum of the negative ones) >= -32768.
 
-Two outputs that share a mask have to agree on it. Most steps find a partner with which they need
-none, and nearly all others one with which they do. What is left makes an entry with another one
-that is left, where it fits, or alone; a step that does not fit for both outputs at once is taken
+Two outputs that share a mask have to agree on it. Most steps are paired without a mask, and nearly
+all others with one. An unpaired step makes an entry with another unpaired one, where it fits, or
+alone; a step that does not fit for both outputs at once is taken
 once for each of them.
 """
 
@@ -33,8 +33,8 @@ from gmpq.backends.tvm.kernels.cpu.direct.pairing import find_pairs, in_chunks
 OUTPUTS, STEPS = 2, 2  # of an entry
 HALVES = 2  # of a step: the lanes of int16
 INT16 = np.iinfo(np.int16)
-ALONE = -1  # mate of a step that has none
-MOST_ALONE = 64  # steps of a pair of which each is held against all others; more stay alone
+UNPAIRED = -1  # partner of a step that has none
+MOST_UNPAIRED = 64  # steps of a pair of which each is held against all others; more stay alone
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,11 +73,11 @@ def entries(weights: Array, top: int) -> Entries:
 def _entries_of(weights: Array, top: int) -> Entries:
     """Return the entries of pairs that are few enough to be looked at together."""
     room = _Room(weights.astype(np.int16), top)
-    mates = np.full((len(weights), weights.shape[2]), ALONE)
+    partner = np.full((len(weights), weights.shape[2]), UNPAIRED)
     for fits in (room.hold_unmasked, room.hold):
-        _find_pairs(room, fits, mates)
-    _find_more_pairs(room, mates)
-    taken = _joined([_mated(mates), *_left(room, mates)])
+        _find_pairs(room, fits, partner)
+    _find_more_pairs(room, partner)
+    taken = _joined([_mated(partner), *_left(room, partner)])
     own = room.weights[taken.pair[:, None], :, taken.steps]  # [entries, STEPS, OUTPUTS, 4]
     kept = np.where(taken.outputs[..., None], own, 0)
     flipped = np.zeros((len(kept), 4), bool)
@@ -154,8 +154,8 @@ class _Room:
 Fits: TypeAlias = Callable[[Array, Array, Array], Array]
 
 
-def _find_pairs(room: _Room, fits: Fits, mates: Array) -> None:
-    """Enter partners that fit into ``mates`` [pairs, steps] of steps that are ALONE."""
+def _find_pairs(room: _Room, fits: Fits, partner: Array) -> None:
+    """Pair steps that are UNPAIRED in ``partner`` [pairs, steps], where they fit."""
 
     def keep_fitting(pair: Array, steps: Array) -> tuple[Array, Array]:
         fit = room.may_hold(pair, *steps.T)
@@ -163,43 +163,43 @@ def _find_pairs(room: _Room, fits: Fits, mates: Array) -> None:
         return pair[fit], steps[fit]
 
     sizes = np.abs(room.weights).sum(axis=(1, 3))
-    pair, steps = find_pairs(sizes, mates == ALONE, keep_fitting)
-    _join(mates, pair, *steps.T)
+    pair, steps = find_pairs(sizes, partner == UNPAIRED, keep_fitting)
+    _join(partner, pair, *steps.T)
 
 
-def _join(mates: Array, pair: Array | int, one: Array | int, other: Array | int) -> None:
-    mates[pair, one], mates[pair, other] = other, one
+def _join(partner: Array, pair: Array | int, one: Array | int, other: Array | int) -> None:
+    partner[pair, one], partner[pair, other] = other, one
 
 
-def _find_more_pairs(room: _Room, mates: Array) -> None:
-    """Find partners of more steps: two that are alone part two others and take one each."""
-    counts = (mates == ALONE).sum(axis=1)
-    for pair in np.nonzero((counts > 1) & (counts <= MOST_ALONE))[0].tolist():
-        alone = np.nonzero(mates[pair] == ALONE)[0].tolist()
-        every = np.arange(mates.shape[1])
+def _find_more_pairs(room: _Room, partner: Array) -> None:
+    """Pair more steps: two unpaired ones split up a pair and take one of its steps each."""
+    counts = (partner == UNPAIRED).sum(axis=1)
+    for pair in np.nonzero((counts > 1) & (counts <= MOST_UNPAIRED))[0].tolist():
+        alone = np.nonzero(partner[pair] == UNPAIRED)[0].tolist()
+        every = np.arange(partner.shape[1])
         fits = {step: room.hold(pair, step, every) for step in alone}
         while alone:
             one = alone.pop()
             for other in alone:
-                parted = (mates[pair] != ALONE) & fits[one] & fits[other][mates[pair]]
+                parted = (partner[pair] != UNPAIRED) & fits[one] & fits[other][partner[pair]]
                 if parted.any():
                     first = int(parted.argmax())
-                    _join(mates, pair, other, int(mates[pair, first]))
-                    _join(mates, pair, one, first)
+                    _join(partner, pair, other, int(partner[pair, first]))
+                    _join(partner, pair, one, first)
                     alone.remove(other)
                     break
 
 
-def _mated(mates: Array) -> _Taken:
-    pair, one = np.nonzero(mates > np.arange(mates.shape[1]))
-    steps = np.stack([one, mates[pair, one]], axis=1)
+def _mated(partner: Array) -> _Taken:
+    pair, one = np.nonzero(partner > np.arange(partner.shape[1]))
+    steps = np.stack([one, partner[pair, one]], axis=1)
     return _Taken(pair, steps, np.full((len(pair), STEPS, OUTPUTS), True))
 
 
-def _left(room: _Room, mates: Array) -> tuple[_Taken, _Taken]:
+def _left(room: _Room, partner: Array) -> tuple[_Taken, _Taken]:
     """Return entries of the steps that are alone, in pairs with few of them and in the others."""
-    alone = mates == ALONE
-    few = alone.sum(axis=1) <= MOST_ALONE
+    alone = partner == UNPAIRED
+    few = alone.sum(axis=1) <= MOST_UNPAIRED
     found = [
         (pair, entry)
         for pair in np.nonzero(few & alone.any(axis=1))[0].tolist()

@@ -111,7 +111,7 @@ def test_pairs_take_as_few_flips_as_they_need(
 
 
 @pytest.mark.parametrize(("inputs", "alone", "unflipped"), [(64, 0.6, 0.0), (512, 0.05, 0.4)])
-def test_most_steps_of_bell_shaped_weights_find_a_partner(
+def test_most_steps_of_bell_shaped_weights_are_paired(
     inputs: int, alone: float, unflipped: float
 ) -> None:
     bell = np.random.default_rng(0).normal(size=(16, 8, inputs))  # of blocks of eight outputs

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmpq.backends.tvm.kernels.cpu.direct import pairing
-from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import MOST_ALONE, Entries, entries
+from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import MOST_UNPAIRED, Entries, entries
 
 INT16 = np.iinfo(np.int16)
 
@@ -91,7 +91,7 @@ def test_an_entry_has_a_mask_only_if_it_needs_one(
     assert tuple(np.diff(entries(weights, 255).offsets)) == expected
 
 
-@pytest.mark.parametrize("steps", [MOST_ALONE, 2 * MOST_ALONE])
+@pytest.mark.parametrize("steps", [MOST_UNPAIRED, 2 * MOST_UNPAIRED])
 def test_steps_that_all_stay_alone(steps: int) -> None:
     rng = np.random.default_rng(0)
     weights = rng.choice([-127, 127], (2, 2, steps, 4)).astype(np.int8)
@@ -120,7 +120,7 @@ def test_a_step_on_which_outputs_disagree_is_taken_once_for_each() -> None:
 
 
 @pytest.mark.parametrize(("inputs", "more", "unmasked"), [(64, 1.4, 0.5), (512, 1.02, 0.8)])
-def test_most_steps_of_bell_shaped_weights_find_a_partner(
+def test_most_steps_of_bell_shaped_weights_are_paired(
     inputs: int, more: float, unmasked: float
 ) -> None:
     found = entries(bell_shaped(inputs), 255)
