@@ -39,6 +39,7 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(CalibrationError, match=r"no observer 'mae' \(did you mean mse"):
         QuantizeOptions.named("mae", "mse", True, None)
     with pytest.raises(
-        CalibrationError, match=r"weight observer 'max' is unknown \(did you mean minmax\?\): use minmax, mse"
+        CalibrationError,
+        match=r"weight observer 'max' is unknown \(did you mean minmax\?\): use minmax, mse",
     ):
         QuantizeOptions.named("mse", "max", True, None)
