@@ -41,6 +41,7 @@ from tests.support.random_draft import CHANNELS, Draft
 IMAGE_STEPS = ("conv", "conv", "conv", "max", "avg", "pad", "upsample", "add", "concat", "fold")
 ANY_STEPS = ("lookup", "requantize", "add", "multiply")
 VECTOR_STEPS = ("linear", "linear", "lookup", "requantize", "add", "multiply")
+MOST_CHANNELS = 2048  # of a layer that keeps them
 
 
 def random_step(draft: Draft, x: Value, *, last: bool) -> Value:
@@ -134,7 +135,9 @@ def multiply(draft: Draft, x: Value) -> Value:
 
 
 def _same_shape(draft: Draft, x: Value, q: QParams) -> Value:
-    """Return ``x`` through a layer that keeps its shape."""
+    """Return ``x`` through a layer that keeps its shape, or requantized where that were huge."""
+    if x.shape[1] > MOST_CHANNELS:
+        return draft.write(Requantize("", (x.name,), ""), x.shape, q)
     if len(x.shape) == 2:
         return linear(draft, x, q, x.shape[1])
     if x.shape[1] in CHANNELS and draft.chance(0.5):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels import base
 from gmpq.backends.tvm.kernels.base import Site, Tensor
+from gmpq.backends.tvm.kernels.cpu.epilogue import site as epilogues
 from gmpq.backends.tvm.kernels.cpu.gemv import gemv
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
 from gmpq.backends.tvm.kernels.layout import layouts
@@ -97,7 +97,7 @@ def test_the_form_of_vnni_on_any_processor(
     bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Vpdpbusd, "accumulate", arithmetic)
-    monkeypatch.setattr(base, "multiplied_lanes", lambda _: None)  # of the requantization
+    monkeypatch.setattr(epilogues, "vpmaddubsw_lanes", lambda _: None)  # of the requantization
     target = replace(AVX2, features=AVX2.features | {"avx512vnni", "avx512bw"})
     graph = random_linear(np.random.default_rng(bits), (8, bits), (2, 700, 100))
     assert check(graph, target, tmp_path, "gemv", bits)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels import base
+from gmpq.backends.tvm.kernels.cpu.epilogue import site as epilogues
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, prove, split
@@ -220,7 +220,7 @@ def test_the_form_of_vnni_on_any_processor(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Vpdpbusd, "accumulate", arithmetic)
-    monkeypatch.setattr(base, "multiplied_lanes", lambda _: None)  # of the requantization
+    monkeypatch.setattr(epilogues, "vpmaddubsw_lanes", lambda _: None)  # of the requantization
     target = find("x86-64-v3")
     target = replace(
         target, features=target.features | {"avx512vnni", "avx512bw"}, vector_registers=32
