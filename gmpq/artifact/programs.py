@@ -31,7 +31,7 @@ from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.open import CompiledProgram, Unavailable, open_compiled
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.host import HostProgram
-from gmpq.backends.tvm.plan.plan import fuses
+from gmpq.backends.tvm.plan.plan import PlanOptions, fuses
 from gmpq.backends.tvm.target import Target
 from gmpq.errors import OutputError, TargetError
 from gmpq.export.weight_storage import WeightStorage
@@ -114,7 +114,9 @@ def _compiled_levels(programs: Programs, folder: Path) -> dict[str, Executable]:
     levels = [f"{level}, emulated" if shipped.emulated else level for level in (SHIPPED, UNFUSED)]
     if not fuses(programs.graph, programs.target):
         return {levels[0]: shipped}
-    program = build(programs.graph, programs.target, folder, fuse=False).program
+    program = build(
+        programs.graph, programs.target, folder, options=PlanOptions(fuse=False)
+    ).program
     match open_compiled(folder, program, programs.target):
         case Unavailable(reason):
             raise TargetError(reason)

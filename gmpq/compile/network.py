@@ -35,7 +35,7 @@ from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.codegen.header import check_prefix
-from gmpq.backends.tvm.plan.plan import Step
+from gmpq.backends.tvm.plan.plan import PlanOptions, Step
 from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tuning.boards import device_model, tuned_on
 from gmpq.backends.tvm.tuning.tune import Tuning, tuned
@@ -212,15 +212,11 @@ def _write_programs(
         _tuning(graph, plan, options, progress), lambda layer: progress.stage(f"tuning {layer}")
     )
     form = Form(static=True, embed_params=options.embed_params, prefix=options.name)
-    built = build(
-        graph,
-        plan.target,
-        work,
-        choose,
-        form=form,
-        bound=plan.params_ratio,
-        told=lambda layer: progress.stage(f"choosing a kernel for {layer}"),
+    planning = PlanOptions(
+        max_weight_bytes=plan.params_ratio,
+        on_layer=lambda layer: progress.stage(f"choosing a kernel for {layer}"),
     )
+    built = build(graph, plan.target, work, choose, form, planning)
     kernels = tuple(_kernel(step) for step in built.plan.steps)
     return _Built(fusion_report(model, graph), kernels, built.program)
 

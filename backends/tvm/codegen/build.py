@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import inf
 from pathlib import Path
 from typing import assert_never
 
 from gmpq.backends.tvm.codegen import cpu
 from gmpq.backends.tvm.codegen.form import LOADED, Build, Form
-from gmpq.backends.tvm.plan.plan import Chooser, Plan, cheapest, plan
+from gmpq.backends.tvm.plan.plan import DEFAULTS, Chooser, Plan, PlanOptions, cheapest, plan
 from gmpq.backends.tvm.target import CpuTarget, Target
 from gmpq.ir import IntGraph
 
@@ -19,20 +17,17 @@ def build(
     target: Target,
     directory: Path,
     choose: Chooser = cheapest,
-    *,
-    fuse: bool = True,
     form: Form = LOADED,
-    bound: float = inf,
-    told: Callable[[str], object] = lambda _: None,
+    options: PlanOptions = DEFAULTS,
 ) -> Build:
     """Write ``model.so``, ``params.bin``, ``model.h``, and by ``form`` more, into ``directory``.
 
-    The other arguments are those of ``plan``.
+    ``choose`` and ``options`` are those of ``plan``.
 
     Raises:
         TargetError: The target's C compiler is missing or cannot link.
     """
-    planned = plan(graph, target, choose, fuse=fuse, bound=bound, told=told)
+    planned = plan(graph, target, choose, options)
     return assemble(graph, planned, target, directory, form)
 
 

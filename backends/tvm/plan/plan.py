@@ -92,29 +92,33 @@ def name_of(choice: Choice) -> str:
 cheapest = predicted(1)
 
 
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What else decides a plan.
+
+    ``max_weight_bytes`` bounds the memory of all weights, in bytes per weight, where kernels exist
+    that keep it. ``on_layer`` is called with the name of each large layer before its kernels are
+    looked for.
+    """
+
+    fuse: bool = True  # kernels take over nodes; without, the program shows every value
+    max_weight_bytes: float = inf
+    on_layer: Callable[[str], object] = lambda _: None
+
+
+DEFAULTS = PlanOptions()
+
+
 def plan(
     graph: IntGraph,
     target: Target,
     choose: Chooser = cheapest,
-    *,
-    fuse: bool = True,
-    bound: float = inf,
-    told: Callable[[str], object] = lambda _: None,
+    options: PlanOptions = DEFAULTS,
 ) -> Plan:
-    """Return the steps that compute ``graph`` by the kernels that ``choose`` takes.
-
-    Args:
-        graph: a legal graph.
-        target: what the kernels are for.
-        choose: what decides between kernels.
-        fuse: whether kernels take over nodes; without, the program shows every value.
-        bound: what the weights of all layers may take, in times of a byte each, where kernels
-            exist that keep it.
-        told: called with the name of each large layer before its kernels are looked for.
-    """
+    """Return the steps that compute ``graph``, legal, by the kernels that ``choose`` takes."""
     match target:
         case CpuTarget():
-            return plan_on(CPU, graph, target, choose, fuse=fuse, bound=bound, told=told)
+            return plan_on(CPU, graph, target, choose, options)
         case _:
             assert_never(target)
 
@@ -124,21 +128,19 @@ def plan_on(
     graph: IntGraph,
     target: T,
     choose: Callable[[Site[T], Sequence[Choice]], Verdict],
-    *,
-    fuse: bool = True,
-    bound: float = inf,
-    told: Callable[[str], object] = lambda _: None,
+    options: PlanOptions = DEFAULTS,
 ) -> Plan:
     """Return the plan on a kind of target; the other arguments are those of ``plan``."""
     tensors = tensors_of(graph, target.layout_rules)
-    sites = sites_of(graph, tensors, fusions(graph, device.copies_exactly) if fuse else {}, target)
+    fused = fusions(graph, device.copies_exactly) if options.fuse else {}
+    sites = sites_of(graph, tensors, fused, target)
     steps = []
     for site in sites:
         if isinstance(site.node, Conv2d | Linear) and site.node.weight.codes.size >= LARGE:
-            told(site.node.name)
+            options.on_layer(site.node.name)
         steps.append(_step(device, site, choose))
-    if bound < inf:
-        steps = _bounded(device, sites, steps, bound)
+    if options.max_weight_bytes < inf:
+        steps = _bounded(device, sites, steps, options.max_weight_bytes)
     lives = _lives(graph, tensors, steps)
     return Plan(tuple(steps), tensors, place(lives, target.layout_rules))
 

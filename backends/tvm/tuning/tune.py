@@ -94,10 +94,10 @@ def shortlist(choices: Sequence[Choice], level: TuningLevel, threads: int) -> li
     return best + [choice for choice in firsts.values() if choice not in best]
 
 
-def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
+def tuned(tuning: Tuning, on_layer: Callable[[str], None]) -> Chooser:
     """Return a chooser that takes remembered results, and measures what is not known yet.
 
-    ``told`` is called with the name of each node that is measured.
+    ``on_layer`` is called with the name of each node that is measured.
     """
     guess, known = predicted(tuning.threads), tuning.known
 
@@ -108,7 +108,7 @@ def tuned(tuning: Tuning, told: Callable[[str], None]) -> Chooser:
         if not _usable(choices, known.get(key, {})):
             if not tuning.measures(site):
                 return guess(site, choices)
-            told(site.node.name)
+            on_layer(site.node.name)
             worth = shortlist(choices, tuning.level, tuning.threads)
             known[key] = measure(site, worth, tuning.threads)
             tuning.remember(key, known[key])

@@ -13,7 +13,7 @@ import pytest
 from gmpq.backends.base import Executable
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.fusion import fusions
-from gmpq.backends.tvm.plan.plan import Choice, Plan, Verdict, plan_on, predicted
+from gmpq.backends.tvm.plan.plan import Choice, Plan, PlanOptions, Verdict, plan_on, predicted
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.backends.tvm.tuning.tune import Tuning, key_of
 from gmpq.ir import Conv2d, IntGraph, Linear
@@ -32,7 +32,7 @@ SEEDS = range(24)
 
 def planned(graph: IntGraph, bound: float = np.inf) -> Plan:
     """Return the plan of the chooser that CPUs have."""
-    return plan_on(DEVICE, graph, TARGET, predicted(1), bound=bound)
+    return plan_on(DEVICE, graph, TARGET, predicted(1), PlanOptions(max_weight_bytes=bound))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

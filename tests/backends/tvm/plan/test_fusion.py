@@ -15,7 +15,7 @@ from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import exact_factor
 from gmpq.backends.tvm.plan.fusion import Fusion, fusions
-from gmpq.backends.tvm.plan.plan import Choice, Verdict
+from gmpq.backends.tvm.plan.plan import Choice, PlanOptions, Verdict
 from gmpq.backends.tvm.plan.registry import CPU
 from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import (
@@ -170,7 +170,7 @@ def test_every_kernel_writes_copies(target: Target, seed: int, tmp_path: Path) -
 
 def test_without_fusion_every_value_is_shown(tmp_path: Path) -> None:
     graph = stream({"a4": narrow(4)}, read=False, add=True)
-    program = build(graph, find("native"), tmp_path, fuse=False).program
+    program = build(graph, find("native"), tmp_path, options=PlanOptions(fuse=False)).program
     image = random_input(graph, 0)["x"]
     names = {name for name, _ in Network(tmp_path, program).trace(image)}
     assert names == {node.output for node in graph.nodes}

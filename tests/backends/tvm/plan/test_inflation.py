@@ -11,7 +11,7 @@ import pytest
 
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.inflation import Option, within
-from gmpq.backends.tvm.plan.plan import Choice, Plan, Verdict, cheapest, plan
+from gmpq.backends.tvm.plan.plan import Choice, Plan, PlanOptions, Verdict, cheapest, plan
 from gmpq.backends.tvm.plan.sites import weights_bytes
 from gmpq.backends.tvm.target import Target, find
 from gmpq.backends.tvm.tuning.level import TuningLevel
@@ -69,7 +69,7 @@ def params_bytes(planned: Plan) -> int:
 @pytest.mark.parametrize("bound", [1.0, 1.5, inf])
 def test_plans_keep_the_bound_and_tell(bound: float) -> None:
     graph, target = network(), find("arm64")
-    planned = plan(graph, target, bound=bound)
+    planned = plan(graph, target, options=PlanOptions(max_weight_bytes=bound))
     most = bound * weights_bytes(graph)
     assert params_bytes(planned) <= most * 1.05
     reason = f"its weights would exceed --max-params-ratio {bound:g}"
@@ -110,19 +110,23 @@ def test_measured_times_keep_the_bound_too() -> None:
 
     plan(graph, target, note)
     choose = tuned(replace(board, found=times), print)
-    planned = plan(graph, target, choose, bound=1.5)
+    planned = plan(graph, target, choose, PlanOptions(max_weight_bytes=1.5))
     assert params_bytes(planned) <= 1.5 * weights_bytes(graph)
     assert all(step.measured_ms for step in planned.steps if step.options)
 
 
-def test_large_layers_are_told_before_they_are_planned() -> None:
-    told: list[str] = []
+def test_large_layers_are_reported_before_they_are_planned() -> None:
+    layers: list[str] = []
     shape = (1, 1024, 1, 1)
     large = Conv2d("large", ("",), "", weight((1024, 1024, 1, 1), 4, Q4, Q4), Window((1, 1)))
-    plan(chain([(large, shape, Q4)], shape, Q4), find("x86-64-v3"), told=told.append)
-    assert told == ["large"]
-    plan(network(), find("x86-64-v3"), told=told.append)
-    assert told == ["large"]
+    plan(
+        chain([(large, shape, Q4)], shape, Q4),
+        find("x86-64-v3"),
+        options=PlanOptions(on_layer=layers.append),
+    )
+    assert layers == ["large"]
+    plan(network(), find("x86-64-v3"), options=PlanOptions(on_layer=layers.append))
+    assert layers == ["large"]
 
 
 def test_targets_have_a_bound_of_their_own() -> None:

@@ -14,6 +14,7 @@ from gmpq.backends.ort.session import LEVELS
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.open import CompiledProgram, Unavailable, open_compiled
+from gmpq.backends.tvm.plan.plan import PlanOptions
 from gmpq.backends.tvm.target import Target, find
 from gmpq.ir import (
     Conv2d,
@@ -36,7 +37,7 @@ TARGETS = (find("native"), V3, BASELINE, find("arm64"), find("armv7"))
 
 def program(graph: IntGraph, target: Target, folder: Path) -> CompiledProgram:
     """Return a program that shows every value, emulated where it must be."""
-    built = build(graph, target, folder, fuse=False).program
+    built = build(graph, target, folder, options=PlanOptions(fuse=False)).program
     match open_compiled(folder, built, target):
         case Unavailable(reason):
             pytest.skip(reason)
