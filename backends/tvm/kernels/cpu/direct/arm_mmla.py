@@ -22,7 +22,7 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, Step, TileSums
 from gmpq.backends.tvm.kernels.cpu.direct.arm_neon import LANES, NeonWeights, rows_of, tiles
-from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
+from gmpq.backends.tvm.kernels.cpu.direct.direct import WeightTables, constants_of, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape, DirectTile, shape_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
@@ -99,10 +99,9 @@ def build(site: Site, shape: DirectShape, tile: DirectTile) -> Call:
     assert isinstance(site.node, Conv2d | Linear)
     rows = rows_of(site.node.weight.codes, shape, tile)
     steps = Steps(*rows.shape[1:4])
-    count = len(rows) * steps.total
-    function = kernel(
-        shape, NeonWeights(), tile, epilogue_of(site), partial(_accumulate, steps), steps=count
-    )
+    accumulate = partial(_accumulate, steps)
+    tables = WeightTables(steps=len(rows) * steps.total)
+    function = kernel(shape, NeonWeights(), tile, epilogue_of(site), accumulate, tables)
     return site.call(function, constants_of(site, shape, tile, _matrices(rows)))
 
 

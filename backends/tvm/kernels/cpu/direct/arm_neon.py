@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, TileSums
-from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
+from gmpq.backends.tvm.kernels.cpu.direct.direct import WeightTables, constants_of, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
     DirectShape,
     DirectTile,
@@ -123,7 +123,9 @@ def build(site: Site, shape: DirectShape, runs: NeonRuns, tile: DirectTile) -> C
     low, _ = neon.code_range(site.inputs[0].q)
     accumulate = partial(_accumulate, runs, low < 0)
     steps = len(rows) * runs.steps.total
-    function = kernel(shape, NeonWeights(), tile, epilogue_of(site), accumulate, steps=steps)
+    function = kernel(
+        shape, NeonWeights(), tile, epilogue_of(site), accumulate, WeightTables(steps=steps)
+    )
     return site.call(function, constants_of(site, shape, tile, rows, -low))
 
 

@@ -19,6 +19,7 @@ where a channel belongs to another group.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Protocol, TypeAlias
@@ -99,6 +100,20 @@ Accumulate: TypeAlias = Callable[[TileSums], Registers]
 TableParameter: TypeAlias = tuple[str, str, int]  # name, element type, elements
 
 
+@dataclass(frozen=True, slots=True)
+class WeightTables:
+    """The constants of a layer whose steps are listed in tables.
+
+    ``steps`` counts the steps with weights; None: each tap and group of channels of each block.
+    """
+
+    more: tuple[TableParameter, ...] = ()
+    steps: int | None = None
+
+
+DENSE = WeightTables()
+
+
 class Weights(Protocol):
     """How weights lie in memory."""
 
@@ -121,15 +136,12 @@ def kernel(
     tile: DirectTile,
     epilogue: Epilogue,
     accumulate: Accumulate,
-    more: tuple[TableParameter, ...] = (),
-    steps: int | None = None,
+    constants: WeightTables = DENSE,
 ) -> PrimFunc:
-    """Return ``f(x, [residual], weights, start, factor, [more], outputs)``.
-
-    The weights are of ``steps`` steps, or else of every tap and group of channels of every block.
-    """
+    """Return ``f(x, [residual], weights, start, factor, [more], outputs)``."""
+    more = constants.more
     blocks = -(-shape.vectors // tile.vectors)
-    steps = steps or blocks * shape.steps
+    steps = constants.steps or blocks * shape.steps
     row_tiles = shape.x.batch * -(-shape.y.height // tile.rows)
 
     def body(x_: Expr, *others: Expr) -> None:

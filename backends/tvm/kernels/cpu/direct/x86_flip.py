@@ -21,7 +21,7 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Registers, TileSums
-from gmpq.backends.tvm.kernels.cpu.direct.direct import constants_of, kernel
+from gmpq.backends.tvm.kernels.cpu.direct.direct import WeightTables, constants_of, kernel
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
     DirectShape,
     DirectTile,
@@ -186,7 +186,7 @@ def build(site: Site, tile: DirectTile, layer: FlipLayer) -> Call:
     more = tuple((name, "int32", table.size) for name, table in tables.items())
     vectors = int(groups.vector_ends[-1])
     dot = PairedVpmaddubsw(shape.lanes)
-    function = kernel(shape, dot, tile, epilogue_of(site), _accumulate, more, steps=vectors)
+    function = kernel(shape, dot, tile, epilogue_of(site), _accumulate, WeightTables(more, vectors))
     constants = (table.reshape(-1).astype(np.int32) for table in tables.values())
     return site.call(function, (packed, start, factor, *constants))
 

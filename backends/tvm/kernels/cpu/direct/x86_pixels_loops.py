@@ -81,6 +81,7 @@ class PixelsMemory:
     parts: Buffer  # of each pair, where its entries begin, and how many have no mask and one
     start: Buffer  # int32 [outputs]
     sums: Buffer  # int32 [outputs of a block, pixels of a tile]
+    bound: BoundEpilogue
 
 
 def kernel(plan: PixelsPlan, words: int, epilogue: Epilogue) -> PrimFunc:
@@ -102,25 +103,19 @@ def kernel(plan: PixelsPlan, words: int, epilogue: Epilogue) -> PrimFunc:
             count = T.min(T.int32(stage.tiles), tiles - first)
             staged = fill(stage, x, image, first, count)
             sums = scratch(plan.sums, "int32")
-            memory = PixelsMemory(staged, table, places, parts, start, sums)
+            memory = PixelsMemory(staged, table, places, parts, start, sums, bound)
             blocks = T.min(T.int32(per_part), plan.blocks - part * per_part)
             with T.serial(0, blocks) as block:
                 vector = clamped_start(part * per_part + block, plan.vectors, shape.vectors)
                 with T.serial(0, count) as tile:
-                    _tile(plan, memory, image, vector, first, tile, bound)
+                    _tile(plan, memory, image, vector, first, tile)
 
     constants = (("table", "int32"), ("parts", "int32"), ("start", "int32"), ("factor", "float32"))
     return c_function(epilogue.parameters(("x", "int32"), constants), body)
 
 
 def _tile(
-    plan: PixelsPlan,
-    memory: PixelsMemory,
-    image: Expr,
-    vector: Expr,
-    first: Expr,
-    tile: Expr,
-    bound: BoundEpilogue,
+    plan: PixelsPlan, memory: PixelsMemory, image: Expr, vector: Expr, first: Expr, tile: Expr
 ) -> None:
     """Compute the outputs of a block for one tile."""
     pixels = plan.stage.pixels
@@ -129,7 +124,7 @@ def _tile(
         with T.serial(0, plan.vectors * LANES // OUTPUTS) as pair:
             _add_pair(plan, memory, vector * (LANES // OUTPUTS), pair, tile, vectors)
         with T.serial(0, vectors) as v:
-            _finish(plan, memory, image, vector * LANES, tile, v, bound)
+            _finish(plan, memory, image, vector * LANES, tile, v)
 
     if pixels.larger == pixels.tiles:
         of(pixels.most)
@@ -193,13 +188,7 @@ def _bytes(words: Expr) -> Expr:
 
 
 def _finish(
-    plan: PixelsPlan,
-    memory: PixelsMemory,
-    image: Expr,
-    channel: Expr,
-    tile: Expr,
-    v: Expr,
-    bound: BoundEpilogue,
+    plan: PixelsPlan, memory: PixelsMemory, image: Expr, channel: Expr, tile: Expr, v: Expr
 ) -> None:
     """Transpose the sums of a vector of pixels, requantize and store them."""
     width = plan.stage.width
@@ -214,4 +203,4 @@ def _finish(
         PixelSums((image, *in_registers([staged.rows[place + i], staged.columns[place + i]])), acc)
         for i, acc in enumerate(by_pixel)
     ]
-    bound.store(sums, channel, LANES)
+    memory.bound.store(sums, channel, LANES)
