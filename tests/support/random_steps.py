@@ -124,7 +124,7 @@ def multiply(draft: Draft, x: Value) -> Value:
     other = draft.pick((x, _same_shape(draft, x, draft.encoding())))
     if len(x.shape) == 4 and draft.chance(0.6):
         pool = GlobalAvgPool("", (draft.pick((x, other)).name,), "")
-        other = lookup(draft, draft.write(pool, (*x.shape[:2], 1, 1), draft.encoding()))
+        other = lookup(draft, draft.write(pool, (*x.shape[:2], 1, 1), _of_means(draft, x, other)))
     assert x.q is not None
     assert other.q is not None
     reach = x.q.scale * other.q.scale * x.q.maximum * other.q.maximum
@@ -164,7 +164,7 @@ def classify(draft: Draft, x: Value) -> Value:
     """End as classifiers do: pool over space or not, flatten, fully connected."""
     if draft.chance(0.5):
         shape = (*x.shape[:2], 1, 1)
-        x = draft.write(GlobalAvgPool("", (x.name,), ""), shape, draft.encoding())
+        x = draft.write(GlobalAvgPool("", (x.name,), ""), shape, _of_means(draft, x))
     shape = (x.shape[0], int(np.prod(x.shape[1:])))
     x = draft.write(Reshape("", (x.name,), ""), shape, x.q)
     return linear(draft, x, draft.encoding())
@@ -200,7 +200,7 @@ def move(draft: Draft, x: Value, kind: str) -> Value:
         top, left, bottom, right = window.padding
         counted = draft.pick((window.padding, Padding(), Padding(top, left, 0, right)))
         node = AvgPool("", (x.name,), "", window, counted)
-        return draft.write(node, shape, draft.encoding())
+        return draft.write(node, shape, _of_means(draft, x))
     if kind == "pad" and x.q is not None and x.q.low <= x.q.zero_point <= x.q.high:
         top, left, bottom, right = padding = Padding(*draft.rng.integers(0, 3, 4).tolist())
         shape = (batch, channels, height + top + bottom, width + left + right)
@@ -211,6 +211,13 @@ def move(draft: Draft, x: Value, kind: str) -> Value:
         return draft.write(Upsample("", (x.name,), "", (rows, columns)), shape, x.q)
     shape = (batch, channels * height, width, 1)
     return draft.write(Reshape("", (x.name,), ""), shape, x.q)
+
+
+def _of_means(draft: Draft, *terms: Value) -> QParams:
+    """Return random parameters of means; onnxruntime refuses 256 times the resolution of a term."""
+    q = draft.encoding()
+    largest = max(term.q.scale for term in terms if term.q is not None)
+    return q if largest < 200 * q.scale else replace(q, scale=largest)
 
 
 def _sees_everywhere(window: Window, size: tuple[int, int]) -> bool:

@@ -210,6 +210,6 @@ def test_memory_that_is_too_much(
     cache: Path, tracker: Tracker, start_board: StartBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start_board(tracker)
-    monkeypatch.setattr(tune_boards, "others_bytes", lambda _: 1 << 40)
+    monkeypatch.setattr(tune_boards, "flush_bytes_of", lambda _: 1 << 40)
     with pytest.raises(BoardError, match="other memory: 1099511627776 bytes cannot be held"):
         measured(residual(), devices(tracker), cache)

@@ -26,7 +26,7 @@ matrices = st.integers(1, 5).flatmap(
 @pytest.fixture(autouse=True)
 def numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute with numbers in place of expressions, which registers would hold."""
-    monkeypatch.setattr(adder_graph, "held", lambda values: values)
+    monkeypatch.setattr(adder_graph, "in_registers", lambda values: values)
 
 
 def one_by_one(matrix: Matrix) -> int:
