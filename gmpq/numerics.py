@@ -25,7 +25,7 @@ def as_float32(value: float) -> float:
 
 
 def round_half_even(values: NDArray[Any]) -> NDArray[Any]:
-    """Return ``values`` rounded to whole numbers, ties to the even one, in their own type."""
+    """Return ``values``, of any shape, rounded to integers, ties to even, in their own type."""
     rounded: NDArray[Any] = np.rint(values)
     return rounded
 
@@ -41,26 +41,26 @@ def product_scale(first_scale: float, second_scale: float) -> Floats:
 
 
 def multiplier(scale: Floats, output_scale: float) -> Floats:
-    """Return the float32 factor from whole numbers of ``scale`` to steps of ``output_scale``."""
+    """Return the float32 factor ``scale / output_scale`` of a requantization, like ``scale``."""
     return scale / F32(output_scale)
 
 
 def rescale(acc: Accumulators, scale: Floats) -> Floats:
-    """Return the float32 values of ``acc``: one product each; ``scale`` broadcasts against it."""
+    """Return float32 of int32 ``acc`` [N, O, ...]: one product each; ``scale`` broadcasts."""
     real: Floats = acc.astype(F32) * scale
     return real
 
 
 def requantize(acc: Accumulators, factor: Floats, zero_point: int, low: int, high: int) -> Codes:
-    """Return the codes of ``acc``; ``factor`` broadcasts against it."""
+    """Return the uint8 codes of int32 ``acc`` [N, O, ...]; ``factor`` broadcasts against it."""
     steps = round_half_even(acc.astype(F32) * factor) + F32(zero_point)
     return np.clip(steps, low, high).astype(np.uint8)
 
 
 def quantize(real: Floats, scale: float, zero_point: int, low: int, high: int) -> Codes:
-    """Return the codes of float32 values: ONNX QuantizeLinear, then a clip to ``low..high``.
+    """Return the uint8 codes of float32 values of any shape: ONNX QuantizeLinear, then a clip.
 
-    NaN becomes ``low``, as in onnxruntime; infinities saturate.
+    The clip is to ``low..high``. NaN becomes ``low``, as in onnxruntime; infinities saturate.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # huge values, and NaN that signals
         steps = round_half_even(real / F32(scale)) + F32(zero_point)
@@ -68,12 +68,12 @@ def quantize(real: Floats, scale: float, zero_point: int, low: int, high: int) -
 
 
 def dequantize(codes: Codes, scale: float, zero_point: int) -> Floats:
-    """Return the float32 values of codes: ONNX DequantizeLinear."""
+    """Return the float32 values of uint8 codes of any shape: ONNX DequantizeLinear."""
     return (codes.astype(np.int32) - zero_point).astype(F32) * F32(scale)
 
 
 def average_multiplier(input_scale: float, output_scale: float, count: NDArray[Any]) -> Floats:
-    """Return the float32 factor from a sum of ``count`` codes to output steps.
+    """Return the float32 factor from sums of ``count`` codes to output steps, shaped as ``count``.
 
     The division by ``output_scale * count`` in this order is onnxruntime's global average pool.
     """

@@ -40,7 +40,7 @@ class QuantizedLayer(nn.Module):
         self.norm: Norm | None = None
 
     def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        """Return the layer's output in real numbers; ``x`` are codes in steps of ``scale``."""
+        """Return the real output [N, O, ...] of codes ``x`` [N, C, ...] in steps of ``scale``."""
         y = apply_layer(self.node, x, self.quantized_weight()).float()
         if not self.training:
             step, factor, shift = self.affine()
@@ -51,13 +51,13 @@ class QuantizedLayer(nn.Module):
         return y + self._bias().reshape(1, -1, *[1] * (y.ndim - 2))
 
     def quantized_weight(self) -> torch.Tensor:
-        """Return the weight in whole steps."""
+        """Return the weight [O, I, ...] in whole steps."""
         count = self.weight[0].numel()
         return lsq.quantize(self.weight, self._steps(), self.levels, count)
 
     @torch.no_grad()
     def codes(self) -> torch.Tensor:
-        """Return the codes of the weight."""
+        """Return the codes of the weight [O, I, ...], as float32."""
         return self.levels.nearest(self.weight / at_least(self._steps(), lsq.SMALLEST_STEP))
 
     @torch.no_grad()
@@ -85,7 +85,7 @@ class LoneNorm(nn.Module):
         self.norm = norm
 
     def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        """Return the normalized ``x``, which are codes in steps of ``scale``."""
+        """Return the normalized ``x`` [N, C, ...], codes in steps of ``scale`` []."""
         if self.training:
             normal: torch.Tensor = self.norm(x)
             return normal
@@ -108,7 +108,7 @@ def fold(
 
 
 def apply_layer(node: Layer, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return the sums of products of a layer, without its bias."""
+    """Return a layer's sums of products [N, O, ...] of ``x`` [N, C, ...], without its bias."""
     match node:
         case FloatConv2d(window=window, groups=groups):
             top, left, bottom, right = window.padding

@@ -95,7 +95,7 @@ class QatNetwork(nn.Module):
         return next(value for name, value in self.values(x) if name == first)
 
     def values(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield every value of the graph, fake-quantized, in execution order.
+        """Yield every value for images ``x`` [N, C, H, W], fake-quantized, in execution order.
 
         A copy at fewer bits is named as in the integer graph.
         """

@@ -33,7 +33,7 @@ class Norm(nn.Module):
 
     @torch.no_grad()
     def become(self, factor: torch.Tensor, shift: torch.Tensor) -> None:
-        """Set gamma and beta so that the norm is ``factor * x + shift`` in evaluation."""
+        """Set gamma and beta so that evaluation computes ``factor * x + shift``, both [C]."""
         self.gamma.copy_(factor * torch.sqrt(self.variance.double() + EPSILON))
         self.beta.copy_(shift + factor * self.mean.double())
 
@@ -43,7 +43,7 @@ class Norm(nn.Module):
         return factor, self.beta.detach().double() - factor * self.mean.double()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the normalized ``x``; in training, by its own statistics."""
+        """Return the normalized ``x`` [N, C, ...]; in training, by the statistics of the batch."""
         if self.training and world_size() > 1:
             return self._synchronized(x)
         return functional.batch_norm(

@@ -12,7 +12,7 @@ from gmpq.qat.norm import Norm
 
 @torch.no_grad()
 def reestimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Give the batch norms of ``network`` the average statistics of ``batches``.
+    """Give the batch norms of ``network`` the average statistics of ``batches`` [N, C, H, W].
 
     Weights change until the last step, running averages lag behind; and statistics of quantized
     activations jump where codes do. Nothing else changes, and no gradient flows.

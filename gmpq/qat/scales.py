@@ -28,11 +28,11 @@ class LsqScale(nn.Module):
         self.step = nn.Parameter(torch.tensor(start))
 
     def scale(self) -> torch.Tensor:
-        """Return the positive scale, without gradient."""
+        """Return the positive scale [], without gradient."""
         return at_least(self.step.detach(), lsq.SMALLEST_STEP)
 
     def forward(self, x: torch.Tensor, q: QParams) -> torch.Tensor:
-        """Return ``x`` in whole steps within the codes of ``q``."""
+        """Return ``x`` [N, ...] in whole steps within the codes of ``q``."""
         return lsq.quantize(x, self.step, levels_of(q), x[0].numel())
 
 
@@ -46,11 +46,11 @@ class PactScale(nn.Module):
         self.clip = nn.Parameter(torch.tensor(start * maximum))
 
     def scale(self) -> torch.Tensor:
-        """Return the positive scale, without gradient."""
+        """Return the positive scale [], without gradient."""
         return at_least(self.clip.detach() / self.maximum, lsq.SMALLEST_STEP)
 
     def forward(self, x: torch.Tensor, q: QParams) -> torch.Tensor:
-        """Return ``x`` in whole steps within the codes of ``q``."""
+        """Return ``x`` [N, ...] in whole steps within the codes of ``q``."""
         return pact.quantize(x, self.clip / self.maximum, levels_of(q))
 
 

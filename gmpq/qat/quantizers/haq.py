@@ -29,5 +29,5 @@ def quantize_weight(weight: torch.Tensor, bits: int, limit: torch.Tensor) -> tor
 
 
 def largest(weight: torch.Tensor) -> torch.Tensor:
-    """Return HAQ's limit ``max|w|`` of a weight, without gradient."""
+    """Return HAQ's limit ``max|w|`` [] of a weight of any shape, without gradient."""
     return weight.detach().abs().amax()

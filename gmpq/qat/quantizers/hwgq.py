@@ -20,7 +20,7 @@ WEIGHT_STEPS = (1.596, 0.996, 0.586, 0.336)
 
 
 def quantize_activation(x: torch.Tensor, bits: int) -> torch.Tensor:
-    """Return ``x`` clipped to ``0 .. step * (2^bits - 1)`` and in whole steps.
+    """Return ``x``, of any shape, clipped to ``0 .. step * (2^bits - 1)`` and in whole steps.
 
     Raises:
         PolicyError: HWGQ has no step for ``bits``.
@@ -31,7 +31,7 @@ def quantize_activation(x: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 def quantize_weight(weight: torch.Tensor, bits: int) -> torch.Tensor:
-    """Return ``weight`` at the nearest of ``2^bits`` levels around zero, with the gradient 1.
+    """Return ``weight``, of any shape, at the nearest of ``2^bits`` levels, with the gradient 1.
 
     Raises:
         PolicyError: EdMIPS has no step for ``bits``.

@@ -35,12 +35,12 @@ class Levels:
         return cls(1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
     def nearest(self, steps: torch.Tensor) -> torch.Tensor:
-        """Return the code of each of ``steps``, ties to the even one; 0 as a pair is +1."""
+        """Return the codes of ``steps``, of any shape, ties to even; 0 as a pair is +1."""
         if self.binary:
             return signs(steps)
         return torch.round(steps.clamp(self.low, self.high))
 
 
 def signs(x: torch.Tensor) -> torch.Tensor:
-    """Return +1 where ``x >= 0``, else -1."""
+    """Return +1 where ``x`` >= 0, else -1, in the shape and type of ``x``."""
     return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)

@@ -41,7 +41,7 @@ class Lsq(nn.Module):
 
     @torch.no_grad()
     def start(self, x: torch.Tensor) -> None:
-        """Set the steps from ``x``: by deviation for signed codes, by LSQ's mean for unsigned."""
+        """Set the steps [] or [C] from ``x`` [C, ...]: by deviation if signed, else mean."""
         rows = x.reshape(1 if self.step.ndim == 0 else len(x), -1)
         steps = step_by_mean(rows, self.levels.high)
         if self.signed:
@@ -49,13 +49,13 @@ class Lsq(nn.Module):
         self.step.copy_(steps.reshape(self.step.shape))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return ``x`` in whole steps."""
+        """Return ``x``, of any shape, in whole steps."""
         step = self.step.reshape(-1, *[1] * (x.ndim - 1)) if self.step.ndim else self.step
         return quantize(x, step, self.levels, x.numel() // self.step.numel())
 
 
 def quantize(x: torch.Tensor, step: torch.Tensor, levels: Levels, count: int) -> torch.Tensor:
-    """Return ``step * round(clamp(x / step, low, high))``.
+    """Return ``step * round(clamp(x / step, low, high))`` in the shape of ``x``.
 
     Args:
         x: what to quantize.
@@ -97,7 +97,7 @@ def step_by_mean(rows: torch.Tensor, high: int) -> torch.Tensor:
 
 
 def step_by_deviation(rows: torch.Tensor, bits: int) -> torch.Tensor:
-    """Return LIMPQ's first step of each row: ``max(|m - 3 d|, |m + 3 d|) / 2^(b-1)``.
+    """Return LIMPQ's first step of each row [R, n]: ``max(|m - 3 d|, |m + 3 d|) / 2^(b-1)``.
 
     ``m`` and ``d`` are the row's mean and standard deviation; a row of one element is its range.
     """

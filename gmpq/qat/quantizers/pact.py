@@ -32,12 +32,12 @@ class Pact(nn.Module):
         self.clip = nn.Parameter(torch.tensor(FIRST_CLIP))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return ``x`` clipped and in whole steps."""
+        """Return ``x``, of any shape, clipped and in whole steps."""
         return quantize(x, self.clip / self.levels.high, self.levels)
 
 
 def quantize(x: torch.Tensor, step: torch.Tensor, levels: Levels) -> torch.Tensor:
-    """Return ``step * round(clamp(x / step, low, high))`` with PACT's gradients.
+    """Return ``step * round(clamp(x / step, low, high))`` of any shape, with PACT's gradients.
 
     Args:
         x: what to quantize.

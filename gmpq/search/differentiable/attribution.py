@@ -34,7 +34,7 @@ class Features(NamedTuple):
 
 
 def observe(network: nn.Module, head: Head, images: torch.Tensor, *, cut: bool = False) -> Features:
-    """Return the logits and features of ``images``; ``cut`` starts gradients at the features."""
+    """Return logits and features of ``images`` [N, C, H, W]; ``cut`` starts gradients there."""
     held: list[torch.Tensor] = []
 
     def hold(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:

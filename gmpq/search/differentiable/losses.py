@@ -29,6 +29,6 @@ def sharpen(maps: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
 def complexity_loss(
     macs: Sequence[int], weight_bits: torch.Tensor, activation_bits: torch.Tensor
 ) -> torch.Tensor:
-    """Return ``sum(m w a) / m_1``: expected BOPs over the MACs of the first searched layer."""
+    """Return ``sum(m w a) / m_1`` [] of expected bits [L]: BOPs over the first layer's MACs."""
     relative = weight_bits.new_tensor([count / macs[0] for count in macs])
     return (relative * weight_bits * activation_bits).sum()

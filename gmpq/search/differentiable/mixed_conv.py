@@ -34,14 +34,14 @@ class MixedConv2d(nn.Module):
         self.register_buffer("input_bits", _floats(candidates.input_bits), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the convolution of the mixed input with the mixed weight."""
+        """Return the convolution [N, O, H', W'] of mixed ``x`` [N, C, H, W] and weight."""
         mixed = self.inputs(x, self.input_logits.softmax(0))
         weight = self.weights(self.conv.weight, self.weight_logits.softmax(0))
         output: torch.Tensor = functional_call(self.conv, {"weight": weight}, (mixed,))
         return output
 
     def expected_bits(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean bits of weight and input under the softmax of the logits."""
+        """Return the mean bits [] of weight and input under the softmax of the logits."""
         return (
             self.weight_logits.softmax(0) @ self.get_buffer("weight_bits"),
             self.input_logits.softmax(0) @ self.get_buffer("input_bits"),

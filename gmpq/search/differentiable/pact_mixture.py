@@ -27,7 +27,7 @@ class PactMixture(torch.autograd.Function):
         clips: torch.Tensor,
         levels: tuple[Levels, ...],
     ) -> torch.Tensor:
-        """Return the mixture of ``x`` under ``shares`` [B] and ``clips`` [B]."""
+        """Return the mixture of ``x``, of any shape, under ``shares`` [B] and ``clips`` [B]."""
         ctx.save_for_backward(x, shares, clips)
         ctx.levels = levels
         total = torch.zeros_like(x)
@@ -40,7 +40,7 @@ class PactMixture(torch.autograd.Function):
     def backward(
         ctx: Any, gradient: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
-        """Return the gradients of input, shares and clips."""
+        """Return the gradients of the input, the shares [B] and the clips [B]."""
         x, shares, clips = ctx.saved_tensors
         towards_x = torch.zeros_like(x)
         towards_shares, towards_clips = torch.zeros_like(shares), torch.zeros_like(clips)

@@ -22,7 +22,7 @@ from gmpq.search.differentiable.settings import QuantizerKind
 
 
 def mix(copies: Iterable[torch.Tensor], shares: torch.Tensor) -> torch.Tensor:
-    """Return the sum of ``copies``, each times its share of ``shares`` [B]."""
+    """Return the sum of B ``copies`` of one shape, each times its share of ``shares`` [B]."""
     first, *others = (share * copy for share, copy in zip(shares, copies, strict=True))
     total: torch.Tensor = sum(others, start=first)
     return total
@@ -42,7 +42,7 @@ class FrozenLimitWeights(nn.Module):
         self.register_buffer("limit", torch.zeros(()))
 
     def forward(self, weight: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-        """Return the mixture of the copies of ``weight``."""
+        """Return the copies of ``weight`` [O, I, h, w], mixed by ``shares`` [B]."""
         if not self.limit > 0:
             self.limit.copy_(haq.largest(weight))
         return mix((haq.quantize_weight(weight, bits, self.limit) for bits in self.bits), shares)
@@ -56,7 +56,7 @@ class RunningLimitWeights(nn.Module):
         self.bits = bits
 
     def forward(self, weight: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-        """Return the mixture of the copies of ``weight``."""
+        """Return the copies of ``weight`` [O, I, h, w], mixed by ``shares`` [B]."""
         limit = haq.largest(weight)
         return mix((haq.quantize_weight(weight, bits, limit) for bits in self.bits), shares)
 
@@ -72,7 +72,7 @@ class LsqWeights(nn.Module):
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     def forward(self, weight: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-        """Return the mixture of the copies of ``weight``; the first pass sets the steps."""
+        """Return the copies of ``weight`` [O, I, h, w], mixed; the first pass sets the steps."""
         if not self.started:
             for branch in self.branches:
                 assert isinstance(branch, Lsq)
@@ -89,7 +89,7 @@ class HwgqWeights(nn.Module):
         self.bits = bits
 
     def forward(self, weight: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-        """Return the mixture of the copies of ``weight``."""
+        """Return the copies of ``weight`` [O, I, h, w], mixed by ``shares`` [B]."""
         return mix((hwgq.quantize_weight(weight, bits) for bits in self.bits), shares)
 
 
@@ -101,7 +101,7 @@ class PactActivations(nn.Module):
         self.branches = nn.ModuleList(Pact(count, signed) for count in bits)
 
     def forward(self, x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-        """Return the mixture of the copies of ``x``."""
+        """Return the copies of ``x`` [N, C, H, W], mixed by ``shares`` [B]."""
         branches = [branch for branch in self.branches if isinstance(branch, Pact)]
         clips = torch.stack([branch.clip for branch in branches])
         levels = tuple(branch.levels for branch in branches)
@@ -121,7 +121,7 @@ class HwgqActivations(nn.Module):
         self.bits = bits
 
     def forward(self, x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-        """Return the mixture of the copies of ``x``."""
+        """Return the copies of ``x`` [N, C, H, W], mixed by ``shares`` [B]."""
         return mix((hwgq.quantize_activation(x, bits) for bits in self.bits), shares)
 
 

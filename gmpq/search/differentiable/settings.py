@@ -42,7 +42,7 @@ class CapacityPower:
     most: float = 8.0
 
     def of(self, weight_bits: torch.Tensor, activation_bits: torch.Tensor) -> torch.Tensor:
-        """Return the power, clipped to ``least`` and ``most``."""
+        """Return the power [] at the expected bits [L], clipped to ``least`` and ``most``."""
         inverse = 1.0 / (weight_bits.detach() * activation_bits.detach())
         return (self.theta * inverse.mean()).clamp(self.least, self.most)
 
@@ -54,7 +54,7 @@ class ConstantPower:
     power: float = 3.0
 
     def of(self, weight_bits: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        """Return the power."""
+        """Return the power []."""
         return weight_bits.new_tensor(self.power)
 
 

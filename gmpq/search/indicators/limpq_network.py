@@ -45,7 +45,7 @@ class SwitchableLayer(nn.Module):
             _start(step, layer.get_parameter("weight"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the layer's output for quantized weight and input."""
+        """Return the layer's output [N, O, ...] for quantized weight and ``x`` [N, C, ...]."""
         key = str(self.bits)
         if self.bits in self.waiting:
             self.waiting.remove(self.bits)
@@ -67,7 +67,7 @@ class SwitchableNorm(nn.Module):
         self.norms = nn.ModuleDict({str(b): copy.deepcopy(norm) for b in bits})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return ``x`` normalized by the copy of the current bits."""
+        """Return ``x`` [N, C, ...] normalized by the copy of the current bits."""
         result: torch.Tensor = self.norms[str(self.bits)](x)
         return result
 

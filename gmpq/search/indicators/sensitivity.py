@@ -111,7 +111,7 @@ class _Compared:
         ]
 
     def weight(self, scale: Floats, bits: int) -> float:
-        """Return the sum over images of the divergences with the weight quantized."""
+        """Return the sum over images of the divergences with the weight at ``scale`` [O]."""
         node = self.layer.node
         rows = node.weight.reshape(len(node.weight), -1)
         codes = weight_codes(rows, scale, bits)
@@ -134,7 +134,7 @@ class _Compared:
 
 
 def fake_quantize(x: torch.Tensor, q: QParams) -> torch.Tensor:
-    """Return the real numbers that codes of ``x`` mean."""
+    """Return the real numbers that the codes of ``x``, of any shape, mean."""
     codes = (torch.round(x / q.scale) + q.zero_point).clamp(q.low, q.high)
     return (codes - q.zero_point) * q.scale
 
