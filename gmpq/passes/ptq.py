@@ -3,6 +3,9 @@
 1. ``network = equalize(network)``: optional; before calibration, since it moves ranges.
 2. ``statistics = collect(network, batches)``: one sweep over the data.
 3. ``graph = quantize_network(network, bits, statistics, options)``.
+
+The order is that of Nagel et al., "A White Paper on Neural Network Quantization", 2021
+(arXiv:2106.08295).
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Real numbers to codes: a float graph, bits and ranges become an integer graph.
 
+The affine scheme of Jacob et al., CVPR 2018 (arXiv:1712.05877): ``real = scale * (code - zero)``.
+
     input -> conv -> x -> relu -> y -> add(y, z) -> output          (float)
     input -> Quantize -> input.codes -> Conv2d -> y -> Add -> output.codes -> Dequantize -> output
 

@@ -1,4 +1,7 @@
-"""A layer in training: ``y = norm(conv(x, Q(w)))`` with a learned step per output channel."""
+"""A layer in training: ``y = norm(conv(x, Q(w)))`` with a learned step per output channel.
+
+``Q`` is LSQ with symmetric codes: Esser et al., ICLR 2020 (arXiv:1902.08153).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The loss: cross-entropy with smoothed labels, and distillation from the float network."""
+"""The loss: cross-entropy with smoothed labels, and distillation from the float network.
+
+Szegedy et al., 2015 (arXiv:1512.00567, section 7); Hinton et al., 2015 (arXiv:1503.02531).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Batch norm whose statistics are those of the whole batch, on however many processes.
 
 ``y = gamma * (x - mean) / sqrt(variance + eps) + beta`` over the channels of [N, C, H, W] or
-[N, C]. It is the function that folding takes into a layer: ``y = factor * x + shift``.
+[N, C]. It is the function that folding takes into a layer: ``y = factor * x + shift``. Ioffe and
+Szegedy, 2015 (arXiv:1502.03167); over processes as ``torch.nn.SyncBatchNorm``.
 """
 
 from __future__ import annotations

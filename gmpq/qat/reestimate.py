@@ -1,4 +1,7 @@
-"""Batch norm statistics measured anew: reset, then the plain average over some batches."""
+"""Batch norm statistics measured anew: reset, then the plain average over some batches.
+
+The "precise" batch norm of Wu and Johnson, 2021 (arXiv:2105.07576).
+"""
 
 from __future__ import annotations
 

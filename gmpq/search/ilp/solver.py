@@ -2,8 +2,8 @@
 
 With ``x[l, w, a]`` in {0, 1}: minimise ``sum loss * x`` where ``sum_{w, a} x[l, w, a] = 1`` for
 each layer and ``sum cost * x <= limit`` for each constraint. A cost may be any function of a
-layer's pair, so products of bits and measured times are linear too. HiGHS solves it, to the
-optimum.
+layer's pair, so products of bits and measured times are linear too. HiGHS solves it to the optimum
+(Huangfu and Hall, 2018; ``scipy.optimize.milp``).
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Convolution and fully connected layers of few bits by AND and population count.
 
+The bit planes of Zhou et al., DoReFa-Net, 2016 (arXiv:1606.06160), with zero points.
+
 With the planes of the weights (``planes``), the codes' planes a_i, and codes at most
 2**planes - 1, which ``QParams`` bounds, zero point and padding included,
 

@@ -2,9 +2,10 @@
 
 Sixteen channels of a pixel are a vector, and each tap multiplies it by one of weights. As in
 ``neon_sums``, products are added in the narrowest lanes that provably hold them: in int8 over runs
-of taps (mla), in int16 over longer runs (smlal), and then in int32. A lane is one channel here, so
-that its bounds over some taps are the sums of min(low * w, high * w) and of max(low * w, high * w).
-Runs are cut greedily, each as long as all channels allow. Codes beyond 127 are multiplied less 128.
+of taps (Arm ARM, MLA), in int16 over longer runs (SMLAL), and then in int32. A lane is one channel
+here, so that its bounds over some taps are the sums of min(low * w, high * w) and of max(low * w,
+high * w). Runs are cut greedily, each as long as all channels allow. Codes beyond 127 are
+multiplied less 128.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ A thread first puts the codes of some rows in pairs, each byte with the one of t
 memory that stays in its cache: vector by vector, along the columns. All taps of all output rows of
 a tile read them from there. With two output rows and a 3x3 kernel, rows 0 and 1 are a pair and rows
 2 and 3: the first output row multiplies them by the taps (w0, w1), (w2, 0), and the second one by
-(0, w0), (w1, w2). vpmaddubsw adds both products of sixteen channels in int16, and vpaddw all taps.
+(0, w0), (w1, w2). VPMADDUBSW (Intel SDM) adds both products of sixteen channels in int16, and
+vpaddw all taps.
 
 Proof obligation, for codes 0..top: no pair of taps saturates,
 

@@ -5,8 +5,9 @@ are added in int16, which is exact once some lanes have flipped codes, and widen
 
     acc32 = acc32 + vpmaddwd(vpmaddubsw(x, w) + vpmaddubsw(x' XOR mask, w'), 1)
 
-so that two steps take three multiplications instead of four. The steps of a block may come in any
-order, from all over the window; a table has the place of the codes of each.
+so that two steps take three multiplications instead of four (Intel SDM, VPMADDUBSW, VPMADDWD). The
+steps of a block may come in any order, from all over the window; a table has the place of the codes
+of each.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Direct convolution of few bits that adds in int16 and widens only after a proven run of steps.
 
-vpmaddubsw adds two products u8 * s8 into an int16 lane. With few bits many such sums fit in int16,
-so that a step is one multiplication and one addition, and vpmaddwd by ones widens once per run:
+vpmaddubsw adds two products u8 * s8 into an int16 lane (Intel SDM, VPMADDUBSW). With few bits many
+such sums fit in int16, so that a step is one multiplication and one addition, and vpmaddwd by ones
+widens once per run:
 
     acc16 = sum over the run of vpmaddubsw(codes, weights)
     acc32 = acc32 + vpmaddwd(acc16, 1)

@@ -1,9 +1,9 @@
 """Direct convolution of many bits without VNNI: input rows are widened to int16 once, then reused.
 
-Where a pair of products u8 * s8 does not fit int16, vpmaddwd multiplies int16 codes and weights.
-``direct`` widens the codes in registers for every tile. Here a thread first widens the input rows
-of some output rows into memory that stays in its cache, and all blocks of output channels read them
-from there: a step is a broadcast load, a multiplication and an addition.
+Where a pair of products u8 * s8 does not fit int16, vpmaddwd (Intel SDM, VPMADDWD) multiplies int16
+codes and weights. ``direct`` widens the codes in registers for every tile. Here a thread first
+widens the input rows of some output rows into memory that stays in its cache, and all blocks of
+output channels read them from there: a step is a broadcast load, a multiplication and an addition.
 """
 
 from __future__ import annotations

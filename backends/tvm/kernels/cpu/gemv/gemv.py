@@ -6,11 +6,11 @@ of 4, 2 and 1 bits, which are packed without gaps. With the smallest weight -m,
     w = sum over digits d of 2**s_d * digit_d  -  m,
     acc = bias - z * sum of w  -  m * sum of x  +  sum over d of 2**s_d * (x dot digit_d).
 
-A digit lies in 0..15 and so is a signed byte for vpdpbusd, whose sums of four are at most
-4 * 255 * 15; and for vpmaddubsw, of whose pairs of products int16 holds ``SHORT`` steps:
-4 * 2 * 255 * 15 = 30600. ``refuses`` proves that all terms together, without their signs, stay
-below 2**31. ``sum of x`` is a product by ones, and by zeros where memory holds padding channels,
-once per task.
+A digit lies in 0..15 and so is a signed byte for vpdpbusd (Intel SDM, VPDPBUSD), whose sums of four
+are at most 4 * 255 * 15; and for vpmaddubsw, of whose pairs of products int16 holds ``SHORT``
+steps: 4 * 2 * 255 * 15 = 30600. ``refuses`` proves that all terms together, without their signs,
+stay below 2**31. ``sum of x`` is a product by ones, and by zeros where memory holds padding
+channels, once per task.
 
 Without VNNI eight bits are two digits: the other kernels read them as int16, twice as many bytes.
 
