@@ -10,11 +10,13 @@ WORKERS ?= 2
 DATA ?= data
 NARROW ?= x86-64-v3
 NATIVE_TESTS := $(addprefix tests/, \
-	artifact/test_random_outputs.py artifact/test_recheck.py benchmarks/test_gmpq_tool.py \
+	artifact/test_random_outputs.py artifact/test_recheck.py backends/test_executables.py \
+	benchmarks/test_gmpq_tool.py \
 	cli/test_board.py cli/test_processes.py cli/test_targets.py compile/test_network.py \
 	qat/test_emit.py runtime/test_loading.py runtime/test_network.py \
 	$(addprefix backends/tvm/, \
-		codegen/test_c_program.py codegen/test_elf.py codegen/test_processes.py codegen/test_static.py \
+		codegen/test_c_program.py codegen/test_elf.py codegen/test_library.py \
+		codegen/test_processes.py codegen/test_static.py \
 		codegen/test_toolchain.py codegen/test_two_networks.py kernels/cpu/depthwise/test_depthwise.py \
 		kernels/cpu/depthwise/test_x86_bytes.py kernels/cpu/elementwise/test_reals.py \
 		kernels/cpu/epilogue/test_epilogue.py kernels/cpu/epilogue/test_narrowing.py \

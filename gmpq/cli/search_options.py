@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -93,20 +93,16 @@ class BoundOptions:
         )
 
 
-def _given(**given: float | Level | Path | None) -> BoundOptions:
-    return BoundOptions(**given)  # type: ignore[arg-type]  # click has checked the types
-
-
-def _required(**given: float | Level | Path | None) -> Bounds:
-    bounds = _given(**given).bounds()
+def _required(**given: Any) -> Bounds:
+    bounds = BoundOptions(**given).bounds()
     bounds.check()  # before anything is measured or trained
     return bounds
 
 
-def _optional(**given: float | Level | Path | None) -> Bounds:
+def _optional(**given: Any) -> Bounds:
     from gmpq.search.ilp.bounds import Bounds
 
-    bounds = _given(**given).bounds()
+    bounds = BoundOptions(**given).bounds()
     if bounds != Bounds():
         bounds.check()
     return bounds
@@ -133,7 +129,7 @@ BOUNDS = (
 )
 bound_options = grouped("bounds", _required, BOUNDS)
 optional_bound_options = grouped("bounds", _optional, BOUNDS)
-given_bound_options = grouped("bounds", _given, BOUNDS)
+given_bound_options = grouped("bounds", BoundOptions, BOUNDS)
 
 
 @dataclass(frozen=True, slots=True)

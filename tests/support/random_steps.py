@@ -217,7 +217,7 @@ def _of_means(draft: Draft, *terms: Value) -> QParams:
     """Return random parameters of means; onnxruntime refuses 256 times the resolution of a term."""
     q = draft.encoding()
     largest = max(term.q.scale for term in terms if term.q is not None)
-    return q if largest < 200 * q.scale else replace(q, scale=largest)
+    return q if largest < 255 * q.scale else replace(q, scale=largest)
 
 
 def _sees_everywhere(window: Window, size: tuple[int, int]) -> bool:

@@ -19,6 +19,7 @@ from gmpq.export.weight_storage import WeightStorage
 from gmpq.ir import (
     AvgPool,
     Conv2d,
+    GlobalAvgPool,
     IntGraph,
     Linear,
     Lookup,
@@ -97,6 +98,23 @@ def test_every_level_runs_every_graph(graph: IntGraph, seed: int) -> None:
         for storage in WeightStorage:
             found = OrtProgram.load(graph, storage, level, threads=2).run(inputs)
             assert set(graph.outputs) == set(found)
+
+
+@pytest.mark.parametrize("scale", [255.0, 256.0])
+def test_means_of_256_times_the_resolution_are_refused_by_onnxruntime(scale: float) -> None:
+    shape = (1, 8, 1, 1)
+    pool = GlobalAvgPool("pool", ("",), "")
+    graph = chain([(pool, shape, QParams.full(1.0, 0, 8))], shape, QParams.full(scale, 0, 8))
+    inputs = random_input(graph, 0)
+    for level in INTEGER_LEVELS:
+        program = OrtProgram.load(graph, WeightStorage.INT8, level, threads=1)
+        if scale < 256:
+            expected = reference.run(graph, inputs)
+            for name, found in program.run(inputs).items():
+                np.testing.assert_array_equal(expected[name], found)
+        else:
+            with pytest.raises(TargetError, match="parameter out of computation range"):
+                program.run(inputs)
 
 
 def differences(graph: IntGraph, expected: dict[str, Tensor], level: Level) -> Tensor:
