@@ -6,7 +6,7 @@ drives the constants out of the caches as far as its other layers do. The median
 
 A result is kept under a key of all that the time depends on: the node's shape, its codes, the
 target, the threads, the candidates, the versions of TVM and of these kernels, and what board it was
-measured on, if any (``tune_boards``). Whether codes or float32 are stored is not in it: that adds
+measured on, if any (``boards``). Whether codes or float32 are stored is not in it: that adds
 the same to every candidate.
 """
 
