@@ -133,7 +133,25 @@ async def started() -> AsyncIterator[Worker]:
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+            await _closed(process)
+
+
+async def _closed(process: asyncio.subprocess.Process) -> None:
+    """Return when ``process`` has ended and its pipes are closed, which a closed loop cannot do.
+
+    A signal cancels a session twice, by the loop and by its group of tasks: the second time, here.
+    """
+    assert process.stdin is not None
+    process.stdin.close()
+    ending = asyncio.ensure_future(process.communicate())
+    cancelled: asyncio.CancelledError | None = None
+    while not ending.done():
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _wait_ready(worker: Worker) -> None:
