@@ -56,7 +56,7 @@ def run(graph: IntGraph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def compute(graph: IntGraph, node: Node, inputs: list[Tensor]) -> Tensor:
-    """Return the output of one node for its inputs: uint8 codes, or float32 values."""
+    """Return a node's output for its inputs, in the graph's shapes: uint8 codes, or float32."""
     sources = [graph.values[name] for name in node.inputs]
     target = graph.values[node.output]
     match node:
