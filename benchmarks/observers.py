@@ -25,7 +25,7 @@ from gmpq.accuracy.metrics import Energy, largest
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.torch_float import run_outputs
 from gmpq.calib.collect import collect
-from gmpq.calib.observers import find
+from gmpq.calib.observers import OBSERVERS, find
 from gmpq.calib.statistics import Statistics
 from gmpq.inputs.compile_inputs import Sources, open_network
 from gmpq.inputs.images import Preprocessing, find_images, preprocess
@@ -64,7 +64,7 @@ class Subject:
 
 @click.command()
 @click.option("--networks", default=NETWORKS, show_default=True)
-@click.option("--observers", default="minmax,moving-average,percentile,mse,entropy")
+@click.option("--observers", default=",".join(each.name for each in OBSERVERS))
 @click.option("--bits", default=BITS, show_default=True, help="Of weights and inputs.")
 @click.option("--output-bits", type=click.IntRange(1, 8), help="Of codes at the outputs.")
 @click.option("--swap", is_flag=True, help="Calibrate on foolbox's photographs.")

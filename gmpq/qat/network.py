@@ -37,7 +37,7 @@ from gmpq.passes.quantize import Encoded
 from gmpq.passes.ranges import LARGEST_SCALE, SMALLEST_SCALE
 from gmpq.passes.scale_groups import layer_bits
 from gmpq.qat.layers import LoneNorm, QuantizedLayer
-from gmpq.qat.scales import LsqScale, MakeScale, PactScale
+from gmpq.qat.scales import ActivationScale, MakeScale
 from gmpq.training.scores import scores_of
 
 Part: TypeAlias = QuantizedLayer | LoneNorm
@@ -139,9 +139,9 @@ class QatNetwork(nn.Module):
             raise TrainingError(f"value '{value}': its scale became {scale:g}: lower --lr")
         return replace(q, scale=scale)
 
-    def _scale(self, index: int) -> LsqScale | PactScale:
+    def _scale(self, index: int) -> ActivationScale:
         found = self.scales[index]
-        assert isinstance(found, LsqScale | PactScale)
+        assert isinstance(found, ActivationScale)
         return found
 
     def _encode(self, value: str, real: torch.Tensor) -> torch.Tensor:

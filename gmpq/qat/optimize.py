@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from gmpq.qat.layers import QuantizedLayer
 from gmpq.qat.options import TrainOptions
-from gmpq.qat.scales import LsqScale, PactScale
+from gmpq.qat.scales import ActivationScale
 
 LARGEST_MOVE = 0.1  # of a scale in one step: few elements share the scale of a network's output,
 # and one step of SGD could carry it through zero
@@ -54,8 +54,7 @@ def advance(optimizer: Optimizer, network: nn.Module, rate: float) -> None:
 
 def _scales(network: nn.Module) -> Iterator[nn.Parameter]:
     for part in network.modules():
-        match part:
-            case QuantizedLayer() | LsqScale():
-                yield part.step
-            case PactScale():
-                yield part.clip
+        if isinstance(part, QuantizedLayer):
+            yield part.step
+        elif isinstance(part, ActivationScale):
+            yield part.trained

@@ -27,6 +27,11 @@ class LsqScale(nn.Module):
         super().__init__()
         self.step = nn.Parameter(torch.tensor(start))
 
+    @property
+    def trained(self) -> nn.Parameter:
+        """The number [] that the optimizer moves."""
+        return self.step
+
     def scale(self) -> torch.Tensor:
         """Return the positive scale [], without gradient."""
         return at_least(self.step.detach(), lsq.SMALLEST_STEP)
@@ -45,6 +50,11 @@ class PactScale(nn.Module):
         self.maximum = maximum
         self.clip = nn.Parameter(torch.tensor(start * maximum))
 
+    @property
+    def trained(self) -> nn.Parameter:
+        """The number [] that the optimizer moves."""
+        return self.clip
+
     def scale(self) -> torch.Tensor:
         """Return the positive scale [], without gradient."""
         return at_least(self.clip.detach() / self.maximum, lsq.SMALLEST_STEP)
@@ -54,7 +64,8 @@ class PactScale(nn.Module):
         return pact.quantize(x, self.clip / self.maximum, levels_of(q))
 
 
-MakeScale: TypeAlias = Callable[[float, int], LsqScale | PactScale]
+ActivationScale: TypeAlias = LsqScale | PactScale
+MakeScale: TypeAlias = Callable[[float, int], ActivationScale]
 
 METHODS: tuple[tuple[str, MakeScale], ...] = (("lsq", LsqScale), ("pact", PactScale))
 

@@ -10,6 +10,7 @@ from gmpq.backends.tvm.target import NAMES, cpu
 from gmpq.backends.tvm.target.llvm import X86
 from gmpq.calib.observers import OBSERVERS
 from gmpq.models import ARCHS
+from gmpq.qat.scales import METHODS
 from gmpq.search.differentiable.settings import QuantizerKind
 from predicted.networks import PROCESSORS
 from tests.support.documents import ROOT
@@ -22,6 +23,7 @@ NAMED = [
     pytest.param("docs/kernels.md", [each.name for each in KERNELS], id="families"),
     pytest.param("README.md", [each.name for each in ARCHS], id="networks"),
     pytest.param("docs/search-gmpq.md", [each.value for each in QuantizerKind], id="quantizers"),
+    pytest.param("docs/finetune.md", [f"--method {name}" for name, _ in METHODS], id="methods"),
 ]
 
 
@@ -29,6 +31,11 @@ NAMED = [
 def test_a_document_names_all(document: str, names: list[str]) -> None:
     text = (ROOT / document).read_text("utf-8")
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_observer_is_measured() -> None:
+    header = ["bits", *(observer.name for observer in OBSERVERS)]
+    assert f"| {' | '.join(header)} |" in (ROOT / "docs/accuracy.md").read_text("utf-8")
 
 
 def test_every_target_has_a_model_of_its_processor() -> None:

@@ -91,6 +91,12 @@ KEYS = {  # a key of each kind, and its shape, as torchvision's checkpoints have
     "efficientnet_lite0": {"_conv_stem.weight": (32, 3, 3, 3), "_fc.bias": (1000,)},
 }
 
+
+def test_the_tables_have_all_networks() -> None:
+    names = {arch.name for arch in ARCHS}
+    assert (set(PARAMETERS), set(MACS), set(KEYS)) == (names, names, names)
+
+
 by_name = pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: arch.name)
 
 

@@ -26,7 +26,7 @@ from gmpq.qat.emit import to_integer_graph
 from gmpq.qat.layers import QuantizedLayer
 from gmpq.qat.network import QatNetwork
 from gmpq.qat.norm import Norm
-from gmpq.qat.scales import LsqScale, MakeScale, PactScale
+from gmpq.qat.scales import METHODS, MakeScale
 from tests.qat.nets import (
     NETWORKS,
     Inverted,
@@ -103,7 +103,7 @@ def test_output_bits_keep_codes() -> None:
     assert q.bits == 5
 
 
-@pytest.mark.parametrize("make", [LsqScale, PactScale])
+@pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in METHODS])
 def test_predictions_agree(make: MakeScale) -> None:
     network = trained_a_little(
         prepared(randomized(Residual()), 4, 4, InitialState(make_scale=make)), 6

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from gmpq.errors import TrainingError
+from gmpq.qat.build import InitialState
 from gmpq.qat.optimize import advance, make_optimizer, rate
 from gmpq.qat.options import TrainOptions
+from gmpq.qat.scales import METHODS, MakeScale
 from tests.qat.nets import Residual, prepared, randomized
 
 
@@ -24,15 +26,16 @@ def test_a_short_training_warms_up_for_half_of_it_at_most() -> None:
     assert rate(2, 4, TrainOptions(epochs=1, lr=1.0, warmup=9.0)) == 1.0
 
 
+@pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in METHODS])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_no_scale_moves_by_more_than_a_tenth(optimizer: str) -> None:
-    network = prepared(randomized(Residual()), 4, 3).train()
+def test_no_scale_moves_by_more_than_a_tenth(optimizer: str, make: MakeScale) -> None:
+    network = prepared(randomized(Residual()), 4, 3, InitialState(make_scale=make)).train()
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     for parameter in network.parameters():
         parameter.grad = torch.full_like(parameter, 1e6)
-    advance(make_optimizer(network, TrainOptions(optimizer=optimizer)), network, 1.0)
+    advance(make_optimizer(network, TrainOptions(optimizer=optimizer)), network, 10.0)
     for name, parameter in network.named_parameters():
-        if name.endswith("step"):
+        if name.endswith("step") or name.startswith("scales."):
             torch.testing.assert_close(parameter.detach(), 0.9 * before[name])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.emulation import qemu
-from gmpq.backends.tvm.emulation.qemu import EmulatedProgram, missing, processor
+from gmpq.backends.tvm.emulation.qemu import EMULATORS, EmulatedProgram, missing, processor
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable, Sdot, best_dot
 from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.target.cpu import INSTRUCTION_SETS
+from gmpq.backends.tvm.target.llvm import Processor as LlvmProcessor
 from gmpq.errors import TargetError
 from gmpq.ir import IntGraph
 from gmpq.program import Program
@@ -76,6 +79,30 @@ def test_targets_choose_their_instruction() -> None:
 def test_processors_have_the_instructions() -> None:
     found = [processor(find(name)) for name in TARGETS]
     assert found == ["cortex-a53", "cortex-a76", "max", "cortex-a7"]
+
+
+PAIRS = [
+    pytest.param(triple, cpu, emulating, id=cpu)
+    for triple, emulator in EMULATORS.items()
+    for cpu, emulating in emulator.processors.items()
+]
+
+
+@pytest.mark.parametrize(("triple", "cpu", "emulating"), PAIRS)
+def test_an_emulated_processor_has_no_instructions_beyond(
+    triple: str, cpu: str, emulating: str
+) -> None:
+    found = (LlvmProcessor(triple, each).features() for each in (cpu, emulating))
+    meant, emulated_features = (INSTRUCTION_SETS & features for features in found)
+    assert emulated_features == meant
+
+
+@emulated
+@pytest.mark.parametrize(("triple", "cpu", "emulating"), PAIRS)
+def test_qemu_knows_the_processor(triple: str, cpu: str, emulating: str) -> None:
+    words = (EMULATORS[triple].command, "-cpu", "help")  # some versions end with exit code 1
+    listed = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    assert emulating in listed.split(), cpu
 
 
 @emulated

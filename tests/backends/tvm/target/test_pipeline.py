@@ -8,6 +8,7 @@ import pytest
 from gmpq.backends.tvm.kernels.cpu.isa.neon_runs import NeonRuns, Steps
 from gmpq.backends.tvm.plan.plan import plan
 from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.target.cpu import ROWS
 from gmpq.backends.tvm.target.pipeline import (
     CORTEX_A72_CLASS,
     IN_ORDER,
@@ -18,18 +19,26 @@ from gmpq.backends.tvm.target.pipeline import (
 from gmpq.ir import Conv2d, Padding, QParams, Window
 from tests.support.single_layers import network_of, random_weight
 
+MODELS = {
+    "x86-64-v3": OUT_OF_ORDER,
+    "x86-64-v4-vnni": OUT_OF_ORDER,
+    "arm64": IN_ORDER,
+    "arm64-dotprod": IN_ORDER,
+    "arm64-i8mm": OUT_OF_ORDER,
+    "armv7": IN_ORDER,
+    "rpi3": IN_ORDER,
+    "rpi4": CORTEX_A72_CLASS,
+    "rpi5": OUT_OF_ORDER,
+    "jetson-orin-cpu": OUT_OF_ORDER,
+}
+
+
+def test_the_model_of_every_target_is_stated() -> None:
+    assert set(MODELS) == {row.name for row in ROWS}
+
 
 @pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        ("arm64", IN_ORDER),
-        ("armv7", IN_ORDER),
-        ("arm64-dotprod", IN_ORDER),
-        ("rpi4", CORTEX_A72_CLASS),
-        ("aarch64-linux-gnu,cortex-a57", CORTEX_A72_CLASS),
-        ("rpi5", OUT_OF_ORDER),
-        ("x86-64-v3", OUT_OF_ORDER),
-    ],
+    ("target", "expected"), [*MODELS.items(), ("aarch64-linux-gnu,cortex-a57", CORTEX_A72_CLASS)]
 )
 def test_every_target_has_its_processors_model(target: str, expected: PipelineModel) -> None:
     assert pipeline_of(find(target)) == expected
