@@ -116,7 +116,7 @@ class HwgqActivations(nn.Module):
         super().__init__()
         if signed:
             raise SearchError(
-                "HWGQ quantizes no negative inputs, and this layer has some: use other quantizers"
+                "HWGQ quantizes no negative inputs, which this layer has: take other --quantizers"
             )
         self.bits = bits
 
