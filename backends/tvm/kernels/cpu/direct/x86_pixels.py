@@ -47,7 +47,7 @@ from gmpq.ir import Conv2d
 
 MOST_VECTORS = 4  # of pixels: with those of two outputs, eight accumulators
 STAGE_BYTES = 132 << 10  # on the stack of a thread: 7x7 pixels of 2048 channels, and their places
-PIECES = (2, 8)  # that threads share, at least
+LEAST_TASKS = (2, 8)  # work items that threads share
 MOST_OUTPUTS = 2  # vectors that are finished together,
 FEW_VECTORS = 9  # or one, where computing one of so few twice takes longer
 SUMS_BYTES = 4 * MOST_OUTPUTS * LANES * MOST_VECTORS * PIXELS  # in addition to the stage
@@ -131,9 +131,9 @@ def _plans(site: Site) -> list[PixelsPlan]:
     most, vectors = min(one.pixels.tiles, STAGE_BYTES // one.bytes), one.shape.vectors
     together = 1 if vectors % 2 and vectors < FEW_VECTORS else MOST_OUTPUTS
     found = []
-    for tiles, pieces in product(sorted({1, min(2, most), most}), PIECES):
+    for tiles, tasks in product(sorted({1, min(2, most), most}), LEAST_TASKS):
         whole = PixelsPlan(replace(one, tiles=tiles), together, 1)
-        parts = -(-pieces // (whole.spans * site.output.codes.batch))
+        parts = -(-tasks // (whole.spans * site.output.codes.batch))
         found.append(replace(whole, parts=min(parts, whole.blocks)))
     return list(dict.fromkeys(found))
 

@@ -53,7 +53,7 @@ def kernel(schedule: Schedule, offsets: tuple[int, ...], epilogue: Epilogue) -> 
         weights = view(u_, dtype, schedule.weights_elements)
         start = view(start_, "int32", shape.transform.size**2 * outputs)
         bound = arguments.bind(factor_, outputs)
-        with T.parallel(0, schedule.pieces) as item:
+        with T.parallel(0, schedule.tasks) as item:
             section, block = item % parts, item // parts
             image, first = (
                 block // blocks,
