@@ -78,8 +78,11 @@ def _cut(site: Site) -> Cut:
     assert isinstance(site.node, Conv2d)
     codes = site.node.weight.codes
     taps = codes.reshape(len(codes), -1).T
-    ends = neon.code_range(site.inputs[0].q)
-    return tuple(_runs(taps, words, ends) for words in runs(taps, ends, range(len(taps)), np.int16))
+    code_range = neon.code_range(site.inputs[0].q)
+    return tuple(
+        _runs(taps, words, code_range)
+        for words in runs(taps, code_range, range(len(taps)), np.int16)
+    )
 
 
 def _runs(taps: Array, words: Run, code_range: tuple[int, int]) -> tuple[Run, ...]:

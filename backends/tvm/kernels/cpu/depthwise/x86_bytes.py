@@ -57,7 +57,7 @@ INT16 = np.iinfo(np.int16)
 REMEMBERED = 4  # proofs of one layer, which is asked for refusals, then for candidates
 NEAR_PAIR, FAR_PAIR = 1.0, 2.0  # cycles of a vector of pairs, its rows near or not
 PRODUCT = 0.8  # cycles of a multiplication and an addition
-FINISH = 1.7  # cycles of a vector of float32
+EPILOGUE_CYCLES = 1.7  # cycles of a vector of float32
 LOOP, BLOCK = 8, 60  # cycles around the pixels of a tile, and around a block of channels
 
 
@@ -152,10 +152,10 @@ def _cycles(site: Site, tile: BytesTile) -> float:
     pairs = tile.staged(window) * (NEAR_PAIR if near else FAR_PAIR)
     steps = -(-tile.columns // tile.pixels)
     sums = tile.pixels * VECTORS * taps.count * PRODUCT
-    finish = tile.pixels * tile.rows * CHANNELS / WIDE_LANES * FINISH
+    epilogue = tile.pixels * tile.rows * CHANNELS / WIDE_LANES * EPILOGUE_CYCLES
     tiles = -(-y.height // tile.rows) * -(-y.width // tile.columns)
     blocks = y.batch * tiles * -(-y.stored // CHANNELS)
-    return blocks * (pairs + steps * (sums + finish + LOOP) + BLOCK)
+    return blocks * (pairs + steps * (sums + epilogue + LOOP) + BLOCK)
 
 
 def build(site: Site, tile: BytesTile, scale: FusedScale) -> Call:

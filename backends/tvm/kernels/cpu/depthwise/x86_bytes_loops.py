@@ -175,7 +175,7 @@ class BytesKernel:
         self._pair(buffers.x, pairs, run)
         with T.serial(0, -(-tile.columns // tile.pixels)) as i:
             first = clamped_start(i, tile.pixels, tile.columns)
-            self._finish(buffers, run, first, self._sums(buffers, run, first, pairs))
+            self._store_outputs(buffers, run, first, self._sums(buffers, run, first, pairs))
 
     def _pair(self, x: Buffer, pairs: Buffer, run: _Run) -> None:
         """Put the codes of a run of columns in pairs: [columns, groups, vectors, elements]."""
@@ -226,7 +226,7 @@ class BytesKernel:
                 assign(slot, load(start, channel + v * LANES, LANES))
         return acc
 
-    def _finish(self, buffers: _Buffers, run: _Run, first: Expr, acc: Sums) -> None:
+    def _store_outputs(self, buffers: _Buffers, run: _Run, first: Expr, acc: Sums) -> None:
         """Requantize and store the sums."""
         y = self.y
         (zero,) = in_registers([buffers.zeros[first]])

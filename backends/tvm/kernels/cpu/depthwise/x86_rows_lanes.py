@@ -45,7 +45,7 @@ class VpdpbusdUnpacked:
     elements: int = 64  # of a vector of codes or weights
     interleave_cycles: float = 1.6  # of one vector of codes
     product_cycles: float = 0.5
-    finish_cycles: float = 1.6
+    epilogue_cycles: float = 1.6
     spill_cycles: float = 0.0  # of each row of outputs after the first
     instruction: str = Vpdpbusd.instruction
 
@@ -87,7 +87,7 @@ class VpdpbusdPermuted:
     dtype: str = "int8"
     elements: int = 64
     product_cycles: float = 0.5
-    finish_cycles: float = 2.2
+    epilogue_cycles: float = 2.2
     spill_cycles: float = 0.0
     instruction: str = Vpdpbusd.instruction
 
@@ -146,7 +146,7 @@ class VpmaddwdUnpacked:
     elements: int = 16
     interleave_cycles: float = 1.0
     product_cycles: float = 0.6
-    finish_cycles: float = 2.0
+    epilogue_cycles: float = 2.0
     spill_cycles: float = 1.5
     instruction: str = Int16Dot().instruction
 

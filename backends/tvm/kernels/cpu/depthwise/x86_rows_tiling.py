@@ -126,6 +126,6 @@ def _cycles(y: Layout, window: Window, tile: RowsTile) -> float:
         lanes, taps = part.lanes, taps_of(window, tile.rows, part.lanes)
         made = _made(window, taps, tile.columns) * lanes.interleave_cycles
         spilled = (tile.rows - 1) * lanes.spill_cycles
-        products = taps.count * lanes.product_cycles + tile.rows * (lanes.finish_cycles + spilled)
+        products = taps.count * lanes.product_cycles + tile.rows * (lanes.epilogue_cycles + spilled)
         work += part.blocks * ((made + tile.columns * products) * lanes.vectors + 20)
     return y.batch * -(-y.height // tile.rows) * -(-y.width // tile.columns) * work

@@ -144,9 +144,9 @@ def _cycles(shape: DirectShape, dot: Dot, tile: DirectTile, target: CpuTarget) -
     vectors = tile.vectors * dot.vectors
     size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * shape.steps
     loads = pixels / steps_of_load + vectors * (2 if size > target.l1d_bytes // 2 else 1)
-    finish = 5 * pixels * tile.vectors + 10
+    epilogue = 5 * pixels * tile.vectors + 10
     step = pipeline.waiting * pipeline.step(multiplications, loads)
-    return shape.x.batch * tiles * blocks * (shape.steps * step + finish)
+    return shape.x.batch * tiles * blocks * (shape.steps * step + epilogue)
 
 
 def _steps_of_load(shape: DirectShape) -> float:

@@ -54,7 +54,7 @@ SUMS_BYTES = 4 * MOST_OUTPUTS * LANES * MOST_VECTORS * PIXELS  # in addition to 
 ENTRY_CYCLES = 1.85  # of a vector of pixels and an output
 PAIR_CYCLES = 30.0  # of a pair of outputs and a tile: where its two loops end is guessed wrong
 TRANSPOSE_CYCLES = 7.0  # of four steps of a vector of pixels
-FINISH_CYCLES = 7.0  # of eight outputs of a pixel
+EPILOGUE_CYCLES = 7.0  # of eight outputs of a pixel
 
 
 @dataclass(frozen=True, eq=False)  # no slots: cached properties live in the instance
@@ -147,10 +147,10 @@ def _cycles(site: Site, plan: PixelsPlan) -> float:
     farther = 1.0 if 4 * stage.tile_words <= site.target.l1d_bytes // 2 else 1.1
     add = pairs * (farther * entries * entry + PAIR_CYCLES * tiles)
     transpose = plan.parts * TRANSPOSE_CYCLES * pixels * stage.tile_words / stage.width / QUAD
-    finish = FINISH_CYCLES * pixels * PIXELS * outputs
+    epilogue = EPILOGUE_CYCLES * pixels * PIXELS * outputs
     table = round(4 * WORDS * pairs * entries)
     again = table * (plan.spans - 1) if table > site.target.l2_bytes else 0
-    return site.output.codes.batch * (add + transpose + finish + streamed_cycles(site, again))
+    return site.output.codes.batch * (add + transpose + epilogue + streamed_cycles(site, again))
 
 
 FAMILY = Family("direct_pixels", (Conv2d,), candidates, refuses)
