@@ -17,7 +17,10 @@ class Runnable(Protocol):
     """A network that is ready to run."""
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the float32 outputs by name, in the program's order, for float32 ``inputs``."""
+        """Return the outputs by name, in the program's order, for ``inputs`` by name.
+
+        All are float32, in the graph's shapes.
+        """
 
     def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the values that are stored, by name, in the graph's logical shapes.
@@ -45,6 +48,8 @@ class Executable(Runnable, Protocol):
     def time_runs(self, inputs: Mapping[str, Tensor], count: int) -> list[float]:
         """Return the milliseconds of ``count`` runs.
 
+        ``inputs`` are float32 by name, in the graph's shapes.
+
         Raises:
             TargetError: the program is emulated.
         """
@@ -54,8 +59,8 @@ class Executable(Runnable, Protocol):
     ) -> dict[str, list[float]]:
         """Return the milliseconds of each step in ``count`` runs, by name, in execution order.
 
-        Before each step ``flush_bytes`` other bytes are read, which evicts its operands from the
-        caches; 0 leaves them there.
+        ``inputs`` are float32 by name, in the graph's shapes. Before each step ``flush_bytes``
+        other bytes are read, which evicts its operands from the caches; 0 leaves them there.
 
         Raises:
             TargetError: the program is emulated.

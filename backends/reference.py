@@ -56,7 +56,7 @@ def run(graph: IntGraph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def compute(graph: IntGraph, node: Node, inputs: list[Tensor]) -> Tensor:
-    """Return the output of one node for its inputs: uint8 codes, or float32 values."""
+    """Return a node's output for its inputs, in the graph's shapes: uint8 codes, or float32."""
     sources = [graph.values[name] for name in node.inputs]
     target = graph.values[node.output]
     match node:
@@ -105,7 +105,7 @@ def requantize(x: Tensor, q: QParams, target: Value) -> Tensor:
 
 
 def upsample(x: Tensor, factors: tuple[int, int]) -> Tensor:
-    """Return every pixel of ``x`` [N, C, H, W] repeated along rows and columns.
+    """Return every pixel of ``x`` [N, C, H, W], of any type, repeated along rows and columns.
 
     ONNX ``Resize`` of mode ``nearest``, by whole factors.
     """
@@ -156,7 +156,10 @@ def product(a: Tensor, b: Tensor, qa: QParams, qb: QParams, qy: QParams) -> Tens
 
 
 def look_up(x: Tensor, table: NDArray[np.uint8]) -> Tensor:
-    """Return ``table[x]`` for a table [256], ``table[c, x]`` over channels c for one [C, 256]."""
+    """Return uint8 ``table[x]`` of codes ``x`` [N, C, ...] for a table [256].
+
+    A table [C, 256] has a row per channel.
+    """
     if table.ndim == 1:
         return table[x]
     channel = np.arange(x.shape[1]).reshape(1, -1, *[1] * (x.ndim - 2))
@@ -164,7 +167,7 @@ def look_up(x: Tensor, table: NDArray[np.uint8]) -> Tensor:
 
 
 def pad(x: Tensor, padding: Padding, fill: float) -> Tensor:
-    """Return ``x`` [N, C, H, W] with ``fill`` around it: ONNX ``Pad`` of mode ``constant``."""
+    """Return ``x`` [N, C, H, W], of any type, in ``fill``: ONNX ``Pad`` of mode ``constant``."""
     if not any(padding):
         return x
     rows = (padding.top, padding.bottom)
@@ -173,7 +176,7 @@ def pad(x: Tensor, padding: Padding, fill: float) -> Tensor:
 
 
 def windows(padded: Tensor, window: Window) -> Tensor:
-    """Return the patches [N, C, oH, oW, kH, kW] of a padded image, as a view."""
+    """Return the patches [N, C, oH, oW, kH, kW] of a padded image of any type, as a view."""
     view = sliding_window_view(padded, window.reach, axis=(2, 3))
     (sy, sx), (dy, dx) = window.stride, window.dilation
     return view[:, :, ::sy, ::sx, ::dy, ::dx]
@@ -200,7 +203,7 @@ def divisors(shape: tuple[int, int], node: AvgPool) -> NDArray[np.float64]:
 
 
 def avg_pool(x: Tensor, node: AvgPool, qx: QParams, qy: QParams) -> Tensor:
-    """Return the requantized mean [N, C, oH, oW] under each window: ONNX ``AveragePool``."""
+    """Return the codes [N, C, oH, oW] of the mean under each window: ONNX ``AveragePool``."""
     centred = pad(x, node.window.padding, qx.zero_point).astype(np.int32) - qx.zero_point
     acc = windows(centred, node.window).sum(axis=(4, 5), dtype=np.int32)
     counts = divisors((x.shape[2], x.shape[3]), node)
@@ -209,7 +212,7 @@ def avg_pool(x: Tensor, node: AvgPool, qx: QParams, qy: QParams) -> Tensor:
 
 
 def global_avg_pool(x: Tensor, qx: QParams, qy: QParams) -> Tensor:
-    """Return the requantized mean over space [N, C, 1, 1]: ONNX ``GlobalAveragePool``."""
+    """Return the codes [N, C, 1, 1] of the mean over space: ONNX ``GlobalAveragePool``."""
     acc = (x.astype(np.int32) - qx.zero_point).sum(axis=(2, 3), keepdims=True, dtype=np.int32)
     count = np.array(x.shape[2] * x.shape[3])
     factor = numerics.average_multiplier(qx.scale, qy.scale, count)

@@ -41,7 +41,7 @@ def product_scale(first_scale: float, second_scale: float) -> Floats:
 
 
 def multiplier(scale: Floats, output_scale: float) -> Floats:
-    """Return the float32 factor ``scale / output_scale`` of a requantization, like ``scale``."""
+    """Return a requantization's float32 factor ``scale / output_scale``, shaped as ``scale``."""
     return scale / F32(output_scale)
 
 

@@ -60,7 +60,10 @@ class StoredValue:
         return 1 + sum((side - 1) * stride for side, stride in sides)
 
     def codes(self, span: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a copy of the codes in ``span``, which begins with the first element."""
+        """Return a copy of the codes, in ``shape``.
+
+        ``span`` [n] begins with the first element and has at least ``span_bytes``.
+        """
         return np.lib.stride_tricks.as_strided(span, self.shape, self.strides).copy()
 
     def to_json(self) -> dict[str, Any]:

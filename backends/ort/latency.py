@@ -31,10 +31,11 @@ def layer_samples(
 
     A node's time is the sum over the operators that onnxruntime runs for it, clips and changes of
     memory layout included; the profiler counts in whole microseconds. A node that costs no operator
-    has no entry. ``model`` was written from ``graph``. ``flush_bytes`` are read before each run.
+    has no entry. ``model`` was written from ``graph``; ``inputs`` are float32 by name, in the
+    graph's shapes. ``flush_bytes`` are read before each run.
 
     Raises:
-        TargetError: if this onnxruntime cannot load the model.
+        TargetError: if this onnxruntime cannot load the model, or refuses the inputs.
     """
     with temporary.folder() as place:
         options = Options(

@@ -75,7 +75,7 @@ class OrtProgram:
         return False
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the outputs by name for float32 ``inputs`` by name.
+        """Return the outputs by name for ``inputs`` by name, float32, in the graph's shapes.
 
         Raises:
             TargetError: if onnxruntime refuses the inputs.
@@ -85,14 +85,19 @@ class OrtProgram:
     def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the codes of every quantized value by name, as a copy of the model shows them.
 
+        Codes are uint8, ``inputs`` float32 by name, all in the graph's shapes.
+
         Raises:
-            TargetError: if this onnxruntime cannot load the copy.
+            TargetError: if this onnxruntime cannot load the copy, or refuses the inputs.
         """
         everything = run(open_session(expose(self.model, self.graph), self.options), inputs)
         return {name: everything[name] for name in codes_of(self.graph)}
 
     def time_runs(self, inputs: Mapping[str, Tensor], count: int) -> list[float]:
-        """Return the milliseconds of ``count`` runs."""
+        """Return the milliseconds of ``count`` runs.
+
+        ``inputs`` are float32 by name, in the graph's shapes.
+        """
         feed = dict(inputs)
         return [elapsed_ms(lambda: self.session.run(None, feed)) for _ in range(count)]
 
@@ -101,7 +106,11 @@ class OrtProgram:
     ) -> dict[str, list[float]]:
         """Return the milliseconds of each node in ``count`` runs, by onnxruntime's profiler.
 
-        ``flush_bytes`` are read before each run, since the profiler times whole runs.
+        ``inputs`` are float32 by name, in the graph's shapes. ``flush_bytes`` are read before each
+        run, since the profiler times whole runs.
+
+        Raises:
+            TargetError: if this onnxruntime cannot load the model, or refuses the inputs.
         """
         return layer_samples(
             self.model, self.graph, inputs, self.options.threads, count, flush_bytes
@@ -125,7 +134,11 @@ def run_forced(
     """Return what each node writes when it reads ``tensors``, as codes by value name.
 
     ``tensors`` holds every value of the graph, as ``gmpq.backends.reference.run`` returns them, so
-    that a difference in one node is not carried into the next.
+    that a difference in one node is not carried into the next. Codes are uint8, other values
+    float32, all in the graph's shapes.
+
+    Raises:
+        TargetError: if this onnxruntime cannot load the model, or refuses the values.
     """
     session = open_session(
         to_forced_onnx(graph, storage), Options(level, exact=could_saturate(graph))

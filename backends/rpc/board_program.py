@@ -65,7 +65,7 @@ class BoardProgram:
         return self._emulated
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the outputs by name.
+        """Return the outputs by name for ``inputs`` by name, float32, in the program's shapes.
 
         Raises:
             RuntimeError: the program fails, or the connection is lost.
@@ -76,6 +76,8 @@ class BoardProgram:
 
     def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return every stored value by name: codes in the order of steps, then the outputs.
+
+        Codes are uint8, inputs and outputs float32, all in the program's shapes.
 
         Raises:
             RuntimeError: the program fails, or the connection is lost.
@@ -91,6 +93,8 @@ class BoardProgram:
     def time_runs(self, inputs: Mapping[str, Tensor], count: int) -> list[float]:
         """Return the milliseconds of ``count`` runs, by the board's clock.
 
+        ``inputs`` are float32 by name, in the program's shapes.
+
         Raises:
             RuntimeError: the program fails, or the connection is lost.
         """
@@ -101,6 +105,8 @@ class BoardProgram:
         self, inputs: Mapping[str, Tensor], count: int, flush_bytes: int = 0
     ) -> dict[str, list[float]]:
         """Return the milliseconds of each step in ``count`` runs by node, by the board's clock.
+
+        ``inputs`` are float32 by name, in the program's shapes.
 
         Raises:
             RuntimeError: the program fails, or the connection is lost.

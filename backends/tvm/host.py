@@ -40,22 +40,47 @@ class HostProgram:
         return False
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the outputs by name; what the program leaves unwritten is ``UNWRITTEN``."""
+        """Return the outputs by name; what the program leaves unwritten is ``UNWRITTEN``.
+
+        Inputs and outputs are float32 by name, in the program's shapes.
+
+        Raises:
+            ValueError: an input has another shape or type than the program's.
+        """
         return dict(self.network.run_checked(*self._ordered(inputs)))
 
     def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return every stored value by name: codes as uint8, outputs as float32."""
+        """Return every stored value by name: codes as uint8, outputs as float32.
+
+        ``inputs`` are float32 by name; all have the program's shapes.
+
+        Raises:
+            ValueError: an input has another shape or type than the program's.
+        """
         return dict(self.network.trace(*self._ordered(inputs)))
 
     def time_runs(self, inputs: Mapping[str, Tensor], count: int) -> list[float]:
-        """Return the milliseconds of ``count`` runs."""
+        """Return the milliseconds of ``count`` runs.
+
+        ``inputs`` are float32 by name, in the program's shapes.
+
+        Raises:
+            ValueError: an input has another shape or type than the program's.
+        """
         arrays = self._ordered(inputs)
         return [elapsed_ms(partial(self.network.run, *arrays)) for _ in range(count)]
 
     def time_steps(
         self, inputs: Mapping[str, Tensor], count: int, flush_bytes: int = 0
     ) -> dict[str, list[float]]:
-        """Return the milliseconds of each step in ``count`` runs, by node."""
+        """Return the milliseconds of each step in ``count`` runs, by node.
+
+        ``inputs`` are float32 by name, in the program's shapes. ``flush_bytes`` other bytes are
+        read before each step.
+
+        Raises:
+            ValueError: an input has another shape or type than the program's.
+        """
         step, flush = self.network.stepper(*self._ordered(inputs)), flusher(flush_bytes)
         names = [step.node for step in self.network.steps]
         spent: dict[str, list[float]] = {name: [] for name in names}

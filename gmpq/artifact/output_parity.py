@@ -86,7 +86,10 @@ class OutputComparison:
 def compare_outputs(
     graph: IntGraph, expected: Mapping[str, Tensor], returned: Returned
 ) -> list[OutputComparison]:
-    """Return how each output in ``returned`` differs from ``expected``, the reference's values."""
+    """Return how each output in ``returned`` differs from ``expected``, the reference's values.
+
+    Outputs are float32, in the graph's shapes; one of another shape or type differs as a whole.
+    """
     found = zip_longest(graph.outputs, returned.outputs)
     return [
         _superfluous(returned, position, pair[0])

@@ -135,7 +135,8 @@ def codes_of(graph: IntGraph) -> tuple[str, ...]:
 def compare(graph: IntGraph, expected: Mapping[str, Tensor], trace: Trace) -> list[Comparison]:
     """Return how each tensor of codes in ``trace`` differs from ``expected``.
 
-    A program may keep a tensor inside a kernel, but not one that a network's output is read from.
+    Codes are uint8, in the graph's shapes. A program may keep a tensor inside a kernel, but not one
+    that a network's output is read from.
     """
     last = {source for name in graph.outputs for source in _sources(graph, name)}
     assert last <= trace.codes.keys(), f"{trace.backend} hides {last - trace.codes.keys()}"

@@ -90,10 +90,14 @@ def open_programs(
 
 
 def check(programs: Programs, samples: list[dict[str, Tensor]]) -> Parity:
-    """Return how all programs compare with the reference on float32 ``samples``.
+    """Return how all programs compare with the reference on ``samples``.
 
-    Where the program of TVM keeps values inside kernels, a second one shows them: every node for
-    itself, by kernels of the same families, chosen by predicted cycles.
+    A sample holds the inputs by name, float32, in the graph's shapes. Where the program of TVM
+    keeps values inside kernels, a second one shows them: every node for itself, by kernels of the
+    same families, chosen by predicted cycles.
+
+    Raises:
+        TargetError: onnxruntime cannot load the model, or a program that is emulated ends badly.
     """
     runs, outputs = [], []
     with temporary.folder() as folder:
@@ -127,8 +131,8 @@ def _compiled_levels(programs: Programs, folder: Path) -> dict[str, Executable]:
 def entries(programs: Programs, sample: dict[str, Tensor], threads: int) -> list[Entry]:
     """Return the programs ready to be timed on ``sample`` with ``threads`` threads.
 
-    There are none where the program of TVM is for another machine: times of this one would be taken
-    for that one's.
+    ``sample`` holds the inputs by name, float32, in the graph's shapes. There are none where the
+    program of TVM is for another machine: times of this one would be taken for that one's.
     """
     match programs.tvm:
         case None | EmulatedProgram():

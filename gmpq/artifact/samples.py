@@ -26,7 +26,7 @@ def take(images: Images, source: str, shape: Shape, count: int) -> list[Inputs]:
 
 
 def write(samples: Sequence[Inputs], path: Path) -> None:
-    """Write ``samples`` to ``path``.
+    """Write ``samples`` to ``path``: by the name of the input, float32 [samples, ...].
 
     Raises:
         OSError: the file cannot be written.
@@ -37,6 +37,8 @@ def write(samples: Sequence[Inputs], path: Path) -> None:
 
 def read(path: Path, graph: IntGraph) -> list[Inputs]:
     """Return the samples for ``graph`` in the file at ``path``, at least one.
+
+    A sample holds the inputs by name, float32, in the graph's shapes.
 
     Raises:
         OutputError: the file is missing, damaged, or holds something else.

@@ -180,7 +180,10 @@ def _compare(program: _Program, sessions: Sequence[Session]) -> Parity:
 
 
 def values_of(program: Program, path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield every value in the file that a worker wrote: codes by step, then the outputs."""
+    """Yield every value in the file that a worker wrote: codes by step, then the outputs.
+
+    Codes are uint8, outputs float32, in the shapes of ``program``.
+    """
     content, start = np.fromfile(path, np.uint8), 0
     for value in (value for step in program.steps for value in step.stored):
         size = math.prod(value.shape)

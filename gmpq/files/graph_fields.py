@@ -59,8 +59,12 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 def read_graph(version: int, header: Parsed, arrays: Arrays) -> IntGraph:
     """Return the graph in ``header`` of format ``version``.
 
+    ``arrays`` are named by node and field: of a layer the ``codes`` int8 [O, ...], the ``scale``
+    float32 [O] and the ``bias`` int32 [O]; of a lookup the ``table`` uint8 [256] or [C, 256] and,
+    for a PRelu, the ``slopes`` float32 [C]. Whether they fit the graph is for ``gmpq.spec`` to say.
+
     Raises:
-        JsonError: there is none, or it is of another version.
+        JsonError: there is none, it is of another version, or a field or an array is missing.
     """
     fields = unique("graph", header)
     if fields.get("format") != version:

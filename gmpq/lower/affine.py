@@ -80,10 +80,11 @@ def negate(call: Call) -> Operand:
 def scale_and_shift(
     call: Call, source: str, scale: Channels | float, shift: Channels | float
 ) -> str:
-    """Return the value ``scale * source + shift``.
+    """Return the name of the value ``scale * source + shift``, in the shape of ``source``.
 
-    It is computed by a depthwise 1x1 convolution, which ``passes.fold_batch_norm`` lets the layer
-    before it absorb.
+    ``scale`` and ``shift`` are float64 [C], or one number for all channels. The value is computed
+    by a depthwise 1x1 convolution, which ``passes.fold_batch_norm`` lets the layer before it
+    absorb.
 
     Raises:
         LoweringError: a number is not finite in float32.

@@ -120,14 +120,24 @@ class Call:
                 raise self.refuse(f"needs an input [N, C, H, W], got shape {shape}")
 
     def constant(self, name: str) -> torch.Tensor:
-        """Return the weight given as argument ``name``."""
+        """Return the weight given as argument ``name``, of any shape and type.
+
+        Raises:
+            LoweringError: it depends on the network's input.
+        """
         operand = self.arguments[name]
         if not isinstance(operand, torch.Tensor):
             raise self.refuse(f"has a {name} that depends on the input: it must be a parameter")
         return operand
 
     def array(self, name: str) -> NDArray[np.float32] | None:
-        """Return a float32 copy of the weight given as argument ``name``; None if there is none."""
+        """Return a float32 copy of the weight given as argument ``name``, in its shape.
+
+        None if there is none.
+
+        Raises:
+            LoweringError: it depends on the network's input.
+        """
         return None if self.arguments[name] is None else as_array(self.constant(name))
 
     def number(self, name: str) -> float:

@@ -77,7 +77,7 @@ def outputs_of(program: ExportedProgram) -> tuple[Output, ...]:
 
 
 def tensors(result: object) -> list[torch.Tensor]:
-    """Return the tensors in what a module returned, in the order of ``outputs_of``."""
+    """Return the tensors, of any shape, that a module returned, in the order of ``outputs_of``."""
     return [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
 

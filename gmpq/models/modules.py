@@ -33,7 +33,7 @@ def check_module(module: nn.Module) -> None:
 
 
 def oddity_of(tensor: torch.Tensor) -> str | None:
-    """Return what keeps the values of ``tensor`` from being read; None if they can be."""
+    """Return what keeps the values of ``tensor``, of any shape, from being read, or None."""
     if tensor.is_meta:
         return "a meta tensor, without values"
     if tensor.is_quantized:

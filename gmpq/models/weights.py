@@ -70,7 +70,11 @@ def load_weights(module: nn.Module, path: Path) -> FoundState:
 
 
 def require_finite(state: State, place: str = "the network") -> None:
-    """Raise ``WeightsError`` if a value of ``state`` is NaN or infinite; ``place`` is named."""
+    """Pass a ``state`` of tensors, of any shape, without NaN or infinities.
+
+    Raises:
+        WeightsError: a value of a floating type is NaN or infinite; the message names ``place``.
+    """
     for key, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             count = int((~torch.isfinite(tensor)).sum())

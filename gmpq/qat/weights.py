@@ -75,7 +75,10 @@ def _norm(module: nn.Module, state: State, path: str) -> tuple[str, float]:
 
 @torch.no_grad()
 def write_back(module: nn.Module, network: QatNetwork, owners: Owners) -> State:
-    """Return the state dict of ``module`` with the trained weights, which it may load."""
+    """Return the state dict of ``module`` with the trained weights, which it may load.
+
+    Keys, shapes and types are those of ``module``.
+    """
     state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
     for node in network.layers():
         part = network.part(node)

@@ -98,7 +98,7 @@ def _content(path: Path) -> bytes:
 
 
 def zeros(size: int) -> Bytes:
-    """Return ``size`` zeros that start at a cache line, in huge pages if they are many.
+    """Return zeros, uint8 [size], that start at a cache line, in huge pages if they are many.
 
     A run reads all weights once: with small pages the processor looks up where each 4 KiB lie.
     """

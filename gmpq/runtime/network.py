@@ -89,7 +89,7 @@ class Network:
             raise ValueError(f"cannot run on {threads} threads: choose 1 to 256")
 
     def run(self, *inputs: Floats) -> Floats | tuple[Floats, ...]:
-        """Return the outputs for float32 ``inputs``; a single output comes alone.
+        """Return the outputs, a single one alone, for ``inputs``: float32 in the network's shapes.
 
         Raises:
             TypeError: An input is no numpy array.
@@ -104,10 +104,11 @@ class Network:
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def run_named(self, *inputs: Floats) -> dict[str, Floats]:
-        """Return the outputs for float32 ``inputs`` by name, in the order of ``run``.
+        """Return the outputs of ``run`` by name, in its order: float32 in the network's shapes.
 
         Raises:
-            ValueError: An input has another shape or type than the network.
+            TypeError: An input is no numpy array.
+            ValueError: An input has another shape or type than the network's, or it is closed.
         """
         found = self.run(*inputs)
         arrays = found if isinstance(found, tuple) else (found,)
@@ -115,6 +116,8 @@ class Network:
 
     def run_checked(self, *inputs: Floats) -> list[tuple[str, Floats]]:
         """Return the outputs by name as ``gmpq_run`` leaves them in memory of ``UNWRITTEN``.
+
+        All are float32, in the network's shapes.
 
         Raises:
             TypeError: An input is no numpy array.
@@ -130,7 +133,14 @@ class Network:
         return list(zip((output.name for output in self.outputs), outputs, strict=True))
 
     def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
-        """Yield every value by name as it is computed: codes as uint8, outputs as float32."""
+        """Yield every value by name as it is computed: codes as uint8, outputs as float32.
+
+        ``inputs`` are float32; all have the network's shapes.
+
+        Raises:
+            TypeError: An input is no numpy array.
+            ValueError: An input has another shape or type than the network's, or it is closed.
+        """
         checked, outputs = self._checked(inputs), self._unwritten()
         names = [output.name for output in self.outputs]
         workspace = self._poisoned()
@@ -145,7 +155,10 @@ class Network:
                     yield name, outputs[names.index(name)].copy()
 
     def stepper(self, *inputs: Floats) -> Callable[[int, int], None]:
-        """Return a function that runs the steps ``first <= i < last`` on ``inputs``, for timing."""
+        """Return a function that runs the steps ``first <= i < last`` on ``inputs``, for timing.
+
+        ``inputs`` are those of ``run``, float32 in the network's shapes; others raise its errors.
+        """
         checked, outputs = self._checked(inputs), self._outputs()
         workspace = Memory.of(self._program.workspace_bytes)
         return lambda first, last: self._call(workspace, checked, outputs, first, last)

@@ -34,7 +34,8 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield this process's part of the first ``steps`` batches of an epoch, or of all.
 
-    ``batch`` counts images over all processes. ``workers`` threads read ahead.
+    A batch is float32 images [N, C, H, W] and int64 labels [N]. ``batch`` counts images over
+    all processes. ``workers`` threads read ahead.
     """
     whole, order = whole_batch(len(draw.data), batch), draw.order()
     mine = whole // world_size()
@@ -45,7 +46,10 @@ def training_batches(
 
 
 def plain_batches(images: Images, batch: int) -> Iterator[Batch]:
-    """Yield all images in order, without augmentation; the last batch may be smaller."""
+    """Yield all images in order, without augmentation; the last batch may be smaller.
+
+    A batch is float32 images [N, C, H, W] and int64 labels [N].
+    """
     start = 0
     for inputs in images.batches(batch):
         yield _fastest(inputs), torch.from_numpy(images.labels[start : start + len(inputs)])

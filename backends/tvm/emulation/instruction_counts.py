@@ -34,7 +34,8 @@ def counted(
 ) -> Counter[Block]:
     """Return how often every block of instructions runs for one inference of ``inputs``.
 
-    Counted are the steps from the first of ``steps`` to before the last one, or to the end.
+    ``inputs`` are float32 by name, in the program's shapes. Counted are the steps from the first of
+    ``steps`` to before the last one, or to the end.
 
     Raises:
         TargetError: it cannot be emulated here, or the program ends badly.

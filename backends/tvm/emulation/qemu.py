@@ -118,6 +118,8 @@ class EmulatedProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs by name; what the program leaves unwritten is ``UNWRITTEN``.
 
+        Inputs and outputs are float32 by name, in the program's shapes.
+
         Raises:
             TargetError: it cannot be emulated here, or the program ends badly.
         """
@@ -126,6 +128,8 @@ class EmulatedProgram:
 
     def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return every stored value by name: codes as uint8, outputs as float32.
+
+        ``inputs`` are float32 by name; all have the program's shapes.
 
         Raises:
             TargetError: it cannot be emulated here, or the program ends badly.
@@ -141,13 +145,13 @@ class EmulatedProgram:
         return found
 
     def time_runs(self, inputs: Mapping[str, Tensor], count: int) -> list[float]:
-        """Raise ``TargetError``: an emulator's times are no latencies."""
+        """Raise ``TargetError``, for inputs of any shape: an emulator's times are no latencies."""
         raise self._no_latency()
 
     def time_steps(
         self, inputs: Mapping[str, Tensor], count: int, flush_bytes: int = 0
     ) -> dict[str, list[float]]:
-        """Raise ``TargetError``: an emulator's times are no latencies."""
+        """Raise ``TargetError``, for inputs of any shape: an emulator's times are no latencies."""
         raise self._no_latency()
 
     def close(self) -> None:
@@ -169,7 +173,8 @@ class EmulatedProgram:
     ) -> dict[str, Tensor]:
         """Return the outputs after the first ``steps``, or all, leaving files in ``folder``.
 
-        Steps run one by one, but for ``WHOLE``.
+        Inputs and outputs are float32 by name, in the program's shapes. Steps run one by one, but
+        for ``WHOLE``.
 
         The workspace after each step goes to the file ``trace``; ``flags`` are for the emulator.
 

@@ -104,7 +104,7 @@ class Site(Generic[T_co]):
         return Work(round(times * macs), instruction)
 
     def call(self, function: PrimFunc, constants: tuple[Array, ...] = ()) -> Call:
-        """Return the call of ``function`` on the tensors of this site."""
+        """Return the call of ``function`` on this site's tensors, and constants of any shape."""
         inputs, outputs = (
             tuple(tensor.value.name for tensor in side) for side in (self.operands, self.results)
         )

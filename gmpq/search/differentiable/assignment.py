@@ -43,7 +43,7 @@ class Logits:
 
 
 def within(logits: Logits, constraints: Sequence[Constraint]) -> Assignment:
-    """Return the assignment of the largest sum of log-probabilities within ``constraints``.
+    """Return the assignment [L, 2] of the largest sum of log-probabilities within ``constraints``.
 
     Raises:
         SearchError: no assignment is feasible.
@@ -61,7 +61,7 @@ def within(logits: Logits, constraints: Sequence[Constraint]) -> Assignment:
 
 
 def is_within(assignment: Assignment, constraints: Sequence[Constraint]) -> bool:
-    """Return whether ``assignment`` meets all constraints."""
+    """Return whether ``assignment`` [L, 2] meets all constraints."""
     return not any(_excess(constraint, assignment) for constraint in constraints)
 
 

@@ -72,7 +72,10 @@ class SupernetLoss(nn.Module):
     def teacher_outputs_of(
         self, teacher: nn.Module | None, images: torch.Tensor, labels: torch.Tensor
     ) -> TeacherOutputs | None:
-        """Return the float network's maps of ``images``; None without a teacher."""
+        """Return the maps [N, H, W] and classes [N] of the float network; None without a teacher.
+
+        ``images`` are [N, C, H, W], ``labels`` [N].
+        """
         if teacher is None:
             return None
         asked = labels if self.settings.explained is ExplainedClass.LABEL else None

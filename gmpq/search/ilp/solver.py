@@ -60,7 +60,7 @@ class Constraint:
     scale: float = 1.0
 
     def total(self, assignment: Assignment) -> float:
-        """Return what ``assignment`` cost, fixed layers included."""
+        """Return what ``assignment`` [L, 2] costs, fixed layers included."""
         return self.fixed + float(_chosen(self.costs, assignment).sum())
 
     def show(self, cost: float) -> str:
@@ -69,7 +69,7 @@ class Constraint:
 
 
 def solve(losses: Losses, constraints: Sequence[Constraint]) -> Assignment:
-    """Return the assignment of least loss that every constraint allows.
+    """Return the assignment [L, 2] of least loss that every constraint allows.
 
     Raises:
         SearchError: no assignment is feasible; the message names each bound that is infeasible
@@ -83,7 +83,7 @@ def solve(losses: Losses, constraints: Sequence[Constraint]) -> Assignment:
 
 
 def loss_of(losses: Losses, assignment: Assignment) -> float:
-    """Return the sum of the chosen losses."""
+    """Return the sum of the losses that ``assignment`` [L, 2] chooses."""
     return float(_chosen(losses.values, assignment).sum())
 
 

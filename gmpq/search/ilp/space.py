@@ -57,7 +57,10 @@ class Space:
         return {layer.name: share for layer, share in zip(named, shares, strict=True)}
 
     def bits(self, assignment: Assignment) -> dict[str, LayerBits]:
-        """Return the bits of every layer that a policy names."""
+        """Return the bits of every layer that a policy names.
+
+        ``assignment`` is [L, 2], a row per searched layer.
+        """
         return self.named([self._pair(*chosen) for chosen in assignment.tolist()])
 
     def named(self, searched: Iterable[LayerBits]) -> dict[str, LayerBits]:

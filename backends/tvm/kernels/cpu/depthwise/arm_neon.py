@@ -94,7 +94,7 @@ def _runs(taps: Array, words: Run, code_range: tuple[int, int]) -> tuple[Run, ..
 def runs(
     taps: Array, code_range: tuple[int, int], which: Sequence[int], kind: type
 ) -> tuple[Run, ...]:
-    """Return ``which`` of the taps [taps, C], cut into the longest runs whose sums fit ``kind``.
+    """Return ``which`` of int8 ``taps`` [taps, C], in the longest runs whose sums fit ``kind``.
 
     A tap that does not fit by itself is a separate run.
     """

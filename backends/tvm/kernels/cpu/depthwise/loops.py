@@ -53,7 +53,10 @@ def refuses_reals(site: Site) -> str | None:
 
 
 def constants(site: Site, sums: ChannelSums, shift: int = 0) -> tuple[Array, Array, Array]:
-    """Return weights [taps, C], start values and factors; codes come less ``shift``."""
+    """Return weights [taps, C] in the type of ``sums``, int32 start values and float32 factors.
+
+    The latter two are [C]; codes come less ``shift``.
+    """
     node, y = site.node, site.output.codes
     assert isinstance(node, Conv2d)
     start, factor = start_and_factor(node.weight, site.inputs[0].q, site.output.value.q)

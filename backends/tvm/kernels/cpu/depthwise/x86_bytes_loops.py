@@ -49,7 +49,10 @@ WIDE_LANES = 8  # of a vector of float32, in which sums become codes
 
 
 def order() -> Array:
-    """Return the channel of each lane of sums, [vectors, lanes]: halves of 128 bits are paired."""
+    """Return the channel of each lane of sums, int64 [vectors, lanes].
+
+    Halves of 128 bits are paired.
+    """
     vector, lane = np.indices((VECTORS, LANES))
     return np.asarray(lane // 8 * 16 + vector * 8 + lane % 8)
 

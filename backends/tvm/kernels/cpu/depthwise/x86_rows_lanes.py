@@ -51,7 +51,7 @@ class VpdpbusdUnpacked:
 
     @property
     def order(self) -> Array:
-        """Channel of each lane, [vectors, lanes]."""
+        """Channel of each lane, int64 [vectors, lanes]."""
         return narrowed_order(16)
 
     @property
@@ -98,7 +98,7 @@ class VpdpbusdPermuted:
 
     @property
     def order(self) -> Array:
-        """Channel of each lane, [vectors, lanes]."""
+        """Channel of each lane, int64 [vectors, lanes]."""
         return np.arange(16)[None]
 
     @property
@@ -152,7 +152,7 @@ class VpmaddwdUnpacked:
 
     @property
     def order(self) -> Array:
-        """Channel of each lane, [vectors, lanes]."""
+        """Channel of each lane, int64 [vectors, lanes]."""
         vector, lane = np.indices((2, 8))
         return lane // 4 * 8 + vector * 4 + lane % 4
 

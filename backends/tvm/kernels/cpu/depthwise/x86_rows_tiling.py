@@ -37,7 +37,7 @@ class ChannelBlocks:
         return self.first + clamped_start(block, self.lanes.channels, self.channels)
 
     def order(self) -> Array:
-        """Return the channel of every lane, [blocks, vectors, lanes]."""
+        """Return the channel of every lane, int64 [blocks, vectors, lanes]."""
         starts = np.arange(self.blocks) * self.lanes.channels
         inside = np.minimum(starts, self.channels - self.lanes.channels) + self.first
         return inside[:, None, None] + self.lanes.order

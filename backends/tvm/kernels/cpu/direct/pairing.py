@@ -17,18 +17,19 @@ KeepFitting: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
 
 def in_chunks(weights: Array) -> Iterator[Array]:
-    """Yield ``weights`` [blocks, ...] in parts of some blocks, whose pairs take little memory."""
+    """Yield ``weights`` [blocks, ...], of any type, in parts whose pairs take little memory."""
     count = max(1, TOGETHER // max(1, weights[0].size))
     for first in range(0, len(weights), count):
         yield weights[first : first + count]
 
 
 def find_pairs(sizes: Array, unpaired: Array, keep_fitting: KeepFitting) -> tuple[Array, Array]:
-    """Return blocks and pairs of unpaired steps that fit, none in two pairs: [pairs], [pairs, 2].
+    """Return blocks int64 [pairs] and pairs int64 [pairs, 2] of unpaired steps that fit.
 
-    Steps of ``sizes`` [blocks, steps] are ``unpaired`` or not. Of the unpaired ones the heavier
-    half is held against the lighter one, the heaviest against the lightest first, shifted again and
-    again; then every other one against the rest. All blocks at once.
+    Steps of ``sizes`` [blocks, steps] are ``unpaired`` or not, and none is in two pairs. Of the
+    unpaired ones the heavier half is held against the lighter one, the heaviest against the
+    lightest first, shifted again and again; then every other one against the rest. All blocks at
+    once.
     """
     heavy_first = np.argsort(-sizes, axis=1, kind="stable")
     unpaired, found = unpaired.copy(), [(np.zeros(0, int), np.zeros((0, 2), int))]

@@ -204,7 +204,7 @@ def blocked(codes: Array, shape: DirectShape, tile: DirectTile) -> Array:
 def of_blocks(values: Array, shape: DirectShape, tile: DirectTile) -> Array:
     """Return the values [blocks, vectors * lanes] of each block of all outputs' [vectors * lanes].
 
-    The last block is moved inwards, as in ``blocked``.
+    Their type stays. The last block is moved inwards, as in ``blocked``.
     """
     firsts = np.arange(0, shape.vectors, tile.vectors)
     vectors = np.minimum(firsts, shape.vectors - tile.vectors)[:, None] + np.arange(tile.vectors)

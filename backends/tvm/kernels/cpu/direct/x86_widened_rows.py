@@ -77,7 +77,7 @@ def staged(shape: DirectShape) -> DirectShape:
 
 
 def side_by_side(codes: Array, shape: DirectShape) -> Array:
-    """Return weights [O, C, kH, kW] as those of the convolution that reads stages."""
+    """Return weights int8 [O, C, kH, kW] as those of the convolution that reads stages."""
     outputs, inputs, down, across = codes.shape
     if shape.window.kernel == (down, across):
         return codes

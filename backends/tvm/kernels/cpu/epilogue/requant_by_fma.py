@@ -66,7 +66,8 @@ def fused_scale(
 ) -> FusedScale | None:
     """Return the constants that requantize every accumulator in low..high [O] exactly, or None.
 
-    ``anchor + acc`` stays below ``ONE + room``.
+    ``low`` and ``high`` are int64, ``factor`` float32 [O]. ``anchor + acc`` stays below
+    ``ONE + room``.
     """
     if int((high - low).max()) >= room - room // OPEN or not (factor > 0).all():
         return None

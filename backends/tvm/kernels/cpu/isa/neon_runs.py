@@ -97,8 +97,8 @@ def longest_run(
 ) -> Steps | None:
     """Return the longest run whose sums fit ``kind``, int8 or int16; None if no step's do.
 
-    ``rows`` and ``code_range`` are those of ``runs_of``; sums of ``within`` are int8 sums of such
-    runs.
+    ``rows``, weights [blocks, rows, columns, depth, channels, 16], and ``code_range`` are those of
+    ``runs_of``; sums of ``within`` are int8 sums of such runs.
     """
     whole, inner = Steps(*rows.shape[1:4]), within or Steps(1, 1, 1)
     each = [np.reshape(code, (-1, 1, 1, 1, 1, 1)).astype(np.int32) for code in code_range]

@@ -150,7 +150,10 @@ class DotTiles(RegisterTiles):
         return self.depth * self.vectors * self.dot.elements
 
     def pack(self, weights: Array) -> Array:
-        """Return [parts, groups, depth, vectors, lanes, group] of weights [parts, O, I]."""
+        """Return weights [parts, O, I] as ``dot.pack`` packs them in the order of the loops.
+
+        That is [parts, groups, depth, vectors, lanes, group] before packing.
+        """
         whole = padded(weights, self.all_vectors * self.lanes, self.depth * self.group)
         lanes = (self.all_vectors, self.lanes, self.depth, self.group)
         groups = whole.reshape(len(weights), *lanes)[:, chosen(self.all_vectors, self.vectors)]
@@ -170,13 +173,13 @@ def steps(count: int) -> Iterator[tuple[Expr, bool]]:
 
 
 def padded(weights: Array, outputs: int, channels: int) -> Array:
-    """Return weights [parts, O, I] with zeros up to whole vectors."""
+    """Return weights [parts, outputs, channels] of [parts, O, I], of any type: zeros added."""
     _, have_outputs, have_channels = weights.shape
     missing = ((0, 0), (0, outputs - have_outputs), (0, channels - have_channels))
     return np.pad(weights, missing)
 
 
 def chosen(all_vectors: int, vectors: int) -> Array:
-    """Return the vectors of each group, [groups, vectors]; the last group is moved inwards."""
+    """Return the vectors of each group, int64 [groups, vectors]; the last is moved inwards."""
     firsts = range(0, all_vectors, vectors)
     return np.array([[min(i, all_vectors - vectors) + n for n in range(vectors)] for i in firsts])

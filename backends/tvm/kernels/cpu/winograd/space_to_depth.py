@@ -39,7 +39,7 @@ def kept_lanes(channels: int) -> list[int]:
 
 
 def folded(codes: Array) -> Array:
-    """Return weights [O, 4 * C, ceil(kH / 2), ceil(kW / 2)] of [O, C, kH, kW]."""
+    """Return weights int8 [O, 4 * C, ceil(kH / 2), ceil(kW / 2)] of [O, C, kH, kW]."""
     outputs, channels, rows, columns = codes.shape
     even = np.pad(codes, ((0, 0), (0, 0), (0, rows % FOLD), (0, columns % FOLD)))
     split = even.reshape(outputs, channels, -(-rows // FOLD), FOLD, -(-columns // FOLD), FOLD)

@@ -63,7 +63,7 @@ class PositionRuns:
 
 
 def first_steps(depth: int, length: int) -> Array:
-    """Return the first step of every run, [runs]; what is left over is the first run."""
+    """Return the first step of every run, int64 [runs]; what is left over is the first run."""
     return np.array([0, *range(depth % length or length, depth, length)])
 
 
@@ -79,7 +79,7 @@ def cycles_of(length: int, depth: int, loads: float = 1.1) -> float:
 
 
 def lane_limits(span: int) -> Array:
-    """Return [2]: what the positive and the negative weights of a lane may add up to."""
+    """Return int64 [2]: what the positive and the negative weights of a lane may add up to."""
     return np.array([INT16_MAX, INT16_MAX + 1]) // max(span, 1)
 
 
