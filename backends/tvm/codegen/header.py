@@ -36,8 +36,8 @@ PUBLIC = """\
 extern "C" {{
 #endif
 
-/* Runs the network; returns 0 when all is well. Several threads may do so at once, each with a
- * workspace and outputs of its own; they may share the parameters. */
+/* Runs the network; returns 0 when all is well. Several threads may do so at once, each with
+ * a separate workspace and separate outputs; they may share the parameters. */
 int {prefix}_run(const void *params, void *workspace, const float *const *inputs,
 {indent}float *const *outputs);
 

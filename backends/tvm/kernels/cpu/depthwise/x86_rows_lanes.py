@@ -116,10 +116,10 @@ class VpdpbusdPermuted:
         whole = T.reinterpret("int8x64", T.Shuffle(rows, list(range(64))))
         if self.permutes_bytes:
             return [call_intrinsic("llvm.x86.avx512.permvar.qi.512", "int8x64", whole, permutation)]
-        words, numbers = T.reinterpret("int32x16", whole), TRANSPOSED.reshape(-1).tolist()
+        dwords, numbers = T.reinterpret("int32x16", whole), TRANSPOSED.reshape(-1).tolist()
         order = T.Shuffle([T.int32(n) for n in numbers], list(range(16)))
-        near = call_intrinsic("llvm.x86.avx512.permvar.si.512", "int32x16", words, order)
-        codes = T.reinterpret("int8x64", near)
+        reordered = call_intrinsic("llvm.x86.avx512.permvar.si.512", "int32x16", dwords, order)
+        codes = T.reinterpret("int8x64", reordered)
         return [call_intrinsic("llvm.x86.avx512.pshuf.b.512", "int8x64", codes, permutation)]
 
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
@@ -163,8 +163,8 @@ class VpmaddwdUnpacked:
 
     def interleaved(self, rows: list[Expr], _permutation: Expr) -> list[Expr]:
         """Return the vectors of codes of two rows of a block."""
-        words = [cast("int16", 16, row) for row in rows]
-        return [unpacked(words, 2, half) for half in (0, 1)]
+        int16s = [cast("int16", 16, row) for row in rows]
+        return [unpacked(int16s, 2, half) for half in (0, 1)]
 
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
         """Return ``acc`` plus the products of two rows."""

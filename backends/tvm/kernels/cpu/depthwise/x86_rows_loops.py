@@ -184,10 +184,10 @@ class _Straight:
             codes = [
                 load(
                     self.buffers.x,
-                    self.at.x + row * x.row + (column + beside) * x.stored,
+                    self.at.x + row * x.row + (column + across) * x.stored,
                     lanes.channels,
                 )
-                for row, beside in taps.groups[group]
+                for row, across in taps.groups[group]
             ]
             vectors = lanes.interleaved(codes, load(self.buffers.permutation, 0, 64))
             dtype = f"{lanes.dtype}x{lanes.elements}"

@@ -99,7 +99,7 @@ def _room(window: Window, rows: int, lanes: Lanes) -> int:
 
 
 def _fits(window: Window, rows: int, lanes: Lanes) -> bool:
-    """Tell whether the vectors of codes that one step of columns reads stay in registers.
+    """Return whether the vectors of codes that one step of columns reads stay in registers.
 
     AVX2 has too few registers for any kernel; its spilled vectors cost less than they save.
     """

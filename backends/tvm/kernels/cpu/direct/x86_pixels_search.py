@@ -138,7 +138,7 @@ class _Room:
         return np.asarray((sizes <= self.limits.sum()).all(axis=(-1, -2)))
 
     def holds(self, sums: Array) -> Array:
-        """Tell which sums [..., OUTPUTS, HALVES, flips, 2] one mask makes exact."""
+        """Return which sums [..., OUTPUTS, HALVES, flips, 2] one mask makes exact."""
         return np.asarray((sums <= self.limits).all(axis=(-1, -4)).any(axis=-1).all(axis=-1))
 
     def hold(self, pair: Array | int, one: Array | int, other: Array) -> Array:

@@ -185,7 +185,7 @@ def _pixel(shape: WinogradShape, x: Buffer, place: Expr, lanes: int) -> Expr:
 def _lanes(schedule: Schedule) -> int:
     """Return the codes that are transformed at once.
 
-    Of a folded pixel's sixteen the last may be none of its own: the next tile writes over them.
+    The last of a folded pixel's sixteen may be another pixel's: the next tile overwrites them.
     """
     if schedule.shape.fold > 1:
         return schedule.shape.fold * schedule.shape.fold * GROUP

@@ -145,7 +145,7 @@ class Schedule:
 
     @property
     def prefetches_weights(self) -> bool:
-        """Tell whether products prefetch weights, which no second-level cache holds."""
+        """Return whether products prefetch weights, which no second-level cache holds."""
         far = self.on_the_fly is not None or self.weights_bytes > NEAR_BYTES
         return far and isinstance(self.product, DotProduct | ByteProduct)
 

@@ -128,7 +128,7 @@ class LayerRuns:
 
 
 def adds_in_runs(target: CpuTarget) -> bool:
-    """Tell whether bytes are added in int16: the processor has vpmaddubsw, and nothing better."""
+    """Return whether bytes are added in int16: the processor has vpmaddubsw, and nothing better."""
     return vpmaddubsw_lanes(target) is not None and not target.features & {"avx512vnni", "amx-int8"}
 
 
