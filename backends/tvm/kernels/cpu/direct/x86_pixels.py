@@ -31,7 +31,12 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_loops import (
     PixelsPlan,
     kernel,
 )
-from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import OUTPUTS, STEPS, Entries, entries
+from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import (
+    OUTPUTS,
+    STEPS,
+    EntryTable,
+    entry_table,
+)
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import (
     PIXELS,
     QUAD,
@@ -66,12 +71,12 @@ class PixelsLayer:
     stored: int
 
     @cached_property
-    def entries(self) -> Entries:
+    def entry_table(self) -> EntryTable:
         """Entries of all pairs of outputs, which candidates share."""
         outputs, inputs = self.codes.shape[:2]
         padded = np.pad(self.codes, ((0, self.stored - outputs), (0, -inputs % 4), (0, 0), (0, 0)))
         steps = padded.transpose(0, 2, 3, 1).reshape(-1, OUTPUTS, padded[0].size // 4, 4)
-        return entries(steps, self.top)
+        return entry_table(steps, self.top)
 
 
 def refuses(site: Site) -> str | None:
@@ -158,7 +163,7 @@ FAMILY = Family("direct_pixels", (Conv2d,), candidates, refuses)
 
 def build(site: Site, plan: PixelsPlan, layer: PixelsLayer) -> Call:
     """Return the call of a plan."""
-    found = layer.entries
+    found = layer.entry_table
     assert isinstance(site.node, Conv2d)
     constants = start_and_factor(site.node.weight, site.inputs[0].q, site.output.value.q)
     start, factor = (np.pad(each, (0, layer.stored - len(each))) for each in constants)
@@ -168,7 +173,7 @@ def build(site: Site, plan: PixelsPlan, layer: PixelsLayer) -> Call:
     return site.call(function, (table, parts, start, factor))
 
 
-def _table(stage: PixelsStage, found: Entries) -> tuple[Array, Array]:
+def _table(stage: PixelsStage, found: EntryTable) -> tuple[Array, Array]:
     """Return the entries as int32, and the parts of ``PixelsMemory`` [pairs, 3].
 
     An entry has weights by step and output, the places of both steps as uint16, and the mask.

@@ -177,10 +177,10 @@ def _on_the_fly(site: Site, proof: Proof) -> list[Schedule]:
 
 def _best(site: Site, proof: Proof, schedules: list[Schedule]) -> list[Candidate]:
     """Return the best predicted schedules within the second-level cache, and those for threads."""
-    fitting = [
+    within_cache = [
         schedule for schedule in schedules if schedule.scratch_bytes <= _scratch_bytes(site.target)
     ]
-    shared = [schedule.shared(threads) for schedule in fitting for threads in THREADS]
+    shared = [schedule.shared(threads) for schedule in within_cache for threads in THREADS]
     found = [
         Candidate(
             str(schedule),
@@ -190,7 +190,7 @@ def _best(site: Site, proof: Proof, schedules: list[Schedule]) -> list[Candidate
             schedule.tasks,
             schedule.weights_bytes,
         )
-        for schedule in (*fitting, *(schedule for schedule in shared if schedule is not None))
+        for schedule in (*within_cache, *(schedule for schedule in shared if schedule is not None))
     ]
     best = sorted(found, key=lambda candidate: candidate.cost)[:MOST_SCHEDULES]
     return [*dict.fromkeys(best + [_fastest(found, threads) for threads in THREADS if found])]

@@ -142,8 +142,8 @@ def layer_runs(target: CpuTarget, proof: Proof, *, overflow_steps: bool) -> Laye
         for long in (False, True)
         if vectors <= -(-proof.weights.shape[1] // lanes)
     }
-    fitting = tuple((vectors, runs) for vectors, runs in found if runs is not None)
-    return LayerRuns(Vpmaddubsw(lanes), fitting) if fitting else None
+    usable = tuple((vectors, runs) for vectors, runs in found if runs is not None)
+    return LayerRuns(Vpmaddubsw(lanes), usable) if usable else None
 
 
 def byte_tiles(target: CpuTarget, runs: LayerRuns, sizes: ProductSizes) -> Iterator[ByteProduct]:
