@@ -82,7 +82,7 @@ def compute(graph: IntGraph, node: Node, inputs: list[torch.Tensor]) -> torch.Te
                 return _quantize(_dequantize(inputs[0], _q(sources[0])), _q(target))
             case Conv2d() | Linear():
                 acc = accumulate(graph, node, inputs[0])
-                return _finish(acc, _scales(node.weight, _q(sources[0]), acc.ndim), target.q)
+                return _epilogue(acc, _scales(node.weight, _q(sources[0]), acc.ndim), target.q)
             case AvgPool() | GlobalAvgPool():
                 return _average(node, inputs[0], _q(sources[0]), _q(target))
             case Lookup():
@@ -209,7 +209,7 @@ def _scales(weight: QWeight, qx: QParams, axes: int) -> torch.Tensor:
     return scale.reshape(1, -1, *[1] * (axes - 2))
 
 
-def _finish(acc: torch.Tensor, scale: torch.Tensor, q: QParams | None) -> torch.Tensor:
+def _epilogue(acc: torch.Tensor, scale: torch.Tensor, q: QParams | None) -> torch.Tensor:
     if q is None:
         return acc.to(torch.float32) * scale
     return _requantize(acc, scale / _f32(q.scale), q)

@@ -3,7 +3,7 @@
     python benchmarks/callers.py OUT [--callers 8] [--runs 2000]
 
 ``OUT`` was compiled for this machine. One network, then four loads of the directory, run by one and
-by two threads of their own; every result is compared with that of a single call, by its bits.
+by two separate threads; every result is compared with that of a single call, by its bits.
 """
 
 from __future__ import annotations

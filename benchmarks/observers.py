@@ -124,8 +124,8 @@ def row(subject: Subject, bits: LayerBits, options: list[QuantizeOptions]) -> tu
 def cell(subject: Subject, bits: LayerBits, options: QuantizeOptions) -> str:
     """Return SQNR and agreement of the largest class."""
     names = cost.layer_names(subject.graph)
-    ends = (names[0], names[-1])
-    chosen = {name: LayerBits(8, 8) if name in ends else bits for name in names}
+    first_last = (names[0], names[-1])
+    chosen = {name: LayerBits(8, 8) if name in first_last else bits for name in names}
     graph = quantize_network(subject.graph, chosen, subject.statistics, options)
     program, (source,) = TorchCodes(graph), graph.inputs
     parts = np.array_split(subject.images, max(1, len(subject.images) // 8))

@@ -23,7 +23,7 @@ import click
 
 from accuracy import report
 from accuracy.journal import Journal, Task, run, workers
-from accuracy.plan import METHODS, TRANSFERRED, Cell, Effort, cells
+from accuracy.plan import METHODS, TRANSFERRED, Cell, StudySettings, cells
 from accuracy.policies import Work
 from accuracy.sources import CIFAR, CIFAR_FILE, DATASETS, FASHION, FASHION_IMAGES, Dataset, split
 from gmpq import models
@@ -82,15 +82,15 @@ def main(
     folders: dict[Dataset, Path], out: Path, plan: Plan, processes: int, reports: Reports
 ) -> None:
     """Run what is missing of the study, and show its tables."""
-    effort = Effort({**Effort().sizes, "train": plan.train})
+    settings = StudySettings({**StudySettings().sizes, "train": plan.train})
     journal = Journal.open(out / "results.jsonl")
     try:
         archs = tuple(plan.archs.split(","))
         for name in archs:
             models.find(name)
-        parts = {each: split(each, folders[each], out, dict(effort.sizes)) for each in DATASETS}
+        parts = {each: split(each, folders[each], out, dict(settings.sizes)) for each in DATASETS}
         every = list(cells(archs, plan.seeds))
-        work = {cell: Work(cell, effort, parts[cell.dataset], out.resolve()) for cell in every}
+        work = {cell: Work(cell, settings, parts[cell.dataset], out.resolve()) for cell in every}
         with workers(processes) as pool:
             for seed in range(plan.seeds):  # whole seeds: their results are comparable
                 own = [cell for cell in every if cell.seed == seed]
@@ -98,7 +98,7 @@ def main(
                 run(tunings(work, own, journal), journal, pool)
     except GmpqError as error:
         raise click.UsageError(str(error)) from error
-    content = f"{about(effort)}\n\n{report.report(journal, every)}"
+    content = f"{about(settings)}\n\n{report.report(journal, every)}"
     click.echo(content)
     if reports.docs is not None:
         update(reports.docs, "study", content)
@@ -116,16 +116,18 @@ def tunings(work: dict[Cell, Work], own: list[Cell], journal: Journal) -> list[T
     return found
 
 
-def about(effort: Effort) -> str:
+def about(settings: StudySettings) -> str:
     """Return where and how the figures were found."""
-    fields = ", ".join(f"{key} {value}" for key, value in asdict(effort).items() if key != "sizes")
-    sizes = ", ".join(f"{count} {part}" for part, count in effort.sizes.items())
+    fields = ", ".join(
+        f"{key} {value}" for key, value in asdict(settings).items() if key != "sizes"
+    )
+    sizes = ", ".join(f"{count} {part}" for part, count in settings.sizes.items())
     return "  \n".join(
         (
             f"machine: {machine()}",
             f"date: {datetime.now(UTC).date()}",
             f"images: {sizes}",
-            f"effort: {fields}",
+            f"settings: {fields}",
             f"command: `python benchmarks/study.py {shlex.join(sys.argv[1:])}`",
         )
     )

@@ -68,8 +68,8 @@ class OutputError(GmpqError):
 
 def closest(name: str, names: Iterable[str], most: int = 3) -> str:
     """Return ``" (did you mean a, b?)"`` with the nearest of ``names``, or an empty string."""
-    near = difflib.get_close_matches(name, list(names), n=most, cutoff=0.5)
-    return f" (did you mean {', '.join(near)}?)" if near else ""
+    matches = difflib.get_close_matches(name, list(names), n=most, cutoff=0.5)
+    return f" (did you mean {', '.join(matches)}?)" if matches else ""
 
 
 def install_extra(name: str) -> str:

@@ -43,7 +43,7 @@ class Address:
 
 
 def is_host(text: str) -> bool:
-    """Tell whether ``text`` can be a host: an IPv6 address, or labels of at most 63 letters."""
+    """Return whether ``text`` can be a host: an IPv6 address, or labels of at most 63 letters."""
     try:
         if ":" in text:
             return ip_address(text).version == 6

@@ -195,8 +195,8 @@ def _rounds(steps: Mapping[str, list[float]]) -> list[list[float]]:
 
 def shares(count: int, parts: int) -> list[int]:
     """Return ``count`` as a sum of at most ``parts`` numbers that are nearly equal."""
-    ends = [count * i // parts for i in range(parts + 1)]
-    return [b - a for a, b in itertools.pairwise(ends) if b > a]
+    bounds = [count * i // parts for i in range(parts + 1)]
+    return [b - a for a, b in itertools.pairwise(bounds) if b > a]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ TRANSFERRED = (GMPQ, LIMPQ)  # policies that are tried on the other data set too
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class StudySettings:
     """How much is trained; the epochs are over ``sizes["train"]`` images."""
 
     sizes: Mapping[str, int] = field(

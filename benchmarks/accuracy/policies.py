@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy import plan
-from accuracy.plan import BITS, LEVELS, Cell, Effort
+from accuracy.plan import BITS, LEVELS, Cell, StudySettings
 from gmpq import models
 from gmpq.inputs.images import Preprocessing
 from gmpq.lower import lower
@@ -48,7 +48,7 @@ class Work:
     """A cell, its data and where its files go."""
 
     cell: Cell
-    effort: Effort
+    study: StudySettings
     parts: Parts
     folder: Path
 
@@ -74,9 +74,9 @@ class Work:
 
 def train_float(work: Work) -> float:
     """Train the float network, keep its weights, and return its accuracy on the test images."""
-    effort, how = work.effort, Preprocessing.of(work.shape, work.cell.dataset.input)
+    study, how = work.study, Preprocessing.of(work.shape, work.cell.dataset.input)
     train, test = (open_labelled(str(work.parts[name]), how) for name in ("train", "test"))
-    recipe = TeacherRecipe(effort.float_epochs, effort.batch, effort.float_lr)
+    recipe = TeacherRecipe(study.float_epochs, study.batch, study.float_lr)
     training = TeacherTraining(train, recipe, Augmentation(), work.cell.seed, "cpu")
     teacher = train_teacher(models.find(work.cell.arch).build(), training, Silent())
     save_teacher(teacher, work.weights)
@@ -143,27 +143,27 @@ def gmpq(work: Work, method: str, limits: Mapping[int, float]) -> Policies:
 
 def settings(work: Work, method: str) -> Settings:
     """Return how a supernet of a cell is trained."""
-    effort = work.effort
-    recipe = Recipe(effort.gmpq_epochs, effort.batch, effort.gmpq_lr, effort.gmpq_logits_lr)
+    study = work.study
+    recipe = Recipe(study.gmpq_epochs, study.batch, study.gmpq_lr, study.gmpq_logits_lr)
     return Settings(
         Candidates(BITS, BITS),
         recipe=recipe,
         attribution_weight=ATTRIBUTION[method],
-        complexity_weight=effort.gmpq_complexity,
+        complexity_weight=study.gmpq_complexity,
         seed=work.cell.seed,
     )
 
 
 def limpq(source: NetworkSource, work: Work) -> Indicators:
     """Return the steps that LIMPQ learns."""
-    effort = work.effort
-    options = LimpqOptions(effort.limpq_epochs, effort.batch, seed=work.cell.seed)
+    study = work.study
+    options = LimpqOptions(study.limpq_epochs, study.batch, seed=work.cell.seed)
     return train_limpq(source, Candidates(BITS, BITS), options, Silent())
 
 
 def sensitivity(source: NetworkSource, work: Work) -> Indicators:
     """Return the divergence that each layer's bits cause."""
-    some = replace(source, limit=work.effort.sensitivity_images)
+    some = replace(source, limit=work.study.sensitivity_images)
     return measure_sensitivity(some, Measurement(Candidates(BITS, BITS)), Silent())
 
 

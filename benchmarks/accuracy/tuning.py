@@ -25,15 +25,15 @@ def key(bits: Mapping[str, LayerBits]) -> str:
 
 def tune(work: Work, bits: Mapping[str, LayerBits]) -> float:
     """Return the accuracy of the finetuned integer graph on the test images."""
-    effort = work.effort
+    study = work.study
     policy = work.folder / f"{work.cell.name}-{key(bits)}.json"
     policy_file.write(Policy(bits, model=work.model), policy)
     training = TrainOptions(
-        epochs=effort.tune_epochs,
-        batch=effort.batch,
-        lr=effort.tune_lr,
+        epochs=study.tune_epochs,
+        batch=study.batch,
+        lr=study.tune_lr,
         warmup=WARMUP,
-        reestimate=effort.reestimate,
+        reestimate=study.reestimate,
         seed=work.cell.seed,
     )
     out = policy.with_suffix("")

@@ -40,7 +40,7 @@ def machine() -> str:
 
 
 def describe(cpuinfo: str, architecture: str) -> str:
-    """Return the machine that ``cpuinfo`` tells of."""
+    """Return the machine that ``cpuinfo`` describes."""
     pairs = [line.split(":", maxsplit=1) for line in cpuinfo.splitlines() if ":" in line]
     fields = [(key.strip(), value.strip()) for key, value in pairs]
     names = [value for key, value in fields if key == "model name"]

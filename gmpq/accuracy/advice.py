@@ -22,13 +22,13 @@ MOST_RATIO = 32  # of two ranges that share a scale: 8 bits leave the narrower o
 UNUSUAL = 16  # times wider or narrower than photographs are
 NAMED = 3  # values that a line names
 
-Seen = Mapping[str, Statistics]
+StatisticsByValue = Mapping[str, Statistics]
 
 
 def calibration_warnings(
     graph: FloatGraph,
     bits: Mapping[str, LayerBits],
-    statistics: Seen,
+    statistics: StatisticsByValue,
     how: Preprocessing,
     output_bits: int | None = None,
 ) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def _unusual(source: str, seen: Statistics, how: Preprocessing) -> Iterator[str]
         )
 
 
-def _constant(source: str, statistics: Seen) -> Iterator[str]:
+def _constant(source: str, statistics: StatisticsByValue) -> Iterator[str]:
     names = [name for name, seen in statistics.items() if seen.minimum == seen.maximum]
     if names:
         seen = statistics[names[0]]
@@ -80,7 +80,7 @@ def _constant(source: str, statistics: Seen) -> Iterator[str]:
         )
 
 
-def _tiny(statistics: Seen) -> Iterator[str]:
+def _tiny(statistics: StatisticsByValue) -> Iterator[str]:
     """Yield the values whose range is too small for a scale."""
     least = 255 * SMALLEST_SCALE
     names = [name for name, seen in statistics.items() if 0 < _width(seen) < least]
@@ -93,7 +93,10 @@ def _tiny(statistics: Seen) -> Iterator[str]:
 
 
 def _crowded(
-    graph: FloatGraph, bits: Mapping[str, LayerBits], statistics: Seen, output_bits: int | None
+    graph: FloatGraph,
+    bits: Mapping[str, LayerBits],
+    statistics: StatisticsByValue,
+    output_bits: int | None,
 ) -> Iterator[str]:
     """Yield what shares its scale with a value of a much wider range, and is also read alone."""
     found = fuse_clamps(graph)

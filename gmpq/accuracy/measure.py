@@ -121,7 +121,7 @@ def _loss(graph: FloatGraph, quantized: IntGraph, total: _Found, extent: Extent)
 
 @dataclass(frozen=True, slots=True)
 class _Alone:
-    """What one node does to exact values: the SQNR of its own value, and of the outputs."""
+    """What one node does to exact values: the SQNR of its value, and of the outputs."""
 
     value_db: float
     output_db: float | None

@@ -16,7 +16,7 @@ MOST_CLIPPED = 0.01
 def summary(loss: Loss) -> str:
     """Return what a compile prints: all outputs, and the nodes that hurt most."""
     worst = [f"{node.node} {node.blame_db:.1f} dB" for node in loss.worst()]
-    place = "at the outputs" if loss.alone_images else "of its own value"
+    place = "at the outputs" if loss.alone_images else "at the node"
     lines = [_outputs(loss)]
     lines += [f"worst where all else is float, {place}: {', '.join(worst)}"] if worst else []
     return "\n".join(lines)

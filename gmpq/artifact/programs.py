@@ -215,7 +215,7 @@ def _following(
 ) -> dict[str, Tensor]:
     """Return ``expected``, with what depends on an average computed from onnxruntime's ``codes``.
 
-    A mean that it rounds its own way would lead to other differences else.
+    Otherwise a mean that it rounds differently would lead to other differences.
     """
     values = dict(expected)
     inexact = parity.depends_on_average(graph)

@@ -70,7 +70,7 @@ def _check_owned(place: Path) -> None:
 
 
 def _concerns(error: OSError, place: Path) -> bool:
-    """Tell whether an error is about the output, and not about some other file that was needed."""
+    """Return whether an error is about the output, and not about another file that was needed."""
     if error.filename is None:  # a full disk
         return True
     path = Path(str(error.filename))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The policy file to write, and the picture of it, if there is to be one."""
+    """The policy file to write, and the plot of it, if there is to be one."""
 
     out: Path
     plot: Path | None = None

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 class Terminal:
-    """Tells a person at a terminal."""
+    """Shows progress to a person at a terminal."""
 
     def __init__(self) -> None:
         """Show no bar yet."""

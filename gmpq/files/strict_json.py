@@ -61,8 +61,8 @@ def members(place: str, value: Parsed, names: Sequence[str]) -> dict[str, Parsed
     found = unique(place, value)
     for key in found:
         if key not in names:
-            near = closest(key, names) or f" (known: {', '.join(names)})"
-            raise JsonError(f"{place}: unknown key {show(key)}{near}")
+            hint = closest(key, names) or f" (known: {', '.join(names)})"
+            raise JsonError(f"{place}: unknown key {show(key)}{hint}")
     return found
 
 

@@ -100,11 +100,13 @@ class NetworkCost:
 
 
 def published_shares(macs: Sequence[int], all_macs: int) -> list[float]:
-    """Return what ``w * a`` of each layer is multiplied by in the published BOPs; 0 of the ends.
+    """Return what ``w * a`` of each layer is multiplied by in the published BOPs.
+
+    The first and the last layer have 0.
 
     Args:
-        macs: of the layers that a policy names, in execution order; of two there are only ends,
-            and both count.
+        macs: of the layers that a policy names, in execution order; if there are only two,
+            both count.
         all_macs: of the network, auxiliary layers too.
     """
     between = range(1, len(macs) - 1) if len(macs) > 2 else range(len(macs))

@@ -48,7 +48,7 @@ from gmpq.ir import (
     Value,
 )
 from gmpq.passes.fuse import fuse_clamps
-from gmpq.passes.ranges import RangeOf, encode, encode_class
+from gmpq.passes.ranges import RangeOf, encode, encode_scale_group
 from gmpq.passes.reals import real_values
 from gmpq.passes.scale_groups import SharedScale, layer_bits, reads_float, scale_groups
 from gmpq.passes.tables import table
@@ -135,7 +135,7 @@ def encode_network(
     found = scale_groups(fused.graph, bits, reals, output_bits)
     encodings: dict[str, QParams] = {}
     for shared in found:
-        encodings |= encode_class(shared, range_of, fused.clips)
+        encodings |= encode_scale_group(shared, range_of, fused.clips)
     copies = {
         (value, width): encode(value, width, range_of)
         for value, width in _narrow_reads(fused.graph, bits)

@@ -24,10 +24,10 @@ LARGEST_SCALE = float(1 << 30)  # products and quotients of two scales stay norm
 SMALLEST_SCALE = 1 / LARGEST_SCALE
 
 
-def encode_class(
+def encode_scale_group(
     shared: SharedScale, range_of: RangeOf, clips: Mapping[str, Clamp]
 ) -> dict[str, QParams]:
-    """Return the parameters of every value of a class.
+    """Return the parameters of every value of a scale group.
 
     The scale is the smallest that cuts no member's range. A zero point is 0 for a group without
     negative values; otherwise what the range leaves unused is shared between both of its ends.
@@ -51,7 +51,7 @@ def encode(value: str, bits: int, range_of: RangeOf) -> QParams:
     Raises:
         CalibrationError: if the range is too large for float32 arithmetic on scales.
     """
-    return encode_class(SharedScale(((value,),), bits), range_of, {})[value]
+    return encode_scale_group(SharedScale(((value,),), bits), range_of, {})[value]
 
 
 def _hull(ranges: list[Range]) -> Range:

@@ -136,7 +136,7 @@ def _machine(header: bytes) -> str | None:
 
 
 def _is_short(content: bytes) -> bool:
-    """Tell whether an ELF file ends early: what is missing would be read, and end the process."""
+    """Return whether an ELF file ends early: what is missing would be read, and end the process."""
     fields = SECTIONS.get(content[4], SECTIONS[2])
     place, size, count = (struct.unpack_from(kind, content, at)[0] for kind, at in fields)
     return bool(place + size * count > len(content))

@@ -1,4 +1,4 @@
-"""A policy as a picture: bars of weight bits up and of input bits down, one pair per layer."""
+"""A plot of a policy: bars of weight bits up and of input bits down, one pair per layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INCHES_PER_LAYER = 0.24
 
 
 def draw_policy(bits: Mapping[str, LayerBits], title: str, path: Path) -> None:
-    """Write the picture of ``bits`` to ``path``; its suffix chooses the format (.png, .svg, .pdf).
+    """Write the plot of ``bits`` to ``path``; its suffix chooses the format (.png, .svg, .pdf).
 
     Raises:
         OutputError: matplotlib is missing, does not know the format, or cannot write.

@@ -90,9 +90,9 @@ def double(model: ModelProto) -> None:
 
 def swap(model: ModelProto) -> None:
     """Exchange the outputs of one shape that hold other numbers, names and all."""
-    ends = list(model.graph.output)
+    outputs = list(model.graph.output)
     del model.graph.output[:]
-    model.graph.output.extend([ends[1], ends[0], ends[2]])
+    model.graph.output.extend([outputs[1], outputs[0], outputs[2]])
 
 
 def exchange(model: ModelProto) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from accuracy import journal, report
 from accuracy.journal import Journal, Task, name_of
-from accuracy.plan import GMPQ, LEVELS, LIMPQ, METHODS, UNIFORM, Cell, Effort, cells
+from accuracy.plan import GMPQ, LEVELS, LIMPQ, METHODS, UNIFORM, Cell, StudySettings, cells
 from accuracy.policies import Work
 from accuracy.sources import (
     CIFAR,
@@ -29,8 +29,8 @@ from accuracy.sources import (
 from gmpq.errors import CalibrationError
 from gmpq.policy import LayerBits
 
-EFFORT = replace(
-    Effort({"train": 48, "val": 16, "test": 16}),
+SETTINGS = replace(
+    StudySettings({"train": 48, "val": 16, "test": 16}),
     batch=16,
     float_epochs=1,
     gmpq_epochs=1,
@@ -106,7 +106,7 @@ def test_a_stopped_study_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return {"task": task.name, "accuracy": 0.5, "seconds": 1.0}
 
     monkeypatch.setattr(journal, "do", do)
-    tasks = [Task(Work(cell, EFFORT, {}, tmp_path)) for cell in cells(("cifar_resnet8",), 2)]
+    tasks = [Task(Work(cell, SETTINGS, {}, tmp_path)) for cell in cells(("cifar_resnet8",), 2)]
     with ThreadPoolExecutor(1) as pool:
         journal.run(tasks[:2], Journal.open(tmp_path / "r.jsonl"), pool)
         again = Journal.open(tmp_path / "r.jsonl")
@@ -161,8 +161,8 @@ def test_tables_of_a_study(tmp_path: Path) -> None:
 def test_one_cell_from_end_to_end(tmp_path: Path) -> None:
     write_fashion(tmp_path, 80)
     cell = Cell(FASHION, "cifar_resnet8", 0)
-    parts = split(FASHION, tmp_path, tmp_path, dict(EFFORT.sizes))
-    work = Work(cell, EFFORT, parts, tmp_path)
+    parts = split(FASHION, tmp_path, tmp_path, dict(SETTINGS.sizes))
+    work = Work(cell, SETTINGS, parts, tmp_path)
     row = journal.do(Task(work))
     limits = row["bops"][UNIFORM]
     assert set(row["policies"]) == set(METHODS)

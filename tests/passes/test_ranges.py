@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gmpq.errors import CalibrationError
 from gmpq.ir import Clamp
-from gmpq.passes.ranges import Range, encode, encode_class
+from gmpq.passes.ranges import Range, encode, encode_scale_group
 from gmpq.passes.scale_groups import SharedScale
 
 bounds = st.floats(-1e4, 1e4, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3)
@@ -20,7 +20,7 @@ pairs = st.tuples(bounds, bounds).map(lambda pair: (min(pair), max(pair)))
 def test_codes_cover_every_range_and_zero(ranges: list[Range], bits: int) -> None:
     known = {f"v{i}": pair for i, pair in enumerate(ranges)}
     shared = SharedScale(tuple((name,) for name in known), bits)
-    found = encode_class(shared, lambda value, _: known[value], {})
+    found = encode_scale_group(shared, lambda value, _: known[value], {})
     assert len({q.scale for q in found.values()}) == 1
     for name, (low, high) in known.items():
         q = found[name]
@@ -35,7 +35,7 @@ def test_codes_cover_every_range_and_zero(ranges: list[Range], bits: int) -> Non
 def test_the_widest_member_sets_the_scale() -> None:
     known = {"a": (-1.0, 1.55), "b": (0.0, 5.1), "c": (-0.1, 0.1)}
     shared = SharedScale((("a",), ("b",), ("c",)), 8)
-    found = encode_class(shared, lambda value, _: known[value], {})
+    found = encode_scale_group(shared, lambda value, _: known[value], {})
     assert {q.scale for q in found.values()} == {float(np.float32(0.02))}
     # what a range leaves unused lies on both of its sides
     assert [found[name].zero_point for name in "abc"] == [114, 0, 128]
@@ -43,7 +43,7 @@ def test_the_widest_member_sets_the_scale() -> None:
 
 def test_members_of_a_group_share_the_hull() -> None:
     known = {"a": (-1.0, 0.5), "b": (0.0, 4.1)}
-    found = encode_class(SharedScale((("a", "b"),), 8), lambda value, _: known[value], {})
+    found = encode_scale_group(SharedScale((("a", "b"),), 8), lambda value, _: known[value], {})
     assert found["a"] == found["b"]
     assert found["a"].zero_point == 50
 
@@ -60,7 +60,7 @@ def test_members_of_a_group_share_the_hull() -> None:
 )
 def test_a_clamp_is_the_clip_of_its_producer(clamp: Clamp, low: int, high: int) -> None:
     shared = SharedScale((("a", "b"),), 8)
-    found = encode_class(shared, lambda *_: (-10.0, 15.5), {"a": clamp})
+    found = encode_scale_group(shared, lambda *_: (-10.0, 15.5), {"a": clamp})
     assert (found["a"].zero_point, found["a"].low, found["a"].high) == (100, low, high)
     assert (found["b"].low, found["b"].high) == (0, 255)
 

@@ -24,7 +24,7 @@ BITS = (2, 3, 4)
 NETWORKS = {"cifar_resnet8": (3, 12, 12), "squeezenet1_1": (3, 33, 33)}
 
 
-@pytest.mark.parametrize("fixed", [WIDE, None], ids=["ends-kept", "ends-searched"])
+@pytest.mark.parametrize("fixed", [WIDE, None], ids=["first-last-kept", "first-last-searched"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_all_counts_agree(name: str, fixed: LayerBits | None) -> None:
     graph = lower(models.find(name).build(), (1, *NETWORKS[name]), name)

@@ -46,8 +46,8 @@ def layer(
         Value("real", (batch, channels, *window.output_size(*space))),
     )
     node = Conv2d("conv", ("x",), "y", weight, window, channels)
-    ends = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
-    return Graph("g", ("image",), ("real",), {v.name: v for v in values}, (ends[0], node, ends[1]))
+    io = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
+    return Graph("g", ("image",), ("real",), {v.name: v for v in values}, (io[0], node, io[1]))
 
 
 WINDOWS = [

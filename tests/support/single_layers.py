@@ -86,8 +86,8 @@ def network_of(node: Conv2d, q: QParams, size: tuple[int, int], batch: int) -> I
         Value("y", (batch, outputs, rows, columns), QParams.full(0.37, 128, 8)),
         Value("real", (batch, outputs, rows, columns)),
     )
-    ends = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
-    nodes = (ends[0], node, ends[1])
+    io = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
+    nodes = (io[0], node, io[1])
     return Graph("g", ("image",), ("real",), {v.name: v for v in values}, nodes)
 
 
@@ -142,8 +142,8 @@ def check(
     q, shape = graph.values["x"].q, graph.values["x"].shape
     assert q is not None
     rng = np.random.default_rng(number)
-    ends = rng.choice([0, q.maximum], shape)
-    for codes in (rng.integers(0, q.maximum + 1, shape), np.full(shape, q.maximum), ends):
+    extremes = rng.choice([0, q.maximum], shape)
+    for codes in (rng.integers(0, q.maximum + 1, shape), np.full(shape, q.maximum), extremes):
         image = (codes - q.zero_point).astype(np.float32)
         expected = reference.run(graph, {"image": image})["y"]
         found = compiled.trace({"image": image})["y"]
@@ -159,7 +159,7 @@ def random_linear(
     ``sizes`` are images, inputs and outputs; without them, they are random.
     """
     input_bits, weight_bits = bits
-    drawn = (int(rng.integers(*ends)) for ends in ((1, 4), (1, 300), (1, 150)))
+    drawn = (int(rng.integers(*bounds)) for bounds in ((1, 4), (1, 300), (1, 150)))
     batch, inputs, outputs = sizes or drawn
     q = QParams.full(1.0, int(rng.integers(0, 1 << input_bits)), input_bits)
     weight = random_weight(rng, (outputs, inputs), weight_bits)
@@ -169,6 +169,6 @@ def random_linear(
         Value("y", (batch, outputs), QParams.full(0.37, 128, 8)),
         Value("real", (batch, outputs)),
     )
-    ends = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
-    nodes = (ends[0], Linear("linear", ("x",), "y", weight), ends[1])
+    io = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
+    nodes = (io[0], Linear("linear", ("x",), "y", weight), io[1])
     return Graph("g", ("image",), ("real",), {v.name: v for v in values}, nodes)

@@ -1,4 +1,4 @@
-"""``classify.c``: a whole program in C around a compiled classifier, written beside ``model.h``."""
+"""``classify.c``: a complete C program around a compiled classifier, next to ``model.h``."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What is written beside the shared library, and what it holds."""
+    """What is written in addition to the shared library, and what it holds."""
 
     static: bool = False  # model.a too, and for a classifier a program in C
     embed_params: bool = False  # the libraries hold the parameters, as params.bin does

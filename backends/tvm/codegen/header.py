@@ -36,8 +36,8 @@ PUBLIC = """\
 extern "C" {{
 #endif
 
-/* Runs the network; returns 0 when all is well. Several threads may do so at once, each with a
- * workspace and outputs of its own; they may share the parameters. */
+/* Runs the network; returns 0 when all is well. Several threads may do so at once, each with
+ * a separate workspace and separate outputs; they may share the parameters. */
 int {prefix}_run(const void *params, void *workspace, const float *const *inputs,
 {indent}float *const *outputs);
 
@@ -80,7 +80,7 @@ def public_header(
 ) -> str:
     """Return ``model.h``: entry points, sizes, and the shapes of inputs and outputs."""
     upper = prefix.upper()
-    ends = [
+    io = [
         (role, i, graph.values[name].shape)
         for role, names in (("input", graph.inputs), ("output", graph.outputs))
         for i, name in enumerate(names)
@@ -90,9 +90,9 @@ def public_header(
         prefix=prefix,
         upper=upper,
         indent=" " * len(f"int {prefix}_run("),
-        shapes="\n".join(f" *   {role}s[{i}]: float32 {list(shape)}" for role, i, shape in ends),
+        shapes="\n".join(f" *   {role}s[{i}]: float32 {list(shape)}" for role, i, shape in io),
         elements="\n".join(
-            f"#define {upper}_{role.upper()}_{i}_ELEMENTS {prod(shape)}" for role, i, shape in ends
+            f"#define {upper}_{role.upper()}_{i}_ELEMENTS {prod(shape)}" for role, i, shape in io
         ),
         inputs=len(graph.inputs),
         outputs=len(graph.outputs),
@@ -107,8 +107,8 @@ def public_header(
 def entry_macros(graph: IntGraph, plan: Plan, prefix: str = PREFIX) -> tuple[str, ...]:
     """Return the flags of the C compiler that say what ``entry.c`` names and calls."""
     inputs, outputs = len(graph.inputs), len(graph.outputs)
-    ends = ["const float *"] * inputs + ["float *"] * outputs
-    parameters = ["const void *params", "void *workspace", *ends, "int32_t first", "int32_t last"]
+    io = ["const float *"] * inputs + ["float *"] * outputs
+    parameters = ["const void *params", "void *workspace", *io, "int32_t first", "int32_t last"]
     places = [f"inputs[{i}]" for i in range(inputs)] + [f"outputs[{i}]" for i in range(outputs)]
     arguments = ["params", "workspace", *places, "first", "last"]
     values = {

@@ -23,7 +23,7 @@ PARAMS_SOURCE = Path(__file__).with_name("params.c")
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The objects of a library, in a folder of their own, and the functions that it shows."""
+    """The objects of a library, in a separate folder, and the functions that it exports."""
 
     folder: Path
     objects: tuple[Path, ...]
@@ -60,7 +60,7 @@ def compile_params(params: bytes, prefix: str, target: CpuTarget, folder: Path) 
     source = folder / PARAMS_SOURCE.name
     source.write_bytes(PARAMS_SOURCE.read_bytes())
     (folder / "params.bin").write_bytes(params)
-    # Caches of compilers do not see what the assembler includes: the flags tell it apart.
+    # Caches of compilers do not see what the assembler includes: the flags identify it.
     content = f"-DGMPQ_PARAMS_SHA256={hashlib.sha256(params).hexdigest()}"
     return compile_object(source, (entry_macro(prefix), content), target)
 

@@ -89,7 +89,7 @@ def _entry(graph: IntGraph, plan: Plan, steps: list[list[_Bound]], params_bytes:
             T.func_attr({"calling_conv": C_FUNCTION, "global_symbol": ENTRY})
             base = T.arg("params", T.handle("uint8"))
             memory = T.arg("workspace", T.handle("uint8"))
-            ends = {
+            io = {
                 name: T.arg(f"{role}_{i}", T.handle("float32"))
                 for role, names in (("input", graph.inputs), ("output", graph.outputs))
                 for i, name in enumerate(names)
@@ -102,7 +102,7 @@ def _entry(graph: IntGraph, plan: Plan, steps: list[list[_Bound]], params_bytes:
             places: Mapping[str, Expr] = {
                 name: T.address_of(workspace[offset])
                 for name, offset in plan.memory.offsets.items()
-            } | ends
+            } | io
             for i, calls in enumerate(steps):
                 with T.If(T.And(first <= i, i < last)), T.Then():
                     for bound in calls:

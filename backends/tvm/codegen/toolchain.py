@@ -21,7 +21,7 @@ from gmpq.errors import TargetError, install_extra
 from gmpq.files import temporary
 
 OLDEST_GLIBC = "2.17"  # the oldest that zig links against: CentOS 7, Debian 8
-FAST = ("-O2", "-g0")  # of linking too: zig compiles its own runtime as it is told
+FAST = ("-O2", "-g0")  # of linking too: zig compiles its runtime with these
 C = ("-std=gnu11", *FAST)
 REMEMBERED = 256  # objects of some ten kilobytes
 
@@ -35,14 +35,14 @@ class Toolchain:
 
 
 def compile_object(source: Path, flags: Sequence[str], target: CpuTarget) -> Path:
-    """Return the object file of one C file, beside it; it may lie in a shared library.
+    """Return the object file of one C file, in its folder; it may lie in a shared library.
 
     Raises:
         TargetError: No C compiler for the target is installed, or it cannot compile.
     """
     made = source.with_suffix(".o")
-    words = (*C, "-fPIC", *flags, "-c", source.name, "-o", made.name)
-    commands = [[*found.compiler, *words] for found in _shipping(target)]
+    arguments = (*C, "-fPIC", *flags, "-c", source.name, "-o", made.name)
+    commands = [[*found.compiler, *arguments] for found in _shipping(target)]
     _run(commands, target, made, source.parent)
     return made
 
@@ -64,8 +64,8 @@ def _compiled(
 ) -> bytes:
     with temporary.folder() as folder:
         made = folder / f"{source.stem}.o"
-        words = (*C, "-fPIC", *flags, "-c", str(source), "-o", made.name)
-        _run([[*found.compiler, *words] for found in toolchains], target, made, folder)
+        arguments = (*C, "-fPIC", *flags, "-c", str(source), "-o", made.name)
+        _run([[*found.compiler, *arguments] for found in toolchains], target, made, folder)
         return made.read_bytes()
 
 
@@ -90,14 +90,15 @@ def compile_plugin(source: Path, target: CpuTarget, library: Path) -> None:
     compile_program(source, target, library, ("-shared", "-fPIC"))
 
 
-def link(words: Sequence[str], target: CpuTarget, made: Path, folder: Path) -> None:
-    """Write what the flags and objects of ``words`` make; the linker runs in ``folder``.
+def link(arguments: Sequence[str], target: CpuTarget, made: Path, folder: Path) -> None:
+    """Write what the flags and objects of ``arguments`` make; the linker runs in ``folder``.
 
     Raises:
         TargetError: No C compiler for the target is installed, or it cannot link.
     """
     commands = [
-        [*found.compiler, *FAST, *words, "-o", str(made.absolute())] for found in _shipping(target)
+        [*found.compiler, *FAST, *arguments, "-o", str(made.absolute())]
+        for found in _shipping(target)
     ]
     _run(commands, target, made, folder)
 
@@ -108,8 +109,8 @@ def archive(member: Path, target: CpuTarget, library: Path) -> None:
     Raises:
         TargetError: No archiver for the target is installed, or it cannot write.
     """
-    words = ("rcsD", str(library), str(member))
-    _run([[*found.archiver, *words] for found in _shipping(target)], target, library)
+    arguments = ("rcsD", str(library), str(member))
+    _run([[*found.archiver, *arguments] for found in _shipping(target)], target, library)
 
 
 def find_toolchain(target: CpuTarget) -> Toolchain:

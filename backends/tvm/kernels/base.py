@@ -137,14 +137,14 @@ class Candidate:
     cost: float  # on one thread
     build: Callable[[], Call]
     work: Work | None = None  # of a kernel that multiplies
-    pieces: int | None = None  # that threads share whole; None where they are many
+    tasks: int | None = None  # work items that threads share; None where they are many
     weight_bytes: int | None = None  # of all weights in memory; None where each takes a byte
 
     def cost_on(self, threads: int) -> float:
         """Return the predicted cost of the busiest of ``threads`` threads."""
-        if self.pieces is None:
+        if self.tasks is None:
             return self.cost / threads
-        return self.cost * -(-self.pieces // threads) / self.pieces
+        return self.cost * -(-self.tasks // threads) / self.tasks
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def _layout(graph: IntGraph, value: Value, rules: LayoutRules) -> Layout:
 
 
 def _only_convolved(graph: IntGraph, name: str) -> bool:
-    """Tell whether a quantized network input is read by convolutions alone, in small groups."""
+    """Return whether a quantized network input is read by convolutions alone, in small groups."""
     readers = graph.consumers(name)
     return (
         isinstance(graph.producer(name), Quantize)

@@ -82,5 +82,5 @@ def _is_exact(graph: IntGraph, node: Requantize, exact: Exact) -> bool:
 
 
 def _is_read(graph: IntGraph, value: str, copies: tuple[Requantize, ...]) -> bool:
-    """Tell whether anyone but the copies needs ``value``."""
+    """Return whether anyone but the copies needs ``value``."""
     return not copies or value in graph.outputs or len(graph.consumers(value)) > len(copies)

@@ -22,7 +22,7 @@ class Life:
     last: int
 
     def overlaps(self, other: Life) -> bool:
-        """Tell whether both values must be kept at some step."""
+        """Return whether both values must be kept at some step."""
         return self.first <= other.last and other.first <= self.last
 
 

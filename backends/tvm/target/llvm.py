@@ -103,8 +103,8 @@ def parse(text: str) -> Processor:
 def _check(text: str, what: str, name: str, names: Collection[str]) -> None:
     if name not in names:
         few = f": choose one of {', '.join(names)}" if len(names) <= len(TRIPLES) else ""
-        near = closest(name, names) or few or ": LLVM has none like it"
-        raise TargetError(f"target {text!r}: {what} {name!r} is unknown{near}")
+        hint = closest(name, names) or few or ": LLVM has none like it"
+        raise TargetError(f"target {text!r}: {what} {name!r} is unknown{hint}")
 
 
 def _any(triple: str) -> TvmTarget:

@@ -11,11 +11,11 @@ from gmpq.backends.tvm.target.cpu import CpuTarget
 class PipelineModel:
     """Cycles of instructions; LLVM's models of the processors have them."""
 
-    in_order: bool  # an instruction a cycle, loads too; else two on vectors and loads beside them
+    in_order: bool  # one instruction a cycle, loads too; else two on vectors, and loads in parallel
     bytes_multiplied: float  # cycles of sixteen products of bytes in bytes (mla)
     widened: float = 1.0  # cycles of adding neighbours in wider lanes (sadalp)
     waiting: float = 1.0  # for results, times the cycles of instructions that need them soon
-    beside: float = 0.0  # cycles that a load takes from instructions beside it
+    load_penalty: float = 0.0  # cycles by which a load delays other instructions
     issue: float = 2.5  # instructions a cycle, of additions, loads and stores in turn
 
     @property
@@ -32,13 +32,13 @@ class PipelineModel:
         """Return cycles of a step of ``computing`` cycles that loads ``loads`` vectors."""
         if self.in_order:
             return computing + loads
-        return max(computing, loads / 2) + self.beside * loads + 0.5
+        return max(computing, loads / 2) + self.load_penalty * loads + 0.5
 
 
 IN_ORDER = PipelineModel(in_order=True, bytes_multiplied=1.0, waiting=1.2, issue=1.0)
 # Three instructions a cycle in all; one pipe multiplies 64 bits of operands, the other one widens.
 CORTEX_A72_CLASS = PipelineModel(
-    in_order=False, bytes_multiplied=2.0, widened=0.0, beside=0.1, issue=1.5
+    in_order=False, bytes_multiplied=2.0, widened=0.0, load_penalty=0.1, issue=1.5
 )
 OUT_OF_ORDER = PipelineModel(in_order=False, bytes_multiplied=0.5)
 SIMPLE = frozenset(("generic", *(f"cortex-{n}" for n in ("a5", "a7", "a8", "a53", "a55"))))

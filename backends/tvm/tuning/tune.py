@@ -118,7 +118,7 @@ def tuned(tuning: Tuning, on_layer: Callable[[str], None]) -> Chooser:
 
 
 def worth_measuring(site: Site[AnyTarget], choices: Sequence[Choice]) -> bool:
-    """Tell whether there is a choice, at a layer."""
+    """Return whether there is a choice, at a layer."""
     return len(choices) > 1 and isinstance(site.node, Conv2d | Linear)
 
 

@@ -57,7 +57,7 @@ def to_tflite(graph: IntGraph) -> bytes:
     for node in graph.nodes:
         numbers[node.output] = _declare(draft, graph.values[node.output])
         _emit(draft, graph, node, numbers)
-    inputs, outputs = ([numbers[name] for name in ends] for ends in (graph.inputs, graph.outputs))
+    inputs, outputs = ([numbers[name] for name in names] for names in (graph.inputs, graph.outputs))
     return draft.finish(graph.name, inputs, outputs)
 
 

@@ -99,8 +99,8 @@ def bisect(
         else:
             low = weight
         weight = _between(low, high)
-    fitting = [each for each in found if cost_of(each) <= limit]
-    return max(fitting, key=cost_of) if fitting else min(found, key=cost_of)
+    within_limit = [each for each in found if cost_of(each) <= limit]
+    return max(within_limit, key=cost_of) if within_limit else min(found, key=cost_of)
 
 
 def _between(low: float, high: float) -> float:

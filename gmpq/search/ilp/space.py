@@ -87,8 +87,8 @@ def space_of(
         SearchError: no layer is left to search.
     """
     names = cost.layer_names(graph)
-    ends = (names[0], names[-1]) if names and first_last_bits is not None else ()
-    kept = dict.fromkeys(ends, first_last_bits)
+    first_last = (names[0], names[-1]) if names and first_last_bits is not None else ()
+    kept = dict.fromkeys(first_last, first_last_bits)
     costs = cost.measure(graph, dict.fromkeys(names, WIDE)).layers
     layers = tuple(
         Layer(

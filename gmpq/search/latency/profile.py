@@ -44,7 +44,7 @@ BATCH = 8  # images per step of calibration
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What was measured, as the content of a table, and what is missing in it, in words."""
+    """What was measured, as the content of a table, and what is missing in it, as text."""
 
     table: dict[str, Any]
     missing: tuple[str, ...]

@@ -97,8 +97,8 @@ def convolution(bits: int) -> IntGraph:
 def softmax() -> IntGraph:
     shape, q = (1, 100), QParams.full(0.1, 128, 8)
     values = Value("x", shape), Value("codes", shape, q), Value("real", shape), Value("y", shape)
-    ends = Quantize("codes", ("x",), "codes"), Dequantize("real", ("codes",), "real")
-    nodes = (*ends, Softmax("y", ("real",), "y"))
+    io = Quantize("codes", ("x",), "codes"), Dequantize("real", ("codes",), "real")
+    nodes = (*io, Softmax("y", ("real",), "y"))
     return Graph("softmax", ("x",), ("y",), {value.name: value for value in values}, nodes)
 
 

@@ -41,19 +41,19 @@ def one_block(outputs: int) -> IntGraph:
 
 
 @pytest.mark.parametrize(
-    ("pieces", "threads", "share"),
+    ("tasks", "threads", "share"),
     [(None, 1, 1.0), (None, 4, 0.25), (1, 2, 1.0), (3, 2, 2 / 3), (3, 3, 1 / 3), (2, 4, 0.5)],
 )
-def test_the_busiest_thread_decides(pieces: int | None, threads: int, share: float) -> None:
-    candidate = Candidate("", 600.0, no_call, pieces=pieces)
+def test_the_busiest_thread_decides(tasks: int | None, threads: int, share: float) -> None:
+    candidate = Candidate("", 600.0, no_call, tasks=tasks)
     assert candidate.cost_on(threads) == pytest.approx(600.0 * share)
 
 
 def test_two_threads_take_what_they_can_share() -> None:
     family = Family("some", (Conv2d,), lambda site: ())
     choices = [
-        (family, Candidate(name, cycles, no_call, pieces=pieces))
-        for name, cycles, pieces in (("whole", 100.0, 1), ("halves", 110.0, 2))
+        (family, Candidate(name, cycles, no_call, tasks=tasks))
+        for name, cycles, tasks in (("whole", 100.0, 1), ("halves", 110.0, 2))
     ]
     taken: list[str] = []
 
@@ -68,7 +68,7 @@ def test_two_threads_take_what_they_can_share() -> None:
 
 
 @pytest.mark.parametrize("threads", [2, 4])
-def test_winograd_has_a_scheme_that_threads_share(threads: int) -> None:
+def test_winograd_has_a_schedule_that_threads_share(threads: int) -> None:
     found: list[Candidate] = []
 
     def choose(site: Site[Target], choices: Sequence[Choice]) -> Verdict:
@@ -78,8 +78,8 @@ def test_winograd_has_a_scheme_that_threads_share(threads: int) -> None:
 
     plan(one_block(64), V3, choose)
     best = min(found, key=lambda candidate: candidate.cost_on(threads))
-    assert best.pieces is not None
-    assert best.pieces >= threads
+    assert best.tasks is not None
+    assert best.tasks >= threads
     assert best.cost_on(threads) < 1.5 / threads * min(c.cost for c in found)
 
 

@@ -13,7 +13,7 @@ from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.codegen.form import Form
 from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.qemu import EMULATORS, EmulatedProgram, missing, processor
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable, Sdot, best_dot
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Int32Dot, Sdot, best_dot
 from gmpq.backends.tvm.target import Target, find
 from gmpq.backends.tvm.target.cpu import INSTRUCTION_SETS
 from gmpq.backends.tvm.target.llvm import Processor as LlvmProcessor
@@ -70,7 +70,7 @@ def test_other_layers_equal_the_reference(seed: int, target: str, tmp_path: Path
 
 def test_targets_choose_their_instruction() -> None:
     weights = np.ones((1, 1), np.int8)
-    assert isinstance(best_dot(find("rpi4"), 255, weights), Portable)
+    assert isinstance(best_dot(find("rpi4"), 255, weights), Int32Dot)
     assert best_dot(find("rpi5"), 255, weights) == Sdot(shift=128)
     assert best_dot(find("jetson-orin-cpu"), 127, weights) == Sdot()
     assert best_dot(find("arm64-i8mm"), 255, weights) == Sdot(unsigned=True)

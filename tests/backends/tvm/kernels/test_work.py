@@ -12,7 +12,7 @@ import pytest
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Work
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Smlal
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Int32Dot
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw, Vpmaddwd
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
 from gmpq.backends.tvm.target import Target, find
@@ -36,12 +36,12 @@ RUN, ONE, WORDS = "vpmaddubsw+vpaddw", "vpmaddubsw+vpmaddwd+vpaddd", "vpmaddwd+v
         (Int16Dot(), WORDS),
         (Int16Dot(16, fused=True), "vpdpwssd"),
         (Smlal(), "smlal"),
-        (Portable(), ""),
+        (Int32Dot(), ""),
     ],
     ids=str,
 )
 def test_every_dot_product_names_its_instructions(
-    dot: Vpdpbusd | Vpmaddubsw | Vpmaddwd | Int16Dot | Smlal | Portable, instruction: str
+    dot: Vpdpbusd | Vpmaddubsw | Vpmaddwd | Int16Dot | Smlal | Int32Dot, instruction: str
 ) -> None:
     assert dot.instruction == instruction
 

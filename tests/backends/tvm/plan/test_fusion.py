@@ -107,12 +107,12 @@ def stream(copies: dict[str, QParams], *, read: bool, add: bool) -> IntGraph:
 def with_outputs(graph: IntGraph, names: Sequence[str]) -> IntGraph:
     """Return ``graph`` with ``names`` among its outputs."""
     reals = [Value(f"{name}.real", graph.values[name].shape) for name in names]
-    ends = [
+    dequantized = [
         Dequantize(real.name, (name,), real.name) for name, real in zip(names, reals, strict=True)
     ]
     values = {**graph.values, **{real.name: real for real in reals}}
     outputs = (*graph.outputs, *(real.name for real in reals))
-    graph = replace(graph, outputs=outputs, values=values, nodes=(*graph.nodes, *ends))
+    graph = replace(graph, outputs=outputs, values=values, nodes=(*graph.nodes, *dequantized))
     spec.check(graph)
     return graph
 

@@ -144,14 +144,14 @@ def _tiles(site: Site, shape: BitserialShape) -> list[BitserialTile]:
 
 
 def _cycles(shape: BitserialShape, tile: BitserialTile, pipeline: PipelineModel) -> float:
-    """Return predicted cycles of steps, of wider sums after runs, of the end, and of packing."""
+    """Return predicted cycles of steps, of wider sums after runs, the epilogue, and packing."""
     sums, accumulators = tile.columns * tile.vectors, len(shape.magnitudes)
     words = tile.columns * shape.planes
     instructions = sums * shape.counter.instructions(shape.form, shape.planes) + words
     step = pipeline.step(instructions * pipeline.vector, tile.vectors * shape.form.stored + words)
     runs = shape.steps.total // shape.run.total
-    ends = sums * (runs * 4 * (accumulators + 1) + 20) * pipeline.vector
-    one = pipeline.waiting * shape.steps.total * step + ends
+    epilogue = sums * (runs * 4 * (accumulators + 1) + 20) * pipeline.vector
+    one = pipeline.waiting * shape.steps.total * step + epilogue
     row = -(-shape.vectors // tile.vectors) * -(-shape.y.width // tile.columns) * one
     word = (shape.planes * shape.counter.packing + 6) * pipeline.vector
     packing = shape.pixels(tile) * shape.words * word

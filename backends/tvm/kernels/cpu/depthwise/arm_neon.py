@@ -39,8 +39,8 @@ from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Conv2d
 
-Run: TypeAlias = tuple[int, ...]  # taps whose products are added in int8, or one alone
-Cut: TypeAlias = tuple[tuple[Run, ...], ...]  # what is added in int16
+TapRun: TypeAlias = tuple[int, ...]  # taps whose products are added in int8, or one alone
+Cut: TypeAlias = tuple[tuple[TapRun, ...], ...]  # what is added in int16
 
 
 def refuses(site: Site) -> str | None:
@@ -53,12 +53,12 @@ def refuses(site: Site) -> str | None:
 def candidates(site: Site) -> tuple[Candidate, ...]:
     """Return the one configuration; cycles are instructions, one a cycle."""
     y, cut = site.output.codes, _cut(site)
-    taps = sum(len(run) if len(run) > 1 else 2 for words in cut for run in words)
-    widened = sum(2 + 2 * sum(len(run) > 1 for run in words) for words in cut)
+    taps = sum(len(run) if len(run) > 1 else 2 for int16_run in cut for run in int16_run)
+    widened = sum(2 + 2 * sum(len(run) > 1 for run in int16_run) for int16_run in cut)
     cycles = y.batch * y.height * y.width * y.stored // VECTOR * (1.2 * taps + 2 * widened + 12)
-    longest = max(len(run) for words in cut for run in words)
+    longest = max(len(run) for int16_run in cut for run in int16_run)
     within = f", {longest} in int8" if longest > 1 else ""
-    name = f"{max(sum(map(len, words)) for words in cut)} taps in int16{within}"
+    name = f"{max(sum(map(len, int16_run)) for int16_run in cut)} taps in int16{within}"
     instruction = "mla" if longest > 1 else "smull+smlal"
     return (Candidate(name, cycles, partial(build, site, cut), site.work(instruction)),)
 
@@ -78,19 +78,22 @@ def _cut(site: Site) -> Cut:
     assert isinstance(site.node, Conv2d)
     codes = site.node.weight.codes
     taps = codes.reshape(len(codes), -1).T
-    ends = neon.code_range(site.inputs[0].q)
-    return tuple(_runs(taps, words, ends) for words in runs(taps, ends, range(len(taps)), np.int16))
+    code_range = neon.code_range(site.inputs[0].q)
+    return tuple(
+        _runs(taps, int16_run, code_range)
+        for int16_run in runs(taps, code_range, range(len(taps)), np.int16)
+    )
 
 
-def _runs(taps: Array, words: Run, code_range: tuple[int, int]) -> tuple[Run, ...]:
+def _runs(taps: Array, int16_run: TapRun, code_range: tuple[int, int]) -> tuple[TapRun, ...]:
     """Return the runs in int8 within one in int16; runs of two cost as much as single taps."""
-    found = runs(taps, code_range, words, np.int8)
-    return found if len(found) * 2 < len(words) else tuple((tap,) for tap in words)
+    found = runs(taps, code_range, int16_run, np.int8)
+    return found if len(found) * 2 < len(int16_run) else tuple((tap,) for tap in int16_run)
 
 
 def runs(
     taps: Array, code_range: tuple[int, int], which: Sequence[int], kind: type
-) -> tuple[Run, ...]:
+) -> tuple[TapRun, ...]:
     """Return ``which`` of int8 ``taps`` [taps, C], in the longest runs whose sums fit ``kind``.
 
     A tap that does not fit by itself is a separate run.
@@ -116,9 +119,9 @@ def runs(
 def _accumulate(cut: Cut, shifted: bool, acc: list[Buffer], tile: ChannelTile) -> None:
     if len(cut) > 1:
         tile.begin(acc)
-    for words in cut:
+    for int16_run in cut:
         short = zeros(len(acc), "int16", VECTOR)
-        for run in words:
+        for run in int16_run:
             _add_run(short, run, shifted, tile)
         if len(cut) == 1:
             tile.begin(acc)  # they need no registers before
@@ -126,7 +129,7 @@ def _accumulate(cut: Cut, shifted: bool, acc: list[Buffer], tile: ChannelTile) -
             assign(slot, slot[0] + cast("int32", VECTOR, sums[0]))
 
 
-def _add_run(acc: list[Buffer], run: Run, shifted: bool, tile: ChannelTile) -> None:
+def _add_run(acc: list[Buffer], run: TapRun, shifted: bool, tile: ChannelTile) -> None:
     kind = "int16" if len(run) == 1 else "int8"
     short = acc if len(run) == 1 else zeros(len(acc), "int8", VECTOR)
     for tap in run:

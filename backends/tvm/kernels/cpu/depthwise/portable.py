@@ -28,7 +28,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     cast,
     in_registers,
 )
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Int32Dot
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, vpmaddubsw_lanes
 from gmpq.backends.tvm.target.cpu import VECTOR, CpuTarget
@@ -53,7 +53,7 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     taps = node.window.kernel[0] * node.window.kernel[1]
     cycles = vectors * (taps * _tap_cycles(site.target) + 5)
     fused = "avx512vnni" in site.target.features
-    instruction = Int16Dot(fused=True).instruction if fused else Portable.instruction
+    instruction = Int16Dot(fused=True).instruction if fused else Int32Dot.instruction
     return (Candidate("", cycles, partial(build, site), site.work(instruction)),)
 
 

@@ -52,12 +52,12 @@ MOST_SUMS = 12  # vectors in registers, of 16
 SIDES = range(1, 5)  # rows, and pixels of a row, whose sums are in registers
 CUTS = (1, 2, 4, 8)  # of rows into runs of columns
 STAGE_BYTES = 128 << 10  # on the stack of a thread
-SPAN = 1 << 16  # accumulators that int16 tells apart
+SPAN = 1 << 16  # accumulators that int16 distinguishes
 INT16 = np.iinfo(np.int16)
 REMEMBERED = 4  # proofs of one layer, which is asked for refusals, then for candidates
-NEAR_PAIR, FAR_PAIR = 1.0, 2.0  # cycles of a vector of pairs, its rows near or not
+L1D_PAIR_CYCLES, L2_PAIR_CYCLES = 1.0, 2.0  # of a vector of pairs, by where its rows are
 PRODUCT = 0.8  # cycles of a multiplication and an addition
-FINISH = 1.7  # cycles of a vector of float32
+EPILOGUE_CYCLES = 1.7  # cycles of a vector of float32
 LOOP, BLOCK = 8, 60  # cycles around the pixels of a tile, and around a block of channels
 
 
@@ -104,7 +104,7 @@ def _prove(node: Conv2d, qx: QParams, qy: QParams) -> FusedScale | str:
         return "some pair of products does not fit int16"
     low, high = accumulators(node.weight, qx)
     if (span := int((high - low).max())) >= SPAN:
-        return f"a channel's sums span {span}: int16 tells {SPAN} apart"
+        return f"a channel's sums span {span}: int16 distinguishes {SPAN}"
     if (steps := largest_step(node.weight, qx, qy)) >= STEPS:
         return f"may requantize to {steps:.3g} steps, beyond int32"
     _, factor = start_and_factor(node.weight, qx, qy)
@@ -112,7 +112,7 @@ def _prove(node: Conv2d, qx: QParams, qy: QParams) -> FusedScale | str:
 
 
 def saturates(taps: Array, top: int) -> bool:
-    """Tell whether vpmaddubsw may saturate for codes 0..``top`` and taps [C, kH, kW] in pairs.
+    """Return whether vpmaddubsw may saturate for codes 0..``top`` and taps [C, kH, kW] in pairs.
 
     Any two neighbouring rows may be a pair, and a row may be alone.
     """
@@ -143,19 +143,19 @@ def _fits(y: Layout, window: Window, tile: BytesTile) -> bool:
 def _cycles(site: Site, tile: BytesTile) -> float:
     """Return predicted cycles: pairs, products, and finishing.
 
-    The blocks of a run read the same lines of codes, which ought to stay near.
+    The blocks of a run read the same lines of codes, which should stay in L1d.
     """
     node, x, y = site.node, site.inputs[0].codes, site.output.codes
     assert isinstance(node, Conv2d)
     window, taps = node.window, tile.taps(node.window)
-    near = PAIR * len(taps.groups) * tile.read(window) * x.stored <= site.target.l1d_bytes // 2
-    pairs = tile.staged(window) * (NEAR_PAIR if near else FAR_PAIR)
+    in_l1d = PAIR * len(taps.groups) * tile.read(window) * x.stored <= site.target.l1d_bytes // 2
+    pairs = tile.staged(window) * (L1D_PAIR_CYCLES if in_l1d else L2_PAIR_CYCLES)
     steps = -(-tile.columns // tile.pixels)
     sums = tile.pixels * VECTORS * taps.count * PRODUCT
-    finish = tile.pixels * tile.rows * CHANNELS / WIDE_LANES * FINISH
+    epilogue = tile.pixels * tile.rows * CHANNELS / WIDE_LANES * EPILOGUE_CYCLES
     tiles = -(-y.height // tile.rows) * -(-y.width // tile.columns)
     blocks = y.batch * tiles * -(-y.stored // CHANNELS)
-    return blocks * (pairs + steps * (sums + finish + LOOP) + BLOCK)
+    return blocks * (pairs + steps * (sums + epilogue + LOOP) + BLOCK)
 
 
 def build(site: Site, tile: BytesTile, scale: FusedScale) -> Call:

@@ -102,7 +102,7 @@ class _Buffers:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _PixelRun:
     """Where a run of columns begins, in an image, and the block of channels."""
 
     image: Expr
@@ -168,19 +168,19 @@ class BytesKernel:
                 column, strip = clamped_start(run % runs, tile.columns, y.width), run // runs
                 row = clamped_start(strip % strips, tile.rows, y.height)
                 channel = clamped_start(block, CHANNELS, y.stored)
-                self._run(buffers, _Run(strip // strips, row, column, block, channel))
+                self._run(buffers, _PixelRun(strip // strips, row, column, block, channel))
 
         return c_function(tuple((name, kind) for name, kind, _ in parameters), body)
 
-    def _run(self, buffers: _Buffers, run: _Run) -> None:
+    def _run(self, buffers: _Buffers, run: _PixelRun) -> None:
         tile = self.tile
         pairs = scratch(tile.staged(self.window) * ELEMENTS, "int8")
         self._pair(buffers.x, pairs, run)
         with T.serial(0, -(-tile.columns // tile.pixels)) as i:
             first = clamped_start(i, tile.pixels, tile.columns)
-            self._finish(buffers, run, first, self._sums(buffers, run, first, pairs))
+            self._store_outputs(buffers, run, first, self._sums(buffers, run, first, pairs))
 
-    def _pair(self, x: Buffer, pairs: Buffer, run: _Run) -> None:
+    def _pair(self, x: Buffer, pairs: Buffer, run: _PixelRun) -> None:
         """Put the codes of a run of columns in pairs: [columns, groups, vectors, elements]."""
         window, layout, groups = self.window, self.x, self.tile.taps(self.window).groups
         (sy, sx), padding = window.stride, window.padding
@@ -195,7 +195,7 @@ class BytesKernel:
                 for v in range(VECTORS):
                     store(pairs, (first + v) * ELEMENTS, unpacked(codes, 1, v), ELEMENTS)
 
-    def _sums(self, buffers: _Buffers, run: _Run, first: Expr, pairs: Buffer) -> Sums:
+    def _sums(self, buffers: _Buffers, run: _PixelRun, first: Expr, pairs: Buffer) -> Sums:
         """Return the sums of the pixels from column ``first`` on."""
         tile, columns = self.tile, self.window.kernel[1]
         groups = len(tile.taps(self.window).groups)
@@ -229,7 +229,7 @@ class BytesKernel:
                 assign(slot, load(start, channel + v * LANES, LANES))
         return acc
 
-    def _finish(self, buffers: _Buffers, run: _Run, first: Expr, acc: Sums) -> None:
+    def _store_outputs(self, buffers: _Buffers, run: _PixelRun, first: Expr, acc: Sums) -> None:
         """Requantize and store the sums."""
         y = self.y
         (zero,) = in_registers([buffers.zeros[first]])

@@ -45,7 +45,7 @@ class VpdpbusdUnpacked:
     elements: int = 64  # of a vector of codes or weights
     interleave_cycles: float = 1.6  # of one vector of codes
     product_cycles: float = 0.5
-    finish_cycles: float = 1.6
+    epilogue_cycles: float = 1.6
     spill_cycles: float = 0.0  # of each row of outputs after the first
     instruction: str = Vpdpbusd.instruction
 
@@ -87,7 +87,7 @@ class VpdpbusdPermuted:
     dtype: str = "int8"
     elements: int = 64
     product_cycles: float = 0.5
-    finish_cycles: float = 2.2
+    epilogue_cycles: float = 2.2
     spill_cycles: float = 0.0
     instruction: str = Vpdpbusd.instruction
 
@@ -116,10 +116,10 @@ class VpdpbusdPermuted:
         whole = T.reinterpret("int8x64", T.Shuffle(rows, list(range(64))))
         if self.permutes_bytes:
             return [call_intrinsic("llvm.x86.avx512.permvar.qi.512", "int8x64", whole, permutation)]
-        words, numbers = T.reinterpret("int32x16", whole), TRANSPOSED.reshape(-1).tolist()
+        dwords, numbers = T.reinterpret("int32x16", whole), TRANSPOSED.reshape(-1).tolist()
         order = T.Shuffle([T.int32(n) for n in numbers], list(range(16)))
-        near = call_intrinsic("llvm.x86.avx512.permvar.si.512", "int32x16", words, order)
-        codes = T.reinterpret("int8x64", near)
+        reordered = call_intrinsic("llvm.x86.avx512.permvar.si.512", "int32x16", dwords, order)
+        codes = T.reinterpret("int8x64", reordered)
         return [call_intrinsic("llvm.x86.avx512.pshuf.b.512", "int8x64", codes, permutation)]
 
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
@@ -146,7 +146,7 @@ class VpmaddwdUnpacked:
     elements: int = 16
     interleave_cycles: float = 1.0
     product_cycles: float = 0.6
-    finish_cycles: float = 2.0
+    epilogue_cycles: float = 2.0
     spill_cycles: float = 1.5
     instruction: str = Int16Dot().instruction
 
@@ -163,8 +163,8 @@ class VpmaddwdUnpacked:
 
     def interleaved(self, rows: list[Expr], _permutation: Expr) -> list[Expr]:
         """Return the vectors of codes of two rows of a block."""
-        words = [cast("int16", 16, row) for row in rows]
-        return [unpacked(words, 2, half) for half in (0, 1)]
+        int16s = [cast("int16", 16, row) for row in rows]
+        return [unpacked(int16s, 2, half) for half in (0, 1)]
 
     def accumulate(self, acc: Expr, codes: Expr, weights: Expr) -> Expr:
         """Return ``acc`` plus the products of two rows."""

@@ -150,7 +150,7 @@ class _Straight:
             for row in range(tile.rows):
                 acc = self._start(pixels, zero)
                 number = self._products(acc, pixels, row, number, zero)
-                self._finish(acc, pixels, row, zero)
+                self._store_outputs(acc, pixels, row, zero)
 
     def _start(self, pixels: range, zero: Buffer) -> list[list[Buffer]]:
         lanes, channels = self.lanes.lanes, self.at.channels + zero[0]
@@ -184,10 +184,10 @@ class _Straight:
             codes = [
                 load(
                     self.buffers.x,
-                    self.at.x + row * x.row + (column + beside) * x.stored,
+                    self.at.x + row * x.row + (column + across) * x.stored,
                     lanes.channels,
                 )
-                for row, beside in taps.groups[group]
+                for row, across in taps.groups[group]
             ]
             vectors = lanes.interleaved(codes, load(self.buffers.permutation, 0, 64))
             dtype = f"{lanes.dtype}x{lanes.elements}"
@@ -197,7 +197,9 @@ class _Straight:
             self.made[column, group] = slots
         return self.made[column, group]
 
-    def _finish(self, acc: list[list[Buffer]], pixels: range, row: int, zero: Buffer) -> None:
+    def _store_outputs(
+        self, acc: list[list[Buffer]], pixels: range, row: int, zero: Buffer
+    ) -> None:
         lanes, y = self.lanes, self.kernel.y
         steps = [
             self._step(slot[0], self.at.channels + zero[0] + v * lanes.lanes)

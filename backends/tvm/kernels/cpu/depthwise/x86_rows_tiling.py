@@ -99,7 +99,7 @@ def _room(window: Window, rows: int, lanes: Lanes) -> int:
 
 
 def _fits(window: Window, rows: int, lanes: Lanes) -> bool:
-    """Tell whether the vectors of codes that one step of columns reads stay in registers.
+    """Return whether the vectors of codes that one step of columns reads stay in registers.
 
     AVX2 has too few registers for any kernel; its spilled vectors cost less than they save.
     """
@@ -126,6 +126,6 @@ def _cycles(y: Layout, window: Window, tile: RowsTile) -> float:
         lanes, taps = part.lanes, taps_of(window, tile.rows, part.lanes)
         made = _made(window, taps, tile.columns) * lanes.interleave_cycles
         spilled = (tile.rows - 1) * lanes.spill_cycles
-        products = taps.count * lanes.product_cycles + tile.rows * (lanes.finish_cycles + spilled)
+        products = taps.count * lanes.product_cycles + tile.rows * (lanes.epilogue_cycles + spilled)
         work += part.blocks * ((made + tile.columns * products) * lanes.vectors + 20)
     return y.batch * -(-y.height // tile.rows) * -(-y.width // tile.columns) * work

@@ -137,7 +137,9 @@ def accumulate_lanes(sums: TileSums) -> Registers:
     shape, acc = sums.shape, sums.registers(f"int32x{sums.shape.lanes}")
     sums.begin(acc)
     rows, columns = shape.window.kernel
-    columns, length = (1, columns * shape.depth) if shape.beside else (columns, shape.depth)
+    columns, length = (
+        (1, columns * shape.depth) if shape.contiguous_taps else (columns, shape.depth)
+    )
     with T.grid(rows, columns) as (r, s):
         place = T.floordiv(sums.corner(), shape.group) + T.floordiv(sums.tap(r, s), shape.group)
 

@@ -87,8 +87,8 @@ def _cycles(shape: DirectShape, steps: Steps, tile: DirectTile) -> float:
     blocks = shape.x.batch * tiles * -(-shape.vectors // tile.vectors)
     products = 2 * tile.pixels * tile.vectors * PRODUCT_CYCLES
     loads = (2 * tile.pixels + LANES * tile.vectors) / 2  # codes are put together in pairs
-    finish = 5 * tile.pixels * tile.vectors + 10
-    return blocks * (steps.total * (max(products, loads) + 0.5) + finish)
+    epilogue = 5 * tile.pixels * tile.vectors + 10
+    return blocks * (steps.total * (max(products, loads) + 0.5) + epilogue)
 
 
 FAMILY = Family("direct_mmla", (Conv2d, Linear), candidates, refuses)

@@ -136,7 +136,7 @@ def rows_of(codes: Array, shape: DirectShape, tile: DirectTile) -> Array:
     """
     taps = blocked(codes, shape, tile).transpose(0, 1, 4, 5, 2, 3, 6)
     blocks, rows, vectors, lanes, columns, *_ = taps.shape
-    apart = 1 if shape.beside else columns
+    apart = 1 if shape.contiguous_taps else columns
     return neon.in_steps(taps.reshape(blocks, rows, vectors * lanes, apart, -1))
 
 

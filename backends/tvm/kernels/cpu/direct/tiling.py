@@ -63,8 +63,8 @@ class DirectShape:
         return self.window.kernel[0] * self.window.kernel[1] * self.depth
 
     @property
-    def beside(self) -> bool:
-        """Tell whether the codes that a row of taps reads lie side by side."""
+    def contiguous_taps(self) -> bool:
+        """Return whether the codes that a row of taps reads lie side by side."""
         return self.window.dilation[1] == 1 and self.depth * self.group == self.x.stored
 
     def first_channel(self, block_channel: Expr) -> Expr:
@@ -144,21 +144,21 @@ def _cycles(shape: DirectShape, dot: Dot, tile: DirectTile, target: CpuTarget) -
     vectors = tile.vectors * dot.vectors
     size = np.dtype(dot.dtype).itemsize * dot.elements * vectors * shape.steps
     loads = pixels / steps_of_load + vectors * (2 if size > target.l1d_bytes // 2 else 1)
-    finish = 5 * pixels * tile.vectors + 10
+    epilogue = 5 * pixels * tile.vectors + 10
     step = pipeline.waiting * pipeline.step(multiplications, loads)
-    return shape.x.batch * tiles * blocks * (shape.steps * step + finish)
+    return shape.x.batch * tiles * blocks * (shape.steps * step + epilogue)
 
 
 def _steps_of_load(shape: DirectShape) -> float:
     """Return how many steps of ``arm_dot.add_by_lanes`` a load of codes serves, of at most four."""
-    length = shape.depth * (shape.window.kernel[1] if shape.beside else 1)
+    length = shape.depth * (shape.window.kernel[1] if shape.contiguous_taps else 1)
     return length / -(-length // SDOT_LANES)
 
 
 def blocks_outside(
     shape: DirectShape, weights: int, rows: int, vectors: int, target: CpuTarget
 ) -> bool:
-    """Tell which order reads fewer bytes: all ``weights`` per row, or all pixels per block.
+    """Return whether all pixels per block read fewer bytes than all ``weights`` per row.
 
     An image that stays in the first-level cache may be read again, and one in the second-level
     cache rather than weights that do not fit there: these come from memory every time.

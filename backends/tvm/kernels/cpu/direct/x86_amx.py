@@ -164,7 +164,7 @@ def _tile_group(
             "llvm.x86.tilestored64", T.int8(i), T.address_of(memory[0]), T.int64(DEPTH)
         )
     for memory, ((row, column), n) in zip(sums, product(tiles, range(b.vectors)), strict=True):
-        _finish(shape, b, buffers.bound, memory, (image, row, column, vector + n))
+        _store_outputs(shape, b, buffers.bound, memory, (image, row, column, vector + n))
 
 
 def _multiply(
@@ -207,7 +207,7 @@ def _step(b: Blocking, buffers: _Buffers, places: list[Expr], stride: int, base:
             call_intrinsic_void("llvm.x86.tdpbusd", accumulator, codes, T.int8(first_weight + n))
 
 
-def _finish(
+def _store_outputs(
     shape: AmxShape,
     b: Blocking,
     bound: BoundEpilogue,

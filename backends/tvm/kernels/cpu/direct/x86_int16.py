@@ -79,7 +79,7 @@ def _runs(shape: DirectShape) -> Iterator[Int16Run]:
 
 
 def _fits(pairs: Array, run: Int16Run, high: int) -> bool:
-    """Tell whether the sums of pairs [blocks, kH, kW, depth, vectors, lanes, 2, 2] fit int16."""
+    """Return whether the sums of pairs [blocks, kH, kW, depth, vectors, lanes, 2, 2] fit int16."""
     blocks, rows, columns, depth, *rest = pairs.shape
     split = (blocks, rows // run.rows, run.rows, columns // run.columns, run.columns)
     runs = pairs.reshape(*split, depth // run.depth, run.depth, *rest)

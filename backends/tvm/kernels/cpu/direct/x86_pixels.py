@@ -31,7 +31,12 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_loops import (
     PixelsPlan,
     kernel,
 )
-from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import OUTPUTS, STEPS, Entries, entries
+from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_search import (
+    OUTPUTS,
+    STEPS,
+    EntryTable,
+    entry_table,
+)
 from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import (
     PIXELS,
     QUAD,
@@ -47,14 +52,14 @@ from gmpq.ir import Conv2d
 
 MOST_VECTORS = 4  # of pixels: with those of two outputs, eight accumulators
 STAGE_BYTES = 132 << 10  # on the stack of a thread: 7x7 pixels of 2048 channels, and their places
-PIECES = (2, 8)  # that threads share, at least
+LEAST_TASKS = (2, 8)  # work items that threads share
 MOST_OUTPUTS = 2  # vectors that are finished together,
 FEW_VECTORS = 9  # or one, where computing one of so few twice takes longer
 SUMS_BYTES = 4 * MOST_OUTPUTS * LANES * MOST_VECTORS * PIXELS  # in addition to the stage
 ENTRY_CYCLES = 1.85  # of a vector of pixels and an output
 PAIR_CYCLES = 30.0  # of a pair of outputs and a tile: where its two loops end is guessed wrong
 TRANSPOSE_CYCLES = 7.0  # of four steps of a vector of pixels
-FINISH_CYCLES = 7.0  # of eight outputs of a pixel
+EPILOGUE_CYCLES = 7.0  # of eight outputs of a pixel
 
 
 @dataclass(frozen=True, eq=False)  # no slots: cached properties live in the instance
@@ -66,12 +71,12 @@ class PixelsLayer:
     stored: int
 
     @cached_property
-    def entries(self) -> Entries:
+    def entry_table(self) -> EntryTable:
         """Entries of all pairs of outputs, which candidates share."""
         outputs, inputs = self.codes.shape[:2]
         padded = np.pad(self.codes, ((0, self.stored - outputs), (0, -inputs % 4), (0, 0), (0, 0)))
         steps = padded.transpose(0, 2, 3, 1).reshape(-1, OUTPUTS, padded[0].size // 4, 4)
-        return entries(steps, self.top)
+        return entry_table(steps, self.top)
 
 
 def refuses(site: Site) -> str | None:
@@ -131,9 +136,9 @@ def _plans(site: Site) -> list[PixelsPlan]:
     most, vectors = min(one.pixels.tiles, STAGE_BYTES // one.bytes), one.shape.vectors
     together = 1 if vectors % 2 and vectors < FEW_VECTORS else MOST_OUTPUTS
     found = []
-    for tiles, pieces in product(sorted({1, min(2, most), most}), PIECES):
+    for tiles, tasks in product(sorted({1, min(2, most), most}), LEAST_TASKS):
         whole = PixelsPlan(replace(one, tiles=tiles), together, 1)
-        parts = -(-pieces // (whole.spans * site.output.codes.batch))
+        parts = -(-tasks // (whole.spans * site.output.codes.batch))
         found.append(replace(whole, parts=min(parts, whole.blocks)))
     return list(dict.fromkeys(found))
 
@@ -147,10 +152,10 @@ def _cycles(site: Site, plan: PixelsPlan) -> float:
     farther = 1.0 if 4 * stage.tile_words <= site.target.l1d_bytes // 2 else 1.1
     add = pairs * (farther * entries * entry + PAIR_CYCLES * tiles)
     transpose = plan.parts * TRANSPOSE_CYCLES * pixels * stage.tile_words / stage.width / QUAD
-    finish = FINISH_CYCLES * pixels * PIXELS * outputs
+    epilogue = EPILOGUE_CYCLES * pixels * PIXELS * outputs
     table = round(4 * WORDS * pairs * entries)
     again = table * (plan.spans - 1) if table > site.target.l2_bytes else 0
-    return site.output.codes.batch * (add + transpose + finish + streamed_cycles(site, again))
+    return site.output.codes.batch * (add + transpose + epilogue + streamed_cycles(site, again))
 
 
 FAMILY = Family("direct_pixels", (Conv2d,), candidates, refuses)
@@ -158,7 +163,7 @@ FAMILY = Family("direct_pixels", (Conv2d,), candidates, refuses)
 
 def build(site: Site, plan: PixelsPlan, layer: PixelsLayer) -> Call:
     """Return the call of a plan."""
-    found = layer.entries
+    found = layer.entry_table
     assert isinstance(site.node, Conv2d)
     constants = start_and_factor(site.node.weight, site.inputs[0].q, site.output.value.q)
     start, factor = (np.pad(each, (0, layer.stored - len(each))) for each in constants)
@@ -168,7 +173,7 @@ def build(site: Site, plan: PixelsPlan, layer: PixelsLayer) -> Call:
     return site.call(function, (table, parts, start, factor))
 
 
-def _table(stage: PixelsStage, found: Entries) -> tuple[Array, Array]:
+def _table(stage: PixelsStage, found: EntryTable) -> tuple[Array, Array]:
     """Return the entries as int32, and the parts of ``PixelsMemory`` [pairs, 3].
 
     An entry has weights by step and output, the places of both steps as uint16, and the mask.

@@ -124,7 +124,7 @@ def _tile(
         with T.serial(0, plan.vectors * LANES // OUTPUTS) as pair:
             _add_pair(plan, memory, vector * (LANES // OUTPUTS), pair, tile, vectors)
         with T.serial(0, vectors) as v:
-            _finish(plan, memory, image, vector * LANES, tile, v)
+            _store_outputs(plan, memory, image, vector * LANES, tile, v)
 
     if pixels.larger == pixels.tiles:
         of(pixels.most)
@@ -187,7 +187,7 @@ def _bytes(words: Expr) -> Expr:
     return T.reinterpret(f"int8x{4 * LANES}", words)
 
 
-def _finish(
+def _store_outputs(
     plan: PixelsPlan, memory: PixelsMemory, image: Expr, channel: Expr, tile: Expr, v: Expr
 ) -> None:
     """Transpose the sums of a vector of pixels, requantize and store them."""

@@ -38,7 +38,7 @@ MOST_UNPAIRED = 64  # steps of a pair of which each is held against all others; 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Entries:
+class EntryTable:
     """The entries of all pairs of outputs, those of a pair that need no mask before the others."""
 
     weights: Array  # int8 [entries, STEPS, OUTPUTS, 4]
@@ -57,11 +57,11 @@ class _Taken:
     outputs: Array  # bool [entries, STEPS, OUTPUTS]
 
 
-def entries(weights: Array, top: int) -> Entries:
+def entry_table(weights: Array, top: int) -> EntryTable:
     """Return the entries of ``weights``, int8 [pairs, OUTPUTS, steps, 4], without -128."""
     found = [_entries_of(some, top) for some in in_chunks(weights)]
     counts = np.concatenate([np.diff(part.offsets) for part in found])
-    return Entries(
+    return EntryTable(
         np.concatenate([part.weights for part in found]),
         np.concatenate([part.masks for part in found]),
         np.concatenate([part.steps for part in found]),
@@ -70,7 +70,7 @@ def entries(weights: Array, top: int) -> Entries:
     )
 
 
-def _entries_of(weights: Array, top: int) -> Entries:
+def _entries_of(weights: Array, top: int) -> EntryTable:
     """Return the entries of pairs that are few enough to be looked at together."""
     room = _Room(weights.astype(np.int16), top)
     partner = np.full((len(weights), weights.shape[2]), UNPAIRED)
@@ -87,7 +87,7 @@ def _entries_of(weights: Array, top: int) -> Entries:
     np.add.at(constant, taken.pair, top * np.where(each, kept, 0).sum(axis=(1, 3), dtype=np.int64))
     group = 2 * taken.pair + flipped.any(axis=1)
     order = np.argsort(group, kind="stable")
-    return Entries(
+    return EntryTable(
         np.where(each, -kept, kept).astype(np.int8)[order],
         np.where(flipped, top, 0).astype(np.uint8)[order],
         taken.steps[order],
@@ -138,7 +138,7 @@ class _Room:
         return np.asarray((sizes <= self.limits.sum()).all(axis=(-1, -2)))
 
     def holds(self, sums: Array) -> Array:
-        """Tell which sums [..., OUTPUTS, HALVES, flips, 2] one mask makes exact."""
+        """Return which sums [..., OUTPUTS, HALVES, flips, 2] one mask makes exact."""
         return np.asarray((sums <= self.limits).all(axis=(-1, -4)).any(axis=-1).all(axis=-1))
 
     def hold(self, pair: Array | int, one: Array | int, other: Array) -> Array:

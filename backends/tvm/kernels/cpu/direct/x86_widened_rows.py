@@ -85,7 +85,7 @@ def side_by_side(codes: Array, shape: DirectShape) -> Array:
 
 
 def _squeezes(shape: DirectShape) -> bool:
-    """Tell whether leaving out the padding channels saves steps and leaves whole ones."""
+    """Return whether leaving out the padding channels saves steps and leaves whole ones."""
     x, window, across = shape.x, shape.window, shape.window.kernel[1]
     steps = [window.stride[1] * x.channels, (x.halo.left - window.padding.left) * x.channels]
     whole = window.dilation[1] == 1 and not any(codes % STEP for codes in steps)

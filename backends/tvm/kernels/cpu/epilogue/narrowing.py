@@ -33,11 +33,11 @@ VPACKUSWB = {8: "llvm.x86.avx2.packuswb", 16: "llvm.x86.avx512.packuswb.512"}
 def narrowed(steps: list[Expr], q: QParams, lanes: int) -> Expr:
     """Return the codes of four vectors of ``lanes`` steps, in the order of the instructions."""
     dtype, whole = f"int16x{2 * lanes}", [_whole(step, lanes) for step in steps]
-    words = [call_intrinsic(VPACKSSDW[lanes], dtype, *whole[i : i + 2]) for i in (0, 2)]
+    int16s = [call_intrinsic(VPACKSSDW[lanes], dtype, *whole[i : i + 2]) for i in (0, 2)]
     if q.zero_point:
         shift = splat(T.int16(q.zero_point), 2 * lanes)
-        words = [call_intrinsic("llvm.sadd.sat", dtype, pair, shift) for pair in words]
-    return clipped(to_bytes(words, lanes), q, 4 * lanes)
+        int16s = [call_intrinsic("llvm.sadd.sat", dtype, pair, shift) for pair in int16s]
+    return clipped(to_bytes(int16s, lanes), q, 4 * lanes)
 
 
 def _whole(step: Expr, lanes: int) -> Expr:
@@ -59,22 +59,22 @@ def added(a: Expr, b: Expr, shift: int, lanes: int) -> Expr:
     """Return uint8 ``a + b + shift``, saturated, of four vectors of ``lanes`` codes each."""
     ones = splat(T.int8(1), 4 * lanes)
     pairs = [unpacked([a, b], 1, half) for half in (0, 1)]
-    words = [call_intrinsic(VPMADDUBSW[lanes], f"int16x{2 * lanes}", pair, ones) for pair in pairs]
-    shifted = [word + splat(T.int16(shift), 2 * lanes) for word in words]
+    int16s = [call_intrinsic(VPMADDUBSW[lanes], f"int16x{2 * lanes}", pair, ones) for pair in pairs]
+    shifted = [each + splat(T.int16(shift), 2 * lanes) for each in int16s]
     return to_bytes(shifted, lanes)
 
 
-def to_bytes(words: list[Expr], lanes: int) -> Expr:
+def to_bytes(int16s: list[Expr], lanes: int) -> Expr:
     """Return two vectors of int16 as one of uint8, saturated, in turn within each 128 bits."""
     return T.reinterpret(
-        f"uint8x{4 * lanes}", call_intrinsic(VPACKUSWB[lanes], f"int8x{4 * lanes}", *words)
+        f"uint8x{4 * lanes}", call_intrinsic(VPACKUSWB[lanes], f"int8x{4 * lanes}", *int16s)
     )
 
 
 def in_order(codes: Expr, lanes: int) -> Expr:
     """Return the codes of four vectors one vector after the other."""
-    words = T.Shuffle([T.reinterpret(f"int32x{lanes}", codes)], memory_order(lanes))
-    return T.reinterpret(f"uint8x{4 * lanes}", words)
+    ordered = T.Shuffle([T.reinterpret(f"int32x{lanes}", codes)], memory_order(lanes))
+    return T.reinterpret(f"uint8x{4 * lanes}", ordered)
 
 
 def memory_order(lanes: int) -> list[int]:

@@ -92,12 +92,12 @@ def _constants(
     """Return an anchor and a factor that agree on both sides of all steps of one channel."""
     for search in SEARCHES:
         for number in search.neighbours:
-            near = (factor.view(np.int32) + np.int32(number)).view(np.float32)
-            anchors = _anchors(low, high, float(near), search, room)
-            codes = fused_codes(sides.acc, anchors[:, None], float(near), q)
+            nearby = (factor.view(np.int32) + np.int32(number)).view(np.float32)
+            anchors = _anchors(low, high, float(nearby), search, room)
+            codes = fused_codes(sides.acc, anchors[:, None], float(nearby), q)
             agrees = (codes == sides.codes).all(axis=1)
             if agrees.any():
-                return int(anchors[agrees.argmax()]), near
+                return int(anchors[agrees.argmax()]), nearby
     return None
 
 
@@ -133,8 +133,8 @@ def _sides_of_steps(low: Array, high: Array, factor: Array, q: QParams) -> _Side
     """Return accumulators on both sides of each step of the codes; None if a step is elsewhere."""
     before = np.arange(q.low, q.high)
     steps = (before - q.zero_point + 0.5) / factor.astype(np.float64)[:, None]
-    near = np.clip(np.floor(steps), -(2.0**40), 2.0**40).astype(np.int64)[:, :, None]
-    acc = np.clip(near + np.arange(-1, 3), low[:, None, None], high[:, None, None])  # [O, n, 4]
+    nearby = np.clip(np.floor(steps), -(2.0**40), 2.0**40).astype(np.int64)[:, :, None]
+    acc = np.clip(nearby + np.arange(-1, 3), low[:, None, None], high[:, None, None])  # [O, n, 4]
     codes = requantize(acc.astype(np.int32), factor[:, None, None], q.zero_point, q.low, q.high)
     below = (codes[:, :, 0] <= before) | (acc[:, :, 0] == low[:, None])
     above = (codes[:, :, -1] > before) | (acc[:, :, -1] == high[:, None])

@@ -67,7 +67,7 @@ def _dot(target: CpuTarget) -> Vpdpbusd | Vpmaddubsw | None:
 
 
 def _read_as_words(site: Site, node: Linear) -> bool:
-    """Tell whether other kernels need two bytes of a weight."""
+    """Return whether other kernels need two bytes of a weight."""
     q = site.inputs[0].q
     return isinstance(best_dot(site.target, max(q.high, q.zero_point), node.weight.codes), Vpmaddwd)
 

@@ -22,7 +22,10 @@ DEPTH = 64  # codes of one tile row
 TILES = 8
 PRODUCT, LATENCY = 16, 52  # cycles between products, whatever their rows, and to the result
 LOAD, FAR_LOAD, FARTHEST_LOAD = 8, 16, 64  # cycles to load a tile from each level of cache
-FINISH, FLAT_FINISH = 8, 12  # cycles to requantize 16 accumulators, and to drop those in the halo
+EPILOGUE_CYCLES, FLAT_EPILOGUE_CYCLES = (
+    8,
+    12,
+)  # cycles to requantize 16 accumulators, and to drop those in the halo
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +157,8 @@ def _cycles(site: Site, shape: AmxShape, b: Blocking) -> float:
     kept = block_bytes * (1 if b.blocks_outside else blocks)  # weights read again and again
     loads = LOAD * b.tiles + _weight_load(rows + kept, site.target) * b.vectors
     step = max(PRODUCT * b.accumulators, loads, LATENCY)
-    finish = b.accumulators * b.pixels * (FLAT_FINISH if b.flat else FINISH)
-    one = steps * step + finish + LATENCY
+    epilogue = b.accumulators * b.pixels * (FLAT_EPILOGUE_CYCLES if b.flat else EPILOGUE_CYCLES)
+    one = steps * step + epilogue + LATENCY
     return groups * blocks * one + streamed_cycles(site, blocks * block_bytes)
 
 

@@ -158,8 +158,8 @@ def call_intrinsic_void(intrinsic: str, *arguments: Expr) -> None:
 
 def prefetch(memory: Buffer, place: Expr) -> None:
     """Ask for the cache line at ``place``, which may lie beyond the memory's end."""
-    read, near, data = T.int32(0), T.int32(3), T.int32(1)
-    call_intrinsic_void("llvm.prefetch.p0", T.address_of(memory[place]), read, near, data)
+    read, locality, data = T.int32(0), T.int32(3), T.int32(1)
+    call_intrinsic_void("llvm.prefetch.p0", T.address_of(memory[place]), read, locality, data)
 
 
 def to_codes(steps: Expr, q: QParams, lanes: int) -> Expr:

@@ -6,7 +6,7 @@ weights [..., lanes, 4] out as the step reads them. Every step is exact in int32
 
 - ``Vpdpbusd``, ``Vpmaddubsw``, ``Vpmaddwd``, ``Int16Dot``: the instructions of x86 (``x86``).
 - ``Sdot``: the dot products of ARM (``arm_dot``).
-- ``Portable``: widening multiplications that any processor has.
+- ``Int32Dot``: widening multiplications that any processor has.
 
 ``instruction`` names the sequence that multiplies and adds, by which its peak is looked up.
 """
@@ -35,7 +35,7 @@ Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Portable:
+class Int32Dot:
     """Multiplications of int32 lanes that LLVM maps to any processor."""
 
     lanes: int = 4
@@ -66,7 +66,7 @@ class Portable:
         return acc
 
 
-Dot: TypeAlias = Vpdpbusd | Vpmaddubsw | Vpmaddwd | Int16Dot | Sdot | Portable
+Dot: TypeAlias = Vpdpbusd | Vpmaddubsw | Vpmaddwd | Int16Dot | Sdot | Int32Dot
 
 
 def best_dot(target: CpuTarget, highest_code: int, weights: Array) -> Dot:
@@ -79,7 +79,7 @@ def best_dot(target: CpuTarget, highest_code: int, weights: Array) -> Dot:
         return Sdot(shift=128 if highest_code > np.iinfo(np.int8).max else 0)
     lanes = vpmaddubsw_lanes(target)
     if lanes is None:
-        return Portable()
+        return Int32Dot()
     largest_pair = 2 * highest_code * int(np.abs(weights.astype(np.int32)).max(initial=0))
     return Vpmaddubsw(lanes) if largest_pair <= np.iinfo(np.int16).max else Vpmaddwd(lanes)
 

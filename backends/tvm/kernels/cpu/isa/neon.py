@@ -30,7 +30,7 @@ def word_bits(target: CpuTarget) -> int | None:
 
 
 def multiplies(target: CpuTarget) -> bool:
-    """Tell whether NEON's own multiplications are the fastest of the target."""
+    """Return whether NEON's own multiplications are the fastest of the target."""
     return word_bits(target) is not None and "dotprod" not in target.features
 
 

@@ -36,7 +36,7 @@ class Steps(NamedTuple):
         return Steps(self.rows // run.rows, self.columns // run.columns, self.depth // run.depth)
 
     def holds(self, run: Steps) -> bool:
-        """Tell whether this consists of whole runs."""
+        """Return whether this consists of whole runs."""
         return not any(mine % its for mine, its in zip(self, run, strict=True))
 
     def runs(self) -> Iterator[Steps]:

@@ -53,7 +53,7 @@ def kernel(schedule: Schedule, offsets: tuple[int, ...], epilogue: Epilogue) -> 
         weights = view(u_, dtype, schedule.weights_elements)
         start = view(start_, "int32", shape.transform.size**2 * outputs)
         bound = arguments.bind(factor_, outputs)
-        with T.parallel(0, schedule.pieces) as item:
+        with T.parallel(0, schedule.tasks) as item:
             section, block = item % parts, item // parts
             image, first = (
                 block // blocks,
@@ -185,7 +185,7 @@ def _pixel(shape: WinogradShape, x: Buffer, place: Expr, lanes: int) -> Expr:
 def _lanes(schedule: Schedule) -> int:
     """Return the codes that are transformed at once.
 
-    Of a folded pixel's sixteen the last may be none of its own: the next tile writes over them.
+    The last of a folded pixel's sixteen may be another pixel's: the next tile overwrites them.
     """
     if schedule.shape.fold > 1:
         return schedule.shape.fold * schedule.shape.fold * GROUP

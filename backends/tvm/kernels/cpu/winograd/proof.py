@@ -84,9 +84,9 @@ def prove_int16(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     if reason := _overflow(node, qx, transform):
         return reason
     spans = (positive + negative) * (high - low)
-    words = weights.astype(np.int16, copy=False)
+    widened = weights.astype(np.int16, copy=False)
     sums = weights.sum(axis=2, dtype=np.int64)
-    return Proof(transform, np.zeros_like(positive), "int16", words, (), sums, spans)
+    return Proof(transform, np.zeros_like(positive), "int16", widened, (), sums, spans)
 
 
 def scaled_up(proof: Proof, node: Conv2d) -> Proof:

@@ -91,14 +91,14 @@ class Schedule:
         return -(-self.groups // self.share)
 
     @property
-    def pieces(self) -> int:
-        """What threads share."""
+    def tasks(self) -> int:
+        """The work items that threads share."""
         return self.shape.blocks * self.parts
 
     def shared(self, threads: int) -> Schedule | None:
-        """Return the scheme in pieces for all of ``threads`` threads; None if it has them."""
+        """Return the schedule with work for all ``threads`` threads; None where it has that."""
         found = replace(self, least_parts=-(-threads // self.shape.blocks))
-        return found if self.pieces < threads <= found.pieces else None
+        return found if self.tasks < threads <= found.tasks else None
 
     @property
     def input_elements(self) -> int:
@@ -145,7 +145,7 @@ class Schedule:
 
     @property
     def prefetches_weights(self) -> bool:
-        """Tell whether products prefetch weights, which no second-level cache holds."""
+        """Return whether products prefetch weights, which no second-level cache holds."""
         far = self.on_the_fly is not None or self.weights_bytes > NEAR_BYTES
         return far and isinstance(self.product, DotProduct | ByteProduct)
 

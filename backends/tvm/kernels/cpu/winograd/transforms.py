@@ -67,8 +67,8 @@ class Transform:
         factors = []
         for row, column in zip(self.weight, zip(*self.output, strict=True), strict=True):
             common, size = gcd(*column), sum(map(abs, row))
-            fitting = (n for n in range(common, 1, -1) if common % n == 0 and n * size <= limit)
-            factors.append(next(fitting, 1))
+            divisors = (n for n in range(common, 1, -1) if common % n == 0 and n * size <= limit)
+            factors.append(next(divisors, 1))
         weight = (tuple(f * g for g in row) for f, row in zip(factors, self.weight, strict=True))
         output = (tuple(a // f for f, a in zip(factors, row, strict=True)) for row in self.output)
         return replace(self, weight=tuple(weight), output=tuple(output))

@@ -113,9 +113,9 @@ def on_the_fly_weights(
 ) -> OnTheFlyWeights:
     """Return the weights in the fewest bits that hold ``codes`` [O, I, kH, kW] by whole vectors."""
     low, high = int(codes.min()), int(codes.max())
-    fitting = [
+    bit_widths = [
         bits
         for bits, smallest, largest in FIELDS
         if smallest <= low and high <= largest and vectors % (8 // bits) == 0
     ]
-    return OnTheFlyWeights(transform, min(fitting, default=8), lanes, vectors, dtype)
+    return OnTheFlyWeights(transform, min(bit_widths, default=8), lanes, vectors, dtype)

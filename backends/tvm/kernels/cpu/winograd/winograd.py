@@ -176,21 +176,21 @@ def _on_the_fly(site: Site, proof: Proof) -> list[Schedule]:
 
 
 def _best(site: Site, proof: Proof, schedules: list[Schedule]) -> list[Candidate]:
-    """Return the best predicted schemes that fit the second-level cache, and those for threads."""
-    fitting = [
+    """Return the best predicted schedules within the second-level cache, and those for threads."""
+    within_cache = [
         schedule for schedule in schedules if schedule.scratch_bytes <= _scratch_bytes(site.target)
     ]
-    shared = [schedule.shared(threads) for schedule in fitting for threads in THREADS]
+    shared = [schedule.shared(threads) for schedule in within_cache for threads in THREADS]
     found = [
         Candidate(
             str(schedule),
             _cycles(site, schedule),
             partial(build, site, schedule, proof),
             schedule.work,
-            schedule.pieces,
+            schedule.tasks,
             schedule.weights_bytes,
         )
-        for schedule in (*fitting, *(schedule for schedule in shared if schedule is not None))
+        for schedule in (*within_cache, *(schedule for schedule in shared if schedule is not None))
     ]
     best = sorted(found, key=lambda candidate: candidate.cost)[:MOST_SCHEDULES]
     return [*dict.fromkeys(best + [_fastest(found, threads) for threads in THREADS if found])]
@@ -254,7 +254,7 @@ def _of_offsets(proof: Proof) -> Array:
 
 
 def _constants(schedule: Schedule, proof: Proof, codes: Array) -> tuple[Schedule, Array, Array]:
-    """Return the scheme with all that it needs to know, its setup, and the weights it reads."""
+    """Return the schedule with all that it needs to know, its setup, and the weights it reads."""
     product, on_the_fly = schedule.product, schedule.on_the_fly
     if on_the_fly is not None:
         taps = codes.transpose(2, 3, 0, 1).reshape(-1, *codes.shape[:2])

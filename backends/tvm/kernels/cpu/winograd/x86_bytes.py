@@ -128,7 +128,7 @@ class LayerRuns:
 
 
 def adds_in_runs(target: CpuTarget) -> bool:
-    """Tell whether bytes are added in int16: the processor has vpmaddubsw, and nothing better."""
+    """Return whether bytes are added in int16: the processor has vpmaddubsw, and nothing better."""
     return vpmaddubsw_lanes(target) is not None and not target.features & {"avx512vnni", "amx-int8"}
 
 
@@ -142,8 +142,8 @@ def layer_runs(target: CpuTarget, proof: Proof, *, overflow_steps: bool) -> Laye
         for long in (False, True)
         if vectors <= -(-proof.weights.shape[1] // lanes)
     }
-    fitting = tuple((vectors, runs) for vectors, runs in found if runs is not None)
-    return LayerRuns(Vpmaddubsw(lanes), fitting) if fitting else None
+    usable = tuple((vectors, runs) for vectors, runs in found if runs is not None)
+    return LayerRuns(Vpmaddubsw(lanes), usable) if usable else None
 
 
 def byte_tiles(target: CpuTarget, runs: LayerRuns, sizes: ProductSizes) -> Iterator[ByteProduct]:

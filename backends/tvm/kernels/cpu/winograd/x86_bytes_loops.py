@@ -71,7 +71,7 @@ def _position(
             there = codes + memory.table[table + n]
             here = weights + product.block_elements + n * product.step_elements
             _add_short(tile, (there, here), 1, first=False)
-        tile.finish()
+        tile.store_sums()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,8 +92,8 @@ class _Tile:
         else:
             store(m, here, value if first else load(m, here, lanes) + value, lanes)
 
-    def finish(self) -> None:
-        """Leave the sums in M."""
+    def store_sums(self) -> None:
+        """Store the sums in M."""
         lanes = self.product.lanes
         for slot, acc in enumerate(self.acc or ()):
             store(self.memory.m, self.place + slot * lanes, acc[0], lanes)

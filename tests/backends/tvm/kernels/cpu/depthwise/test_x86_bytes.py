@@ -120,7 +120,7 @@ def test_what_is_refused() -> None:
     assert refusal(with_taps(graph, wide)) == "some pair of products does not fit int16"
     alone = np.array([100, 0, 100], np.int8)[:, None]
     assert refusal(with_taps(graph, alone)) == (
-        "a channel's sums span 153000: int16 tells 65536 apart"
+        "a channel's sums span 153000: int16 distinguishes 65536"
     )
     few = layer(np.random.default_rng(0), Window((3, 3)), (16, 9, 9), BITS)
     assert refusal(few) == "needs 32 channels"

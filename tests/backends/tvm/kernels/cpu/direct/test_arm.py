@@ -107,7 +107,7 @@ def test_bitserial_fully_connected(bits: tuple[int, int], tmp_path: Path) -> Non
 
 @emulated
 @pytest.mark.parametrize(
-    ("bits", "ends", "channels"),
+    ("bits", "code_range", "channels"),
     [
         pytest.param(2, (-1, -1), 992, id="31-words-all-flipped"),
         pytest.param(2, (1, 1), 992, id="31-words-none-flipped"),
@@ -117,10 +117,10 @@ def test_bitserial_fully_connected(bits: tuple[int, int], tmp_path: Path) -> Non
     ],
 )
 def test_counts_that_fill_their_bytes(
-    bits: int, ends: tuple[int, int], channels: int, tmp_path: Path
+    bits: int, code_range: tuple[int, int], channels: int, tmp_path: Path
 ) -> None:
-    codes = np.random.default_rng(0).choice(ends, (5, channels, 1, 1)).astype(np.int8)
-    codes[0] = ends[0]
+    codes = np.random.default_rng(0).choice(code_range, (5, channels, 1, 1)).astype(np.int8)
+    codes[0] = code_range[0]
     weight = random_weight(np.random.default_rng(1), codes.shape, 8)
     node = Conv2d("conv", ("x",), "y", replace(weight, codes=codes), Window((1, 1)))
     graph = network_of(node, QParams.full(1.0, 0, bits), (3, 3), 1)

@@ -87,8 +87,8 @@ def test_codes_equal_the_definition(lanes: int, q: QParams, tmp_path: Path) -> N
     """Every half step near the codes, and steps up to the largest that is proven."""
     near = np.arange(-1300, 1300) / 2
     far = np.ldexp(1.0, np.arange(8, 31))
-    ends = [2147483520.0, 32767.5, 32768.5, 65535.5]
-    steps = np.concatenate([near, far, -far, ends, np.negative(ends)]).astype(np.float32)
+    limits = [2147483520.0, 32767.5, 32768.5, 65535.5]
+    steps = np.concatenate([near, far, -far, limits, np.negative(limits)]).astype(np.float32)
     groups = -(-len(steps) // (TOGETHER * lanes))
     steps = np.resize(steps, groups * TOGETHER * lanes)
     codes = np.zeros(len(steps), np.uint8)

@@ -26,8 +26,8 @@ from tests.support.single_layers import V3, WITHOUT_VNNI
 
 scales = st.floats(2**-13, 8, width=32)
 params = st.builds(
-    lambda scale, zero_point, bits, ends: QParams(
-        scale, zero_point % (1 << bits), bits, *sorted(end % (1 << bits) for end in ends)
+    lambda scale, zero_point, bits, code_range: QParams(
+        scale, zero_point % (1 << bits), bits, *sorted(end % (1 << bits) for end in code_range)
     ),
     scales,
     st.integers(0, 255),

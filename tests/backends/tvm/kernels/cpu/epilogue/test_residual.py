@@ -43,14 +43,14 @@ def adding(residual: Residual, q: QParams, lanes: int) -> PrimFunc:
     return c_function(tuple((name, "uint8") for name in ("own", "term", "y")), body)
 
 
-@pytest.mark.parametrize("ends", [(0, 255), (20, 255), (0, 180), (90, 91)], ids=str)
+@pytest.mark.parametrize("code_range", [(0, 255), (20, 255), (0, 180), (90, 91)], ids=str)
 @pytest.mark.parametrize("zero_points", ZERO_POINTS)
 @pytest.mark.parametrize("lanes", here)
 def test_sums_of_all_codes_equal_the_reference(
-    lanes: int, zero_points: tuple[int, int, int], ends: tuple[int, int], tmp_path: Path
+    lanes: int, zero_points: tuple[int, int, int], code_range: tuple[int, int], tmp_path: Path
 ) -> None:
     own_q, term_q = (QParams.full(1.0, zero, 8) for zero in zero_points[:2])
-    total = QParams(1.0, zero_points[2], 8, *ends)
+    total = QParams(1.0, zero_points[2], 8, *code_range)
     residual = Residual(Layout(1, 1, 1, 1, 16), term_q, total)
     own, term = (side.reshape(-1).astype(np.uint8) for side in np.indices((256, 256)))
     y = np.zeros(PAIRS, np.uint8)

@@ -7,7 +7,7 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels.cpu.isa.dot import Portable, best_dot
+from gmpq.backends.tvm.kernels.cpu.isa.dot import Int32Dot, best_dot
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd, Vpmaddubsw, Vpmaddwd
 from gmpq.backends.tvm.target import find
 from gmpq.ir import (
@@ -43,7 +43,7 @@ def test_avx2_narrows_only_where_no_pair_saturates(code: int, weight: int, expec
 def test_targets_choose_their_instruction() -> None:
     weights = np.ones((1, 1), np.int8)
     assert isinstance(best_dot(find("x86-64-v4-vnni"), 255, weights), Vpdpbusd)
-    assert isinstance(best_dot(find("arm64"), 255, weights), Portable)
+    assert isinstance(best_dot(find("arm64"), 255, weights), Int32Dot)
 
 
 def test_padding_counts_among_the_codes(tmp_path: Path) -> None:

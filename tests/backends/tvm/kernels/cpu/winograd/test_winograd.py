@@ -146,8 +146,8 @@ def network_of(node: Conv2d, q: QParams, size: tuple[int, int], batch: int) -> I
         Value("y", (batch, outputs, rows, columns), QParams.full(0.37, 128, 8)),
         Value("real", (batch, outputs, rows, columns)),
     )
-    ends = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
-    nodes = (ends[0], node, ends[1])
+    io = Quantize("quantize", ("image",), "x"), Dequantize("dequantize", ("y",), "real")
+    nodes = (io[0], node, io[1])
     return Graph("g", ("image",), ("real",), {v.name: v for v in values}, nodes)
 
 
