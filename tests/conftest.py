@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
         native.narrow(name)
     except (TargetError, ValueError) as error:
         raise pytest.UsageError(f"--native: {error}") from error
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from walking through torch and TVM again and again: 14% of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
