@@ -12,7 +12,7 @@
  * finds them busy runs its loop alone. A forked child has none until it sets the number of threads.
  *
  * All that depends on the network stands in macros of the command line (header.py), and none of them
- * changes from a network to another of as many steps, inputs and outputs, and as much stack: such
+ * changes from a network to another of as many inputs and outputs, and about as much stack: such
  * networks share the object.
  */
 #include <pthread.h>
@@ -246,5 +246,5 @@ int ENTRY(run_steps)(const void *params, void *workspace, const float *const *in
 
 int ENTRY(run)(const void *params, void *workspace, const float *const *inputs,
                float *const *outputs) {
-  return ENTRY(run_steps)(params, workspace, inputs, outputs, 0, GMPQ_STEPS);
+  return ENTRY(run_steps)(params, workspace, inputs, outputs, 0, INT32_MAX);
 }

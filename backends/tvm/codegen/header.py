@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 
 from gmpq.backends.tvm.codegen.module import ENTRY
-from gmpq.backends.tvm.codegen.stack import most_stack_bytes
+from gmpq.backends.tvm.codegen.stack import most_stack_bytes, thread_stack_bytes
 from gmpq.backends.tvm.plan.plan import Plan
 from gmpq.errors import OutputError
 from gmpq.ir import IntGraph
@@ -112,8 +112,7 @@ def entry_macros(graph: IntGraph, plan: Plan, prefix: str = PREFIX) -> tuple[str
     places = [f"inputs[{i}]" for i in range(inputs)] + [f"outputs[{i}]" for i in range(outputs)]
     arguments = ["params", "workspace", *places, "first", "last"]
     values = {
-        "STEPS": len(plan.steps),
-        "STACK_BYTES": most_stack_bytes(plan),
+        "STACK_BYTES": thread_stack_bytes(plan),
         "STEPS_FUNCTION": ENTRY,
         "PARAMETERS": ", ".join(parameters),
         "ARGUMENTS": ", ".join(arguments),

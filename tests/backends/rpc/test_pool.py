@@ -224,7 +224,7 @@ def test_a_deadline_ends_everything(
 ) -> None:
     board = start_board(tracker)
     slow = job(tmp_path, "usleep(1000);", RunConfig(repeat=100_000))
-    report = run(devices(tracker, deadline_s=8.0), [slow], folder)
+    report = run(devices(tracker, deadline_s=5.0), [slow], folder)
     ((_, session),) = report.sessions
     assert not session.done
     assert "is over" in session.disconnected + session.failed
