@@ -42,6 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--native: {error}") from error
 
 
+@pytest.hookimpl(trylast=True)  # after the order has become random
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow tests, so that no worker waits at the end for the other's."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_collection_finish() -> None:
     """Keep the collector from walking through torch and TVM again and again: 14% of the time."""
     gc.collect()

@@ -32,7 +32,7 @@ SIGNALLED = 128  # and the signal's number
 INTERRUPTED = SIGNALLED + signal.SIGINT
 UNREAD = SIGNALLED + signal.SIGPIPE
 ENDING = (signal.SIGTERM, signal.SIGHUP)  # a closed terminal sends the second
-# torch and TVM make millions of objects that stay: the collector takes a sixth of the time to start.
+# Millions of torch's and TVM's objects stay: collecting takes a sixth of the time to start.
 SELDOM = (100_000, 20, 100)
 AGAIN_S = 0.01  # when the object is gone
 LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}

@@ -25,7 +25,7 @@
 int32_t GMPQ_STEPS_FUNCTION(GMPQ_PARAMETERS);
 
 enum { MOST_THREADS = 256, SPINS = 20000 };
-enum { STACK_BYTES = GMPQ_STACK_BYTES + (64 << 10) }; /* musl's threads have 128 KiB, kernels more */
+enum { STACK_BYTES = GMPQ_THREAD_STACK_BYTES + (64 << 10) }; /* musl's threads have 128 KiB, kernels more */
 
 typedef struct {
   void *sync;

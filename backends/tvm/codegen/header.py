@@ -112,7 +112,7 @@ def entry_macros(graph: IntGraph, plan: Plan, prefix: str = PREFIX) -> tuple[str
     places = [f"inputs[{i}]" for i in range(inputs)] + [f"outputs[{i}]" for i in range(outputs)]
     arguments = ["params", "workspace", *places, "first", "last"]
     values = {
-        "STACK_BYTES": thread_stack_bytes(plan),
+        "THREAD_STACK_BYTES": thread_stack_bytes(plan),
         "STEPS_FUNCTION": ENTRY,
         "PARAMETERS": ", ".join(parameters),
         "ARGUMENTS": ", ".join(arguments),
