@@ -19,6 +19,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     load,
     registers,
 )
+from gmpq.backends.tvm.kernels.cpu.isa.prefetch import WeightPrefetch
 
 Step: TypeAlias = tuple[Expr, Expr, Expr]  # kernel row, kernel column, group of four channels
 Registers: TypeAlias = list[list[Buffer]]  # by pixel and vector
@@ -34,6 +35,7 @@ class Place:
     column: Expr
     block: Expr
     vector: Expr  # first vector of the block
+    number: Expr = 0  # of the tile among those of the block
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,15 @@ class TileSums:
     w: Buffer
     start: Buffer
     more: tuple[Buffer, ...] = ()  # tables of a family's own
+    prefetch: WeightPrefetch | None = None  # of the next block
+
+    def prefetch_next(self, step: Step) -> None:
+        """Ask for the part of the next block that one step of this tile has to ask for."""
+        if self.prefetch is not None:
+            rows, columns = self.shape.window.kernel
+            (r, s, k), steps = step, rows * columns * self.shape.depth
+            number = (r * columns + s) * self.shape.depth + k
+            self.prefetch.fetch(self.place.number, number, steps)
 
     def registers(self, lane: str) -> Registers:
         """Return accumulators by pixel and vector; ``lane`` is their type, such as int32x8."""
@@ -123,6 +134,7 @@ def accumulate_tile(sums: TileSums) -> Registers:
     acc = sums.registers(f"int32x{sums.shape.lanes}")
     sums.begin(acc)
     with T.grid(*sums.shape.window.kernel, sums.shape.depth) as (r, s, k):
+        sums.prefetch_next((r, s, k))
         for slot, operands, weights in sums.products(acc, (r, s, k)):
             assign(slot, sums.dot.accumulate(slot[0], operands, weights))
     return acc

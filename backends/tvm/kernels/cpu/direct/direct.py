@@ -60,15 +60,14 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     view,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Dot, best_dot, shift_of
+from gmpq.backends.tvm.kernels.cpu.isa.prefetch import WeightPrefetch
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
 from gmpq.backends.tvm.target.cpu import GROUP
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
 ARM_LANES = 4  # of int32: any stack aligns them, and fetching ahead was not measured there
-PREFETCHED_BYTES = (
-    12 << 10
-)  # of weights that fit an L1d cache in addition to those in use and codes
+L1D_BYTES = 12 << 10  # of weights that fit an L1d cache in addition to those in use and codes
 
 
 def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
@@ -143,6 +142,8 @@ def kernel(
     blocks = -(-shape.vectors // tile.vectors)
     steps = constants.steps or blocks * shape.steps
     row_tiles = shape.x.batch * -(-shape.y.height // tile.rows)
+    across = -(-shape.y.width // tile.columns)
+    prefetches = tile.blocks_outside and shape.lanes > ARM_LANES
 
     def body(x_: Expr, *others: Expr) -> None:
         (w_, start_, factor_, *more_), arguments = epilogue.split(others)
@@ -154,14 +155,16 @@ def kernel(
         with T.parallel(0, blocks * row_tiles) as item:
             if shape.lanes > ARM_LANES:
                 align_stack()
-                _prefetch_next_block(tile, w, blocks, row_tiles, item)
+                _prefetch_small_block(tile, w, blocks, row_tiles, item)
             row_tile, block = _item(tile, item, row_tiles, blocks)
             image, row = _row(shape, tile, row_tile)
             vector = clamped_start(block, tile.vectors, shape.vectors)
-            with T.serial(0, -(-shape.y.width // tile.columns)) as column_tile:
+            ahead = _next_block(w, blocks, row_tiles * across, block) if prefetches else None
+            with T.serial(0, across) as column_tile:
                 column = clamped_start(column_tile, tile.columns, shape.y.width)
-                place = Place(image, row, column, block, vector)
-                acc = accumulate(TileSums(shape, dot, tile, place, x, w, start, tables))
+                number = row_tile * across + column_tile
+                place = Place(image, row, column, block, vector, number)
+                acc = accumulate(TileSums(shape, dot, tile, place, x, w, start, tables, ahead))
                 store_tile(shape, tile, place, acc, bound)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
@@ -176,7 +179,7 @@ def _item(tile: DirectTile, item: Expr, row_tiles: int, blocks: int) -> tuple[Ex
     return item // blocks, item % blocks
 
 
-def _prefetch_next_block(
+def _prefetch_small_block(
     tile: DirectTile, w: Buffer, blocks: int, row_tiles: int, item: Expr
 ) -> None:
     """Ask for a part of the next block's weights: along the rows of this block for all of them.
@@ -188,11 +191,20 @@ def _prefetch_next_block(
         return
     size, line = int(w.shape[0]) // blocks, LINE // np.dtype(str(w.dtype)).itemsize
     lines = -(-size // line)
-    if row_tiles > 1 and lines * LINE <= PREFETCHED_BYTES:
+    if row_tiles > 1 and lines * LINE <= L1D_BYTES:
         part = -(-lines // row_tiles)
         first = (item // row_tiles + 1) * size + item % row_tiles * part * line
         for number in range(part):
             prefetch(w, first + number * line)
+
+
+def _next_block(w: Buffer, blocks: int, tiles: int, block: Expr) -> WeightPrefetch | None:
+    """Return the weights of a large next block: the ``tiles`` of this one ask for all of them."""
+    size, item = int(w.shape[0]) // blocks, np.dtype(str(w.dtype)).itemsize
+    if size * item <= L1D_BYTES:
+        return None
+    line = LINE // item
+    return WeightPrefetch(w, (block + 1) * size, -(-size // (line * tiles)), line)
 
 
 def _row(shape: DirectShape, tile: DirectTile, number: Expr) -> tuple[Expr, Expr]:

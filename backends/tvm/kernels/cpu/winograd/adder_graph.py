@@ -11,8 +11,9 @@ wrap, if the result fits.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
@@ -21,6 +22,18 @@ from typing import TypeAlias
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, in_registers
 
 Matrix: TypeAlias = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """How values are added and subtracted, and how those that are read twice are kept."""
+
+    add: Callable[[Expr, Expr], Expr]
+    subtract: Callable[[Expr, Expr], Expr]
+    keep: Callable[[list[Expr]], list[Expr]]
+
+
+WRAPPING = Arithmetic(operator.add, operator.sub, in_registers)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,13 +61,13 @@ class Additions:
         """Additions, subtractions and doublings."""
         return sum(map(_count, self.shared + self.rows))
 
-    def of(self, elements: Sequence[Expr]) -> list[Expr]:
+    def of(self, elements: Sequence[Expr], arithmetic: Arithmetic = WRAPPING) -> list[Expr]:
         """Return the matrix times ``elements``."""
         assert len(elements) == self.columns
         values = list(elements)
         for row in self.shared:
-            values += in_registers([_total(row, values)])
-        return [_total(row, values) for row in self.rows]
+            values += arithmetic.keep([_total(row, values, arithmetic)])
+        return [_total(row, values, arithmetic) for row in self.rows]
 
 
 @lru_cache
@@ -69,11 +82,15 @@ def additions(matrix: tuple[tuple[int, ...], ...]) -> Additions:
     return Additions(columns, tuple(shared), tuple(rows))
 
 
-def both_sides(matrix: tuple[tuple[int, ...], ...], tile: list[list[Expr]]) -> Iterator[list[Expr]]:
+def both_sides(
+    matrix: tuple[tuple[int, ...], ...],
+    tile: list[list[Expr]],
+    arithmetic: Arithmetic = WRAPPING,
+) -> Iterator[list[Expr]]:
     """Yield the rows of ``matrix * tile * matrix^T``."""
     sums = additions(matrix)
-    columns = [in_registers(sums.of(column)) for column in zip(*tile, strict=True)]
-    return (sums.of(row) for row in zip(*columns, strict=True))
+    columns = [arithmetic.keep(sums.of(column, arithmetic)) for column in zip(*tile, strict=True)]
+    return (sums.of(row, arithmetic) for row in zip(*columns, strict=True))
 
 
 def both_counts(matrix: tuple[tuple[int, ...], ...]) -> int:
@@ -120,22 +137,24 @@ def _count(row: Row) -> int:
     return sum(steps) + all(term.sign < 0 for term in row)
 
 
-def _total(row: Row, values: Sequence[Expr]) -> Expr:
+def _total(row: Row, values: Sequence[Expr], arithmetic: Arithmetic) -> Expr:
     """Return the sum of a row's terms, the most shifted and the positive ones first."""
+    add, subtract = arithmetic.add, arithmetic.subtract
     first, *rest = sorted(row, key=lambda term: (-term.shift, -term.sign))
     total, shift, negative = values[first.value], first.shift, first.sign < 0
     for term in rest:
-        total, shift = _doubled(total, shift - term.shift), term.shift
+        total, shift = _doubled(total, shift - term.shift, add), term.shift
         value = values[term.value]
         if negative and term.sign > 0:
-            total, negative = value - total, False
+            total, negative = subtract(value, total), False
         else:
-            total = total + value if negative or term.sign > 0 else total - value
-    total = _doubled(total, shift)
-    return total - total - total if negative else total
+            both = add if negative or term.sign > 0 else subtract
+            total = both(total, value)
+    total = _doubled(total, shift, add)
+    return subtract(subtract(total, total), total) if negative else total
 
 
-def _doubled(value: Expr, times: int) -> Expr:
+def _doubled(value: Expr, times: int, add: Callable[[Expr, Expr], Expr]) -> Expr:
     for _ in range(times):
-        value = value + value
+        value = add(value, value)
     return value

@@ -24,6 +24,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     registers,
     splat,
     store,
+    vector,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof
@@ -34,7 +35,8 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     ProductSizes,
     steps,
 )
-from gmpq.backends.tvm.target.cpu import CpuTarget
+from gmpq.backends.tvm.kernels.cpu.winograd.x86_vnni_overflow import OverflowSteps
+from gmpq.backends.tvm.target.cpu import VECTOR, CpuTarget
 from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 
 WinogradDot: TypeAlias = Vpdpbusd | Int16Dot | ByLane
@@ -47,9 +49,12 @@ class DotProduct(DotTiles):
     """Tiles that dot products multiply."""
 
     dot: WinogradDot
+    overflow: OverflowSteps | None = None
 
     def __str__(self) -> str:
-        return f"{NAMES[type(self.dot)]} {self.rows} x {self.vectors} vectors"
+        text = f"{NAMES[type(self.dot)]} {self.rows} x {self.vectors} vectors"
+        overflow = self.overflow
+        return text if overflow is None else f"{text}, {overflow.steps} overflow steps"
 
     @property
     def instruction(self) -> str:
@@ -59,37 +64,67 @@ class DotProduct(DotTiles):
     def cycles(self, pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
         step = _step_cycles(self.dot, self.rows, self.vectors, pipeline)
-        return self.blocks * (self.depth * step + self.rows * self.vectors * 2)
+        steps = self.blocks * self.depth
+        if self.overflow is not None:
+            steps += self.row_blocks * self.overflow.steps / self.overflow.positions
+        return steps * step + self.blocks * self.rows * self.vectors * 2
+
+    @property
+    def table_size(self) -> int:
+        """Elements of the setup's table."""
+        return 1 if self.overflow is None else self.overflow.table_size(self.vectors)
 
     def multiply(self, memory: ProductMemory, at: PositionWeights, *, more: bool) -> None:
         """Write M of one position; ``more`` adds to what it holds."""
         m, (position, weights) = memory.m, at
         with T.serial(0, self.row_blocks) as block:
-            if memory.prefetch is not None:
-                memory.prefetch.fetch(position * self.row_blocks + block)
             first = clamped_start(block, self.rows, self.tiles)
             place = position * self.output_pitch + first * (self.vectors * self.lanes)
             codes = position * self.input_pitch + first * (self.pixel)
-            acc = self._sums(memory, (codes, weights))
+            acc = self._sums(memory, (codes, weights), position * self.row_blocks + block)
+            self._add_overflow(acc, memory, position, codes)
             for i, slot in enumerate(acc):
                 here = place + i * self.lanes
                 total = load(m, here, self.lanes) + slot[0] if more else slot[0]
                 store(m, here, total, self.lanes)
 
-    def _sums(self, memory: ProductMemory, at: tuple[Expr, Expr]) -> list[Buffer]:
-        """Return the sums of products by row and vector."""
+    def _sums(self, memory: ProductMemory, at: tuple[Expr, Expr], number: Expr) -> list[Buffer]:
+        """Return the sums of products by row and vector of a register tile."""
         acc, dot = registers(self.rows * self.vectors, f"int32x{self.lanes}"), self.dot
         if isinstance(dot, ByLane):
+            if memory.prefetch is not None:
+                memory.prefetch.fetch(number)
             _fill(acc, [splat(T.int32(0), self.lanes)] * len(acc))
             rows = [acc[n : n + self.vectors] for n in range(0, len(acc), self.vectors)]
             parts = (partial(part, memory, at) for part in (self._codes, self._weights))
             add_by_lanes(dot, rows, self.depth, *parts)
         else:
             for k, first in steps(self.depth):
-                for slot, code, weight in self._step(acc, memory, (*at, k)):
+                if memory.prefetch is not None:
+                    memory.prefetch.fetch(number, k, self.depth)
+                weights = self._weights(memory, at, k)
+                for slot, code, weight in self._step(acc, memory, at[0] + k, weights):
                     total = dot.product if first else partial(dot.accumulate, slot[0])
                     assign(slot, total([code], [weight]))
         return acc
+
+    def _add_overflow(
+        self, acc: list[Buffer], memory: ProductMemory, position: Expr, codes: Expr
+    ) -> None:
+        """Add the overflow steps of a position to its sums."""
+        overflow, dot, table = self.overflow, self.dot, memory.table
+        if overflow is None:
+            return
+        assert isinstance(dot, Vpdpbusd)
+        number = memory.group * overflow.positions + position
+        with T.serial(table[number], table[number + 1]) as n:
+            first = overflow.weights_at + n * (self.vectors * VECTOR)
+            places = (first + i * VECTOR for i in range(self.vectors))
+            kind = vector(dot.dtype, dot.elements)
+            weights = [T.reinterpret(kind, load(table, place, VECTOR)) for place in places]
+            step = table[overflow.steps_at + n]
+            for slot, code, weight in self._step(acc, memory, codes + step, weights):
+                assign(slot, dot.accumulate(slot[0], [code], [weight]))
 
     def _codes(self, memory: ProductMemory, at: tuple[Expr, Expr], k: Expr) -> list[Expr]:
         """Return four steps of codes of every row."""
@@ -103,19 +138,18 @@ class DotProduct(DotTiles):
         return [load(memory.u, first + n * elements, elements) for n in range(self.vectors)]
 
     def _step(
-        self, acc: list[Buffer], memory: ProductMemory, at: tuple[Expr, Expr, Expr]
+        self, acc: list[Buffer], memory: ProductMemory, place: Expr, weights: list[Expr]
     ) -> Iterator[tuple[Buffer, Expr, Expr]]:
-        """Yield every accumulator with its codes and weights."""
+        """Yield every accumulator with the codes of its row at ``place``, and its weights."""
         assert not isinstance(self.dot, ByLane)
-        first_code, first_weight, k = at
         kind = f"{self.dot.dtype}x{self.dot.elements}"
-        weights = registers(self.vectors, kind)
-        _fill(weights, self._weights(memory, (first_code, first_weight), k))
+        held = registers(self.vectors, kind)
+        _fill(held, weights)
         codes = registers(1, kind)[0]
         for p in range(self.rows):
-            word = memory.v[first_code + p * (self.pixel) + k]
+            word = memory.v[place + p * self.pixel]
             assign(codes, self.dot.operands(word)[0])
-            for n, weight in enumerate(weights):
+            for n, weight in enumerate(held):
                 yield acc[p * self.vectors + n], codes[0], weight[0]
 
 

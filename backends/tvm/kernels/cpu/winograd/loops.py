@@ -25,9 +25,10 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     vector,
     view,
 )
+from gmpq.backends.tvm.kernels.cpu.isa.prefetch import WeightPrefetch
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_sides
 from gmpq.backends.tvm.kernels.cpu.winograd.dot import DotProduct
-from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import RUN, ProductMemory, WeightPrefetch
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import RUN, ProductMemory
 from gmpq.backends.tvm.kernels.cpu.winograd.scale import divided
 from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import kept_lanes
@@ -44,7 +45,7 @@ def kernel(schedule: Schedule, offsets: tuple[int, ...], epilogue: Epilogue) -> 
     blocks, groups, parts = -(-shape.all_tiles // shape.tiles), schedule.groups, schedule.parts
     share, outputs = schedule.share, product.all_vectors * product.lanes
     dtype = product.dtype if on_the_fly is None else "uint8"
-    table_size = product.table_size if isinstance(product, ByteProduct) else 1
+    table_size = product.table_size if isinstance(product, ByteProduct | DotProduct) else 1
 
     def body(x_: Expr, *others: Expr) -> None:
         (setup, u_, start_, factor_), arguments = epilogue.split(others)
@@ -69,7 +70,7 @@ def kernel(schedule: Schedule, offsets: tuple[int, ...], epilogue: Epilogue) -> 
                 if on_the_fly is not None:
                     on_the_fly.write(weights, u, group)
                 prefetch = _weight_prefetch(schedule, weights, group)
-                _multiply(schedule, ProductMemory(v, u, m, table, prefetch), group)
+                _multiply(schedule, ProductMemory(v, u, m, table, group, prefetch))
                 first_vector = clamped_start(group, product.vectors, product.all_vectors)
                 _transform_output(schedule, m, (start, bound), (image, first, first_vector))
             product.end()
@@ -96,13 +97,13 @@ def _weight_prefetch(schedule: Schedule, weights: Buffer, group: Expr) -> Weight
     return WeightPrefetch(weights, group * size + distance, lines, LINE // item)
 
 
-def _multiply(schedule: Schedule, memory: ProductMemory, group: Expr) -> None:
+def _multiply(schedule: Schedule, memory: ProductMemory) -> None:
     """Write M of all positions for one group of outputs."""
     positions, product = schedule.shape.transform.positions, schedule.product
 
-    first = 0 if schedule.on_the_fly is not None else group * schedule.group_elements
+    first = 0 if schedule.on_the_fly is not None else memory.group * schedule.group_elements
     if isinstance(product, ByteProduct):
-        multiply_bytes(product, memory, group, first)
+        multiply_bytes(product, memory, first)
         return
 
     def weights(part: Expr) -> Expr:

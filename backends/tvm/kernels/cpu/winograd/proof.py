@@ -6,9 +6,10 @@ What must be proved for a layer, from its real weights and the codes of its inpu
   the positive and negative coefficients of a position and codes in low..high, its values span
   (p + n) * (high - low), and the offset is n * high - p * low. What it adds is a constant by pixel
   of a tile, A^T (offset * sum of the transformed weights) A, and taken off there (``winograd``);
-- the transformed weights lie in -254..254, so that two bytes make each of them. Where bytes are
-  added in int16, ``x86_bytes_overflow`` takes them apart; elsewhere a position in which one exceeds
-  127 is split into two summands, which costs one more product there (``split``);
+- the transformed weights are bytes or sums of bytes. Where bytes are added in int16, two bytes make
+  each of them (``x86_bytes_overflow``); vpdpbusd multiplies what exceeds a byte in further steps
+  (``x86_vnni_overflow``); elsewhere a position in which one exceeds 127 is split into two summands,
+  which costs one more product there (``split``);
 - the accumulator times the power of two in the scale lies in int32. Partial sums may wrap: addition
   modulo 2**32 is exact if its result fits, and the odd factor of the scale has an inverse there.
 
@@ -62,12 +63,11 @@ def prove(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     if (span := int(spans.max())) > 255:
         return f"{transform} spreads {high - low + 1} input codes over {span + 1}: 256 fit"
     weights = transformed(node.weight.codes, transform)
-    if (most := int(_largest(weights))) > 254:
-        return f"{transform} makes weights of {most}: two bytes hold 254"
+    assert weights.dtype == np.int16, "inputs of such transforms exceed bytes"
     if reason := _overflow(node, qx, transform):
         return reason
     offsets, sums = negative * high - positive * low, weights.sum(axis=2, dtype=np.int64)
-    return Proof(transform, offsets, "int8", weights.astype(np.int16, copy=False), (), sums, spans)
+    return Proof(transform, offsets, "int8", weights, (), sums, spans)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -102,8 +102,25 @@ def scaled_up(proof: Proof, node: Conv2d) -> Proof:
     return replace(proof, transform=transform, weights=weights, sums=proof.sums * both[:, None])
 
 
-def split(proof: Proof) -> Proof:
-    """Return the proof with weights that are bytes, some positions as two summands."""
+def exceeds(proof: Proof, limit: int = INT8_MAX) -> bool:
+    """Return whether some weight exceeds ``limit``."""
+    return int(_largest(proof.weights)) > limit
+
+
+def in_two_bytes(proof: Proof) -> Proof | str:
+    """Return the proof, or the reason why two bytes do not make each weight."""
+    if (most := int(_largest(proof.weights))) > 2 * INT8_MAX:
+        return f"{proof.transform} makes weights of {most}: two bytes hold {2 * INT8_MAX}"
+    return proof
+
+
+def split(proof: Proof) -> Proof | str:
+    """Return the proof with weights that are bytes, some positions as two summands.
+
+    Or the reason why two bytes do not make each weight.
+    """
+    if isinstance(found := in_two_bytes(proof), str):
+        return found
     whole = proof.weights.astype(np.int16)
     first = np.clip(whole, -INT8_MAX, INT8_MAX)
     splits = np.flatnonzero((whole != first).any(axis=(1, 2)))

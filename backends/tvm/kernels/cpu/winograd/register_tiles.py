@@ -20,26 +20,12 @@ from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import ByLane
-from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Buffer, Expr, prefetch
+from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Buffer, Expr
+from gmpq.backends.tvm.kernels.cpu.isa.prefetch import WeightPrefetch
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw
 
 PositionWeights: TypeAlias = tuple[Expr, Expr]  # position, start of its weights in U
 RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplied together
-
-
-@dataclass(frozen=True, slots=True)
-class WeightPrefetch:
-    """Weights that are needed soon: each register tile asks for some of their cache lines."""
-
-    weights: Buffer
-    first: Expr
-    lines: int  # of a register tile
-    elements: int  # of a line
-
-    def fetch(self, number: Expr) -> None:
-        """Ask for the lines of one register tile."""
-        for line in range(self.lines):
-            prefetch(self.weights, self.first + (number * self.lines + line) * self.elements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +35,8 @@ class ProductMemory:
     v: Buffer
     u: Buffer
     m: Buffer
-    table: Buffer  # int32, of products in bytes
+    table: Buffer  # int32, of overflow steps
+    group: Expr  # of outputs
     prefetch: WeightPrefetch | None = None
 
 

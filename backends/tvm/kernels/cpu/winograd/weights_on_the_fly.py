@@ -7,7 +7,9 @@ it multiplies. The transform works element by element, hence on whole vectors in
 which the product reads its operand: ``product.pack`` lays each tap out as it would lay out a
 position.
 
-Additions wrap in the operand's type; ``proof`` has shown that every result fits there.
+Additions wrap in the operand's type where ``proof`` has shown that every result fits there. Where
+overflow steps take what does not, they saturate (VPADDSB, VPSUBSB): ``saturated_weights`` computes
+what they leave in the same order of additions, and the overflow steps take the rest.
 """
 
 from __future__ import annotations
@@ -19,8 +21,23 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Buffer, Expr, load, splat, store
-from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts, both_sides
+from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    LINE,
+    Buffer,
+    Expr,
+    call_intrinsic,
+    in_registers,
+    load,
+    splat,
+    store,
+    vector,
+)
+from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import (
+    WRAPPING,
+    Arithmetic,
+    both_counts,
+    both_sides,
+)
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import Transform
 
 FIELDS = ((2, -2, 1), (4, -8, 7))  # bits, smallest and largest weight
@@ -35,6 +52,7 @@ class OnTheFlyWeights:
     lanes: int  # weights of one vector
     vectors: int  # of one group of outputs
     dtype: str  # of the operand
+    saturates: bool = False
 
     def __str__(self) -> str:
         return f"{self.bits}-bit kernels transformed"
@@ -91,10 +109,23 @@ class OnTheFlyWeights:
             for field in range(self.fields):
                 taps = [self._tap(packed, first + t * self.lanes, field) for t in range(self.taps)]
                 kernel = [taps[i * rows : (i + 1) * rows] for i in range(rows)]
-                values = chain.from_iterable(both_sides(self.transform.weight, kernel))
+                arithmetic = self._saturating() if self.saturates else WRAPPING
+                rows_of_sums = both_sides(self.transform.weight, kernel, arithmetic)
+                values = chain.from_iterable(rows_of_sums)
                 for position, value in enumerate(values):
                     place = (chunk * self.fields + field) * self.lanes
                     store(u, position * self.pitch + place, value, self.lanes)
+
+    def _saturating(self) -> Arithmetic:
+        kind = vector(self.dtype, self.lanes)
+
+        def add(a: Expr, b: Expr) -> Expr:
+            return call_intrinsic(f"llvm.sadd.sat.v{self.lanes}i8", kind, a, b)
+
+        def subtract(a: Expr, b: Expr) -> Expr:
+            return call_intrinsic(f"llvm.ssub.sat.v{self.lanes}i8", kind, a, b)
+
+        return Arithmetic(add, subtract, in_registers)
 
     def _tap(self, packed: Buffer, place: Expr, field: int) -> Expr:
         """Return one vector of weights in the operand's type."""
@@ -108,14 +139,34 @@ class OnTheFlyWeights:
         return T.Cast(kind, T.reinterpret(f"int8x{lanes}", centred))
 
 
+def saturated_weights(transform: Transform, codes: Array) -> Array:
+    """Return int8 [positions, O, I]: what saturating additions make of ``codes`` [O, I, kH, kW]."""
+    taps = [[codes[:, :, i, j] for j in range(codes.shape[3])] for i in range(codes.shape[2])]
+    rows = both_sides(transform.weight, taps, Arithmetic(_add, _subtract, list))
+    return np.stack([*chain.from_iterable(rows)])
+
+
+def _add(a: Array, b: Array) -> Array:
+    return np.clip(a.astype(np.int16) + b, -128, 127).astype(np.int8)
+
+
+def _subtract(a: Array, b: Array) -> Array:
+    return np.clip(a.astype(np.int16) - b, -128, 127).astype(np.int8)
+
+
 def on_the_fly_weights(
-    transform: Transform, codes: Array, lanes: int, vectors: int, dtype: str
+    transform: Transform, codes: Array, form: tuple[int, int, str], *, saturates: bool
 ) -> OnTheFlyWeights:
-    """Return the weights in the fewest bits that hold ``codes`` [O, I, kH, kW] by whole vectors."""
+    """Return the weights in the fewest bits that hold ``codes`` [O, I, kH, kW] by whole vectors.
+
+    ``form`` is the weights of a vector, the vectors of a group, and the operand's type.
+    """
+    lanes, vectors, dtype = form
     low, high = int(codes.min()), int(codes.max())
     bit_widths = [
         bits
         for bits, smallest, largest in FIELDS
         if smallest <= low and high <= largest and vectors % (8 // bits) == 0
     ]
-    return OnTheFlyWeights(transform, min(bit_widths, default=8), lanes, vectors, dtype)
+    bits = min(bit_widths, default=8)
+    return OnTheFlyWeights(transform, bits, lanes, vectors, dtype, saturates)

@@ -16,21 +16,30 @@ that it needs (``weights_on_the_fly``). A few channels of stride 2 are seen as s
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts
+from gmpq.backends.tvm.kernels.cpu.winograd.constants import (
+    exact,
+    of_offsets,
+    overflow_repeats,
+    overflows,
+    packed,
+)
 from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
 from gmpq.backends.tvm.kernels.cpu.winograd.products import instruction_for, tile_choices
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import (
+    INT8_MAX,
     Proof,
+    exceeds,
+    in_two_bytes,
     prove,
     prove_int16,
     scaled_up,
@@ -41,8 +50,10 @@ from gmpq.backends.tvm.kernels.cpu.winograd.scale import WORD, power_of_two
 from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import space_to_depth
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
-from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import on_the_fly_weights
-from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct, adds_in_runs
+from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import (
+    on_the_fly_weights,
+)
+from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import adds_in_runs
 from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.pipeline import pipeline_of
 from gmpq.ir import Conv2d
@@ -113,22 +124,34 @@ def _proofs(site: Site, transform: Transform) -> list[Proof | str]:
     y = site.output.codes
     if min(y.height, y.width) < transform.size:
         return [f"{transform} needs {transform.size} rows and columns, has {y.height}x{y.width}"]
-    features, found = site.target.features, _proof(site, transform)
-    if features & {"dotprod", "i8mm", "amx-int8"}:
-        return [found]
-    return [found, prove_int16(node, site.inputs[0].q, transform)]
-
-
-def _proof(site: Site, transform: Transform) -> Proof | str:
-    """Return the proof for bytes; where these are added in int16, for small weights."""
-    (node, _), qx = _space_to_depth(site), site.inputs[0].q
-    found = prove(node, qx, transform)
-    if adds_in_runs(site.target):
-        small = isinstance(found, Proof) and np.abs(found.weights).max(initial=0) <= LARGE
-        return found if small else prove(node, qx, transform.scaled_down)
-    if isinstance(found, str):
+    found = _in_bytes(site, transform)
+    if site.target.features & {"dotprod", "i8mm", "amx-int8"}:
         return found
-    return signed(split(found)) if "neon" in site.target.features else split(found)
+    return [*found, prove_int16(node, site.inputs[0].q, transform)]
+
+
+def _in_bytes(site: Site, transform: Transform) -> list[Proof | str]:
+    """Return the proofs for bytes, of weights that are as small as bytes want them.
+
+    Runs and vpdpbusd take whole weights, and what exceeds a byte to overflow steps; other
+    instructions take the summands of split weights.
+    """
+    (node, _), qx, features = _space_to_depth(site), site.inputs[0].q, site.target.features
+    runs = adds_in_runs(site.target)
+    found = prove(node, qx, transform)
+    if isinstance(found, Proof) and exceeds(found, LARGE if runs else INT8_MAX):
+        found = prove(node, qx, transform.scaled_down)
+    if isinstance(found, str):
+        return [found]
+    if runs:
+        return [in_two_bytes(found)]
+    parts = split(found)
+    if "neon" in features:
+        return [parts if isinstance(parts, str) else signed(parts)]
+    if not exceeds(found):
+        return [parts]
+    whole = [found] if "avx512vnni" in features else []
+    return [*whole, parts] if "amx-int8" in features else [*whole]
 
 
 def _shape(site: Site, proof: Proof, tiles: int) -> WinogradShape:
@@ -143,12 +166,14 @@ def _from_memory(site: Site, proof: Proof) -> list[Schedule]:
     everything = _shape(site, proof, 1).all_tiles
     instruction = instruction_for(site.target, proof, overflow_steps=True)
     sizes = {-(-everything // n) for n in range(1, everything + 1)}
+    times = overflow_repeats(proof, None) if overflows(site.target, proof) else None
     found = []
     for tiles in sorted(size for size in sizes if size <= MOST_TILES):
         shape = _shape(site, proof, tiles)
+        choices = tile_choices(site.target, instruction, shape.sizes)
         kinds = {
             type(product): product
-            for product in tile_choices(site.target, instruction, shape.sizes)[::-1]
+            for product in exact(site.target, proof, choices, times)[::-1]
             if not (proof.splits and product.overlaps)
         }
         found += [Schedule(shape, product) for product in kinds.values()]
@@ -161,16 +186,16 @@ def _on_the_fly(site: Site, proof: Proof) -> list[Schedule]:
     if proof.splits or shape.all_tiles > MOST_TILES:
         return []
     shape = _shape(site, proof, shape.all_tiles)
-    codes, instruction = (
-        _space_to_depth(site)[0].weight.codes,
-        instruction_for(site.target, proof, overflow_steps=False),
-    )
+    codes = _space_to_depth(site)[0].weight.codes
+    instruction = instruction_for(site.target, proof, overflow_steps=False)
+    choices = tile_choices(site.target, instruction, shape.sizes)
+    saturates = overflows(site.target, proof)
+    times = overflow_repeats(proof, codes) if saturates else None
     found = []
-    for product in tile_choices(site.target, instruction, shape.sizes):
+    for product in exact(site.target, proof, choices, times):
         vectors = product.block_elements // product.weight_lanes
-        on_the_fly = on_the_fly_weights(
-            proof.transform, codes, product.weight_lanes, vectors, product.dtype
-        )
+        form = (product.weight_lanes, vectors, product.dtype)
+        on_the_fly = on_the_fly_weights(proof.transform, codes, form, saturates=saturates)
         found.append(Schedule(shape, product, on_the_fly))
     return found
 
@@ -230,10 +255,10 @@ def build(site: Site, schedule: Schedule, proof: Proof) -> Call:
     """Return the call of one transform and block size."""
     (x,), y = site.inputs, site.output
     assert isinstance(site.node, Conv2d)
-    schedule, setup, weights = _constants(schedule, proof, _space_to_depth(site)[0].weight.codes)
+    schedule, setup, weights = packed(schedule, proof, _space_to_depth(site)[0].weight.codes)
     product, transform = schedule.product, schedule.shape.transform
     start, factor = start_and_factor(site.node.weight, x.q, y.value.q)
-    starts = transform.scale * start.astype(np.int64) - _of_offsets(proof)
+    starts = transform.scale * start.astype(np.int64) - of_offsets(proof)
     missing = (0, product.all_vectors * product.lanes - y.codes.channels)
     wrapped = ((starts + WORD // 2) % WORD - WORD // 2).astype(np.int32)  # modulo 2**32
     constants = (
@@ -244,26 +269,3 @@ def build(site: Site, schedule: Schedule, proof: Proof) -> Call:
     )
     function = kernel(schedule, tuple(proof.offsets.tolist()), epilogue_of(site))
     return site.call(function, constants)
-
-
-def _of_offsets(proof: Proof) -> Array:
-    """Return what the offsets add to the outputs of a tile: A^T (offset * sum of U) A, by pixel."""
-    a, points = np.array(proof.transform.output, np.int64), proof.transform.points
-    added = (proof.offsets[:, None] * proof.sums).reshape(points, points, -1)
-    return np.asarray(np.einsum("ip,jq,pqo->ijo", a, a, added).reshape(len(a) ** 2, -1))
-
-
-def _constants(schedule: Schedule, proof: Proof, codes: Array) -> tuple[Schedule, Array, Array]:
-    """Return the schedule with all that it needs to know, its setup, and the weights it reads."""
-    product, on_the_fly = schedule.product, schedule.on_the_fly
-    if on_the_fly is not None:
-        taps = codes.transpose(2, 3, 0, 1).reshape(-1, *codes.shape[:2])
-        setup = product.setup()
-        if isinstance(product, ByteProduct):
-            setup = product.late_table(on_the_fly.pitch)
-        return schedule, setup, on_the_fly.pack(product.pack(taps))
-    if isinstance(product, ByteProduct):
-        exact, setup, weights = product.packed(proof)
-        return replace(schedule, product=exact), setup, weights
-    by_group = product.pack(proof.weights).swapaxes(0, 1)
-    return schedule, product.setup(), np.ascontiguousarray(by_group)

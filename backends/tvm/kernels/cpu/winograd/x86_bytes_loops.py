@@ -32,10 +32,10 @@ from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_runs import LONGEST_SHORT, first_steps
 
 
-def multiply(product: ByteProduct, memory: ProductMemory, group: Expr, weights: Expr) -> None:
+def multiply(product: ByteProduct, memory: ProductMemory, weights: Expr) -> None:
     """Write M of all positions for a group of outputs, whose weights begin at ``weights``."""
     runs, positions, first = product.runs, len(product.runs.lengths), 0
-    overflow = 2 * positions + group * sum(runs.overflow_steps)
+    overflow = 2 * positions + memory.group * sum(runs.overflow_steps)
     for length, members in groupby(product.order, runs.lengths.__getitem__):
         overflow_steps, count = runs.overflow_steps[product.order[first]], len([*members])
         with T.serial(first, first + count) as number:
@@ -57,15 +57,13 @@ def _position(
     """Write M of one position, given its weights, overflow steps in the table, and number."""
     position, weights, table, number = at
     with T.serial(0, product.row_blocks) as block:
-        if memory.prefetch is not None:
-            memory.prefetch.fetch(number * product.row_blocks + block)
         first = clamped_start(block, product.rows, product.tiles)
         codes = position * product.input_pitch + first * product.pixel
         place = position * product.output_pitch + first * (product.vectors * product.lanes)
         in_memory = LONGEST_SHORT < length < product.depth
         kind = f"int32x{product.lanes}"
         acc = None if in_memory else registers(product.rows * product.vectors, kind)
-        tile = _Tile(product, memory, place, acc)
+        tile = _Tile(product, memory, place, acc, number * product.row_blocks + block)
         _add_all(tile, (codes, weights), length)
         with T.serial(0, overflow_steps) as n:
             there = codes + memory.table[table + n]
@@ -82,6 +80,12 @@ class _Tile:
     memory: ProductMemory
     place: Expr
     acc: list[Buffer] | None
+    number: Expr  # among those of a group
+
+    def prefetch(self, part: Expr, parts: int) -> None:
+        """Ask for one of equal parts of the weights that it has to ask for."""
+        if self.memory.prefetch is not None:
+            self.memory.prefetch.fetch(self.number, part, parts)
 
     def add(self, slot: int, value: Expr, *, first: bool) -> None:
         """Add to one of the sums; ``first`` begins it."""
@@ -116,8 +120,10 @@ def _add_all(tile: _Tile, at: tuple[Expr, Expr], length: int) -> None:
     product, (codes, weights) = tile.product, at
     firsts = first_steps(product.depth, length)
     begun = product.depth - (len(firsts) - 1) * length
+    tile.prefetch(0, len(firsts))
     _add_run(tile, at, begun, first=True)
     with T.serial(0, len(firsts) - 1) as j:
+        tile.prefetch(j + 1, len(firsts))
         step = j * length + begun
         there, here = in_registers([codes + step, weights + step * product.step_elements])
         _add_run(tile, (there, here), length, first=False)

@@ -1,0 +1,144 @@
+"""Overflow steps of vpdpbusd: they hold what bytes leave, and programs with them are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gmpq.backends.tvm.kernels.cpu.epilogue import site as epilogues
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
+from gmpq.backends.tvm.kernels.cpu.winograd.proof import transformed
+from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import chosen
+from gmpq.backends.tvm.kernels.cpu.winograd.transforms import F2
+from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import saturated_weights
+from gmpq.backends.tvm.kernels.cpu.winograd.x86_vnni_overflow import (
+    count,
+    kept,
+    overflow_table,
+    repeats,
+)
+from gmpq.backends.tvm.plan.plan import Choice, Verdict, plan
+from gmpq.backends.tvm.target import Target, find
+from gmpq.ir import Conv2d, Padding, QParams, Window
+from tests.support.single_layers import V3, check, network_of, random_weight
+from tests.support.vnni import arithmetic
+
+DOWN = F2.scaled_down
+
+
+@given(
+    seed=st.integers(0, 999),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 70), st.integers(1, 20)),
+    vectors=st.integers(1, 4),
+    spread=st.sampled_from([20, 100, 300, 1000]),
+)
+def test_bytes_and_overflow_steps_add_up(
+    seed: int, shape: tuple[int, int, int], vectors: int, spread: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    positions, outputs, inputs = shape
+    weights = rng.normal(0, spread, shape).round().astype(np.int16)
+    depth, all_vectors = -(-inputs // 4), -(-outputs // 16)
+    vectors = min(vectors, all_vectors)
+    rest = weights - kept(weights)
+    found = count(repeats(rest, depth, all_vectors), vectors)
+    table = overflow_table(rest, depth, all_vectors, vectors)
+    assert table.shape == (found.table_size(vectors),)
+    groups = chosen(all_vectors, vectors)
+    padded = np.zeros((positions, all_vectors * 16, depth * 4), np.int64)
+    padded[:, :outputs, :inputs] = rest
+    left = padded.reshape(positions, all_vectors, 16, depth, 4)
+    flat = table[found.weights_at :].view(np.int8).reshape(-1, vectors, 16, 4)
+    for group, members in enumerate(groups):
+        for position in range(positions):
+            first, end = table[group * positions + position :][:2]
+            total = np.zeros((vectors, 16, depth, 4), np.int64)
+            for n in range(first, end):
+                total[:, :, table[found.steps_at + n]] += flat[n]
+            np.testing.assert_array_equal(total, left[position, members])
+
+
+@given(seed=st.integers(0, 999), bits=st.integers(2, 8), alike=st.booleans())
+def test_saturating_additions_change_only_what_exceeds_a_byte(
+    seed: int, bits: int, alike: bool
+) -> None:
+    rng, high = np.random.default_rng(seed), (1 << (bits - 1)) - 1
+    codes = rng.integers(-high - 1, high + 1, (5, 6, 3, 3)).astype(np.int8)
+    if alike:  # as in trained kernels, where the nine taps add up
+        codes[:] = codes[:, :, :1, :1]
+    whole = transformed(codes, DOWN)
+    found = saturated_weights(DOWN, codes)
+    assert found.dtype == np.int8
+    if np.abs(whole).max() <= 127 and bits <= 5:
+        np.testing.assert_array_equal(found, whole)
+
+
+def layer(
+    rng: np.random.Generator, channels: tuple[int, int], bits: int, *, stride: int, alike: bool
+) -> Conv2d:
+    """Return a 3x3 convolution; kernels of taps that are ``alike`` exceed bytes in their sums."""
+    inputs, outputs = channels
+    weight = random_weight(rng, (outputs, inputs, 3, 3), bits)
+    if alike:
+        weight.codes[:, ::3] = weight.codes[:, ::3, :1, :1]
+    window = Window((3, 3), (stride, stride), Padding(*(int(n) for n in rng.integers(0, 2, 4))))
+    return Conv2d("conv", ("x",), "y", weight, window)
+
+
+@pytest.fixture
+def vnni(monkeypatch: pytest.MonkeyPatch) -> Target:
+    """Return a target with VPDPBUSD, by arithmetic that any processor has."""
+    monkeypatch.setattr(Vpdpbusd, "accumulate", arithmetic)
+    monkeypatch.setattr(epilogues, "vpmaddubsw_lanes", lambda _: None)  # of the requantization
+    return replace(V3, features=V3.features | {"avx512vnni", "avx512bw"}, vector_registers=32)
+
+
+@pytest.mark.parametrize("form", ["overflow steps", "overflow steps, 8-bit kernels transformed"])
+@pytest.mark.parametrize("seed", range(10))
+def test_programs_equal_the_reference(seed: int, form: str, vnni: Target, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    channels = (int(rng.choice([8, 20, 64])), int(rng.choice([24, 70])))
+    stride, input_bits = 1 + seed % 2, int(rng.integers(1, 7))
+    alike = seed % 4 < 2
+    node = layer(rng, channels, 6 + seed % 3 if alike else 7, stride=stride, alike=alike)
+    q = QParams.full(1.0, int(rng.integers(0, 1 << input_bits)), input_bits)
+    graph = network_of(node, q, (int(rng.integers(7, 12)), 9), batch=1 + seed % 2)
+    check(graph, vnni, tmp_path, "winograd", seed, form)
+
+
+def test_few_overflow_steps_are_offered(vnni: Target, tmp_path: Path) -> None:
+    node = layer(np.random.default_rng(0), (64, 64), 6, stride=1, alike=False)
+    node.weight.codes[:] = np.clip(node.weight.codes, -14, 14)
+    node.weight.codes[5, 7] = 31  # nine of them are 279
+    graph = network_of(node, QParams.full(1.0, 3, 4), (8, 8), batch=1)
+    assert check(graph, vnni, tmp_path, "winograd", 0, "2 overflow steps")
+
+
+def test_many_overflow_steps_are_not(vnni: Target, tmp_path: Path) -> None:
+    node = layer(np.random.default_rng(0), (16, 32), 8, stride=1, alike=False)
+    node.weight.codes[:] = 127
+    graph = network_of(node, QParams.full(1.0, 0, 4), (8, 8), batch=1)
+    assert not check(graph, vnni, tmp_path, "winograd", 0, "overflow")
+
+
+def test_sapphire_rapids_splits_on_amx_and_overflows_on_vnni() -> None:
+    node = layer(np.random.default_rng(0), (64, 64), 6, stride=1, alike=False)
+    node.weight.codes[:] = np.clip(node.weight.codes, -14, 14)
+    node.weight.codes[5, 7] = 31
+    graph = network_of(node, QParams.full(1.0, 0, 4), (8, 8), batch=1)
+    names = []
+
+    def choose(_site: object, choices: Sequence[Choice]) -> Verdict:
+        names.extend(c.configuration for family, c in choices if family.name == "winograd")
+        return Verdict(choices[0])
+
+    plan(graph, find("x86_64-linux-gnu,sapphirerapids"), choose)
+    assert any(" amx " in name for name in names)
+    assert any("overflow steps" in name for name in names)
+    assert all(" amx " in name or "overflow steps" in name for name in names)
