@@ -64,7 +64,7 @@ class DotProduct(DotTiles):
     def cycles(self, pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
         step = _step_cycles(self.dot, self.rows, self.vectors, pipeline)
-        steps = self.blocks * self.depth
+        steps: float = self.blocks * self.depth
         if self.overflow is not None:
             steps += self.row_blocks * self.overflow.steps / self.overflow.positions
         return steps * step + self.blocks * self.rows * self.vectors * 2

@@ -63,11 +63,12 @@ def prove(node: Conv2d, qx: QParams, transform: Transform) -> Proof | str:
     if (span := int(spans.max())) > 255:
         return f"{transform} spreads {high - low + 1} input codes over {span + 1}: 256 fit"
     weights = transformed(node.weight.codes, transform)
-    assert weights.dtype == np.int16, "inputs of such transforms exceed bytes"
+    if (most := int(_largest(weights))) > INT16_MAX:
+        return f"{transform} makes weights of {most}: int16 holds {INT16_MAX}"
     if reason := _overflow(node, qx, transform):
         return reason
     offsets, sums = negative * high - positive * low, weights.sum(axis=2, dtype=np.int64)
-    return Proof(transform, offsets, "int8", weights, (), sums, spans)
+    return Proof(transform, offsets, "int8", weights.astype(np.int16, copy=False), (), sums, spans)
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -56,7 +56,7 @@ class OverflowSteps:
 
 def kept(weights: Array) -> Array:
     """Return int8 [positions, O, I]: the bytes that are nearest to ``weights``."""
-    return np.clip(weights, LEAST, MOST).astype(np.int8)
+    return np.asarray(np.clip(weights, LEAST, MOST).astype(np.int8))
 
 
 def repeats(rest: Array, depth: int, all_vectors: int) -> Array:
@@ -66,7 +66,7 @@ def repeats(rest: Array, depth: int, all_vectors: int) -> Array:
     """
     whole = _by_step(rest, depth, all_vectors)
     high, low = whole.max(axis=(2, 4)), whole.min(axis=(2, 4))
-    return np.maximum(-(-high // MOST), -(-low // LEAST))
+    return np.asarray(np.maximum(-(-high // MOST), -(-low // LEAST)))
 
 
 def count(times: Array, vectors: int) -> OverflowSteps:

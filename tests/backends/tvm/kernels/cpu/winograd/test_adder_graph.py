@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmpq.backends.tvm.kernels.cpu.winograd import adder_graph
-from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import additions, both_sides
+from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import Arithmetic, additions, both_sides
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import F4, TRANSFORMS, Transform
 
 Matrix = tuple[tuple[int, ...], ...]
@@ -23,10 +23,7 @@ matrices = st.integers(1, 5).flatmap(
 )
 
 
-@pytest.fixture(autouse=True)
-def numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compute with numbers in place of expressions, which registers would hold."""
-    monkeypatch.setattr(adder_graph, "in_registers", lambda values: values)
+NUMBERS = Arithmetic(operator.add, operator.sub, list)
 
 
 def one_by_one(matrix: Matrix) -> int:
@@ -39,7 +36,7 @@ def one_by_one(matrix: Matrix) -> int:
 def test_rows_are_products_with_the_vector(rows: list[list[int]], seed: int) -> None:
     matrix = tuple(map(tuple, rows))
     vector = np.random.default_rng(seed).integers(-100, 100, len(matrix[0]))
-    found: list[Any] = additions(matrix).of(list(vector))
+    found: list[Any] = additions(matrix).of(list(vector), NUMBERS)
     assert found == (np.array(matrix) @ vector).tolist()
 
 
@@ -48,7 +45,7 @@ def test_sharing_takes_no_more_additions(transform: Transform) -> None:
     for matrix in (transform.input, transform.weight, transform.output):
         assert additions(matrix).count <= one_by_one(matrix)
         tile = np.random.default_rng(0).integers(-50, 50, (len(matrix[0]),) * 2)
-        found = [*both_sides(matrix, tile.tolist())]
+        found = [*both_sides(matrix, tile.tolist(), NUMBERS)]
         assert found == (np.array(matrix) @ tile @ np.array(matrix).T).tolist()
 
 
