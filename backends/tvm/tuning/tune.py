@@ -43,6 +43,7 @@ from gmpq.ir import Conv2d, Graph, IntGraph, Linear
 from gmpq.program import Program
 
 KERNELS_VERSION = 9  # raise it when a kernel's speed changes
+VNNI_VERSION = 10  # the same of targets with AVX-512 VNNI
 ROUNDS = 15
 SHORTEST_MS = 1e-5  # as times are rounded
 QUICK = 4
@@ -141,7 +142,7 @@ def key_of(site: Site[AnyTarget], choices: Sequence[Choice], tuning: Tuning) -> 
     node = site.node
     window = asdict(node.window) if isinstance(node, Conv2d) else None
     described = {
-        "kernels": KERNELS_VERSION,
+        "kernels": _version(site.target),
         "tvm": tvm.__version__,
         **site.target.fingerprint(),
         "threads": tuning.threads,
@@ -155,6 +156,12 @@ def key_of(site: Site[AnyTarget], choices: Sequence[Choice], tuning: Tuning) -> 
         **({} if tuning.board is None else {"board": tuning.board}),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _version(target: AnyTarget) -> int:
+    features = target.fingerprint().get("features")
+    vnni = isinstance(features, list) and "avx512vnni" in features
+    return VNNI_VERSION if vnni else KERNELS_VERSION
 
 
 # --- measuring -----------------------------------------------------------------------------------

@@ -143,7 +143,6 @@ def kernel(
     steps = constants.steps or blocks * shape.steps
     row_tiles = shape.x.batch * -(-shape.y.height // tile.rows)
     across = -(-shape.y.width // tile.columns)
-    prefetches = tile.blocks_outside and shape.lanes > ARM_LANES
 
     def body(x_: Expr, *others: Expr) -> None:
         (w_, start_, factor_, *more_), arguments = epilogue.split(others)
@@ -159,11 +158,10 @@ def kernel(
             row_tile, block = _item(tile, item, row_tiles, blocks)
             image, row = _row(shape, tile, row_tile)
             vector = clamped_start(block, tile.vectors, shape.vectors)
-            ahead = _next_block(w, blocks, row_tiles * across, block) if prefetches else None
+            ahead = _next_block(shape, tile, w, blocks, block)
             with T.serial(0, across) as column_tile:
                 column = clamped_start(column_tile, tile.columns, shape.y.width)
-                number = row_tile * across + column_tile
-                place = Place(image, row, column, block, vector, number)
+                place = Place(image, row, column, block, vector, row_tile * across + column_tile)
                 acc = accumulate(TileSums(shape, dot, tile, place, x, w, start, tables, ahead))
                 store_tile(shape, tile, place, acc, bound)
 
@@ -198,12 +196,15 @@ def _prefetch_small_block(
             prefetch(w, first + number * line)
 
 
-def _next_block(w: Buffer, blocks: int, tiles: int, block: Expr) -> WeightPrefetch | None:
-    """Return the weights of a large next block: the ``tiles`` of this one ask for all of them."""
+def _next_block(
+    shape: DirectShape, tile: DirectTile, w: Buffer, blocks: int, block: Expr
+) -> WeightPrefetch | None:
+    """Return the weights of a large next block: the tiles of this one ask for all of them."""
     size, item = int(w.shape[0]) // blocks, np.dtype(str(w.dtype)).itemsize
-    if size * item <= L1D_BYTES:
+    if not tile.blocks_outside or shape.lanes <= ARM_LANES or size * item <= L1D_BYTES:
         return None
-    line = LINE // item
+    rows, across = -(-shape.y.height // tile.rows), -(-shape.y.width // tile.columns)
+    tiles, line = shape.x.batch * rows * across, LINE // item
     return WeightPrefetch(w, (block + 1) * size, -(-size // (line * tiles)), line)
 
 

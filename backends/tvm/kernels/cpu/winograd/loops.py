@@ -29,9 +29,9 @@ from gmpq.backends.tvm.kernels.cpu.isa.prefetch import WeightPrefetch
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_sides
 from gmpq.backends.tvm.kernels.cpu.winograd.dot import DotProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import RUN, ProductMemory
-from gmpq.backends.tvm.kernels.cpu.winograd.scale import divided
 from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import kept_lanes
+from gmpq.backends.tvm.kernels.cpu.winograd.transforms import Transform
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_loops import multiply as multiply_bytes
 from gmpq.backends.tvm.target.cpu import GROUP, VECTOR
@@ -215,9 +215,18 @@ def _transform_output(
             pixel = (i * shape.transform.size + j) * (product.all_vectors * lanes)
             first_sums = load(start, pixel + channel, lanes)
             for (row, column), value in zip(corners, values, strict=True):
-                total = divided(value + first_sums, shape.transform, lanes)
+                total = _divided(value + first_sums, shape.transform, lanes)
                 outputs.append(PixelSums((image, row + i, column + j), [total]))
         bound.store(outputs, channel, lanes)
+
+
+def _divided(value: Expr, transform: Transform, lanes: int) -> Expr:
+    """Return ``value`` over the odd part of the scale, which divides it: its inverse modulo 2**32.
+
+    The power of two is left to the factor: float32 holds both to the same digits.
+    """
+    inverse = transform.inverse
+    return value if inverse == 1 else value * splat(T.int32(inverse), lanes)
 
 
 def _sums(schedule: Schedule, m: Buffer, place: Expr) -> list[tuple[int, int, Expr]]:

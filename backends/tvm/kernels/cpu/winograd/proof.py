@@ -153,8 +153,7 @@ def _signs(transform: Transform) -> tuple[Integers, Integers]:
 
 def _overflow(node: Conv2d, qx: QParams, transform: Transform) -> str | None:
     """Return how the layer's accumulators exceed int32, or None."""
-    power = transform.scale & -transform.scale
-    if (bound := power * _largest_sum(node, qx)) >= 1 << 31:
+    if (bound := transform.power_of_two * _largest_sum(node, qx)) >= 1 << 31:
         return f"{transform} makes accumulators of {bound}: int32 holds {(1 << 31) - 1}"
     return None
 

@@ -23,6 +23,8 @@ from typing import TypeAlias
 
 Matrix: TypeAlias = tuple[tuple[int, ...], ...]
 
+WORD = 1 << 32
+
 
 @dataclass(frozen=True, slots=True)
 class Transform:
@@ -58,6 +60,17 @@ class Transform:
     def positions(self) -> int:
         """Products per input channel of one tile."""
         return self.points * self.points
+
+    @property
+    def power_of_two(self) -> int:
+        """The largest power of two that divides the scale."""
+        return self.scale & -self.scale
+
+    @property
+    def inverse(self) -> int:
+        """The inverse of the scale's odd part modulo 2**32, as int32."""
+        odd = self.scale // self.power_of_two
+        return (pow(odd, -1, WORD) + WORD // 2) % WORD - WORD // 2
 
     def scaled_up(self, limit: int) -> Transform:
         """Return the transform with common factors of A's columns in G's rows.

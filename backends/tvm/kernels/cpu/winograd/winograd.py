@@ -16,25 +16,26 @@ that it needs (``weights_on_the_fly``). A few channels of stride 2 are seen as s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
+from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts
-from gmpq.backends.tvm.kernels.cpu.winograd.constants import (
+from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
+from gmpq.backends.tvm.kernels.cpu.winograd.products import (
     exact,
-    of_offsets,
+    instruction_for,
     overflow_repeats,
     overflows,
     packed,
+    tile_choices,
 )
-from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
-from gmpq.backends.tvm.kernels.cpu.winograd.products import instruction_for, tile_choices
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import (
     INT8_MAX,
     Proof,
@@ -46,10 +47,9 @@ from gmpq.backends.tvm.kernels.cpu.winograd.proof import (
     signed,
     split,
 )
-from gmpq.backends.tvm.kernels.cpu.winograd.scale import WORD, power_of_two
 from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import space_to_depth
-from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
+from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, WORD, Transform
 from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import (
     on_the_fly_weights,
 )
@@ -255,17 +255,28 @@ def build(site: Site, schedule: Schedule, proof: Proof) -> Call:
     """Return the call of one transform and block size."""
     (x,), y = site.inputs, site.output
     assert isinstance(site.node, Conv2d)
-    schedule, setup, weights = packed(schedule, proof, _space_to_depth(site)[0].weight.codes)
-    product, transform = schedule.product, schedule.shape.transform
+    codes = _space_to_depth(site)[0].weight.codes
+    product, setup, weights = packed(schedule.product, schedule.on_the_fly, proof, codes)
+    schedule, transform = replace(schedule, product=product), schedule.shape.transform
     start, factor = start_and_factor(site.node.weight, x.q, y.value.q)
-    starts = transform.scale * start.astype(np.int64) - of_offsets(proof)
+    starts = transform.scale * start.astype(np.int64) - _of_offsets(proof)
     missing = (0, product.all_vectors * product.lanes - y.codes.channels)
     wrapped = ((starts + WORD // 2) % WORD - WORD // 2).astype(np.int32)  # modulo 2**32
     constants = (
         setup,
         weights,
         np.pad(wrapped, ((0, 0), missing)),
-        np.pad(factor / np.float32(power_of_two(transform)), missing),
+        np.pad(factor / np.float32(transform.power_of_two), missing),
     )
     function = kernel(schedule, tuple(proof.offsets.tolist()), epilogue_of(site))
     return site.call(function, constants)
+
+
+def _of_offsets(proof: Proof) -> Array:
+    """Return what the offsets add to the outputs of a tile: A^T (offset * sum of U) A, by pixel.
+
+    That is int64 [size * size, O].
+    """
+    a, points = np.array(proof.transform.output, np.int64), proof.transform.points
+    added = (proof.offsets[:, None] * proof.sums).reshape(points, points, -1)
+    return np.asarray(np.einsum("ip,jq,pqo->ijo", a, a, added).reshape(len(a) ** 2, -1))

@@ -70,7 +70,10 @@ def repeats(rest: Array, depth: int, all_vectors: int) -> Array:
 
 
 def count(times: Array, vectors: int) -> OverflowSteps:
-    """Return the overflow steps of groups of ``vectors`` vectors, given their ``repeats``."""
+    """Return the overflow steps of groups of ``vectors`` vectors.
+
+    ``times`` is what ``repeats`` returns, int [positions, all_vectors, depth].
+    """
     groups = chosen(times.shape[1], vectors)
     total = int(times[:, groups].max(axis=2).sum())
     return OverflowSteps(total, len(times), len(groups))
