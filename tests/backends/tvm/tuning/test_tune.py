@@ -10,6 +10,7 @@ from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.plan import Choice, Step, Verdict, cheapest, plan
 from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.tuning import tune
 from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.backends.tvm.tuning.tune import KERNELS_VERSION, Tuning, fastest, key_of, name_of, tuned
 from gmpq.ir import Conv2d, IntGraph, QParams, Requantize, Window
@@ -77,7 +78,7 @@ def test_layers_that_write_copies_and_boards_have_their_own_results() -> None:
     assert len(set(keys)) == 5
 
 
-def convolution(graph: IntGraph) -> tuple[str, list[str]]:
+def convolution(graph: IntGraph, target: str = "native") -> tuple[str, list[str]]:
     """Return the key of the convolution's results, and the names of its candidates."""
     found: list[tuple[str, list[str]]] = []
 
@@ -87,8 +88,18 @@ def convolution(graph: IntGraph) -> tuple[str, list[str]]:
             found.append((key, [name_of(choice) for choice in choices]))
         return cheapest(site, choices)
 
-    plan(graph, find("native"), choose)
+    plan(graph, find(target), choose)
     return found[0]
+
+
+@pytest.mark.parametrize(("target", "kept"), [("x86-64-v3", True), ("x86-64-v4-vnni", False)])
+def test_kernels_for_vnni_have_a_version(
+    target: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, _ = convolution(residual(), target)
+    monkeypatch.setattr(tune, "VNNI_VERSION", 99)
+    after, _ = convolution(residual(), target)
+    assert (before == after) is kept
 
 
 def test_results_of_unknown_kernels_decide_nothing(tmp_path: Path) -> None:
