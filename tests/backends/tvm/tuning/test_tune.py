@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Site
 from gmpq.backends.tvm.plan.plan import Choice, Step, Verdict, cheapest, plan
