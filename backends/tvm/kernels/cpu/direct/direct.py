@@ -67,7 +67,7 @@ from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
 ARM_LANES = 4  # of int32: any stack aligns them, and fetching ahead was not measured there
-L1D_BYTES = 12 << 10  # of weights that fit an L1d cache in addition to those in use and codes
+SMALL_BLOCK_BYTES = 12 << 10  # fit an L1d cache in addition to weights in use and codes
 
 
 def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
@@ -158,7 +158,7 @@ def kernel(
             row_tile, block = _item(tile, item, row_tiles, blocks)
             image, row = _row(shape, tile, row_tile)
             vector = clamped_start(block, tile.vectors, shape.vectors)
-            ahead = _next_block(shape, tile, w, blocks, block)
+            ahead = _next_block(shape, tile, w, (blocks, row_tiles * across), block)
             with T.serial(0, across) as column_tile:
                 column = clamped_start(column_tile, tile.columns, shape.y.width)
                 place = Place(image, row, column, block, vector, row_tile * across + column_tile)
@@ -189,7 +189,7 @@ def _prefetch_small_block(
         return
     size, line = int(w.shape[0]) // blocks, LINE // np.dtype(str(w.dtype)).itemsize
     lines = -(-size // line)
-    if row_tiles > 1 and lines * LINE <= L1D_BYTES:
+    if row_tiles > 1 and lines * LINE <= SMALL_BLOCK_BYTES:
         part = -(-lines // row_tiles)
         first = (item // row_tiles + 1) * size + item % row_tiles * part * line
         for number in range(part):
@@ -197,14 +197,17 @@ def _prefetch_small_block(
 
 
 def _next_block(
-    shape: DirectShape, tile: DirectTile, w: Buffer, blocks: int, block: Expr
+    shape: DirectShape, tile: DirectTile, w: Buffer, counts: tuple[int, int], block: Expr
 ) -> WeightPrefetch | None:
-    """Return the weights of a large next block: the tiles of this one ask for all of them."""
+    """Return the weights of a large next block, for which ``accumulate_tile`` asks.
+
+    ``counts`` are the blocks, and the tiles of one, which ask for all weights of the next.
+    """
+    blocks, tiles = counts
     size, item = int(w.shape[0]) // blocks, np.dtype(str(w.dtype)).itemsize
-    if not tile.blocks_outside or shape.lanes <= ARM_LANES or size * item <= L1D_BYTES:
+    if not tile.blocks_outside or shape.lanes <= ARM_LANES or size * item <= SMALL_BLOCK_BYTES:
         return None
-    rows, across = -(-shape.y.height // tile.rows), -(-shape.y.width // tile.columns)
-    tiles, line = shape.x.batch * rows * across, LINE // item
+    line = LINE // item
     return WeightPrefetch(w, (block + 1) * size, -(-size // (line * tiles)), line)
 
 

@@ -54,7 +54,9 @@ class DotProduct(DotTiles):
     def __str__(self) -> str:
         text = f"{NAMES[type(self.dot)]} {self.rows} x {self.vectors} vectors"
         overflow = self.overflow
-        return text if overflow is None else f"{text}, {overflow.steps} overflow steps"
+        if overflow is None:
+            return text
+        return f"{text}, {overflow.steps} overflow step{'s' if overflow.steps > 1 else ''}"
 
     @property
     def instruction(self) -> str:

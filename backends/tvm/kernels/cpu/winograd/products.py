@@ -124,7 +124,7 @@ def overflow_repeats(proof: Proof, codes: Array | None) -> Array:
     return repeats(_rest(proof, codes), -(-inputs // GROUP), -(-outputs // VECTOR))
 
 
-def exact(
+def exact_choices(
     target: CpuTarget, proof: Proof, products: list[Product], times: Array | None
 ) -> list[Product]:
     """Return the exact ones of ``products``; ``times`` is what ``overflow_repeats`` returns.
@@ -139,7 +139,7 @@ def exact(
     dots = [product for product in products if isinstance(product, DotProduct)]
     found = [(dot, count(times, dot.vectors)) for dot in dots]
     return [
-        replace(dot, overflow=overflow)
+        replace(dot, overflow=overflow if overflow.steps else None)
         for dot, overflow in found
         if overflow.share(dot.depth) <= LARGEST_SHARE
     ]

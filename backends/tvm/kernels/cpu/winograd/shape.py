@@ -69,6 +69,8 @@ class Schedule:
 
     def __str__(self) -> str:
         text = f"{self.shape.transform}, {self.shape.tiles} tiles, {self.product}"
+        if self.shape.splits:
+            text = f"{text}, {len(self.shape.splits)} positions twice"
         if self.on_the_fly is not None:
             text = f"{text}, {self.on_the_fly}"
         return text if self.least_parts == 1 else f"{text}, in {self.parts} parts"

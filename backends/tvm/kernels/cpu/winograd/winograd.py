@@ -29,7 +29,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts
 from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
 from gmpq.backends.tvm.kernels.cpu.winograd.products import (
-    exact,
+    exact_choices,
     instruction_for,
     overflow_repeats,
     overflows,
@@ -50,9 +50,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.proof import (
 from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import space_to_depth
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, WORD, Transform
-from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import (
-    on_the_fly_weights,
-)
+from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import on_the_fly_weights
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import adds_in_runs
 from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.pipeline import pipeline_of
@@ -173,7 +171,7 @@ def _from_memory(site: Site, proof: Proof) -> list[Schedule]:
         choices = tile_choices(site.target, instruction, shape.sizes)
         kinds = {
             type(product): product
-            for product in exact(site.target, proof, choices, times)[::-1]
+            for product in exact_choices(site.target, proof, choices, times)[::-1]
             if not (proof.splits and product.overlaps)
         }
         found += [Schedule(shape, product) for product in kinds.values()]
@@ -192,7 +190,7 @@ def _on_the_fly(site: Site, proof: Proof) -> list[Schedule]:
     saturates = overflows(site.target, proof)
     times = overflow_repeats(proof, codes) if saturates else None
     found = []
-    for product in exact(site.target, proof, choices, times):
+    for product in exact_choices(site.target, proof, choices, times):
         vectors = product.block_elements // product.weight_lanes
         form = (product.weight_lanes, vectors, product.dtype)
         on_the_fly = on_the_fly_weights(proof.transform, codes, form, saturates=saturates)

@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.kernels.cpu.epilogue import site as epilogues
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site
-from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
 from gmpq.backends.tvm.kernels.cpu.winograd.proof import Proof, prove, split
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import folded
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, Transform
@@ -38,7 +36,7 @@ from gmpq.ir import (
 from gmpq.numerics import weight_limits
 from gmpq.runtime import Network
 from tests.support.single_layers import check
-from tests.support.vnni import arithmetic
+from tests.support.vnni import on_any_processor
 
 IN_BYTES = re.compile(r"F\(2x2\), \d+ tiles, (?!int16)")
 transforms = pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
@@ -223,12 +221,7 @@ def test_what_exceeds_a_byte_is_added_once(number: int, tmp_path: Path) -> None:
 def test_the_form_of_vnni_on_any_processor(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Vpdpbusd, "accumulate", arithmetic)
-    monkeypatch.setattr(epilogues, "vpmaddubsw_lanes", lambda _: None)  # of the requantization
-    target = find("x86-64-v3")
-    target = replace(
-        target, features=target.features | {"avx512vnni", "avx512bw"}, vector_registers=32
-    )
+    target = on_any_processor(monkeypatch)
     bits = 2 + seed % 3
     node = conv(np.random.default_rng(seed), bits + 1, (24, 40))
     graph = network_of(node, QParams.full(1.0, seed % 4, bits), (9, 10), batch=1)
