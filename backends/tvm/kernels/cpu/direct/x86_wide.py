@@ -9,13 +9,17 @@ products takes a third of the time. So
   their codes come in the order of memory (``narrowed_order``);
 - the accumulators become codes by the shortest requantization that is proven (``requantizers``).
 
+With several blocks, the number of steps is read from memory: LLVM would unroll few steps, broadcast
+the codes once for all blocks, and spill them. Where what a layer reads and writes exceeds the
+second-level cache, the pixels of the next tile are prefetched.
+
 Outputs that are no multiple of four vectors are one block: a group then holds vectors of two
 pixels, and a permutation puts its codes in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import product
@@ -26,7 +30,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
-from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Place, TileSums, accumulate_tile
+from gmpq.backends.tvm.kernels.cpu.direct.accumulate import Place, Registers, TileSums
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
     DirectShape,
     DirectTile,
@@ -34,7 +38,7 @@ from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
     of_blocks,
     shape_of,
 )
-from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums, vector_groups
+from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import Pixel, PixelSums, vector_groups
 from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundResults, Epilogue
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, in_order, narrowed_order
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
@@ -44,6 +48,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
     align_stack,
+    assign,
     c_function,
     clamped_start,
     view,
@@ -55,7 +60,7 @@ from gmpq.ir import NO_PADDING, Conv2d, QParams, QWeight, Window
 
 MOST_TILES = 4
 MOST_STEPS = 64  # of four codes; beyond, what follows the products is little of the time
-WIDEST = 9  # vectors of a pixel, of which the registers hold two
+WIDEST = 7  # vectors of a pixel, of which the registers hold three
 REGISTERS = 31  # one is for what the instructions leave in between
 L2_CYCLES = 2.5  # of a vector of weights that the first-level cache does not hold
 REMEMBERED = 4
@@ -70,6 +75,7 @@ class WideTile:
     rows: int
     columns: int
     vectors: int
+    prefetched: bool  # what the next tile reads and writes
 
     @property
     def pixels(self) -> int:
@@ -91,7 +97,8 @@ class WideTile:
         return DirectTile(self.rows, self.columns, self.vectors, blocks_outside=False)
 
     def __str__(self) -> str:
-        return f"{self.rows}x{self.columns} pixels x {self.vectors} vectors, pixels outside"
+        more = ", next ones prefetched" if self.prefetched else ""
+        return f"{self.rows}x{self.columns} pixels x {self.vectors} vectors, pixels outside{more}"
 
 
 def refuses(site: Site) -> str | None:
@@ -148,8 +155,10 @@ def flattened(site: Site, shape: DirectShape) -> DirectShape:
 
 
 def _best_tiles(site: Site, shape: DirectShape, instructions: int) -> list[tuple[WideTile, float]]:
+    values = sum(tensor.codes.size_bytes for tensor in (*site.operands, *site.results))
+    far = 2 * values > 3 * site.target.l2_bytes
     tiles = [
-        WideTile(rows, columns, vectors)
+        WideTile(rows, columns, vectors, far)
         for vectors in widths(shape)
         for rows, columns in product(range(1, 3), range(1, 15))
         if rows <= shape.y.height
@@ -196,8 +205,8 @@ def build(site: Site, shape: DirectShape, tile: WideTile) -> Call:
     channels = blocks[:, None, None, None] + channels_of(tile)
     function = kernel(shape, tile, epilogue_of(site), requant)
     ordered = of_blocks(starts, shape, direct)[:, order]
-    constants = (packed, np.ascontiguousarray(ordered), requant.constants(channels))
-    return site.call(function, constants)
+    start_and_steps = np.append(ordered.reshape(-1), np.int32(shape.steps))
+    return site.call(function, (packed, start_and_steps, requant.constants(channels)))
 
 
 def lanes_of(tile: WideTile) -> Array:
@@ -223,7 +232,7 @@ FAMILY = Family("direct_wide", (Conv2d,), candidates, refuses)
 def kernel(
     shape: DirectShape, tile: WideTile, epilogue: Epilogue, requant: Requantizer
 ) -> PrimFunc:
-    """Return ``f(x, [residual], weights, start, constants, outputs)``."""
+    """Return ``f(x, [residual], weights, start and steps, constants, outputs)``."""
     blocks = -(-shape.vectors // tile.vectors)
     down, across = -(-shape.y.height // tile.rows), -(-shape.y.width // tile.columns)
     constant = (("w", DOT.dtype), ("start", "int32"), ("constants", requant.dtype))
@@ -232,7 +241,7 @@ def kernel(
         (w_, start_, constants_), arguments = epilogue.split(others)
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
         w = view(w_, DOT.dtype, blocks * shape.steps * tile.vectors * DOT.elements)
-        start = view(start_, "int32", blocks * tile.vectors * LANES)
+        start = view(start_, "int32", blocks * tile.vectors * LANES + 1)
         constants = view(constants_, requant.dtype, blocks * tile.groups * requant.elements)
         results = arguments.results()
         with T.parallel(0, shape.x.batch * down * across) as item:
@@ -243,24 +252,36 @@ def kernel(
             with T.serial(0, blocks) as block:
                 vector = clamped_start(block, tile.vectors, shape.vectors)
                 place = Place(image, row, column, block, vector)
+                if tile.prefetched:
+                    ahead = replace(place, column=column + tile.columns)
+                    results.prefetch(_pixels(tile, ahead), vector * LANES)
                 sums = TileSums(shape, DOT, tile.direct(), place, x, w, start)
-                _store(tile, place, _pixel_sums(sums), results, requant, constants)
+                steps = start[blocks * tile.vectors * LANES] if blocks > 1 else shape.steps
+                acc = zip(_pixels(tile, place), _accumulated(sums, steps), strict=True)
+                pixels = [PixelSums(pixel, [slot[0] for slot in slots]) for pixel, slots in acc]
+                _store(tile, place, pixels, results, requant, constants)
 
     return c_function(epilogue.parameters(("x", "int32"), constant), body)
 
 
-def _pixel_sums(sums: TileSums) -> Iterator[PixelSums]:
-    tile, place = sums.tile, sums.place
-    pixels = product(range(tile.rows), range(tile.columns))
-    for (row, column), slots in zip(pixels, accumulate_tile(sums), strict=True):
-        pixel = (place.image, place.row + row, place.column + column)
-        yield PixelSums(pixel, [slot[0] for slot in slots])
+def _accumulated(sums: TileSums, steps: Expr) -> Registers:
+    acc = sums.registers(f"int32x{LANES}")
+    sums.begin(acc)
+    with T.serial(0, steps) as k:
+        for slot, operands, weights in sums.products(acc, (0, 0, k)):
+            assign(slot, DOT.accumulate(slot[0], operands, weights))
+    return acc
+
+
+def _pixels(tile: WideTile, place: Place) -> list[Pixel]:
+    inside = product(range(tile.rows), range(tile.columns))
+    return [(place.image, place.row + row, place.column + column) for row, column in inside]
 
 
 def _store(
     tile: WideTile,
     place: Place,
-    sums: Iterator[PixelSums],
+    sums: Sequence[PixelSums],
     results: BoundResults,
     requant: Requantizer,
     constants: Buffer,
@@ -268,7 +289,7 @@ def _store(
     q = results.epilogue.q
     assert q is not None
     channel, alone = place.vector * LANES, tile.rows == 1
-    groups = vector_groups(list(sums), channel, LANES, TOGETHER, neighbours=alone)
+    groups = vector_groups(sums, channel, LANES, TOGETHER, neighbours=alone)
     for number, group in enumerate(groups):
         acc = [each for each, _ in group.vectors]
         four = [acc[n % len(acc)] for n in range(TOGETHER)]

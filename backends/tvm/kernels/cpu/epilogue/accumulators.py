@@ -71,9 +71,13 @@ class VectorGroup:
 
     def place(self, layout: Layout, run: PixelRun) -> Expr:
         """Return where the codes of a run lie."""
-        image, row, column = run.sums.pixel
-        inside = image * layout.image + row * layout.row + column * layout.stored
-        return layout.origin + inside + self.channel + run.first * self.lanes
+        return place_of(run.sums.pixel, layout) + self.channel + run.first * self.lanes
+
+
+def place_of(pixel: Pixel, layout: Layout) -> Expr:
+    """Return where the codes of a pixel lie."""
+    image, row, column = pixel
+    return layout.origin + (image * layout.image + row * layout.row + column * layout.stored)
 
 
 def vector_groups(

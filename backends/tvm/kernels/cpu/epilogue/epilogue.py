@@ -14,14 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeAlias
 
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import (
+    Pixel,
     PixelRun,
     PixelSums,
     VectorGroup,
+    place_of,
     vector_groups,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, in_order, narrowed
@@ -33,6 +36,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     cast,
     in_registers,
     load,
+    prefetch,
     store,
     to_codes,
     view,
@@ -123,6 +127,16 @@ class BoundResults:
                 (found,) = in_registers([output.copy.codes(codes, group.size)])
             for run in group.runs_in(output.layout):
                 _store(memory, group.place(output.layout, run), found, group, run)
+
+    def prefetch(self, pixels: Sequence[Pixel], channel: Expr) -> None:
+        """Ask for the cache lines of ``pixels`` at ``channel`` in all that is read and written."""
+        epilogue = self.epilogue
+        layouts = [output.layout for output in epilogue.outputs]
+        sides = list(zip(self.outputs, layouts, strict=True))
+        if epilogue.residual is not None:
+            sides.append((self.residual, epilogue.residual.layout))
+        for (memory, layout), pixel in product(sides, pixels):
+            prefetch(memory, place_of(pixel, layout) + channel)
 
     def _term(self, group: VectorGroup, layout: Layout) -> Expr:
         """Return the residual's codes, over again for the missing vectors of a group."""
