@@ -23,7 +23,7 @@ from versus.baselines.tools import versions
 from versus.bench import Bench
 from versus.measure import Cell, measure, measure_ladder
 from versus.names import GMPQ
-from versus.options import Options
+from versus.options import NATIVE, Options
 from versus.rows import Row
 from versus.subject import Subject
 from versus.timing import Plan
@@ -116,8 +116,10 @@ def _check_outputs(options: Options) -> None:
 
 
 def _block(options: Options) -> str:
-    """Return the name of what the measurement replaces in a document."""
-    return "correlation" if options.correlation else "baselines"
+    """Return the name of what the measurement replaces in a document: that of its processor."""
+    kind = document.processor_kind()
+    processor = kind if options.target == NATIVE else f"{kind} {options.target}"
+    return f"{'correlation' if options.correlation else 'baselines'} {processor}"
 
 
 def _write(options: Options, found: Sequence[Row], content: str) -> None:
