@@ -28,6 +28,8 @@ from versus.rows import Row
 from versus.subject import Subject
 from versus.timing import Plan
 
+ENVIRONMENT = ("ONEDNN_MAX_CPU_ISA",)  # OpenVINO's instructions
+
 
 def run(options: Options) -> list[Row]:
     """Measure, print and write what ``options`` ask for; return all rows.
@@ -57,7 +59,9 @@ def run(options: Options) -> list[Row]:
             shown.append(shares.table(found))
     for table in shown:
         click.echo("\n" + rows.to_text(*table))
-    command = f"command: `python benchmarks/baselines.py {shlex.join(sys.argv[1:])}`"
+    command = (
+        f"command: `{_environment()}python benchmarks/baselines.py {shlex.join(sys.argv[1:])}`"
+    )
     content = "  \n".join([*about, command]) + "\n"
     content += "".join(f"\n{rows.to_markdown(*table)}\n" for table in shown)
     _write(options, found, content)
@@ -99,6 +103,11 @@ def opened(options: Options, network: str, peaks: Peaks | None = None) -> Iterat
         subject = Subject.of(network, options.seed)
         tune = TuningLevel(options.tune)
         yield Bench(subject, cache, scratch, options.onnx, options.target, tune, peaks)
+
+
+def _environment() -> str:
+    """Return the variables that change what other tools run, as a shell takes them."""
+    return "".join(f"{name}={os.environ[name]} " for name in ENVIRONMENT if name in os.environ)
 
 
 def _cell(options: Options, threads: int) -> Cell:
