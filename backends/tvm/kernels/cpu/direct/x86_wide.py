@@ -13,7 +13,7 @@ With several blocks, the number of steps is read from memory: LLVM would unroll 
 the codes once for all blocks, and spill them. Where what a layer reads and writes exceeds the
 second-level cache, the pixels of the next tile are prefetched.
 
-Outputs that are no multiple of four vectors are one block: a group then holds vectors of two
+Few outputs that are no multiple of four vectors may be one block: a group then holds vectors of two
 pixels, and a permutation puts its codes in order.
 """
 
@@ -110,7 +110,7 @@ def refuses(site: Site) -> str | None:
     if node.window.kernel != (1, 1) or node.groups > 1:
         return "needs a 1x1 kernel and one group"
     if site.output.value.q is None:
-        return "its outputs are no codes"
+        return "writes codes, not float32"
     if epilogue_of(site).narrowed_lanes != LANES:
         return "its steps may exceed int32"
     shape = shape_of(site, LANES)
@@ -118,7 +118,7 @@ def refuses(site: Site) -> str | None:
         return f"multiplies more than {GROUP * MOST_STEPS} channels"
     if weight_bytes(shape) >= target.l2_bytes // 4:
         return "its weights take too much of the second-level cache"
-    return None if widths(shape) else f"{shape.y.channels} outputs are no vectors of 64 codes"
+    return None if widths(shape) else "its outputs are one vector"
 
 
 def weight_bytes(shape: DirectShape) -> int:
@@ -127,10 +127,9 @@ def weight_bytes(shape: DirectShape) -> int:
 
 
 def widths(shape: DirectShape) -> list[int]:
-    """Return the vectors of outputs that tiles may have."""
-    if shape.vectors % TOGETHER == 0:
-        return [TOGETHER]
-    return [shape.vectors] if 1 < shape.vectors <= WIDEST else []
+    """Return the vectors of outputs that tiles may have: one group, or all."""
+    whole = shape.vectors % TOGETHER and 1 < shape.vectors <= WIDEST
+    return [*([TOGETHER] if shape.vectors >= TOGETHER else []), *([shape.vectors] if whole else [])]
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
