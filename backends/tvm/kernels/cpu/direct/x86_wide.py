@@ -13,7 +13,7 @@ With several blocks, the number of steps is read from memory: LLVM would unroll 
 the codes once for all blocks, and spill them. Where what a layer reads and writes exceeds the
 second-level cache, the pixels of the next tile are prefetched.
 
-Few outputs that are no multiple of four vectors may be one block: a group then holds vectors of two
+Few outputs that are no multiple of four vectors are one block: a group then holds vectors of two
 pixels, and a permutation puts its codes in order.
 """
 
@@ -118,7 +118,7 @@ def refuses(site: Site) -> str | None:
         return f"multiplies more than {GROUP * MOST_STEPS} channels"
     if weight_bytes(shape) >= target.l2_bytes // 4:
         return "its weights take too much of the second-level cache"
-    return None if widths(shape) else "its outputs are one vector"
+    return None if widths(shape) else f"{shape.vectors} vectors of outputs are no groups of four"
 
 
 def weight_bytes(shape: DirectShape) -> int:
@@ -127,9 +127,13 @@ def weight_bytes(shape: DirectShape) -> int:
 
 
 def widths(shape: DirectShape) -> list[int]:
-    """Return the vectors of outputs that tiles may have: one group, or all."""
-    whole = shape.vectors % TOGETHER and 1 < shape.vectors <= WIDEST
-    return [*([TOGETHER] if shape.vectors >= TOGETHER else []), *([shape.vectors] if whole else [])]
+    """Return the vectors of outputs that tiles may have: one group, or all of few outputs.
+
+    Other outputs would be computed twice, by a last block that is moved inwards: that was slower.
+    """
+    if shape.vectors % TOGETHER == 0:
+        return [TOGETHER]
+    return [shape.vectors] if 1 < shape.vectors <= WIDEST else []
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
@@ -172,7 +176,7 @@ def _cycles(site: Site, shape: DirectShape, tile: WideTile, instructions: int) -
     """Return predicted cycles: two instructions or two loads a cycle."""
     pixels, vectors = tile.pixels, tile.vectors
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
-    blocks = -(-shape.vectors // vectors)
+    blocks = shape.vectors // vectors
     far = weight_bytes(shape) > site.target.l1d_bytes
     loads = L2_CYCLES * vectors if far else (pixels + vectors) / 2
     step = max(pixels * vectors * DOT.product_cycles, loads) + 0.5
@@ -232,7 +236,7 @@ def kernel(
     shape: DirectShape, tile: WideTile, epilogue: Epilogue, requant: Requantizer
 ) -> PrimFunc:
     """Return ``f(x, [residual], weights, start and steps, constants, outputs)``."""
-    blocks = -(-shape.vectors // tile.vectors)
+    blocks = shape.vectors // tile.vectors
     down, across = -(-shape.y.height // tile.rows), -(-shape.y.width // tile.columns)
     constant = (("w", DOT.dtype), ("start", "int32"), ("constants", requant.dtype))
 
@@ -249,11 +253,10 @@ def kernel(
             image, row = row_tile // down, clamped_start(row_tile % down, tile.rows, shape.y.height)
             column = clamped_start(item % across, tile.columns, shape.y.width)
             with T.serial(0, blocks) as block:
-                vector = clamped_start(block, tile.vectors, shape.vectors)
-                place = Place(image, row, column, block, vector)
+                place = Place(image, row, column, block, block * tile.vectors)
                 if tile.prefetched:
                     ahead = replace(place, column=column + tile.columns)
-                    results.prefetch(_pixels(tile, ahead), vector * LANES)
+                    results.prefetch(_pixels(tile, ahead), place.vector * LANES)
                 sums = TileSums(shape, DOT, tile.direct(), place, x, w, start)
                 steps = start[blocks * tile.vectors * LANES] if blocks > 1 else shape.steps
                 acc = zip(_pixels(tile, place), _accumulated(sums, steps), strict=True)
