@@ -35,7 +35,6 @@ from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
     DirectShape,
     DirectTile,
     blocked,
-    of_blocks,
     shape_of,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import Pixel, PixelSums, vector_groups
@@ -197,18 +196,17 @@ def _remembered(weight: QWeight, qx: QParams, qy: QParams) -> Requantizer:
 def build(site: Site, shape: DirectShape, tile: WideTile) -> Call:
     """Return the call of one tile."""
     assert isinstance(site.node, Conv2d)
-    requant, direct = _requantizer(site), tile.direct()
+    requant = _requantizer(site)
     start, _ = start_and_factor(site.node.weight, site.inputs[0].q, site.output.q)
     codes, start = requant.layer(site.node.weight.codes, start)
     order, size = lanes_of(tile), tile.vectors * LANES
-    packed = blocked(codes, shape, direct)
+    packed = blocked(codes, shape, tile.direct())
     packed = packed.reshape(*packed.shape[:4], size, GROUP)[..., order, :]
     starts = np.pad(start.astype(np.int32), (0, shape.vectors * LANES - len(start)))
-    blocks = of_blocks(np.arange(shape.vectors * LANES), shape, direct)[:, 0]
-    channels = blocks[:, None, None, None] + channels_of(tile)
+    firsts = np.arange(0, shape.vectors * LANES, size)
+    channels = firsts[:, None, None, None] + channels_of(tile)
     function = kernel(shape, tile, epilogue_of(site), requant)
-    ordered = of_blocks(starts, shape, direct)[:, order]
-    start_and_steps = np.append(ordered.reshape(-1), np.int32(shape.steps))
+    start_and_steps = np.append(starts.reshape(-1, size)[:, order], np.int32(shape.steps))
     return site.call(function, (packed, start_and_steps, requant.constants(channels)))
 
 
