@@ -147,8 +147,8 @@ def _accumulate(rows: DenseRows, sums: TileSums, gathered: Buffer) -> Registers:
     (corner,) = in_registers([sums.corner()])
     with T.grid(steps.rows, steps.whole) as (r, k):
         first = corner + r * (rows.shape.window.dilation[0] * x.row) + k * GROUP
-        words = [load(sums.x, first + offset, GROUP) for offset in sums.offsets()]
-        _add(sums, acc, [T.reinterpret("int32", word) for word in words], r * steps.whole + k)
+        bytes_ = (load(sums.x, first + offset, GROUP) for offset in sums.offsets())
+        _add(sums, acc, [T.reinterpret("int32", four) for four in bytes_], r * steps.whole + k)
     if steps.words:
         with T.serial(0, steps.words) as k:
             pixels = product(range(rows.tile.rows), range(rows.tile.columns))
