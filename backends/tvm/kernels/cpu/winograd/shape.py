@@ -76,6 +76,11 @@ class Schedule:
         return text if self.least_parts == 1 else f"{text}, in {self.parts} parts"
 
     @property
+    def interleaved(self) -> bool:
+        """Whether products of a group and the transform of the next one's kernels alternate."""
+        return self.on_the_fly is not None and self.on_the_fly.interleaved
+
+    @property
     def groups(self) -> int:
         """The groups of outputs that follow each other."""
         return -(-self.product.all_vectors // self.product.vectors)
@@ -84,7 +89,7 @@ class Schedule:
     def share(self) -> int:
         """The groups of outputs of one part, of which each transforms the input again."""
         worth = self.shape.y.channels // self.product.fewest_outputs
-        cheap = min(MOST_PARTS // self.shape.blocks, worth)
+        cheap = 1 if self.interleaved else min(MOST_PARTS // self.shape.blocks, worth)
         return -(-self.groups // max(self.least_parts, cheap))
 
     @property
@@ -127,9 +132,14 @@ class Schedule:
     @property
     def scratch_bytes(self) -> int:
         """The bytes of V and M, and of transformed weights."""
-        size = 4 * (self.input_elements + self.sums)
         item = np.dtype(self.product.dtype).itemsize
-        return size if self.on_the_fly is None else size + item * self.on_the_fly.elements
+        return 4 * (self.input_elements + self.sums) + item * self.kept_weights
+
+    @property
+    def kept_weights(self) -> int:
+        """The transformed weights that a task keeps."""
+        weights = self.on_the_fly
+        return 0 if weights is None else weights.buffers * weights.elements
 
     @property
     def group_elements(self) -> int:

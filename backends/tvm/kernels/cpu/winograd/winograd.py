@@ -27,6 +27,7 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts
+from gmpq.backends.tvm.kernels.cpu.winograd.dot import DotProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
 from gmpq.backends.tvm.kernels.cpu.winograd.products import (
     exact_choices,
@@ -57,6 +58,7 @@ from gmpq.backends.tvm.target.pipeline import pipeline_of
 from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
+INTERLEAVED_BYTES = 768 << 10  # the same, with transformed kernels of two groups
 WEIGHTS_KEPT = 0.75  # of the second-level cache, from one block of tiles to the next
 MOST_TILES = 64
 MOST_SCHEDULES = 4  # of one transform and type, not counting the best ones for some threads
@@ -86,7 +88,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     for transform in _transforms(_space_to_depth(site)[0]):
         for proof in _proofs(site, transform):
             if isinstance(proof, Proof):
-                found += _best(site, proof, _on_the_fly(site, proof))
+                on_the_fly = _on_the_fly(site, proof)
+                found += _best(site, proof, on_the_fly)
+                found += _best(site, proof, _interleaved(on_the_fly))
                 roomy = (
                     scaled_up(proof, _space_to_depth(site)[0]) if proof.dtype == "int16" else proof
                 )
@@ -198,10 +202,22 @@ def _on_the_fly(site: Site, proof: Proof) -> list[Schedule]:
     return found
 
 
+def _interleaved(schedules: list[Schedule]) -> list[Schedule]:
+    """Return those of ``schedules`` whose transform of kernels can alternate with products."""
+    found = []
+    for schedule in schedules:
+        product, weights = schedule.product, schedule.on_the_fly
+        if weights is not None and isinstance(product, DotProduct) and product.alternates:
+            found.append(replace(schedule, on_the_fly=replace(weights, interleaved=True)))
+    return [schedule for schedule in found if schedule.share > 1]
+
+
 def _best(site: Site, proof: Proof, schedules: list[Schedule]) -> list[Candidate]:
     """Return the best predicted schedules within the second-level cache, and those for threads."""
     within_cache = [
-        schedule for schedule in schedules if schedule.scratch_bytes <= _scratch_bytes(site.target)
+        schedule
+        for schedule in schedules
+        if schedule.scratch_bytes <= _scratch_bytes(site.target, interleaved=schedule.interleaved)
     ]
     shared = [schedule.shared(threads) for schedule in within_cache for threads in THREADS]
     found = [
@@ -223,8 +239,10 @@ def _fastest(found: list[Candidate], threads: int) -> Candidate:
     return min(found, key=lambda candidate: candidate.cost_on(threads))
 
 
-def _scratch_bytes(target: CpuTarget) -> int:
+def _scratch_bytes(target: CpuTarget, *, interleaved: bool) -> int:
     """Return what a block may keep; processors without dot products have no cache behind."""
+    if interleaved:
+        return min(INTERLEAVED_BYTES, target.l2_bytes * 3 // 4)
     return min(SCRATCH_BYTES, target.l2_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
 
 
@@ -244,6 +262,8 @@ def _cycles(site: Site, schedule: Schedule) -> float:
     multiplied = schedule.passes * product.cycles(pipeline)
     computed = (inputs + outputs + transformed) / pipeline.issue + multiplied
     streamed = reads * streamed_cycles(site, schedule.weights_bytes)
+    if schedule.interleaved:
+        return max(shape.blocks * computed, streamed)
     if schedule.prefetches_weights:
         return max(shape.blocks * computed, streamed) + AWAITED * streamed
     return shape.blocks * computed + streamed
