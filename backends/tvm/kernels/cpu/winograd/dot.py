@@ -64,11 +64,6 @@ class DotProduct(DotTiles):
         """What multiplies."""
         return self.dot.instruction
 
-    @property
-    def alternates(self) -> bool:
-        """Whether runs of products may have other work between them."""
-        return isinstance(self.dot, Vpdpbusd)
-
     def cycles(self, pipeline: PipelineModel) -> float:
         """Return predicted cycles of one position."""
         step = _step_cycles(self.dot, self.rows, self.vectors, pipeline)

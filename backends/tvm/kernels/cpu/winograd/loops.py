@@ -97,6 +97,7 @@ def _with_weights(
     if not on_the_fly.interleaved:
         on_the_fly.write(weights, memory.u, group)
         return replace(memory, prefetch=_weight_prefetch(schedule, weights, group))
+    assert isinstance(schedule.product, DotProduct)
     first, start = (n % 2 * on_the_fly.elements for n in (member, member + 1))
     chunks = T.if_then_else(member + 1 < schedule.share, on_the_fly.chunks, 0)
     tiles = schedule.shape.transform.positions * schedule.product.row_blocks

@@ -166,3 +166,13 @@ class Schedule:
         """The bytes of all weights in memory."""
         item = np.dtype(self.product.dtype).itemsize if self.on_the_fly is None else 1
         return item * self.weights_elements
+
+
+def interleaved(schedules: list[Schedule]) -> list[Schedule]:
+    """Return those of dot products, with transforms of kernels between them, of several groups."""
+    found = [
+        replace(schedule, on_the_fly=replace(schedule.on_the_fly, interleaved=True))
+        for schedule in schedules
+        if schedule.on_the_fly is not None and isinstance(schedule.product, DotProduct)
+    ]
+    return [schedule for schedule in found if schedule.share > 1]

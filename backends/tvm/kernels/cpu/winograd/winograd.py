@@ -27,9 +27,9 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts
-from gmpq.backends.tvm.kernels.cpu.winograd.dot import DotProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
 from gmpq.backends.tvm.kernels.cpu.winograd.products import (
+    alternates,
     exact_choices,
     instruction_for,
     overflow_repeats,
@@ -44,11 +44,12 @@ from gmpq.backends.tvm.kernels.cpu.winograd.proof import (
     in_two_bytes,
     prove,
     prove_int16,
+    scaled_down,
     scaled_up,
     signed,
     split,
 )
-from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
+from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape, interleaved
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import space_to_depth
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, WORD, Transform
 from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import on_the_fly_weights
@@ -88,9 +89,10 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
     for transform in _transforms(_space_to_depth(site)[0]):
         for proof in _proofs(site, transform):
             if isinstance(proof, Proof):
-                on_the_fly = _on_the_fly(site, proof)
-                found += _best(site, proof, on_the_fly)
-                found += _best(site, proof, _interleaved(on_the_fly))
+                found += _best(site, proof, _on_the_fly(site, proof))
+                if alternates(site.target, proof):
+                    small = scaled_down(proof)
+                    found += _best(site, small, interleaved(_on_the_fly(site, small)))
                 roomy = (
                     scaled_up(proof, _space_to_depth(site)[0]) if proof.dtype == "int16" else proof
                 )
@@ -200,16 +202,6 @@ def _on_the_fly(site: Site, proof: Proof) -> list[Schedule]:
         on_the_fly = on_the_fly_weights(proof.transform, codes, form, saturates=saturates)
         found.append(Schedule(shape, product, on_the_fly))
     return found
-
-
-def _interleaved(schedules: list[Schedule]) -> list[Schedule]:
-    """Return those of ``schedules`` whose transform of kernels can alternate with products."""
-    found = []
-    for schedule in schedules:
-        product, weights = schedule.product, schedule.on_the_fly
-        if weights is not None and isinstance(product, DotProduct) and product.alternates:
-            found.append(replace(schedule, on_the_fly=replace(weights, interleaved=True)))
-    return [schedule for schedule in found if schedule.share > 1]
 
 
 def _best(site: Site, proof: Proof, schedules: list[Schedule]) -> list[Candidate]:
