@@ -86,6 +86,8 @@ def batch_norm(call: Call) -> Operand:
     above 0. The layer before it absorbs it, or else a depthwise 1x1 convolution of 8 bits computes
     it.
     """
+    if call.arguments.get("training"):
+        raise call.refuse("normalizes by the batch: keep the running statistics of the batch norm")
     shape = call.input_shape()
     if len(shape) not in (2, 4):
         raise call.refuse(f"needs an input [N, F] or [N, C, H, W], got shape {shape}")

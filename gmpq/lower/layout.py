@@ -11,12 +11,22 @@ from gmpq.lower.call import Call, Operand, Permuted, Shuffled
 
 
 def identity(call: Call) -> Operand:
-    """Lower an operator that changes nothing in evaluation: clone, detach, dropout, float().
+    """Lower an operator that changes nothing: clone, detach, float().
 
     The network stays in float32.
     """
     operand = call.arguments["input"]
     return operand if isinstance(operand, Permuted | Shuffled) else call.value("input")
+
+
+def dropout(call: Call) -> Operand:
+    """Lower a dropout to its input.
+
+    In evaluation.
+    """
+    if call.flag("train"):
+        raise call.refuse("draws random numbers in evaluation: give it training=self.training")
+    return identity(call)
 
 
 def reshape(call: Call) -> Operand:

@@ -15,7 +15,7 @@ from gmpq.errors import LoweringError
 from gmpq.ir import FloatGraph, Graph, Shape, Value
 from gmpq.lower.call import Argument, Builder, Call, Operand, Permuted, Shuffled, refusal
 from gmpq.lower.outputs import Output, outputs_of
-from gmpq.lower.rules import CURES, DOCUMENT, OPERATORS, RULES
+from gmpq.lower.rules import CURES, DOCUMENT, NAMES, OPERATORS, RULES
 
 INPUT = "input"
 
@@ -184,7 +184,8 @@ def _is_leaf(node: Node) -> bool:
 
 def _operator(node: Node) -> str:
     if isinstance(node.target, torch._ops.OpOverload):
-        return node.target._schema.name.removeprefix("aten::")
+        name: str = node.target._schema.name.removeprefix("aten::")
+        return NAMES.get(name, name)
     return str(node.target)
 
 

@@ -20,6 +20,7 @@ RULES: Mapping[object, Rule] = MappingProxyType(
         aten.conv2d.default: layers.conv2d,
         aten.conv2d.padding: layers.conv2d_named_padding,
         aten.linear.default: layers.linear,
+        aten.batch_norm.default: layers.batch_norm,
         aten._native_batch_norm_legit_no_training.default: layers.batch_norm,
         aten.relu.default: activations.relu,
         aten.relu6.default: activations.relu6,
@@ -52,6 +53,8 @@ RULES: Mapping[object, Rule] = MappingProxyType(
         aten._upsample_nearest_exact2d.vec: layout.upsample,
         aten.view.default: layout.reshape,
         aten._unsafe_view.default: layout.reshape,
+        aten.reshape.default: layout.reshape,
+        aten.flatten.using_ints: layout.reshape,
         aten.squeeze.default: layout.reshape,
         aten.squeeze.dim: layout.reshape,
         aten.squeeze.dims: layout.reshape,
@@ -60,10 +63,21 @@ RULES: Mapping[object, Rule] = MappingProxyType(
         aten.expand.default: layout.expand,
         aten.permute.default: layout.permute,
         aten.transpose.int: layout.transpose,
+        aten.dropout.default: layout.dropout,
         aten.clone.default: layout.identity,
         aten.detach.default: layout.identity,
         aten.alias.default: layout.identity,
         aten._to_copy.default: layout.identity,
+    }
+)
+
+# One operator has one name, whether the graph is as written or made functional.
+NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "_native_batch_norm_legit_no_training": "batch_norm",
+        "_unsafe_view": "view",
+        "reshape": "view",
+        "flatten": "view",
     }
 )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import operator
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import TypeAlias
 
@@ -18,10 +19,20 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from gmpq.errors import LoweringError
 from gmpq.ir import Shape
+from gmpq.lower.rules import RULES, aten
 from gmpq.models.evaluation import evaluating
 from gmpq.models.imports import USER_CODE_ERRORS, first_line, required_inputs
 
 Stack: TypeAlias = dict[str, tuple[str, object]]  # path and kind of the modules around a call
+FRESH = frozenset(  # whose result is new memory, never a view
+    {
+        aten.conv2d.default,
+        aten.conv2d.padding,
+        aten.linear.default,
+        aten.batch_norm.default,
+        aten.add.Tensor,
+    }
+)
 PLACE = re.compile(r'^ *File "([^"\n]+)", line (\d+), in ', re.MULTILINE)
 
 
@@ -29,7 +40,9 @@ def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
     """Return ``module`` in evaluation mode as ATen operators without in-place changes.
 
     An empty table of decompositions leaves convolutions, linear layers and pooling whole, and
-    makes ``relu_`` and ``+=`` functional, with every alias of what they change renamed.
+    makes ``relu_`` and ``+=`` functional, with every alias of what they change renamed. That takes
+    most of the time, and is left out where all changes in place are of values that nothing else
+    reads.
 
     Raises:
         LoweringError: the module takes several inputs, branches on values, or fails on ``shape``.
@@ -41,8 +54,7 @@ def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
     with evaluating(module), torch.no_grad(), _quiet():
         try:
             program: ExportedProgram = torch.export.export(module, example, strict=False)
-            functional: ExportedProgram = program.run_decompositions({})
-            _restore_modules(program.graph, functional.graph)
+            functional = _as_written(program) or _decomposed(program)
         except GuardOnDataDependentSymNode as error:
             raise LoweringError(
                 f"{type(module).__name__}: its forward makes Python numbers of a tensor's values"
@@ -53,6 +65,44 @@ def trace(module: nn.Module, shape: Shape) -> ExportedProgram:
                 f"{type(module).__name__}: torch.export fails on one input of shape {shape}: "
                 f"{first_line(error)}"
             ) from error
+    return functional
+
+
+def _as_written(program: ExportedProgram) -> ExportedProgram | None:
+    """Return ``program`` with functional operators in place of changes that nothing else sees.
+
+    None if it has other changes, or an operator without a rule; no rule is of one that changes its
+    input.
+    """
+    functional: dict[Node, Callable[..., object]] = {}
+    unseen: set[object] = set()  # values in memory that their only reader alone reads
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            alone = next(iter(node.all_input_nodes), None) in unseen
+            functional[node] = _without_change(node.target) if alone else node.target
+            if functional[node] not in RULES and node.target is not operator.getitem:
+                return None
+            if len(node.users) == 1 and (alone or node.target in FRESH):
+                unseen.add(node)
+    for node, target in functional.items():
+        node.target = target
+    return program
+
+
+def _without_change(target: Callable[..., object]) -> Callable[..., object]:
+    """Return the operator that computes what ``target``, such as ``relu_``, writes in place."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return target
+    name, overload = target._schema.name.removeprefix("aten::"), target._overloadname
+    found: Callable[..., object] = getattr(
+        getattr(aten, name.removesuffix("_"), None), overload, target
+    )
+    return found
+
+
+def _decomposed(program: ExportedProgram) -> ExportedProgram:
+    functional: ExportedProgram = program.run_decompositions({})
+    _restore_modules(program.graph, functional.graph)
     return functional
 
 
