@@ -19,7 +19,7 @@ from gmpq.backends.tvm.tuning.level import TuningLevel
 from gmpq.errors import GmpqError
 from versus import report
 from versus.names import TOOLS
-from versus.options import BITS, NETWORKS, Counts, Names, Options
+from versus.options import BITS, NATIVE, NETWORKS, Counts, Names, Options
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 TUNING_LEVELS = click.Choice([level.value for level in TuningLevel])
@@ -33,7 +33,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--tools", type=Names(), default=",".join(TOOLS), show_default=True)
 @click.option("--seconds", default=10.0, show_default=True, help="Time of one interleaved run.")
 @click.option("--seed", default=0, show_default=True, help="Of weights, images and mixed policies.")
-@click.option("--target", default="native", show_default=True, help="What gmpq compiles for.")
+@click.option("--target", default=NATIVE, show_default=True, help="What gmpq compiles for.")
 @click.option(
     "--tune", type=TUNING_LEVELS, default="off", show_default=True, help="As in gmpq-compile."
 )

@@ -39,6 +39,17 @@ def machine() -> str:
     return describe(cpuinfo.read_text() if cpuinfo.exists() else "", platform.machine())
 
 
+def processor_kind() -> str:
+    """Return the widest instructions of this processor that matter here."""
+    return kind_of(machine())
+
+
+def kind_of(described: str) -> str:
+    """Return the last of the instructions that ``describe`` names; "other" without any."""
+    have = described.rpartition(", ")[2].split()
+    return next((feature for feature in reversed(FEATURES) if feature in have), "other")
+
+
 def describe(cpuinfo: str, architecture: str) -> str:
     """Return the machine that ``cpuinfo`` describes."""
     pairs = [line.split(":", maxsplit=1) for line in cpuinfo.splitlines() if ":" in line]

@@ -15,6 +15,7 @@ from versus.names import TOOLS
 from versus.policies import BUDGETS, MIXED, UNIFORM
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2")
+NATIVE = "native"
 DRAWN = (".svg", ".png")
 BITS = ("w8a8", "w6a6", "w4a4", "w3a3", MIXED)
 
@@ -29,7 +30,7 @@ class Options:
     tools: tuple[str, ...] = TOOLS
     seconds: float = 10.0
     seed: int = 0
-    target: str = "native"
+    target: str = NATIVE
     tune: str = TuningLevel.OFF.value
     correlation: bool = False
     onnx: Path | None = None

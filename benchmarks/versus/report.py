@@ -23,10 +23,12 @@ from versus.baselines.tools import versions
 from versus.bench import Bench
 from versus.measure import Cell, measure, measure_ladder
 from versus.names import GMPQ
-from versus.options import Options
+from versus.options import NATIVE, Options
 from versus.rows import Row
 from versus.subject import Subject
 from versus.timing import Plan
+
+ENVIRONMENT = ("ONEDNN_MAX_CPU_ISA",)  # OpenVINO's instructions
 
 
 def run(options: Options) -> list[Row]:
@@ -57,7 +59,9 @@ def run(options: Options) -> list[Row]:
             shown.append(shares.table(found))
     for table in shown:
         click.echo("\n" + rows.to_text(*table))
-    command = f"command: `python benchmarks/baselines.py {shlex.join(sys.argv[1:])}`"
+    command = (
+        f"command: `{_environment()}python benchmarks/baselines.py {shlex.join(sys.argv[1:])}`"
+    )
     content = "  \n".join([*about, command]) + "\n"
     content += "".join(f"\n{rows.to_markdown(*table)}\n" for table in shown)
     _write(options, found, content)
@@ -101,6 +105,11 @@ def opened(options: Options, network: str, peaks: Peaks | None = None) -> Iterat
         yield Bench(subject, cache, scratch, options.onnx, options.target, tune, peaks)
 
 
+def _environment() -> str:
+    """Return the variables that change what other tools run, as a shell takes them."""
+    return "".join(f"{name}={os.environ[name]} " for name in ENVIRONMENT if name in os.environ)
+
+
 def _cell(options: Options, threads: int) -> Cell:
     plan = Plan(seconds=options.seconds)
     return Cell(options.bits, options.tools, threads, options.seed, plan)
@@ -116,8 +125,10 @@ def _check_outputs(options: Options) -> None:
 
 
 def _block(options: Options) -> str:
-    """Return the name of what the measurement replaces in a document."""
-    return "correlation" if options.correlation else "baselines"
+    """Return the name of what the measurement replaces in a document: that of its processor."""
+    kind = document.processor_kind()
+    processor = kind if options.target == NATIVE else f"{kind} {options.target}"
+    return f"{'correlation' if options.correlation else 'baselines'} {processor}"
 
 
 def _write(options: Options, found: Sequence[Row], content: str) -> None:

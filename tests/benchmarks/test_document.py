@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from versus.document import describe, replace_block, update
+from versus.document import describe, kind_of, replace_block, update
 
 BLOCK = "<!-- begin baselines -->\n\nnew\n\n<!-- end baselines -->"
 
@@ -43,3 +43,18 @@ def test_a_machine_is_its_processor_cores_and_instructions() -> None:
 def test_an_arm_machine_has_no_model_name() -> None:
     cpuinfo = "processor\t: 0\nFeatures\t: fp asimd asimddp\n"
     assert describe(cpuinfo, "aarch64") == "aarch64, 1 cores, asimddp"
+
+
+@pytest.mark.parametrize(
+    ("features", "kind"),
+    [
+        ("avx2", "avx2"),
+        ("avx2 avx_vnni avx512_vnni", "avx512_vnni"),
+        ("avx2 avx512_vnni amx_int8", "amx_int8"),
+        ("asimddp i8mm", "i8mm"),
+        ("", "other"),
+    ],
+)
+def test_the_kind_of_a_processor_is_its_widest_instruction(features: str, kind: str) -> None:
+    cpuinfo = f"processor\t: 0\nmodel name\t: Some avx512_vnni CPU\nflags\t\t: fpu {features}\n"
+    assert kind_of(describe(cpuinfo, "x86_64")) == kind

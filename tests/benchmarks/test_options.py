@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from baselines import main
+from versus.document import processor_kind
 from versus.options import Counts, Names, Options
 
 BASELINES = Path(__file__).parents[2] / "benchmarks" / "baselines.py"
@@ -78,8 +79,9 @@ def test_a_file_without_a_folder_is_refused_before_measuring(option: str, tmp_pa
 
 def test_a_document_of_half_a_block_is_refused_before_measuring(tmp_path: Path) -> None:
     path = tmp_path / "benchmarks.md"
-    path.write_text("<!-- begin baselines -->")
+    begin = f"<!-- begin baselines {processor_kind()} -->"
+    path.write_text(begin)
     result = CliRunner().invoke(main, ["--docs", str(path)])
     assert result.exit_code == 2
     assert "restore both" in result.output
-    assert path.read_text() == "<!-- begin baselines -->"
+    assert path.read_text() == begin

@@ -23,9 +23,9 @@ from gmpq.files import temporary
 from gmpq.ir import IntGraph
 
 # TVM's default pipeline also moves and shrinks buffers by the accesses that it understands; tile
-# instructions are not among them. Kernels here have no blocks and no packed calls to lower.
+# instructions are not among them. Kernels here have no blocks, no packed calls to lower, and flat
+# buffers alone.
 LOWERING = (
-    tirx.FlattenBuffer(),
     tirx.NarrowDataType(32),
     tirx.VectorizeLoop(),
     tirx.UnrollLoop(),
