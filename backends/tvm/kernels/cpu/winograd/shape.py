@@ -103,8 +103,13 @@ class Schedule:
         return self.shape.blocks * self.parts
 
     def shared(self, threads: int) -> Schedule | None:
-        """Return the schedule with work for all ``threads`` threads; None where it has that."""
+        """Return the schedule with work for all ``threads`` threads; None where it has that.
+
+        And where a part would be a single group, whose kernels no products come before.
+        """
         found = replace(self, least_parts=-(-threads // self.shape.blocks))
+        if self.interleaved and found.share == 1:
+            return None
         return found if self.tasks < threads <= found.tasks else None
 
     @property
