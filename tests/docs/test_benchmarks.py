@@ -8,7 +8,10 @@ from tests.support.documents import ROOT
 from versus.document import replace_block
 
 SECTIONS = [
-    *(pytest.param("docs/benchmarks.md", name, id=name) for name in ("baselines", "correlation")),
+    *(
+        pytest.param("docs/benchmarks.md", name, id=name)
+        for name in ("baselines avx2", "baselines amx_int8", "correlation avx2")
+    ),
     *(
         pytest.param("docs/benchmarks-arm.md", f"boards-{name}", id=f"boards-{name}")
         for name in ("layers", "shapes", "networks", "exact", "rpc", "tiles")
@@ -33,8 +36,8 @@ def cells(line: str) -> list[str]:
 
 def test_the_summary_is_of_the_section_below() -> None:
     text = (ROOT / "docs/benchmarks.md").read_text("utf-8")
-    summary, _, rest = text.partition("<!-- begin baselines -->")
-    section, _, _ = rest.partition("<!-- end baselines -->")
+    summary, _, rest = text.partition("<!-- begin baselines avx2 -->")
+    section, _, _ = rest.partition("<!-- end baselines avx2 -->")
     rows = [cells(line) for line in section.splitlines() if line.startswith("| ")]
     measured = {tuple(row[:3]): row for row in rows if len(row) == 13 and row[1].isdigit()}
     found = 0
