@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gmpq.backends.tvm.target import LayoutRules
-from gmpq.ir import NO_PADDING, Conv2d, IntGraph, Padding, Quantize, Shape, Value, Window
+from gmpq.ir import NO_PADDING, Conv2d, IntGraph, Node, Padding, Quantize, Shape, Value, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,21 @@ def channels_last(shape: Shape, multiple: int) -> Layout:
 
 
 def _layout(graph: IntGraph, value: Value, rules: LayoutRules) -> Layout:
-    multiple = rules.group if _only_convolved(graph, value.name) else rules.vector
-    plain = channels_last(value.shape, multiple)
+    plain = channels_last(value.shape, _multiple(graph, value, rules))
     return replace(plain, halo=_halo(graph, value.name, plain, rules))
+
+
+def _multiple(graph: IntGraph, value: Value, rules: LayoutRules) -> int:
+    """Return the multiple to which the channels of a value are padded."""
+    if not _only_convolved(graph, value.name):
+        return rules.vector
+    few = rules.dense_pixels and spatial(value.shape)[1] < rules.group
+    return 1 if few and all(map(_reads_rows, graph.consumers(value.name))) else rules.group
+
+
+def _reads_rows(node: Node) -> bool:
+    """Return whether a row of taps is more than one pixel, and whole in memory."""
+    return isinstance(node, Conv2d) and node.window.kernel[1] > 1 and node.window.dilation[1] == 1
 
 
 def _only_convolved(graph: IntGraph, name: str) -> bool:
@@ -102,7 +114,8 @@ def _halo(graph: IntGraph, name: str, plain: Layout, rules: LayoutRules) -> Padd
 def _border(node: Conv2d, x: Layout, rules: LayoutRules) -> Padding:
     """Return the part of the padding that some window really touches."""
     window, channels = node.window, node.weight.codes.shape[1]
-    whole = rules.fold if folds(window, channels, node.groups, rules) else 1
+    folded = x.stored % rules.group == 0 and folds(window, channels, node.groups, rules)
+    whole = rules.fold if folded else 1
     reach = [_round_up(extent, whole) for extent in window.reach]
     rows, columns = window.output_size(x.height, x.width)
     last_row = (rows - 1) * window.stride[0] + reach[0] - window.padding.top

@@ -33,6 +33,7 @@ VECTOR = 16  # channels of one vector of codes
 GROUP = 4  # channels that one lane of a dot product reads
 FOLD = 2  # rows and columns that space-to-depth convolutions read as one pixel
 RULES = LayoutRules(VECTOR, GROUP, FOLD, alignment=64, slack=128)  # a cache line; two vectors
+DENSE_RULES = replace(RULES, dense_pixels=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,9 @@ class CpuTarget:
 
     @property
     def layout_rules(self) -> LayoutRules:
-        """How values lie in memory: alike for all processors."""
-        return RULES
+        """How values lie in memory: alike for all processors but for network inputs."""
+        vnni, amx = (name in self.features for name in ("avx512vnni", "amx-int8"))
+        return DENSE_RULES if vnni and not amx else RULES
 
     @property
     def flush_bytes(self) -> int:

@@ -14,3 +14,4 @@ class LayoutRules:
     fold: int  # rows and columns that some strided convolutions read as one pixel; 1 without them
     alignment: int  # bytes of which the address of every value and constant is a multiple
     slack: int  # bytes that a vector may reach beyond the last code
+    dense_pixels: bool = False  # first layers read rows of taps without padding channels

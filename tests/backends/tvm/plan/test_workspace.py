@@ -12,7 +12,7 @@ import torch
 from gmpq import models
 from gmpq.backends.tvm.kernels.cpu.bitserial import bitserial
 from gmpq.backends.tvm.kernels.cpu.depthwise import x86_bytes
-from gmpq.backends.tvm.kernels.cpu.direct import x86_pixels, x86_widened
+from gmpq.backends.tvm.kernels.cpu.direct import x86_dense_steps, x86_pixels, x86_widened
 from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, scratch_bytes
 from gmpq.backends.tvm.kernels.cpu.winograd import winograd
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, plan
@@ -35,6 +35,7 @@ SLACK = 512  # each buffer ends with a whole cache line, and some have a vector 
 STACK_BYTES = {  # all others: none
     "winograd": winograd.SCRATCH_BYTES + SLACK,
     "direct_words": x86_widened.STAGE_BYTES + SLACK,
+    "direct_dense": x86_dense_steps.GATHERED_BYTES + SLACK,
     "direct_pixels": x86_pixels.STAGE_BYTES + x86_pixels.SUMS_BYTES + SLACK,
     "bitserial": bitserial.SCRATCH_BYTES + SLACK,
     "amx": (6 << 10) + SLACK,

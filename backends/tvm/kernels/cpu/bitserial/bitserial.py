@@ -38,7 +38,7 @@ from gmpq.backends.tvm.kernels.cpu.bitserial.planes import PlaneForm, packed_wor
 from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import counter_of
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
-from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, refuses_dense, streamed_cycles
 from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 from gmpq.ir import Conv2d, Linear, Window
 
@@ -54,6 +54,8 @@ def refuses(site: Site) -> str | None:
     assert isinstance(node, Conv2d | Linear)
     if counter is None:
         return "needs AVX-512 VPOPCNTDQ or NEON"
+    if (reason := refuses_dense(site)) is not None:
+        return reason
     if isinstance(node, Conv2d) and node.groups > 1:
         return "needs one group"
     shape = shape_of(site, planes_of(node.weight.codes).form)

@@ -66,7 +66,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
 )
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Dot, best_dot, shift_of
 from gmpq.backends.tvm.kernels.cpu.isa.prefetch import WeightPrefetch
-from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving, refuses_dense
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
 from gmpq.backends.tvm.target.cpu import GROUP
 from gmpq.ir import Conv2d, Linear
@@ -95,7 +95,7 @@ def build(site: Site, shape: DirectShape, dot: Dot, tile: DirectTile) -> Call:
     return site.call(function, constants(site, shape, dot, tile))
 
 
-FAMILY = Family("direct", (Conv2d, Linear), candidates)
+FAMILY = Family("direct", (Conv2d, Linear), candidates, refuses_dense)
 
 
 # --- the code ------------------------------------------------------------------------------------

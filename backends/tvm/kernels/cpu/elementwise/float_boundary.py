@@ -5,6 +5,10 @@ Real tensors are float32 in their logical order [N, C, H, W] or [N, C].
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
@@ -64,36 +68,53 @@ def _quantize(y: Layout, q: QParams) -> PrimFunc:
     lanes = min(VECTOR, y.width)
     elements = y.batch * y.channels * y.height * y.width
 
+    kind, write = ("uint8", _write_dense) if y.stored % GROUP else ("int32", _write_groups)
+
     def body(x_: Expr, y_: Expr) -> None:
         source = view(x_, "float32", elements)
-        target = view(y_, "int32", y.size_bytes // GROUP)
+        target = view(y_, kind, y.size_bytes // (GROUP if kind == "int32" else 1))
         with T.parallel(0, y.batch * y.height) as item:
             image, row = item // y.height, item % y.height
             with T.serial(0, -(-y.width // lanes)) as tile:
                 column = clamped_start(tile, lanes, y.width)
                 start = y.origin + image * y.image + row * y.row + column * y.stored
-                place = T.floordiv(start, GROUP)
-                whole, rest = divmod(y.channels, GROUP)
-                with T.serial(0, whole) as group:
-                    codes = _group(source, y, q, (image, group, row, column), lanes, GROUP)
-                    store(target, place + group, codes, lanes, y.stored // GROUP)
-                if rest:
-                    codes = _group(source, y, q, (image, whole, row, column), lanes, rest)
-                    store(target, place + whole, codes, lanes, y.stored // GROUP)
+                group = partial(_group, source, y, q, (image, row, column), lanes)
+                write(target, y, start, lanes, group)
 
-    return c_function((("x", "float32"), ("y", "int32")), body)
+    return c_function((("x", "float32"), ("y", kind)), body)
+
+
+GroupOfCodes: TypeAlias = Callable[[Expr, int], Expr]  # by number, its channels
+
+
+def _write_groups(y_: Buffer, y: Layout, start: Expr, lanes: int, group: GroupOfCodes) -> None:
+    """Store ``lanes`` pixels in groups of four channels."""
+    place = T.floordiv(start, GROUP)
+    whole, rest = divmod(y.channels, GROUP)
+    with T.serial(0, whole) as number:
+        store(y_, place + number, group(number, GROUP), lanes, y.stored // GROUP)
+    if rest:
+        store(y_, place + whole, group(whole, rest), lanes, y.stored // GROUP)
+
+
+def _write_dense(y_: Buffer, y: Layout, start: Expr, lanes: int, group: GroupOfCodes) -> None:
+    """Store ``lanes`` pixels of fewer than four channels without padding."""
+    codes = T.reinterpret(vector("uint8", GROUP * lanes), group(0, y.channels))
+    kept = [pixel * GROUP + channel for pixel in range(lanes) for channel in range(y.channels)]
+    store(y_, start, T.Shuffle([codes], kept), len(kept))
 
 
 def _group(
     source: Buffer,
     y: Layout,
     q: QParams,
-    place: tuple[Expr, Expr, Expr, Expr],
+    place: tuple[Expr, Expr, Expr],
     lanes: int,
+    group: Expr,
     channels: int,
 ) -> Expr:
     """Return the codes of up to four channels of ``lanes`` pixels, one int32 per pixel."""
-    image, group, row, column = place
+    image, row, column = place
     packed = registers(1, vector("int32", lanes))[0]
     assign(packed, splat(T.int32(0), lanes))
     for byte in range(channels):

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from gmpq.backends.tvm.kernels import base
 from gmpq.backends.tvm.kernels.base import Candidate
-from gmpq.backends.tvm.target.cpu import CpuTarget
+from gmpq.backends.tvm.target.cpu import GROUP, CpuTarget
 from gmpq.ir import Conv2d, Linear
 
 Site: TypeAlias = base.Site[CpuTarget]  # to annotate with; ``base.Site`` makes one
@@ -20,6 +20,12 @@ def streamed_cycles(site: Site, constants_bytes: int) -> float:
     """Return the cycles to read a layer's constants, which other layers have driven from caches."""
     kept = site.weights_stay_in_llc and constants_bytes <= site.target.llc_share_bytes
     return constants_bytes / (LLC_BYTES if kept else DRAM_BYTES)
+
+
+def refuses_dense(site: Site) -> str | None:
+    """Return that pixels of the input are not whole groups of channels, unless they are."""
+    whole = site.inputs[0].codes.stored % GROUP == 0
+    return None if whole else "pixels have no padding channels"
 
 
 def arriving(site: Site, found: list[Candidate], weight_bytes: int) -> tuple[Candidate, ...]:

@@ -25,7 +25,7 @@ from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
-from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
+from gmpq.backends.tvm.kernels.cpu.isa.site import Site, refuses_dense, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts
 from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
 from gmpq.backends.tvm.kernels.cpu.winograd.products import (
@@ -72,6 +72,8 @@ def refuses(site: Site) -> str | None:
     """Return why no transform can compute the site exactly."""
     if not site.target.features & {"avx2", "amx-int8", "neon"}:
         return "needs AVX2, AMX or NEON"
+    if (reason := refuses_dense(site)) is not None:
+        return reason
     node, _ = _space_to_depth(site)
     window = node.window
     if node.groups > 1:
