@@ -93,7 +93,7 @@ def cells(
             step.work.instruction if step.work is not None else "",
             f"{spent.ms:.4f}",
             f"{spent.again_ms:.4f}",
-            f"{macs[step.node] / spent.ms / 1e6:.1f}" if step.node in macs else "-",
+            f"{macs[step.node] / spent.ms / 1e6:.1f}" if step.node in macs and step.work else "-",
             or_dash(spent.share, lambda share: f"{share:.0%}"),
             *_prediction(peaks.predicted_ms(step.cost, threads), spent.ms),
         )

@@ -214,6 +214,7 @@ def _write_programs(
     form = Form(static=True, embed_params=options.embed_params, prefix=options.name)
     planning = PlanOptions(
         max_weight_bytes=plan.params_ratio,
+        threads=options.threads,
         on_layer=lambda layer: progress.stage(f"choosing a kernel for {layer}"),
     )
     built = build(graph, plan.target, work, choose, form, planning)

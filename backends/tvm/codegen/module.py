@@ -9,7 +9,7 @@ times every layer, in the very program that is shipped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import tvm
@@ -44,26 +44,39 @@ class _Bound:
     constants: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Params:
+    """The constants of all calls; an array that several calls read is stored once."""
+
+    alignment: int
+    content: bytearray = field(default_factory=bytearray)
+    offsets: dict[int, int] = field(default_factory=dict)  # by identity
+
+    def place(self, array: Array) -> int:
+        """Return the offset of an array that lives as long as its call."""
+        if id(array) not in self.offsets:
+            self.content.extend(bytes(-len(self.content) % self.alignment))
+            self.offsets[id(array)] = len(self.content)
+            self.content.extend(np.ascontiguousarray(array).tobytes())
+        return self.offsets[id(array)]
+
+
 def emit(graph: IntGraph, plan: Plan) -> Emitted:
     """Return the module and the parameters of a planned graph."""
     symbols: dict[PrimFunc, str] = {}
-    params, rules = bytearray(), plan.memory.rules
-    steps = [
-        [_bind(call, symbols, params, rules.alignment) for call in step.calls]
-        for step in plan.steps
-    ]
+    params, rules = _Params(plan.memory.rules.alignment), plan.memory.rules
+    steps = [[_bind(call, symbols, params) for call in step.calls] for step in plan.steps]
     functions = {
         symbol: function.with_attr("global_symbol", symbol) for function, symbol in symbols.items()
     }
-    entry = _entry(graph, plan, steps, len(params) + rules.slack)
+    entry = _entry(graph, plan, steps, len(params.content) + rules.slack)
     module = tvm.IRModule({ENTRY: entry, **functions})
-    return Emitted(module, bytes(params) + bytes(rules.slack))
+    return Emitted(module, bytes(params.content) + bytes(rules.slack))
 
 
-def _bind(call: Call, symbols: dict[PrimFunc, str], params: bytearray, alignment: int) -> _Bound:
+def _bind(call: Call, symbols: dict[PrimFunc, str], params: _Params) -> _Bound:
     symbol = _symbol(call.function, symbols)
-    places = (_append(params, array, alignment) for array in call.constants)
-    return _Bound(call, symbol, tuple(places))
+    return _Bound(call, symbol, tuple(params.place(array) for array in call.constants))
 
 
 def _symbol(function: PrimFunc, symbols: dict[PrimFunc, str]) -> str:
@@ -73,13 +86,6 @@ def _symbol(function: PrimFunc, symbols: dict[PrimFunc, str]) -> str:
             return symbol
     symbols[function] = f"gmpq_kernel_{len(symbols)}"
     return symbols[function]
-
-
-def _append(params: bytearray, array: Array, alignment: int) -> int:
-    params.extend(bytes(-len(params) % alignment))
-    offset = len(params)
-    params.extend(np.ascontiguousarray(array).tobytes())
-    return offset
 
 
 def _entry(graph: IntGraph, plan: Plan, steps: list[list[_Bound]], params_bytes: int) -> PrimFunc:
@@ -99,20 +105,35 @@ def _entry(graph: IntGraph, plan: Plan, steps: list[list[_Bound]], params_bytes:
             params = T.decl_buffer((params_bytes,), "uint8", data=base)
             size = plan.memory.workspace_bytes
             workspace = T.decl_buffer((size,), "uint8", data=memory)
-            places: Mapping[str, Expr] = {
-                name: T.address_of(workspace[offset])
-                for name, offset in plan.memory.offsets.items()
-            } | io
+            memory_of = _Memory(workspace, plan.memory.offsets, io)
             for i, calls in enumerate(steps):
-                with T.If(T.And(first <= i, i < last)), T.Then():
-                    for bound in calls:
-                        _call(bound, places, params)
+                if calls:
+                    with T.If(T.And(first <= i, i < last)), T.Then():
+                        for bound in calls:
+                            _call(bound, memory_of, params)
             T.Return(T.int32(0))
         return builder.get()
 
 
-def _call(bound: _Bound, places: Mapping[str, Expr], params: Expr) -> None:
-    inputs = [places[name] for name in bound.call.inputs]
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """Where values lie: in the workspace, or where the caller has inputs and outputs."""
+
+    workspace: Expr
+    offsets: Mapping[str, int]
+    io: Mapping[str, Expr]
+
+    def address(self, call: Call, name: str) -> Expr:
+        """Return where a call sees a value."""
+        if name in self.io:
+            return self.io[name]
+        return T.address_of(self.workspace[self.offsets[name] + call.skipped.get(name, 0)])
+
+
+def _call(bound: _Bound, memory: _Memory, params: Expr) -> None:
+    call = bound.call
+    inputs, outputs = (
+        [memory.address(call, name) for name in side] for side in (call.inputs, call.outputs)
+    )
     constants = [T.address_of(params[offset]) for offset in bound.constants]
-    outputs = [places[name] for name in bound.call.outputs]
     T.evaluate(T.call_extern("int32", bound.symbol, *inputs, *constants, *outputs))

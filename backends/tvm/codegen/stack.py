@@ -14,7 +14,7 @@ LEAST_STACK_BYTES = 256 << 10
 
 def stack_bytes(step: Step) -> int:
     """Return the bytes of the buffers that a step keeps on the stack of every thread."""
-    return max(scratch_bytes(call.function) for call in step.calls)
+    return max((scratch_bytes(call.function) for call in step.calls), default=0)
 
 
 def most_stack_bytes(planned: Plan) -> int:

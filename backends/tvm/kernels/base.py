@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -113,12 +113,16 @@ class Site(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A C function with its constants; its arguments are inputs, constants, outputs."""
+    """A C function with its constants; its arguments are inputs, constants, outputs.
+
+    It sees a value from ``skipped`` bytes after the beginning of its memory on.
+    """
 
     function: PrimFunc
     inputs: tuple[str, ...]
     constants: tuple[Array, ...]
     outputs: tuple[str, ...]
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def never(_site: Site[AnyTarget]) -> None:
@@ -162,6 +166,19 @@ class Family(Generic[T_contra]):
 
 
 @dataclass(frozen=True, slots=True)
+class RowMoves:
+    """Calls between blocks of rows; rows are counted from the beginning of a value's memory.
+
+    Args:
+        to_start: returns the call that copies ``count`` rows from row ``first`` to row 0.
+        fill: returns the call that fills ``count`` rows from row ``first`` with the zero point.
+    """
+
+    to_start: Callable[[Tensor, int, int], Call]
+    fill: Callable[[Tensor, int, int], Call]
+
+
+@dataclass(frozen=True, slots=True)
 class Device(Generic[T_contra]):
     """What the planner asks of a kind of target.
 
@@ -172,12 +189,14 @@ class Device(Generic[T_contra]):
             layer has left, channels last, into the logical order.
         copies_exactly: returns whether the kernel of a convolution can store codes of the first
             parameters as codes of the second too, each as a requantization defines it.
+        rows: moves rows of values; None where layers do not run in turn over blocks of rows.
     """
 
     families: tuple[Family[T_contra], ...]
     halo: Callable[[Tensor], Call | None]
     in_order: Callable[[Site[T_contra]], Call]
     copies_exactly: Callable[[QParams, QParams], bool]
+    rows: RowMoves | None = None
 
 
 def only(

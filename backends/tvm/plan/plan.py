@@ -14,46 +14,21 @@ from gmpq.backends.tvm.kernels.base import (
     Family,
     Site,
     Tensor,
-    Work,
 )
 from gmpq.backends.tvm.plan.fusion import fusions
 from gmpq.backends.tvm.plan.inflation import Option, within
-from gmpq.backends.tvm.plan.memory import Life, MemoryPlan, place
+from gmpq.backends.tvm.plan.memory import Life, place
 from gmpq.backends.tvm.plan.registry import CPU
+from gmpq.backends.tvm.plan.row_blocks import pairs, run_in_turn
 from gmpq.backends.tvm.plan.sites import sites_of, tensors_of
+from gmpq.backends.tvm.plan.step import Plan as Plan
+from gmpq.backends.tvm.plan.step import Step as Step
 from gmpq.backends.tvm.target import AnyTarget, CpuTarget, Target
 from gmpq.ir import Conv2d, IntGraph, Linear
 
 FLOAT_BYTES = 4
 LARGE = 1 << 20  # weights of a layer whose kernels take seconds to look for
 T = TypeVar("T", bound=AnyTarget)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Step:
-    """One node: its kernel, the calls that compute it, and why other kernels could not."""
-
-    node: str
-    outputs: tuple[str, ...]
-    kernel: str
-    configuration: str
-    calls: tuple[Call, ...]
-    refusals: Mapping[str, str]  # kernel family -> reason
-    measured_ms: Mapping[str, float]  # configuration -> median, where it was tuned
-    cost: float = 0.0  # predicted, on one thread
-    work: Work | None = None  # of a kernel that multiplies
-    options: tuple[Option, ...] = ()  # that a layer had; the chosen one is the first
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """All steps in order, with the tensors and the memory they use."""
-
-    steps: tuple[Step, ...]
-    tensors: Mapping[str, Tensor]
-    memory: MemoryPlan
-
-
 Choice: TypeAlias = tuple[Family[Any], Candidate]
 
 
@@ -97,12 +72,15 @@ class PlanOptions:
     """What else decides a plan.
 
     ``max_weight_bytes`` bounds the memory of all weights, in bytes per weight, where kernels exist
-    that keep it. ``on_layer`` is called with the name of each large layer before its kernels are
-    looked for.
+    that keep it. With ``in_turn`` two layers may run over blocks of rows, as far as it pays on
+    ``threads`` threads; then the second step takes the time of both. ``on_layer`` is called with
+    the name of each large layer before its kernels are looked for.
     """
 
     fuse: bool = True  # kernels take over nodes; without, the program shows every value
     max_weight_bytes: float = inf
+    in_turn: bool = True
+    threads: int = 1
     on_layer: Callable[[str], object] = lambda _: None
 
 
@@ -141,15 +119,20 @@ def plan_on(
         steps.append(_step(device, site, choose))
     if options.max_weight_bytes < inf:
         steps = _bounded(device, sites, steps, options.max_weight_bytes)
+    if options.fuse and options.in_turn:
+        for pair in pairs(graph, sites, device, options.threads):
+            run_in_turn(device, sites, steps, tensors, pair)
     lives = _lives(graph, tensors, steps)
     return Plan(tuple(steps), tensors, place(lives, target.layout_rules))
 
 
 def fuses(graph: IntGraph, target: Target) -> bool:
-    """Return whether kernels of the target take over nodes of ``graph``, whose values they keep."""
+    """Return whether a program of ``graph`` may keep values to itself that others show."""
     match target:
         case CpuTarget():
-            return bool(fusions(graph, CPU.copies_exactly))
+            fused = fusions(graph, CPU.copies_exactly)
+            tensors = tensors_of(graph, target.layout_rules)
+            return bool(fused or pairs(graph, sites_of(graph, tensors, fused, target), CPU))
         case _:
             assert_never(target)
 
@@ -250,8 +233,8 @@ def _lives(
 def moved_bytes(planned: Plan, step: Step) -> int:
     """Return the bytes of values and constants that a step reads and writes, each once."""
     values = {name for call in step.calls for name in (*call.inputs, *call.outputs)}
-    constants = sum(array.nbytes for call in step.calls for array in call.constants)
-    return constants + sum(size_bytes(planned.tensors[name]) for name in values)
+    constants = {id(array): array.nbytes for call in step.calls for array in call.constants}
+    return sum(constants.values()) + sum(size_bytes(planned.tensors[name]) for name in values)
 
 
 def size_bytes(tensor: Tensor) -> int:

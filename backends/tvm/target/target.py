@@ -40,6 +40,10 @@ class AnyTarget(Protocol):
         """Bytes that evict the operands of a kernel from all caches but the last when read."""
 
     @property
+    def value_cache_bytes(self) -> int | None:
+        """The cache of a core, in which values may stay until they are read; None if unknown."""
+
+    @property
     def params_ratio(self) -> float:
         """What weights may take at most, relative to one byte each, by default."""
 

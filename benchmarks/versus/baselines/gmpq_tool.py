@@ -14,6 +14,7 @@ from gmpq.backends.base import Tensor
 from gmpq.backends.tvm import target as targets
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.codegen.form import LIBRARY
+from gmpq.backends.tvm.plan.plan import PlanOptions
 from gmpq.backends.tvm.tuning.tune import Tuning, tuned
 from gmpq.ir import IntGraph
 from gmpq.runtime import Network
@@ -52,7 +53,8 @@ def compile_gmpq(bench: Bench, graph: IntGraph, threads: int) -> Compiled:
     directory = Path(tempfile.mkdtemp(prefix="gmpq-", dir=bench.scratch))
     tuning = Tuning(bench.tune, threads, bench.cache / TIMES)
     choose = tuned(tuning, lambda layer: click.echo(f"tuning {layer}", err=True))
-    built = build(graph, targets.find(bench.target), directory, choose)
+    options = PlanOptions(threads=threads)
+    built = build(graph, targets.find(bench.target), directory, choose, options=options)
     network = Network(directory, built.program)
     network.set_threads(threads)
     return Compiled(graph, built, network, directory / LIBRARY)

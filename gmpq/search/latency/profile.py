@@ -22,6 +22,7 @@ from gmpq.backends.rpc.pool import DevicePool
 from gmpq.backends.rpc.session import NOT_A_LATENCY, Session
 from gmpq.backends.rpc.tasks import RunConfig, RunTask, run_task_of
 from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.plan.plan import PlanOptions
 from gmpq.backends.tvm.target import Target, find, rename_warnings
 from gmpq.boards.bench import board_line
 from gmpq.calib.statistics import Statistics
@@ -131,7 +132,8 @@ def _task(
     named = {each.name: bits[each.name] for each in network.space.layers if not each.auxiliary}
     graph = quantize_network(network.graph, named, network.statistics, QuantizeOptions())
     own = Path(tempfile.mkdtemp(dir=folder))
-    program = build(graph, target, own).program
+    options = PlanOptions(in_turn=False)  # each layer has a time
+    program = build(graph, target, own, options=options).program
     sample = own / "sample"
     size = sum(spec.elements for spec in program.inputs)
     sample.write_bytes(np.zeros(size, np.float32).tobytes())  # times do not depend on values

@@ -43,6 +43,7 @@ class CountingTarget:
     layout_rules: LayoutRules = RULES
     llc_share_bytes: int = 0
     flush_bytes: int = 0
+    value_cache_bytes: int | None = None
     params_ratio: float = inf
     units: int = 8
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gmpq.backends.tvm.kernels.base import Device
+from gmpq.backends.tvm.kernels.base import Device, RowMoves
 from gmpq.backends.tvm.kernels.cpu.elementwise.float_boundary import halo_call
 from gmpq.backends.tvm.kernels.cpu.elementwise.reals import in_order_call
+from gmpq.backends.tvm.kernels.cpu.elementwise.row_moves import filled, moved_to_start
 from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import exact_factor
 from gmpq.backends.tvm.kernels.cpu.families import KERNELS
 from gmpq.backends.tvm.target.cpu import CpuTarget
@@ -15,4 +16,5 @@ def _copies_exactly(source: QParams, q: QParams) -> bool:
     return exact_factor(source, q) is not None
 
 
-DEVICE: Device[CpuTarget] = Device(KERNELS, halo_call, in_order_call, _copies_exactly)
+ROWS = RowMoves(moved_to_start, filled)
+DEVICE: Device[CpuTarget] = Device(KERNELS, halo_call, in_order_call, _copies_exactly, ROWS)

@@ -16,6 +16,7 @@ from gmpq.backends.tvm.kernels.cpu.direct import (
     x86_flip,
     x86_int16,
     x86_pixels,
+    x86_wide,
     x86_widened,
 )
 from gmpq.backends.tvm.kernels.cpu.direct import arm_neon as direct_neon
@@ -42,6 +43,7 @@ KERNELS: tuple[Family[CpuTarget], ...] = (
     bitserial.FAMILY,
     gemv.FAMILY,
     direct.FAMILY,
+    x86_wide.FAMILY,
     x86_dense_rows.FAMILY,
     x86_int16.FAMILY,
     direct_neon.FAMILY,

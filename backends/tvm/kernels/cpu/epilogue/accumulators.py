@@ -2,7 +2,8 @@
 
 A tile's vectors are taken pixel by pixel, ``together`` at a time: a group may hold the last ones of
 one pixel and the first ones of the next. Codes of one pixel lie side by side in memory; a run of
-them is as long as a power of two and begins at a multiple of it, as parts of registers do.
+them is as long as a power of two and begins at a multiple of it, as parts of registers do. Where
+pixels follow each other in memory without padding channels, a whole group is one run.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class VectorGroup:
     channel: Expr  # of every pixel's first vector
     lanes: int  # of a vector of accumulators
     together: int
+    neighbours: bool = False  # pixels are side by side in one row
 
     @property
     def size(self) -> int:
@@ -59,21 +61,33 @@ class VectorGroup:
             for n in range(run.first, run.first + run.count)
         ]
 
+    def runs_in(self, layout: Layout) -> tuple[PixelRun, ...]:
+        """Return the runs of codes that lie side by side in ``layout``."""
+        first, count = self.runs[0], sum(run.count for run in self.runs)
+        whole = layout.stored == len(first.sums.acc) * self.lanes
+        if self.neighbours and whole and count == self.together:
+            return (PixelRun(first.sums, first.first, 0, count),)
+        return self.runs
+
     def place(self, layout: Layout, run: PixelRun) -> Expr:
         """Return where the codes of a run lie."""
-        image, row, column = run.sums.pixel
-        inside = image * layout.image + row * layout.row + column * layout.stored
-        return layout.origin + inside + self.channel + run.first * self.lanes
+        return place_of(run.sums.pixel, layout) + self.channel + run.first * self.lanes
+
+
+def place_of(pixel: Pixel, layout: Layout) -> Expr:
+    """Return where the codes of a pixel lie."""
+    image, row, column = pixel
+    return layout.origin + (image * layout.image + row * layout.row + column * layout.stored)
 
 
 def vector_groups(
-    sums: Sequence[PixelSums], channel: Expr, lanes: int, together: int
+    sums: Sequence[PixelSums], channel: Expr, lanes: int, together: int, *, neighbours: bool = False
 ) -> Iterator[VectorGroup]:
-    """Yield the groups of a tile's accumulators."""
+    """Yield the groups of a tile's accumulators; ``neighbours`` are pixels of one row in order."""
     vectors = [(pixel, n) for pixel in sums for n in range(len(pixel.acc))]
     for start in range(0, len(vectors), together):
         runs = tuple(_runs(vectors[start : start + together]))
-        yield VectorGroup(runs, channel, lanes, together)
+        yield VectorGroup(runs, channel, lanes, together, neighbours)
 
 
 def _runs(vectors: list[tuple[PixelSums, int]]) -> Iterator[PixelRun]:

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeAlias
 
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import (
+    Pixel,
     PixelRun,
     PixelSums,
     VectorGroup,
+    place_of,
     vector_groups,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, in_order, narrowed
@@ -33,6 +36,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     cast,
     in_registers,
     load,
+    prefetch,
     store,
     to_codes,
     view,
@@ -87,6 +91,10 @@ class EpilogueArgs:
 
     def bind(self, factor: Expr, channels: int) -> BoundEpilogue:
         """Return the epilogue with the memory behind its pointers; ``factor`` has ``channels``."""
+        return BoundEpilogue(self.results(), view(factor, "float32", channels))
+
+    def results(self) -> BoundResults:
+        """Return the memory of what follows the requantization."""
         epilogue, residual = self.epilogue, None
         if epilogue.residual is not None:
             residual = view(self.terms[0], "uint8", epilogue.residual.layout.size_bytes)
@@ -94,35 +102,68 @@ class EpilogueArgs:
             view(pointer, epilogue.dtype, output.layout.size)
             for pointer, output in zip(self.outputs, epilogue.outputs, strict=True)
         ]
-        return BoundEpilogue(epilogue, view(factor, "float32", channels), residual, outputs)
+        return BoundResults(epilogue, residual, outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundResults:
+    """What follows the requantization, with its memory: the residual, copies, stores."""
+
+    epilogue: Epilogue
+    residual: Buffer | None
+    outputs: Sequence[Buffer]
+
+    def store(self, group: VectorGroup, codes: Expr) -> None:
+        """Add the residual to a layer's own ``codes``; store the sum and its copies."""
+        (codes,) = in_registers([codes])
+        if self.epilogue.residual is not None:
+            assert self.epilogue.q is not None, "sums are of codes"
+            term = self._term(group, self.epilogue.residual.layout)
+            total = self.epilogue.residual.sum(codes, self.epilogue.q, term, group.size)
+            (codes,) = in_registers([total])
+        for output, memory in zip(self.epilogue.outputs, self.outputs, strict=True):
+            found = codes
+            if output.copy is not None:
+                (found,) = in_registers([output.copy.codes(codes, group.size)])
+            for run in group.runs_in(output.layout):
+                _store(memory, group.place(output.layout, run), found, group, run)
+
+    def prefetch(self, pixels: Sequence[Pixel], channel: Expr) -> None:
+        """Ask for the cache lines of ``pixels`` at ``channel`` in all that is read and written."""
+        epilogue = self.epilogue
+        layouts = [output.layout for output in epilogue.outputs]
+        sides = list(zip(self.outputs, layouts, strict=True))
+        if epilogue.residual is not None:
+            sides.append((self.residual, epilogue.residual.layout))
+        for (memory, layout), pixel in product(sides, pixels):
+            prefetch(memory, place_of(pixel, layout) + channel)
+
+    def _term(self, group: VectorGroup, layout: Layout) -> Expr:
+        """Return the residual's codes, over again for the missing vectors of a group."""
+        runs = group.runs_in(layout)
+        parts = [
+            load(self.residual, group.place(layout, run), run.count * group.lanes) for run in runs
+        ]
+        again = -(-group.together // sum(run.count for run in runs))
+        if len(parts) * again == 1:
+            return parts[0]
+        return T.Shuffle(parts * again, list(range(group.size)))
 
 
 @dataclass(frozen=True, slots=True)
 class BoundEpilogue:
     """An epilogue with its memory."""
 
-    epilogue: Epilogue
+    results: BoundResults
     factor: Buffer
-    residual: Buffer | None
-    outputs: Sequence[Buffer]
 
     def store(self, sums: Sequence[PixelSums], channel: Expr, lanes: int) -> None:
         """Requantize and store accumulators of pixels whose channels begin at ``channel``."""
-        q = self.epilogue.q
-        together = TOGETHER if lanes == self.epilogue.narrowed_lanes else 1
+        epilogue = self.results.epilogue
+        together = TOGETHER if lanes == epilogue.narrowed_lanes else 1
         for group in vector_groups(sums, channel, lanes, together):
-            steps = self._steps(group)
-            (codes,) = in_registers([steps[0] if q is None else _codes(steps, group, q)])
-            if self.epilogue.residual is not None:
-                assert q is not None, "sums are of codes"
-                term = self._term(group, self.epilogue.residual.layout)
-                (codes,) = in_registers([self.epilogue.residual.sum(codes, q, term, group.size)])
-            for output, memory in zip(self.epilogue.outputs, self.outputs, strict=True):
-                found = codes
-                if output.copy is not None:
-                    (found,) = in_registers([output.copy.codes(codes, group.size)])
-                for run in group.runs:
-                    _store(memory, group.place(output.layout, run), found, group, run)
+            steps, q = self._steps(group), epilogue.q
+            self.results.store(group, steps[0] if q is None else _codes(steps, group, q))
 
     def _steps(self, group: VectorGroup) -> list[Expr]:
         """Return the rescaled accumulators of each vector."""
@@ -133,17 +174,6 @@ class BoundEpilogue:
                 for acc, channel in group.vectors
             ]
         )
-
-    def _term(self, group: VectorGroup, layout: Layout) -> Expr:
-        """Return the residual's codes, over again for the missing vectors of a group."""
-        runs = group.runs
-        parts = [
-            load(self.residual, group.place(layout, run), run.count * group.lanes) for run in runs
-        ]
-        again = -(-group.together // sum(run.count for run in runs))
-        if len(parts) * again == 1:
-            return parts[0]
-        return T.Shuffle(parts * again, list(range(group.size)))
 
 
 def _codes(steps: list[Expr], group: VectorGroup, q: QParams) -> Expr:

@@ -54,7 +54,7 @@ SEARCHES = (_Search(1 << 11, 0, (0,)), _Search(1 << 17, 64, (0, 1, -1, 2, -2)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sides:
+class Sides:
     """Accumulators [..., n] and their codes, by the definition."""
 
     acc: Array
@@ -71,12 +71,12 @@ def fused_scale(
     """
     if int((high - low).max()) >= room - room // OPEN or not (factor > 0).all():
         return None
-    sides = _sides_of_steps(low, high, factor, q)
+    sides = sides_of_steps(low, high, factor, q)
     if sides is None:
         return None
     found = []
     for c, m in enumerate(factor):
-        channel = _Sides(sides.acc[c], sides.codes[c])
+        channel = Sides(sides.acc[c], sides.codes[c])
         constants = _constants(channel, int(low[c]), int(high[c]), m, q, room)
         if constants is None:
             return None
@@ -87,7 +87,7 @@ def fused_scale(
 
 
 def _constants(
-    sides: _Sides, low: int, high: int, factor: np.float32, q: QParams, room: int
+    sides: Sides, low: int, high: int, factor: np.float32, q: QParams, room: int
 ) -> tuple[int, np.float32] | None:
     """Return an anchor and a factor that agree on both sides of all steps of one channel."""
     for search in SEARCHES:
@@ -129,8 +129,11 @@ def _anchors(low: int, high: int, factor: float, search: _Search, room: int) -> 
     return np.concatenate([best, looked_at[others]])
 
 
-def _sides_of_steps(low: Array, high: Array, factor: Array, q: QParams) -> _Sides | None:
-    """Return accumulators on both sides of each step of the codes; None if a step is elsewhere."""
+def sides_of_steps(low: Array, high: Array, factor: Array, q: QParams) -> Sides | None:
+    """Return accumulators [O, 4 * steps] on both sides of each step of the codes, four each.
+
+    None if a step is elsewhere.
+    """
     before = np.arange(q.low, q.high)
     steps = (before - q.zero_point + 0.5) / factor.astype(np.float64)[:, None]
     nearby = np.clip(np.floor(steps), -(2.0**40), 2.0**40).astype(np.int64)[:, :, None]
@@ -140,4 +143,4 @@ def _sides_of_steps(low: Array, high: Array, factor: Array, q: QParams) -> _Side
     above = (codes[:, :, -1] > before) | (acc[:, :, -1] == high[:, None])
     if not (below & above).all():
         return None
-    return _Sides(acc.reshape(len(low), -1), codes.reshape(len(low), -1))
+    return Sides(acc.reshape(len(low), -1), codes.reshape(len(low), -1))

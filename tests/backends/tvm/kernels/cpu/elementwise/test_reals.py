@@ -39,7 +39,7 @@ EMULATED = [
     )
     for target in ARM
 ]
-CODES_ONLY = ("depthwise_rows", "depthwise_bytes")
+CODES_ONLY = ("depthwise_rows", "depthwise_bytes", "direct_wide")
 
 
 def convolution(
@@ -101,7 +101,7 @@ def test_every_kernel_writes_float32(target: Target, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", X86 + ARM, ids=lambda target: target.name)
 @pytest.mark.parametrize("graph", LAYERS.values(), ids=LAYERS)
-def test_only_some_depthwise_kernels_need_codes(graph: IntGraph, target: Target) -> None:
+def test_only_some_kernels_need_codes(graph: IntGraph, target: Target) -> None:
     coded = replace(graph.values["y"], q=QParams.full(0.37, 128, 8))
     codes, _ = families(replace(graph, values={**graph.values, "y": coded}), target)
     reals, refusals = families(graph, target)
