@@ -1,4 +1,4 @@
-"""The sums of one tile of a direct convolution: their loops, and where codes and weights lie."""
+"""The sums of one tile of a direct convolution: loops, places of operands, and prefetches."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeAlias
 
+import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import DirectShape, DirectTile
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import LANES, add_by_lanes
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
+    LINE,
     Buffer,
     Expr,
     assign,
     in_registers,
     load,
+    prefetch,
     registers,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.prefetch import WeightPrefetch
@@ -24,6 +27,8 @@ from gmpq.backends.tvm.kernels.cpu.isa.prefetch import WeightPrefetch
 Step: TypeAlias = tuple[Expr, Expr, Expr]  # kernel row, kernel column, group of four channels
 Registers: TypeAlias = list[list[Buffer]]  # by pixel and vector
 Product: TypeAlias = tuple[Buffer, list[Expr], list[Expr]]  # accumulator, operands, weights
+ARM_LANES = 4  # of int32: any stack aligns them, and fetching ahead was not measured there
+SMALL_BLOCK_BYTES = 12 << 10  # fit an L1d cache in addition to weights in use and codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +169,36 @@ def accumulate_lanes(sums: TileSums) -> Registers:
 
         add_by_lanes(sums.dot, acc, length, codes, weights)
     return acc
+
+
+def prefetch_small_block(
+    tile: DirectTile, w: Buffer, size: int, row_tiles: int, item: Expr
+) -> None:
+    """Ask for a part of the next block's weights: along the rows of this block for all of them.
+
+    What the processor fetches by itself comes late where all weights of a block are read once from
+    memory, for its first row of tiles. With blocks inside, that was slower: it came all at once.
+    """
+    if not tile.blocks_outside:
+        return
+    line = LINE // np.dtype(str(w.dtype)).itemsize
+    lines = -(-size // line)
+    if row_tiles > 1 and lines * LINE <= SMALL_BLOCK_BYTES:
+        part = -(-lines // row_tiles)
+        first = (item // row_tiles + 1) * size + item % row_tiles * part * line
+        for number in range(part):
+            prefetch(w, first + number * line)
+
+
+def next_block(
+    shape: DirectShape, tile: DirectTile, w: Buffer, counts: tuple[int, int], block: Expr
+) -> WeightPrefetch | None:
+    """Return the weights of a large next block, for which ``accumulate_tile`` asks.
+
+    ``counts`` are the weights of a block, and its tiles, which ask for all weights of the next.
+    """
+    (size, tiles), item = counts, np.dtype(str(w.dtype)).itemsize
+    if not tile.blocks_outside or shape.lanes <= ARM_LANES or size * item <= SMALL_BLOCK_BYTES:
+        return None
+    line = LINE // item
+    return WeightPrefetch(w, (block + 1) * size, -(-size // (line * tiles)), line)

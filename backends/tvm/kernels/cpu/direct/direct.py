@@ -10,7 +10,10 @@ need no special case.
 A tile of ``rows`` x ``columns`` output pixels times ``vectors`` vectors of output channels stays in
 registers while the loop runs over the taps and over groups of four input channels. Tiles, and
 blocks of output channels, are moved inwards at the end of a range, so that an odd size computes
-some pixels twice and needs no remainder code; both writers store the same codes.
+some pixels twice and needs no remainder code; both writers store the same codes. Where a product is
+as fast as VPDPBUSD, some kernels have narrower tiles for the last block instead: 32 vectors are ten
+blocks of three and one of two. Its weights and start values follow those of the others, so that it
+is a block of the narrower tiles too if these divide all vectors.
 
 Groups: a block of output channels reads the union of its groups' input channels, with zero weights
 where a channel belongs to another group.
@@ -30,18 +33,22 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.direct.accumulate import (
+    ARM_LANES,
     Place,
     Registers,
     TileSums,
     accumulate_lanes,
     accumulate_tile,
+    next_block,
+    prefetch_small_block,
 )
 from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
     DirectShape,
     DirectTile,
     best_tiles,
-    blocked,
+    first_row,
     of_blocks,
+    packed_blocks,
     shape_of,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
@@ -50,24 +57,21 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_fact
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
-    LINE,
     Buffer,
     Expr,
     align_stack,
     c_function,
     clamped_start,
-    prefetch,
     view,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Dot, best_dot, shift_of
 from gmpq.backends.tvm.kernels.cpu.isa.prefetch import WeightPrefetch
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving, refuses_dense
+from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
 from gmpq.backends.tvm.target.cpu import GROUP
 from gmpq.ir import Conv2d, Linear
 
 MOST_TILES = 8
-ARM_LANES = 4  # of int32: any stack aligns them, and fetching ahead was not measured there
-SMALL_BLOCK_BYTES = 12 << 10  # fit an L1d cache in addition to weights in use and codes
 
 
 def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
@@ -76,9 +80,10 @@ def candidates(site: Site, most: int = MOST_TILES) -> tuple[Candidate, ...]:
     assert isinstance(node, Conv2d | Linear)
     dot = best_dot(site.target, max(q.high, q.zero_point), node.weight.codes)
     shape, work = shape_of(site, dot.lanes), site.work(dot.instruction)
+    narrower = isinstance(dot, Vpdpbusd)
     found = [
         Candidate(str(tile), cycles, partial(build, site, shape, dot, tile), work)
-        for tile, cycles in best_tiles(shape, dot, site.target, most)
+        for tile, cycles in best_tiles(shape, dot, site.target, most, narrower=narrower)
     ]
     return arriving(site, found, np.dtype(dot.dtype).itemsize)
 
@@ -140,34 +145,75 @@ def kernel(
     """Return ``f(x, [residual], weights, start, factor, [more], outputs)``."""
     more = constants.more
     blocks = -(-shape.vectors // tile.vectors)
-    steps = constants.steps or blocks * shape.steps
+    size = (constants.steps or blocks * shape.steps) * tile.vectors * dot.vectors * dot.elements
+    block_size, missing = size // blocks, tile.vectors - tile.narrower if tile.narrower else 0
     row_tiles = shape.x.batch * -(-shape.y.height // tile.rows)
-    across = -(-shape.y.width // tile.columns)
+    tiles = row_tiles * -(-shape.y.width // tile.columns)
 
     def body(x_: Expr, *others: Expr) -> None:
         (w_, start_, factor_, *more_), arguments = epilogue.split(others)
         x = view(x_, "int32", shape.x.size_bytes // GROUP)
-        w = view(w_, dot.dtype, steps * tile.vectors * dot.vectors * dot.elements)
-        start = view(start_, "int32", blocks * tile.vectors * shape.lanes)
+        w = view(w_, dot.dtype, size - missing * shape.steps * dot.vectors * dot.elements)
+        start = view(start_, "int32", (blocks * tile.vectors - missing) * shape.lanes)
         bound = arguments.bind(factor_, shape.vectors * shape.lanes)
         tables = tuple(view(p, kind, n) for p, (_, kind, n) in zip(more_, more, strict=True))
+        layer = Layer(shape, dot, accumulate, x, w, start, tables, bound)
         with T.parallel(0, blocks * row_tiles) as item:
             if shape.lanes > ARM_LANES:
                 align_stack()
-                _prefetch_small_block(tile, w, blocks, row_tiles, item)
+                prefetch_small_block(tile, w, block_size, row_tiles, item)
             row_tile, block = _item(tile, item, row_tiles, blocks)
-            image, row = _row(shape, tile, row_tile)
-            vector = clamped_start(block, tile.vectors, shape.vectors)
-            ahead = _next_block(shape, tile, w, (blocks, row_tiles * across), block)
-            with T.serial(0, across) as column_tile:
-                column = clamped_start(column_tile, tile.columns, shape.y.width)
-                place = Place(image, row, column, block, vector, row_tile * across + column_tile)
-                acc = accumulate(TileSums(shape, dot, tile, place, x, w, start, tables, ahead))
-                store_tile(shape, tile, place, acc, bound)
+            ahead = next_block(shape, tile, w, (block_size, tiles), block)
+            if tile.narrower:
+                _compute_either_row(layer, tile, (row_tile, block), ahead)
+            else:
+                _compute_row(layer, tile, (row_tile, block), ahead)
 
     constant = (("w", dot.dtype), ("start", "int32"), ("factor", "float32"))
-    names = (*constant, *((name, kind) for name, kind, _ in more))
+    names = (*constant, *(table[:2] for table in more))
     return c_function(epilogue.parameters(("x", "int32"), names), body)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What all tiles of a kernel share."""
+
+    shape: DirectShape
+    dot: Weights
+    accumulate: Accumulate
+    x: Buffer
+    w: Buffer
+    start: Buffer
+    tables: tuple[Buffer, ...]
+    bound: BoundEpilogue
+
+
+def _compute_either_row(
+    layer: Layer, tile: DirectTile, at: tuple[Expr, Expr], ahead: WeightPrefetch | None
+) -> None:
+    """Compute a row of tiles of a block, narrower ones of the last block."""
+    (row_tile, block), vectors = at, layer.shape.vectors
+    with T.If(block < vectors // tile.vectors):
+        with T.Then():
+            _compute_row(layer, tile, at, ahead)
+        with T.Else():
+            _compute_row(layer, tile.last, (row_tile, vectors // tile.narrower - 1), None)
+
+
+def _compute_row(
+    layer: Layer, tile: DirectTile, at: tuple[Expr, Expr], ahead: WeightPrefetch | None
+) -> None:
+    """Compute a row of tiles of a block; ``at`` is the number of each."""
+    shape, (row_tile, block) = layer.shape, at
+    image, row = first_row(shape, tile, row_tile)
+    vector = clamped_start(block, tile.vectors, shape.vectors)
+    across = -(-shape.y.width // tile.columns)
+    with T.serial(0, across) as column_tile:
+        column = clamped_start(column_tile, tile.columns, shape.y.width)
+        place = Place(image, row, column, block, vector, row_tile * across + column_tile)
+        memory = (layer.x, layer.w, layer.start, layer.tables)
+        acc = layer.accumulate(TileSums(shape, layer.dot, tile, place, *memory, ahead))
+        store_tile(shape, tile, place, acc, layer.bound)
 
 
 def _item(tile: DirectTile, item: Expr, row_tiles: int, blocks: int) -> tuple[Expr, Expr]:
@@ -175,46 +221,6 @@ def _item(tile: DirectTile, item: Expr, row_tiles: int, blocks: int) -> tuple[Ex
     if tile.blocks_outside:
         return item % row_tiles, item // row_tiles
     return item // blocks, item % blocks
-
-
-def _prefetch_small_block(
-    tile: DirectTile, w: Buffer, blocks: int, row_tiles: int, item: Expr
-) -> None:
-    """Ask for a part of the next block's weights: along the rows of this block for all of them.
-
-    What the processor fetches by itself comes late where all weights of a block are read once from
-    memory, for its first row of tiles. With blocks inside, that was slower: it came all at once.
-    """
-    if not tile.blocks_outside:
-        return
-    size, line = int(w.shape[0]) // blocks, LINE // np.dtype(str(w.dtype)).itemsize
-    lines = -(-size // line)
-    if row_tiles > 1 and lines * LINE <= SMALL_BLOCK_BYTES:
-        part = -(-lines // row_tiles)
-        first = (item // row_tiles + 1) * size + item % row_tiles * part * line
-        for number in range(part):
-            prefetch(w, first + number * line)
-
-
-def _next_block(
-    shape: DirectShape, tile: DirectTile, w: Buffer, counts: tuple[int, int], block: Expr
-) -> WeightPrefetch | None:
-    """Return the weights of a large next block, for which ``accumulate_tile`` asks.
-
-    ``counts`` are the blocks, and the tiles of one, which ask for all weights of the next.
-    """
-    blocks, tiles = counts
-    size, item = int(w.shape[0]) // blocks, np.dtype(str(w.dtype)).itemsize
-    if not tile.blocks_outside or shape.lanes <= ARM_LANES or size * item <= SMALL_BLOCK_BYTES:
-        return None
-    line = LINE // item
-    return WeightPrefetch(w, (block + 1) * size, -(-size // (line * tiles)), line)
-
-
-def _row(shape: DirectShape, tile: DirectTile, number: Expr) -> tuple[Expr, Expr]:
-    """Return the image and the first row of a row of tiles, counted over all images."""
-    tiles = -(-shape.y.height // tile.rows)
-    return number // tiles, clamped_start(number % tiles, tile.rows, shape.y.height)
 
 
 def store_tile(
@@ -243,7 +249,7 @@ def constants(
     [blocks, vectors * lanes] and the factors float32 [vectors * lanes] of all outputs.
     """
     assert isinstance(site.node, Conv2d | Linear)
-    packed = dot.pack(blocked(site.node.weight.codes, shape, tile))
+    packed = packed_blocks(site.node.weight.codes, shape, dot, tile)
     return constants_of(site, shape, tile, packed, shift_of(dot))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -11,7 +11,7 @@ from tvm.script.ir_builder import tirx as T
 from gmpq.backends.tvm.kernels.base import Array
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import LANES as SDOT_LANES
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
-from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr
+from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, clamped_start
 from gmpq.backends.tvm.kernels.cpu.isa.dot import Dot
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
@@ -28,6 +28,12 @@ class DirectTile:
     columns: int
     vectors: int
     blocks_outside: bool  # walk all pixels for one block of channels, or the other way round
+    narrower: int = 0  # vectors of the last block, where it is not as wide as the others
+
+    @property
+    def last(self) -> DirectTile:
+        """The tiles of a narrower last block."""
+        return replace(self, vectors=self.narrower, narrower=0)
 
     @property
     def pixels(self) -> int:
@@ -36,7 +42,9 @@ class DirectTile:
 
     def __str__(self) -> str:
         order = "blocks" if self.blocks_outside else "rows"
-        return f"{self.rows}x{self.columns} pixels x {self.vectors} vectors, {order} outside"
+        text = f"{self.rows}x{self.columns} pixels x {self.vectors} vectors"
+        once = f", {self.narrower} at the end" if self.narrower else ""
+        return f"{text}{once}, {order} outside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +111,18 @@ def _depth(x: Layout, inputs: int, outputs: int, lanes: int) -> int:
 
 
 def best_tiles(
-    shape: DirectShape, dot: Dot, target: CpuTarget, most: int, vectors: int | None = None
+    shape: DirectShape,
+    dot: Dot,
+    target: CpuTarget,
+    most: int,
+    vectors: int | None = None,
+    *,
+    narrower: bool = False,
 ) -> list[tuple[DirectTile, float]]:
     """Return the tiles that fit the registers with the fewest predicted cycles, best first.
 
     Among equals of ``Sdot``, squares come first: processors in order take them a little faster. All
-    have ``vectors`` vectors, if it is given.
+    have ``vectors`` vectors, if it is given; ``narrower`` adds those with a narrower last block.
     """
     spare = target.vector_registers - dot.temporaries
     codes = 1 if isinstance(dot, Sdot) else 0  # registers of a pixel (``accumulate_lanes``)
@@ -125,18 +139,36 @@ def best_tiles(
         )
         if rows * columns * (wide + codes) + wide * dot.vectors <= spare
     ]
+    if narrower:
+        tiles += [narrow for tile in tiles if (narrow := _with_narrower(shape, tile)) is not None]
     timed = [(tile, _cycles(shape, dot, tile, target)) for tile in tiles]
     return sorted(timed, key=lambda t: (t[1], codes * abs(t[0].rows - t[0].columns)))[:most]
 
 
+def _with_narrower(shape: DirectShape, tile: DirectTile) -> DirectTile | None:
+    """Return ``tile`` with a narrower last block, which must begin at a multiple of its width."""
+    rest = shape.vectors % tile.vectors
+    if tile.vectors > shape.vectors or not rest or shape.vectors % rest:
+        return None
+    return replace(tile, narrower=rest)
+
+
 def _cycles(shape: DirectShape, dot: Dot, tile: DirectTile, target: CpuTarget) -> float:
+    """Return predicted cycles of all blocks."""
+    each = _block_cycles(shape, dot, tile, target)
+    if tile.narrower:
+        last = _block_cycles(shape, dot, tile.last, target)
+        return shape.vectors // tile.vectors * each + last
+    return -(-shape.vectors // tile.vectors) * each
+
+
+def _block_cycles(shape: DirectShape, dot: Dot, tile: DirectTile, target: CpuTarget) -> float:
     """Return predicted cycles: products and operands, or two loads a cycle.
 
     A vector of weights that comes from the second-level cache takes as long as two loads.
     """
     pixels = tile.rows * tile.columns
     tiles = -(-shape.y.height // tile.rows) * -(-shape.y.width // tile.columns)
-    blocks = -(-shape.vectors // tile.vectors)
     pipeline = pipeline_of(target)
     steps_of_load = _steps_of_load(shape) if isinstance(dot, Sdot) else 1.0
     one = tile.vectors * dot.product_cycles + dot.operand_cycles / steps_of_load
@@ -146,7 +178,7 @@ def _cycles(shape: DirectShape, dot: Dot, tile: DirectTile, target: CpuTarget) -
     loads = pixels / steps_of_load + vectors * (2 if size > target.l1d_bytes // 2 else 1)
     epilogue = 5 * pixels * tile.vectors + 10
     step = pipeline.waiting * pipeline.step(multiplications, loads)
-    return shape.x.batch * tiles * blocks * (shape.steps * step + epilogue)
+    return shape.x.batch * tiles * (shape.steps * step + epilogue)
 
 
 def _steps_of_load(shape: DirectShape) -> float:
@@ -175,6 +207,12 @@ def blocks_outside(
     return blocks * image + weights < row_tiles * weights + image
 
 
+def first_row(shape: DirectShape, tile: DirectTile, number: Expr) -> tuple[Expr, Expr]:
+    """Return the image and the first row of a row of tiles, counted over all images."""
+    tiles = -(-shape.y.height // tile.rows)
+    return number // tiles, clamped_start(number % tiles, tile.rows, shape.y.height)
+
+
 def blocked(codes: Array, shape: DirectShape, tile: DirectTile) -> Array:
     """Return int8 [blocks, kH, kW, depth, vectors, lanes, 4] of weights [O, I / groups, kH, kW].
 
@@ -201,11 +239,26 @@ def blocked(codes: Array, shape: DirectShape, tile: DirectTile) -> Array:
     return np.ascontiguousarray(split.transpose(0, 3, 4, 5, 1, 2, 6))
 
 
+def packed_blocks(codes: Array, shape: DirectShape, dot: Dot, tile: DirectTile) -> Array:
+    """Return what ``dot.pack`` makes of ``blocked`` weights [O, I / groups, kH, kW].
+
+    Those of a narrower last block follow the others: then the array is flat.
+    """
+    packed = dot.pack(blocked(codes, shape, tile))
+    if not tile.narrower:
+        return packed
+    last = dot.pack(blocked(codes, shape, tile.last))[-1]
+    return np.concatenate([packed[:-1].reshape(-1), last.reshape(-1)])
+
+
 def of_blocks(values: Array, shape: DirectShape, tile: DirectTile) -> Array:
     """Return the values [blocks, vectors * lanes] of each block of all outputs' [vectors * lanes].
 
-    Their type stays. The last block is moved inwards, as in ``blocked``.
+    Their type stays. The last block is moved inwards, as in ``blocked``; a narrower one is not, so
+    that all values are returned as they lie.
     """
+    if tile.narrower:
+        return values
     firsts = np.arange(0, shape.vectors, tile.vectors)
     vectors = np.minimum(firsts, shape.vectors - tile.vectors)[:, None] + np.arange(tile.vectors)
     return values.reshape(shape.vectors, shape.lanes)[vectors].reshape(len(firsts), -1)

@@ -35,6 +35,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import (
     ProductSizes,
     steps,
 )
+from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import NextWeights
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_vnni_overflow import OverflowSteps
 from gmpq.backends.tvm.target.cpu import VECTOR, CpuTarget
 from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
@@ -100,6 +101,9 @@ class DotProduct(DotTiles):
             rows = [acc[n : n + self.vectors] for n in range(0, len(acc), self.vectors)]
             parts = (partial(part, memory, at) for part in (self._codes, self._weights))
             add_by_lanes(dot, rows, self.depth, *parts)
+        elif memory.following is not None:
+            _fill(acc, [splat(T.int32(0), self.lanes)] * len(acc))
+            self._add_interleaved(acc, memory, at, (memory.following, number))
         else:
             for k, first in steps(self.depth):
                 if memory.prefetch is not None:
@@ -109,6 +113,40 @@ class DotProduct(DotTiles):
                     total = dot.product if first else partial(dot.accumulate, slot[0])
                     assign(slot, total([code], [weight]))
         return acc
+
+    def _add_interleaved(
+        self,
+        acc: list[Buffer],
+        memory: ProductMemory,
+        at: tuple[Expr, Expr],
+        following: tuple[NextWeights, Expr],
+    ) -> None:
+        """Add runs of products; after each, transform a vector of the kernels that are next."""
+        weights, number = following
+        length = self.depth // weights.runs
+        with T.serial(0, weights.of_tile) as chunk:
+            for field in range(weights.weights.fields):
+                first = (chunk * weights.weights.fields + field) * length
+                self._add_steps(acc, memory, at, (first, length))
+                weights.transform(number * weights.of_tile + chunk, field)
+        first = weights.runs * length
+        self._add_steps(acc, memory, at, (first, self.depth - first))
+
+    def _add_steps(
+        self,
+        acc: list[Buffer],
+        memory: ProductMemory,
+        at: tuple[Expr, Expr],
+        some: tuple[Expr, int],
+    ) -> None:
+        """Add ``some`` steps, a first one and their number, to sums."""
+        assert not isinstance(self.dot, ByLane)
+        first, count = some
+        with T.serial(0, count) as n:
+            k = first + n
+            weights = self._weights(memory, at, k)
+            for slot, code, weight in self._step(acc, memory, at[0] + k, weights):
+                assign(slot, self.dot.accumulate(slot[0], [code], [weight]))
 
     def _add_overflow(
         self, acc: list[Buffer], memory: ProductMemory, position: Expr, codes: Expr

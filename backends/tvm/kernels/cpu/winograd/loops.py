@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 
 from tvm.script.ir_builder import tirx as T
@@ -32,6 +33,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.register_tiles import RUN, ProductMe
 from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import kept_lanes
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import Transform
+from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import NextWeights
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import ByteProduct
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes_loops import multiply as multiply_bytes
 from gmpq.backends.tvm.target.cpu import GROUP, VECTOR
@@ -62,15 +64,16 @@ def kernel(schedule: Schedule, offsets: tuple[int, ...], epilogue: Epilogue) -> 
             )
             v = scratch(schedule.input_elements + VECTOR, "int32")
             m = scratch(schedule.sums, "int32")
-            u = weights if on_the_fly is None else scratch(on_the_fly.elements, product.dtype)
+            u = weights if on_the_fly is None else scratch(schedule.kept_weights, product.dtype)
             product.begin(setup)
             _transform_input(schedule, x, v, offsets, (image, first))
+            first_group = clamped_start(section, share, groups)
+            if on_the_fly is not None and on_the_fly.interleaved:
+                on_the_fly.write(weights, u, first_group)
             with T.serial(0, share) as member:
-                group = clamped_start(section, share, groups) + member
-                if on_the_fly is not None:
-                    on_the_fly.write(weights, u, group)
-                prefetch = _weight_prefetch(schedule, weights, group)
-                _multiply(schedule, ProductMemory(v, u, m, table, group, prefetch))
+                group = first_group + member
+                memory = ProductMemory(v, u, m, table, group)
+                _multiply(schedule, _with_weights(schedule, memory, weights, member))
                 first_vector = clamped_start(group, product.vectors, product.all_vectors)
                 _transform_output(schedule, m, (start, bound), (image, first, first_vector))
             product.end()
@@ -78,6 +81,28 @@ def kernel(schedule: Schedule, offsets: tuple[int, ...], epilogue: Epilogue) -> 
     u_and_start = (("u", dtype), ("start", "int32"))
     constant = (("setup", "int32"), *u_and_start, ("factor", "float32"))
     return c_function(epilogue.parameters(("x", "uint8"), constant), body)
+
+
+def _with_weights(
+    schedule: Schedule, memory: ProductMemory, weights: Buffer, member: Expr
+) -> ProductMemory:
+    """Return ``memory`` with the group's weights, and with what products do for later ones.
+
+    ``member`` is the number of the group in its part; ``weights`` are those in memory.
+    """
+    on_the_fly, group = schedule.on_the_fly, memory.group
+    if on_the_fly is None:
+        first = group * schedule.group_elements
+        return replace(memory, first=first, prefetch=_weight_prefetch(schedule, weights, group))
+    if not on_the_fly.interleaved:
+        on_the_fly.write(weights, memory.u, group)
+        return replace(memory, prefetch=_weight_prefetch(schedule, weights, group))
+    assert isinstance(schedule.product, DotProduct)
+    first, start = (n % 2 * on_the_fly.elements for n in (member, member + 1))
+    chunks = T.if_then_else(member + 1 < schedule.share, on_the_fly.chunks, 0)
+    tiles = schedule.shape.transform.positions * schedule.product.row_blocks
+    following = NextWeights(on_the_fly, weights, memory.u, start, group + 1, chunks, tiles)
+    return replace(memory, first=first, following=following)
 
 
 def _weight_prefetch(schedule: Schedule, weights: Buffer, group: Expr) -> WeightPrefetch | None:
@@ -100,15 +125,13 @@ def _weight_prefetch(schedule: Schedule, weights: Buffer, group: Expr) -> Weight
 def _multiply(schedule: Schedule, memory: ProductMemory) -> None:
     """Write M of all positions for one group of outputs."""
     positions, product = schedule.shape.transform.positions, schedule.product
-
-    first = 0 if schedule.on_the_fly is not None else memory.group * schedule.group_elements
     if isinstance(product, ByteProduct):
-        multiply_bytes(product, memory, first)
+        multiply_bytes(product, memory, memory.first)
         return
 
     def weights(part: Expr) -> Expr:
         pitch = product.block_elements if schedule.on_the_fly is None else schedule.on_the_fly.pitch
-        return first + part * pitch
+        return memory.first + part * pitch
 
     with T.serial(0, positions) as position:
         product.multiply(memory, (position, weights(position)), more=False)

@@ -110,6 +110,11 @@ def _overflow_table(product: DotProduct, rest: Array) -> Array:
     return overflow_table(rest, product.depth, product.all_vectors, product.vectors)
 
 
+def alternates(target: CpuTarget, proof: Proof) -> bool:
+    """Return whether vpdpbusd multiplies, between whose products kernels may be transformed."""
+    return proof.dtype == "int8" and "avx512vnni" in target.features and not proof.splits
+
+
 def overflows(target: CpuTarget, proof: Proof) -> bool:
     """Return whether weights exceed bytes, and vpdpbusd multiplies what does by overflow steps."""
     return proof.dtype == "int8" and not adds_in_runs(target) and exceeds(proof)

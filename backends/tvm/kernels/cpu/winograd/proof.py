@@ -95,12 +95,26 @@ def scaled_up(proof: Proof, node: Conv2d) -> Proof:
     assert proof.dtype == "int16"
     most = int(np.abs(node.weight.codes.astype(np.int32)).max(initial=1))
     transform = proof.transform.scaled_up(isqrt(INT16_MAX // most))
-    pairs = zip(transform.weight, proof.transform.weight, strict=True)
-    factors = np.array([sum(map(abs, new)) // sum(map(abs, old)) for new, old in pairs])
-    both = np.outer(factors, factors).reshape(-1)
+    both = _quotients(transform, proof.transform)
     assert (both * _largest(proof.weights, axis=(1, 2))).max() <= INT16_MAX
     weights = proof.weights * both.astype(np.int16)[:, None, None]
     return replace(proof, transform=transform, weights=weights, sums=proof.sums * both[:, None])
+
+
+def scaled_down(proof: Proof) -> Proof:
+    """Return the proof for bytes with common factors of G in A: kernels take fewer additions."""
+    assert proof.dtype == "int8"
+    transform = proof.transform.scaled_down
+    both = _quotients(proof.transform, transform)
+    weights = proof.weights // both.astype(np.int16)[:, None, None]
+    return replace(proof, transform=transform, weights=weights, sums=proof.sums // both[:, None])
+
+
+def _quotients(larger: Transform, smaller: Transform) -> Integers:
+    """Return how many times the weights of each position are as large: int64 [positions]."""
+    pairs = zip(larger.weight, smaller.weight, strict=True)
+    factors = np.array([sum(map(abs, a)) // sum(map(abs, b)) for a, b in pairs])
+    return np.outer(factors, factors).reshape(-1)
 
 
 def exceeds(proof: Proof, limit: int = INT8_MAX) -> bool:

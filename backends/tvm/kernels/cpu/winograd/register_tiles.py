@@ -23,6 +23,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import ByLane
 from gmpq.backends.tvm.kernels.cpu.isa.builder import LINE, Buffer, Expr
 from gmpq.backends.tvm.kernels.cpu.isa.prefetch import WeightPrefetch
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw
+from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import NextWeights
 
 PositionWeights: TypeAlias = tuple[Expr, Expr]  # position, start of its weights in U
 RUN = 8  # codes of a tile that lie side by side in V, where tiles are multiplied together
@@ -37,7 +38,9 @@ class ProductMemory:
     m: Buffer
     table: Buffer  # int32, of overflow steps
     group: Expr  # of outputs
+    first: Expr = 0  # of the group's weights in U
     prefetch: WeightPrefetch | None = None
+    following: NextWeights | None = None
 
 
 @dataclass(frozen=True, slots=True)

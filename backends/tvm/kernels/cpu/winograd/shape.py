@@ -76,6 +76,11 @@ class Schedule:
         return text if self.least_parts == 1 else f"{text}, in {self.parts} parts"
 
     @property
+    def interleaved(self) -> bool:
+        """Whether products of a group and the transform of the next one's kernels alternate."""
+        return self.on_the_fly is not None and self.on_the_fly.interleaved
+
+    @property
     def groups(self) -> int:
         """The groups of outputs that follow each other."""
         return -(-self.product.all_vectors // self.product.vectors)
@@ -84,7 +89,7 @@ class Schedule:
     def share(self) -> int:
         """The groups of outputs of one part, of which each transforms the input again."""
         worth = self.shape.y.channels // self.product.fewest_outputs
-        cheap = min(MOST_PARTS // self.shape.blocks, worth)
+        cheap = 1 if self.interleaved else min(MOST_PARTS // self.shape.blocks, worth)
         return -(-self.groups // max(self.least_parts, cheap))
 
     @property
@@ -98,8 +103,13 @@ class Schedule:
         return self.shape.blocks * self.parts
 
     def shared(self, threads: int) -> Schedule | None:
-        """Return the schedule with work for all ``threads`` threads; None where it has that."""
+        """Return the schedule with work for all ``threads`` threads; None where it has that.
+
+        And where a part would be a single group, whose kernels no products come before.
+        """
         found = replace(self, least_parts=-(-threads // self.shape.blocks))
+        if self.interleaved and found.share == 1:
+            return None
         return found if self.tasks < threads <= found.tasks else None
 
     @property
@@ -127,9 +137,14 @@ class Schedule:
     @property
     def scratch_bytes(self) -> int:
         """The bytes of V and M, and of transformed weights."""
-        size = 4 * (self.input_elements + self.sums)
         item = np.dtype(self.product.dtype).itemsize
-        return size if self.on_the_fly is None else size + item * self.on_the_fly.elements
+        return 4 * (self.input_elements + self.sums) + item * self.kept_weights
+
+    @property
+    def kept_weights(self) -> int:
+        """The transformed weights that a task keeps."""
+        weights = self.on_the_fly
+        return 0 if weights is None else weights.buffers * weights.elements
 
     @property
     def group_elements(self) -> int:
@@ -156,3 +171,13 @@ class Schedule:
         """The bytes of all weights in memory."""
         item = np.dtype(self.product.dtype).itemsize if self.on_the_fly is None else 1
         return item * self.weights_elements
+
+
+def interleaved(schedules: list[Schedule]) -> list[Schedule]:
+    """Return those of dot products, with transforms of kernels between them, of several groups."""
+    found = [
+        replace(schedule, on_the_fly=replace(schedule.on_the_fly, interleaved=True))
+        for schedule in schedules
+        if schedule.on_the_fly is not None and isinstance(schedule.product, DotProduct)
+    ]
+    return [schedule for schedule in found if schedule.share > 1]

@@ -10,6 +10,10 @@ position.
 Additions wrap in the operand's type where ``proof`` has shown that every result fits there. Where
 overflow steps take what does not, they saturate (VPADDSB, VPSUBSB): ``saturated_weights`` computes
 what they leave in the same order of additions, and the overflow steps take the rest.
+
+The transform waits for its stores into the second-level cache while nothing multiplies. Where the
+kernels of the next group are transformed between the products of this one, vector by vector, both
+go on at once; transformed kernels of two groups lie in memory then.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     call_intrinsic,
     in_registers,
     load,
+    prefetch,
     splat,
     store,
     vector,
@@ -41,6 +46,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import (
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import Transform
 
 FIELDS = ((2, -2, 1), (4, -8, 7))  # bits, smallest and largest weight
+CHUNKS_AHEAD = 8  # from the chunk that is transformed to the one that is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +59,11 @@ class OnTheFlyWeights:
     vectors: int  # of one group of outputs
     dtype: str  # of the operand
     saturates: bool = False
+    interleaved: bool = False  # with the products of the group before
 
     def __str__(self) -> str:
-        return f"{self.bits}-bit kernels transformed"
+        text = f"{self.bits}-bit kernels transformed"
+        return f"{text} between products" if self.interleaved else text
 
     @property
     def taps(self) -> int:
@@ -76,6 +84,16 @@ class OnTheFlyWeights:
     def elements(self) -> int:
         """Transformed weights of one group."""
         return self.transform.positions * self.pitch
+
+    @property
+    def buffers(self) -> int:
+        """Groups whose transformed weights are kept."""
+        return 2 if self.interleaved else 1
+
+    @property
+    def chunks(self) -> int:
+        """Parts of one group in memory, of as many vectors as there are fields."""
+        return self.vectors // self.fields
 
     @property
     def group_bytes(self) -> int:
@@ -103,18 +121,26 @@ class OnTheFlyWeights:
 
     def write(self, packed: Buffer, u: Buffer, group: Expr) -> None:
         """Write the transformed weights of ``group`` into ``u`` [positions, vectors, lanes]."""
-        rows = self.transform.kernel
-        with T.serial(0, self.vectors // self.fields) as chunk:
-            first = group * self.group_bytes + chunk * (self.taps * self.lanes)
+        with T.serial(0, self.chunks) as chunk:
             for field in range(self.fields):
-                taps = [self._tap(packed, first + t * self.lanes, field) for t in range(self.taps)]
-                kernel = [taps[i * rows : (i + 1) * rows] for i in range(rows)]
-                arithmetic = self._saturating() if self.saturates else WRAPPING
-                rows_of_sums = both_sides(self.transform.weight, kernel, arithmetic)
-                values = chain.from_iterable(rows_of_sums)
-                for position, value in enumerate(values):
-                    place = (chunk * self.fields + field) * self.lanes
-                    store(u, position * self.pitch + place, value, self.lanes)
+                self.write_vector(packed, u, (group, chunk, field), 0)
+
+    def write_vector(
+        self, packed: Buffer, u: Buffer, source: tuple[Expr, Expr, int], start: Expr
+    ) -> None:
+        """Write one vector of each position into ``u`` from ``start``.
+
+        ``source`` is a group, a chunk of it, and a field of that.
+        """
+        rows, (group, chunk, field) = self.transform.kernel, source
+        first = group * self.group_bytes + chunk * (self.taps * self.lanes)
+        taps = [self._tap(packed, first + t * self.lanes, field) for t in range(self.taps)]
+        kernel = [taps[i * rows : (i + 1) * rows] for i in range(rows)]
+        arithmetic = self._saturating() if self.saturates else WRAPPING
+        values = chain.from_iterable(both_sides(self.transform.weight, kernel, arithmetic))
+        place = start + (chunk * self.fields + field) * self.lanes
+        for position, value in enumerate(values):
+            store(u, position * self.pitch + place, value, self.lanes)
 
     def _saturating(self) -> Arithmetic:
         kind = vector(self.dtype, self.lanes)
@@ -137,6 +163,38 @@ class OnTheFlyWeights:
         digits = T.bitwise_and(shifted, splat(T.uint8((1 << self.bits) - 1), lanes))
         centred = digits - splat(T.uint8(self._raised), lanes)
         return T.Cast(kind, T.reinterpret(f"int8x{lanes}", centred))
+
+
+@dataclass(frozen=True, slots=True)
+class NextWeights:
+    """Kernels of the next group, which the register tiles of this one transform in turn."""
+
+    weights: OnTheFlyWeights
+    packed: Buffer
+    u: Buffer
+    start: Expr  # in ``u``
+    group: Expr
+    chunks: Expr  # none where no group follows
+    tiles: int  # register tiles of a group
+
+    @property
+    def of_tile(self) -> int:
+        """Chunks of one register tile; the last tiles may find none left."""
+        return -(-self.weights.chunks // self.tiles)
+
+    @property
+    def runs(self) -> int:
+        """Runs of products of one register tile: a vector follows each."""
+        return self.of_tile * self.weights.fields
+
+    def transform(self, chunk: Expr, field: int) -> None:
+        """Write a vector of each position, and ask for a part of a later chunk of ``packed``."""
+        weights, lines = self.weights, self.weights.taps * self.weights.lanes // LINE
+        later = self.group * weights.group_bytes + (chunk + CHUNKS_AHEAD) * (lines * LINE)
+        for line in range(field * lines // weights.fields, (field + 1) * lines // weights.fields):
+            prefetch(self.packed, later + line * LINE)
+        with T.If(chunk < self.chunks), T.Then():
+            weights.write_vector(self.packed, self.u, (self.group, chunk, field), self.start)
 
 
 def saturated_weights(transform: Transform, codes: Array) -> Array:

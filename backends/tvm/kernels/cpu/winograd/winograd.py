@@ -29,6 +29,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.site import Site, refuses_dense, streamed
 from gmpq.backends.tvm.kernels.cpu.winograd.adder_graph import both_counts
 from gmpq.backends.tvm.kernels.cpu.winograd.loops import kernel
 from gmpq.backends.tvm.kernels.cpu.winograd.products import (
+    alternates,
     exact_choices,
     instruction_for,
     overflow_repeats,
@@ -43,11 +44,12 @@ from gmpq.backends.tvm.kernels.cpu.winograd.proof import (
     in_two_bytes,
     prove,
     prove_int16,
+    scaled_down,
     scaled_up,
     signed,
     split,
 )
-from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape
+from gmpq.backends.tvm.kernels.cpu.winograd.shape import Schedule, WinogradShape, interleaved
 from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import space_to_depth
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, WORD, Transform
 from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import on_the_fly_weights
@@ -57,6 +59,7 @@ from gmpq.backends.tvm.target.pipeline import pipeline_of
 from gmpq.ir import Conv2d
 
 SCRATCH_BYTES = 512 << 10  # on the stack of a thread, in its second-level cache
+INTERLEAVED_BYTES = 768 << 10  # the same, with transformed kernels of two groups
 WEIGHTS_KEPT = 0.75  # of the second-level cache, from one block of tiles to the next
 MOST_TILES = 64
 MOST_SCHEDULES = 4  # of one transform and type, not counting the best ones for some threads
@@ -89,6 +92,9 @@ def candidates(site: Site) -> tuple[Candidate, ...]:
         for proof in _proofs(site, transform):
             if isinstance(proof, Proof):
                 found += _best(site, proof, _on_the_fly(site, proof))
+                if alternates(site.target, proof):
+                    small = scaled_down(proof)
+                    found += _best(site, small, interleaved(_on_the_fly(site, small)))
                 roomy = (
                     scaled_up(proof, _space_to_depth(site)[0]) if proof.dtype == "int16" else proof
                 )
@@ -203,7 +209,9 @@ def _on_the_fly(site: Site, proof: Proof) -> list[Schedule]:
 def _best(site: Site, proof: Proof, schedules: list[Schedule]) -> list[Candidate]:
     """Return the best predicted schedules within the second-level cache, and those for threads."""
     within_cache = [
-        schedule for schedule in schedules if schedule.scratch_bytes <= _scratch_bytes(site.target)
+        schedule
+        for schedule in schedules
+        if schedule.scratch_bytes <= _scratch_bytes(site.target, interleaved=schedule.interleaved)
     ]
     shared = [schedule.shared(threads) for schedule in within_cache for threads in THREADS]
     found = [
@@ -225,8 +233,10 @@ def _fastest(found: list[Candidate], threads: int) -> Candidate:
     return min(found, key=lambda candidate: candidate.cost_on(threads))
 
 
-def _scratch_bytes(target: CpuTarget) -> int:
+def _scratch_bytes(target: CpuTarget, *, interleaved: bool) -> int:
     """Return what a block may keep; processors without dot products have no cache behind."""
+    if interleaved:
+        return min(INTERLEAVED_BYTES, target.l2_bytes * 3 // 4)
     return min(SCRATCH_BYTES, target.l2_bytes // 2 if neon.multiplies(target) else SCRATCH_BYTES)
 
 
@@ -246,6 +256,8 @@ def _cycles(site: Site, schedule: Schedule) -> float:
     multiplied = schedule.passes * product.cycles(pipeline)
     computed = (inputs + outputs + transformed) / pipeline.issue + multiplied
     streamed = reads * streamed_cycles(site, schedule.weights_bytes)
+    if schedule.interleaved:
+        return max(shape.blocks * computed, streamed)
     if schedule.prefetches_weights:
         return max(shape.blocks * computed, streamed) + AWAITED * streamed
     return shape.blocks * computed + streamed

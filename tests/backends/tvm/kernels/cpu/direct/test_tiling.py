@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
 from gmpq.backends.tvm.target import Target, find
-from gmpq.ir import Conv2d, QParams, Window
-from tests.support.single_layers import network_of, random_weight
+from gmpq.ir import Conv2d, Padding, QParams, Window
+from tests.support.single_layers import check, network_of, random_weight
+from tests.support.vnni import on_any_processor
 
 V3, ARM = find("x86-64-v3"), find("arm64")
 KIB = 1 << 10
@@ -64,3 +66,41 @@ def test_weights_of_the_next_block_are_fetched(
     """On x86 one more instruction aligns the stack."""
     call = direct.candidates(pointwise(target, size, inputs, outputs))[0].build()
     assert str(call.function.script()).count("llvm.prefetch") == lines + 1
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        pytest.param(512, {"3 vectors, 2 at the end"}, id="32 vectors"),
+        pytest.param(80, {"2 vectors, 1 at the end", "4 vectors, 1 at the end"}, id="five"),
+        pytest.param(48, {"2 vectors, 1 at the end"}, id="three"),
+        pytest.param(16, set(), id="one"),
+    ],
+)
+def test_a_narrower_last_block_begins_at_its_width(outputs: int, expected: set[str]) -> None:
+    site = pointwise(find("x86-64-v4-vnni"), 7, 512, outputs)
+    names = [candidate.configuration for candidate in direct.candidates(site, most=1000)]
+    found = {name.split(" x ")[1].rsplit(", ", 1)[0] for name in names if "at the end" in name}
+    assert found == expected
+
+
+@pytest.mark.parametrize("target", [V3, ARM], ids=lambda target: target.name)
+def test_other_instructions_move_the_last_block(target: Target) -> None:
+    candidates = direct.candidates(pointwise(target, 7, 512, 80), most=1000)
+    assert not any("at the end" in candidate.configuration for candidate in candidates)
+
+
+@pytest.mark.parametrize("outputs", [41, 80, 120])
+@pytest.mark.parametrize("seed", range(6))
+def test_narrower_last_blocks_equal_the_reference(
+    seed: int, outputs: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rng, target = np.random.default_rng(seed), on_any_processor(monkeypatch)
+    size, bits = (1 + 2 * (seed % 2), int(rng.integers(2, 9))), int(rng.integers(1, 9))
+    inputs = int(rng.choice([5, 40, 200]))  # the next block of many channels is fetched ahead
+    weight = random_weight(rng, (outputs, inputs, size[0], size[0]), bits)
+    window = Window((size[0],) * 2, (1 + seed % 3 // 2,) * 2, Padding(1, 0, size[0] // 2, 0))
+    node = Conv2d("conv", ("x",), "y", weight, window)
+    q = QParams.full(1.0, int(rng.integers(0, 1 << size[1])), size[1])
+    graph = network_of(node, q, (int(rng.integers(4, 8)), 7), batch=1 + seed % 2)
+    assert check(graph, target, tmp_path, "direct", seed, "at the end")
