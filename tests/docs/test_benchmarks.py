@@ -10,7 +10,12 @@ from versus.document import replace_block
 SECTIONS = [
     *(
         pytest.param("docs/benchmarks.md", name, id=name)
-        for name in ("baselines avx2", "baselines amx_int8", "correlation avx2")
+        for name in (
+            "baselines avx2",
+            "baselines amx_int8",
+            "baselines amx_int8 x86-64-v4-vnni",
+            "correlation avx2",
+        )
     ),
     *(
         pytest.param("docs/benchmarks-arm.md", f"boards-{name}", id=f"boards-{name}")
