@@ -21,7 +21,8 @@ NATIVE_TESTS := $(addprefix tests/, \
 		kernels/cpu/depthwise/test_x86_bytes.py kernels/cpu/elementwise/test_reals.py \
 		kernels/cpu/epilogue/test_epilogue.py kernels/cpu/epilogue/test_narrowing.py \
 		kernels/cpu/epilogue/test_requantized_copy.py kernels/cpu/epilogue/test_residual.py \
-		kernels/cpu/winograd/test_winograd.py plan/test_fusion.py target/test_cpu.py \
+		kernels/cpu/winograd/test_winograd.py plan/test_fusion.py plan/test_row_blocks.py \
+		target/test_cpu.py \
 		target/test_llvm.py test_random_programs.py tuning/test_boards.py tuning/test_tune.py))
 ARM_PACKAGES := qemu-user libc6-arm64-cross libc6-armhf-cross libstdc++6-arm64-cross
 FASHION := out/fashion/usr/share/datasets/fashion-mnist
