@@ -35,29 +35,38 @@ def update(path: Path, name: str, content: str) -> None:
 
 def machine() -> str:
     """Return the processor, its cores and the instructions that matter here."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return describe(cpuinfo.read_text() if cpuinfo.exists() else "", platform.machine())
+    return describe(_cpuinfo(), platform.machine())
 
 
 def processor_kind() -> str:
     """Return the widest instructions of this processor that matter here."""
-    return kind_of(machine())
+    return kind_of(_cpuinfo())
 
 
-def kind_of(described: str) -> str:
-    """Return the last of the instructions that ``describe`` names; "other" without any."""
-    have = described.rpartition(", ")[2].split()
-    return next((feature for feature in reversed(FEATURES) if feature in have), "other")
+def kind_of(cpuinfo: str) -> str:
+    """Return the last of ``FEATURES`` that ``cpuinfo`` has, "other" without any."""
+    return next(reversed(_features(_fields(cpuinfo))), "other")
 
 
 def describe(cpuinfo: str, architecture: str) -> str:
     """Return the machine that ``cpuinfo`` describes."""
-    pairs = [line.split(":", maxsplit=1) for line in cpuinfo.splitlines() if ":" in line]
-    fields = [(key.strip(), value.strip()) for key, value in pairs]
+    fields = _fields(cpuinfo)
     names = [value for key, value in fields if key == "model name"]
     cores = sum(key == "processor" for key, _ in fields)
-    flags = {
-        flag for key, value in fields if key in ("flags", "Features") for flag in value.split()
-    }
-    have = " ".join(feature for feature in FEATURES if feature in flags)
+    have = " ".join(_features(fields))
     return f"{names[0] if names else architecture}, {cores} cores, {have or 'no int8 dot products'}"
+
+
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""
+
+
+def _fields(cpuinfo: str) -> list[tuple[str, str]]:
+    pairs = [line.split(":", maxsplit=1) for line in cpuinfo.splitlines() if ":" in line]
+    return [(key.strip(), value.strip()) for key, value in pairs]
+
+
+def _features(fields: list[tuple[str, str]]) -> list[str]:
+    lists = [value.split() for key, value in fields if key in ("flags", "Features")]
+    return [feature for feature in FEATURES if any(feature in each for each in lists)]
