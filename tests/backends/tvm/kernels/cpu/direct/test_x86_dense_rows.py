@@ -14,6 +14,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import layouts
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
 from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.target.cpu import GROUP
 from gmpq.ir import Conv2d, IntGraph, Padding, QParams, Value, Window
 from tests.support.single_layers import V3, check, network_of, random_weight
 from tests.support.vnni import on_any_processor
@@ -129,6 +130,21 @@ def test_kernels_refuse_what_they_cannot_read() -> None:
     assert refused["conv"] == {"direct_dense"}
     plan(graph, AMX, choose)
     assert "direct_dense" not in refused["conv"]
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 3])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_no_step_reads_beyond_the_slack(window: Window, inputs: int) -> None:
+    """The last step of the last row of taps of the last pixel reads the furthest."""
+    graph = first_layer(np.random.default_rng(0), window, inputs)
+    x = layouts(graph, VNNI.layout_rules)["x"]
+    last = [size - 1 for size in window.output_size(x.height, x.width)]
+    row = last[0] * window.stride[0] + (window.kernel[0] - 1) * window.dilation[0]
+    column = last[1] * window.stride[1] - window.padding.left
+    first = x.origin + (row - window.padding.top) * x.row + column * x.stored
+    steps = RowSteps(window.kernel[0], window.kernel[1] * inputs, gathers=False)
+    end = (x.batch - 1) * x.image + first + steps.whole * GROUP
+    assert end - x.size <= GROUP - 1 <= VNNI.layout_rules.slack
 
 
 def test_bytes_on_the_stack_have_a_bound() -> None:
