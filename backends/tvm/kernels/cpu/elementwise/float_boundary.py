@@ -20,6 +20,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     c_function,
     cast,
     clamped_start,
+    in_registers,
     load,
     registers,
     splat,
@@ -65,9 +66,10 @@ def halo_call(tensor: Tensor) -> Call | None:
 
 
 def _quantize(y: Layout, q: QParams) -> PrimFunc:
+    if y.height == y.width == 1:
+        return _quantize_channels(y, q)
     lanes = min(VECTOR, y.width)
     elements = y.batch * y.channels * y.height * y.width
-
     kind, write = ("uint8", _write_dense) if y.stored % GROUP else ("int32", _write_groups)
 
     def body(x_: Expr, y_: Expr) -> None:
@@ -82,6 +84,23 @@ def _quantize(y: Layout, q: QParams) -> PrimFunc:
                 write(target, y, start, lanes, group)
 
     return c_function((("x", "float32"), ("y", kind)), body)
+
+
+def _quantize_channels(y: Layout, q: QParams) -> PrimFunc:
+    """Write images of one pixel, whose channels lie together on both sides."""
+    lanes = min(VECTOR, y.channels)
+    tiles = -(-y.channels // lanes)
+
+    def body(x_: Expr, y_: Expr) -> None:
+        source = view(x_, "float32", y.batch * y.channels)
+        target = view(y_, "uint8", y.size_bytes)
+        with T.parallel(0, y.batch * tiles) as item:
+            image, channel = item // tiles, clamped_start(item % tiles, lanes, y.channels)
+            reals = load(source, image * y.channels + channel, lanes)
+            codes = to_codes(reals / splat(T.float32(q.scale), lanes), q, lanes)
+            store(target, y.origin + image * y.image + channel, codes, lanes)
+
+    return c_function((("x", "float32"), ("y", "uint8")), body)
 
 
 GroupOfCodes: TypeAlias = Callable[[Expr, int], Expr]  # by number, its channels
@@ -128,41 +147,84 @@ def _group(
 
 
 def _dequantize(x: Layout, q: QParams) -> PrimFunc:
-    def body(x_: Expr, y_: Expr) -> None:
-        source = view(x_, "uint8", x.size_bytes)
-        target = view(y_, "float32", x.batch * x.channels * x.height * x.width)
-        with T.parallel(0, x.batch * x.channels) as item:
-            image, channel = item // x.channels, item % x.channels
-            with T.grid(x.height, x.width) as (row, column):
-                place = x.origin + image * x.image + row * x.row + column * x.stored + channel
-                centred = cast("int32", 1, source[place]) - q.zero_point
-                real = cast("float32", 1, centred) * T.float32(q.scale)
-                store(target, (item * x.height + row) * x.width + column, real, 1)
+    dense = x.height == x.width == 1
+    write = _channels_to_reals if dense else _rows_to_reals
 
-    return c_function((("x", "uint8"), ("y", "float32")), body)
+    def body(x_: Expr, y_: Expr) -> None:
+        write(x_, view(y_, "float32", x.batch * x.channels * x.height * x.width), x, q)
+
+    return c_function((("x", "uint8" if dense else "int32"), ("y", "float32")), body)
+
+
+def _channels_to_reals(x_: Expr, target: Buffer, x: Layout, q: QParams) -> None:
+    """Write images of one pixel, whose channels lie together on both sides."""
+    source, lanes = view(x_, "uint8", x.size_bytes), min(VECTOR, x.channels)
+    tiles = -(-x.channels // lanes)
+    with T.parallel(0, x.batch * tiles) as item:
+        image, channel = item // tiles, clamped_start(item % tiles, lanes, x.channels)
+        codes = cast("int32", lanes, load(source, x.origin + image * x.image + channel, lanes))
+        store(target, image * x.channels + channel, _reals(codes, q, lanes), lanes)
+
+
+def _rows_to_reals(x_: Expr, target: Buffer, x: Layout, q: QParams) -> None:
+    """Write rows of every channel; a word holds four channels of a pixel."""
+    source, lanes = view(x_, "int32", x.size_bytes // GROUP), min(VECTOR, x.width)
+
+    def group(item: Expr, column: Expr, number: Expr, channels: int) -> None:
+        image, row = item // x.height, item % x.height
+        start = x.origin + image * x.image + row * x.row + column * x.stored
+        place, step = T.floordiv(start, GROUP) + number, x.stored // GROUP
+        (words,) = in_registers([load(source, place, lanes, step)])
+        for byte in range(channels):
+            written = image * x.channels + number * GROUP + byte
+            reals = _reals(_byte(words, byte, lanes), q, lanes)
+            store(target, (written * x.height + row) * x.width + column, reals, lanes)
+
+    whole, rest = divmod(x.channels, GROUP)
+    with T.parallel(0, x.batch * x.height) as item, T.serial(0, -(-x.width // lanes)) as tile:
+        column = clamped_start(tile, lanes, x.width)
+        with T.serial(0, whole) as number:
+            group(item, column, number, GROUP)
+        if rest:
+            group(item, column, whole, rest)
+
+
+def _byte(words: Expr, byte: int, lanes: int) -> Expr:
+    """Return one byte of each word."""
+    shifted = T.shift_right(words, splat(T.int32(8 * byte), lanes))
+    return T.bitwise_and(shifted, splat(T.int32(255), lanes))
+
+
+def _reals(codes: Expr, q: QParams, lanes: int) -> Expr:
+    """Return the float32 values of int32 codes."""
+    centred = codes - splat(T.int32(q.zero_point), lanes)
+    return cast("float32", lanes, centred) * splat(T.float32(q.scale), lanes)
 
 
 def _softmax(shape: Shape) -> PrimFunc:
     batch, channels, height, width = spatial(shape)
     pixels = height * width
+    lanes = min(VECTOR, pixels)
+    tiles = -(-pixels // lanes)
 
     def body(x_: Expr, y_: Expr) -> None:
         x = view(x_, "float32", batch * channels * pixels)
         y = view(y_, "float32", batch * channels * pixels)
-        with T.parallel(0, batch * pixels) as item:
-            first = item // pixels * channels * pixels + item % pixels
-            largest, total = registers(2, "float32")
-            assign(largest, x[first])
-            assign(total, T.float32(0))
+        with T.parallel(0, batch * tiles) as item:
+            pixel = clamped_start(item % tiles, lanes, pixels)
+            first = item // tiles * channels * pixels + pixel
+            largest, total = registers(2, vector("float32", lanes))
+            assign(largest, load(x, first, lanes))
+            assign(total, splat(T.float32(0), lanes))
             with T.serial(0, channels) as c:
-                assign(largest, T.max(largest[0], x[first + c * pixels]))
+                assign(largest, T.max(largest[0], load(x, first + c * pixels, lanes)))
             with T.serial(0, channels) as c:
-                power = T.exp(x[first + c * pixels] - largest[0])
+                power = T.exp(load(x, first + c * pixels, lanes) - largest[0])
                 assign(total, total[0] + power)
-                store(y, first + c * pixels, power, 1)
+                store(y, first + c * pixels, power, lanes)
             with T.serial(0, channels) as c:
                 place = first + c * pixels
-                store(y, place, y[place] / total[0], 1)
+                store(y, place, load(y, place, lanes) / total[0], lanes)
 
     return c_function((("x", "float32"), ("y", "float32")), body)
 
