@@ -36,7 +36,7 @@ class Emitted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bound:
+class Bound:
     """A call with its symbol and the offsets of its constants."""
 
     call: Call
@@ -45,7 +45,7 @@ class _Bound:
 
 
 @dataclass(frozen=True, slots=True)
-class _Params:
+class Params:
     """The constants of all calls; an array that several calls read is stored once."""
 
     alignment: int
@@ -64,8 +64,8 @@ class _Params:
 def emit(graph: IntGraph, plan: Plan) -> Emitted:
     """Return the module and the parameters of a planned graph."""
     symbols: dict[PrimFunc, str] = {}
-    params, rules = _Params(plan.memory.rules.alignment), plan.memory.rules
-    steps = [[_bind(call, symbols, params) for call in step.calls] for step in plan.steps]
+    params, rules = Params(plan.memory.rules.alignment), plan.memory.rules
+    steps = [[bind(call, symbols, params) for call in step.calls] for step in plan.steps]
     functions = {
         symbol: function.with_attr("global_symbol", symbol) for function, symbol in symbols.items()
     }
@@ -74,9 +74,10 @@ def emit(graph: IntGraph, plan: Plan) -> Emitted:
     return Emitted(module, bytes(params.content) + bytes(rules.slack))
 
 
-def _bind(call: Call, symbols: dict[PrimFunc, str], params: _Params) -> _Bound:
+def bind(call: Call, symbols: dict[PrimFunc, str], params: Params) -> Bound:
+    """Return ``call`` with its function's symbol and its constants placed in ``params``."""
     symbol = _symbol(call.function, symbols)
-    return _Bound(call, symbol, tuple(params.place(array) for array in call.constants))
+    return Bound(call, symbol, tuple(params.place(array) for array in call.constants))
 
 
 def _symbol(function: PrimFunc, symbols: dict[PrimFunc, str]) -> str:
@@ -88,7 +89,7 @@ def _symbol(function: PrimFunc, symbols: dict[PrimFunc, str]) -> str:
     return symbols[function]
 
 
-def _entry(graph: IntGraph, plan: Plan, steps: list[list[_Bound]], params_bytes: int) -> PrimFunc:
+def _entry(graph: IntGraph, plan: Plan, steps: list[list[Bound]], params_bytes: int) -> PrimFunc:
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             T.func_name(ENTRY)
@@ -130,7 +131,7 @@ class _Memory:
         return T.address_of(self.workspace[self.offsets[name] + call.skipped.get(name, 0)])
 
 
-def _call(bound: _Bound, memory: _Memory, params: Expr) -> None:
+def _call(bound: Bound, memory: _Memory, params: Expr) -> None:
     call = bound.call
     inputs, outputs = (
         [memory.address(call, name) for name in side] for side in (call.inputs, call.outputs)

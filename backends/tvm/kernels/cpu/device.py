@@ -6,8 +6,8 @@ from gmpq.backends.tvm.kernels.base import Device, RowMoves
 from gmpq.backends.tvm.kernels.cpu.elementwise.float_boundary import halo_call
 from gmpq.backends.tvm.kernels.cpu.elementwise.reals import in_order_call
 from gmpq.backends.tvm.kernels.cpu.elementwise.row_moves import filled, moved_to_start
-from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import exact_factor
 from gmpq.backends.tvm.kernels.cpu.families import KERNELS
+from gmpq.backends.tvm.kernels.requant import exact_factor
 from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.ir import QParams
 

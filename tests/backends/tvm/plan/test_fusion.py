@@ -13,7 +13,7 @@ from gmpq import spec
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.kernels.base import Site
-from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import exact_factor
+from gmpq.backends.tvm.kernels.requant import exact_factor
 from gmpq.backends.tvm.plan.fusion import Fusion, fusions
 from gmpq.backends.tvm.plan.plan import Choice, PlanOptions, Verdict
 from gmpq.backends.tvm.plan.registry import CPU

@@ -36,9 +36,9 @@ from gmpq.backends.tvm.kernels.cpu.bitserial.loops import (
 )
 from gmpq.backends.tvm.kernels.cpu.bitserial.planes import PlaneForm, packed_words, planes_of
 from gmpq.backends.tvm.kernels.cpu.bitserial.popcount import counter_of
-from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, refuses_dense, streamed_cycles
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.target.pipeline import PipelineModel, pipeline_of
 from gmpq.ir import Conv2d, Linear, Window
 

@@ -14,7 +14,6 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Array
-from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
@@ -31,6 +30,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
 )
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Conv2d, Window
 

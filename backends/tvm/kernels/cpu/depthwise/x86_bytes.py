@@ -36,15 +36,11 @@ from gmpq.backends.tvm.kernels.cpu.depthwise.x86_bytes_loops import (
     order,
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import narrowed_order
-from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import (
-    STEPS,
-    accumulators,
-    largest_step,
-    start_and_factor,
-)
+from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import STEPS, accumulators, largest_step
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_by_fma import FusedScale, fused_scale
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.ir import Conv2d, QParams, Window
 
 MOST_TILES = 6

@@ -28,14 +28,10 @@ from gmpq.backends.tvm.kernels.cpu.depthwise.x86_rows_tiling import (
     taps_of,
     tiles,
 )
-from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import (
-    STEPS,
-    accumulators,
-    largest_step,
-    start_and_factor,
-)
+from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import STEPS, accumulators, largest_step
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_by_fma import fused_scale
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.ir import Conv2d, Window
 
 MOST_TILES = 6

@@ -53,7 +53,6 @@ from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
 )
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import PixelSums
 from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundEpilogue, Epilogue
-from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.arm_dot import Sdot
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
@@ -68,6 +67,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.dot import Dot, best_dot, shift_of
 from gmpq.backends.tvm.kernels.cpu.isa.prefetch import WeightPrefetch
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving, refuses_dense
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.target.cpu import GROUP
 from gmpq.ir import Conv2d, Linear
 

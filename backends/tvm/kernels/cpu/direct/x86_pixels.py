@@ -43,10 +43,10 @@ from gmpq.backends.tvm.kernels.cpu.direct.x86_pixels_tiles import (
     PixelsStage,
     pixels_of,
 )
-from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpmaddubsw
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Conv2d
 

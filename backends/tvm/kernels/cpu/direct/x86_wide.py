@@ -40,7 +40,6 @@ from gmpq.backends.tvm.kernels.cpu.direct.tiling import (
 from gmpq.backends.tvm.kernels.cpu.epilogue.accumulators import Pixel, PixelSums, vector_groups
 from gmpq.backends.tvm.kernels.cpu.epilogue.epilogue import BoundResults, Epilogue
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER, in_order, narrowed_order
-from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.requantizers import LANES, Requantizer, requantizer
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
@@ -54,6 +53,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
 )
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, arriving
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.target.cpu import GROUP
 from gmpq.ir import NO_PADDING, Conv2d, QParams, QWeight, Window
 

@@ -14,7 +14,7 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
 from gmpq.backends.tvm.kernels.cpu.elementwise.add import row_start
 from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import TOGETHER
-from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import RequantizedCopy, requantized
+from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import RequantizedCopy
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     Buffer,
     Expr,
@@ -33,6 +33,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import vpmaddubsw_lanes
 from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.kernels.requant import requantized
 from gmpq.backends.tvm.target.cpu import VECTOR
 from gmpq.ir import Lookup, Requantize
 from gmpq.numerics import Codes

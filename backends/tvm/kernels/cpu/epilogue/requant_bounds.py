@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gmpq import numerics
+from gmpq.backends.tvm.kernels.requant import start_and_factor, starts
 from gmpq.ir import QParams, QWeight
 
 Integers: TypeAlias = NDArray[np.int64]
@@ -22,21 +22,10 @@ STEPS = float(1 << 31)  # that int32 does not hold
 ROUNDED_UP = 1.000001  # two float32 roundings make a product larger at most so much
 
 
-def start_and_factor(
-    weight: QWeight, qx: QParams, qy: QParams | None
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return int32 ``bias - z * sum of w`` and the float32 factor of the accumulators, both [O]."""
-    start = _start(weight, qx)
-    assert np.abs(start).max() < 1 << 31, "spec.check bounds the accumulator"
-    scale = numerics.accumulator_scale(qx.scale, weight.scale)
-    factor = scale if qy is None else numerics.multiplier(scale, qy.scale)
-    return start.astype(np.int32), factor
-
-
 def accumulators(weight: QWeight, qx: QParams) -> tuple[Integers, Integers]:
     """Return the smallest and the largest accumulator, [O], over all codes that memory may hold."""
     codes = weight.codes.reshape(len(weight.codes), -1).astype(np.int64)
-    start, most = _start(weight, qx), max(qx.high, qx.zero_point)
+    start, most = starts(weight, qx), max(qx.high, qx.zero_point)
     low, high = (most * side(codes, 0).sum(axis=1) + start for side in (np.minimum, np.maximum))
     return low, high
 
@@ -46,9 +35,3 @@ def largest_step(weight: QWeight, qx: QParams, qy: QParams) -> float:
     bound = np.abs(accumulators(weight, qx)).max(axis=0).astype(np.float64)
     _, factor = start_and_factor(weight, qx, qy)
     return float((bound * factor).max()) * ROUNDED_UP
-
-
-def _start(weight: QWeight, qx: QParams) -> Integers:
-    sums = weight.codes.reshape(len(weight.codes), -1).sum(axis=1, dtype=np.int64)
-    start: Integers = weight.bias - qx.zero_point * sums
-    return start

@@ -1,16 +1,15 @@
 """Requantized copies: the same real numbers as codes of another scale or width.
 
-A copy is defined as ``round_half_even(real(x) / s_y)`` with two roundings, in the product
-``(x - z_x) * s_x`` and in the quotient. Over the 256 codes that exist this mostly equals
+``kernels/requant.py`` finds the one factor of
 
     y = clip(round_half_even((x - z_x) * factor) + z_y, low, high)
 
-with one factor near s_x / s_y. On vectors of bytes a cheaper form in int16, a fixed-point
+if there is one. On vectors of bytes a cheaper form in int16, a fixed-point
 multiplication, mostly equals that:
 
     y = clip((((256 * x * multiplier) >> 16) + addend) >> shift, low, high)
 
-Both are tried on all 256 codes.
+It is tried on all 256 codes too.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import (
     unpacked,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, call_intrinsic, cast, splat, to_codes
+from gmpq.backends.tvm.kernels.requant import CODES, exact_factor, requantized
 from gmpq.ir import QParams
-from gmpq.numerics import Codes, dequantize, quantize, requantize
+from gmpq.numerics import Codes
 
-CODES = np.arange(256, dtype=np.uint8)
 INT16 = np.iinfo(np.int16)
 WORD = 1 << 16
 VPMULHUW = {8: "llvm.x86.avx2.pmulhu.w", 16: "llvm.x86.avx512.pmulhu.w.512"}
@@ -86,24 +85,6 @@ class RequantizedCopy:
             total = call_intrinsic("llvm.sadd.sat", dtype, upper, addend)
             results.append(T.shift_right(total, shift))
         return clipped(to_bytes(results, lanes), self.q, size)
-
-
-def requantized(source: QParams, q: QParams) -> Codes:
-    """Return the copy of each of the 256 codes, uint8 [256], by the definition."""
-    real = dequantize(CODES, source.scale, source.zero_point)
-    return quantize(real, q.scale, q.zero_point, q.low, q.high)
-
-
-def exact_factor(source: QParams, q: QParams) -> np.float32 | None:
-    """Return a factor that requantizes every code as the definition does, or None."""
-    expected = requantized(source, q)
-    steps = CODES.astype(np.int32) - source.zero_point
-    middle = np.float32(source.scale) / np.float32(q.scale)
-    for factor in (middle, *(np.nextafter(middle, np.float32(end)) for end in (0, 1e9))):
-        found = requantize(steps, np.array(factor), q.zero_point, q.low, q.high)
-        if np.array_equal(expected, found):
-            return np.float32(factor)
-    return None
 
 
 def exact_fixed_point(source: QParams, q: QParams, factor: float) -> FixedPointScale | None:

@@ -24,7 +24,7 @@ from gmpq.backends.tvm.kernels.cpu.epilogue.narrowing import (
     narrowed,
     to_bytes,
 )
-from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import accumulators, start_and_factor
+from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import accumulators
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_by_fma import FusedScale, fused_scale
 from gmpq.backends.tvm.kernels.cpu.epilogue.requant_in_int16 import Int16Scale, int16_scale
 from gmpq.backends.tvm.kernels.cpu.isa.builder import (
@@ -35,6 +35,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     in_registers,
     load,
 )
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.ir import QParams, QWeight
 
 LANES = 16  # of int32

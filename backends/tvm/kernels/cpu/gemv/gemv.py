@@ -25,12 +25,12 @@ from functools import partial
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
-from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.gemv.loops import INPUTS, SHORT, STEPS, GemvKernel, GemvShape
 from gmpq.backends.tvm.kernels.cpu.isa.dot import best_dot
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, streamed_cycles
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Vpdpbusd, Vpmaddubsw, Vpmaddwd, vpmaddubsw_lanes
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.target.cpu import GROUP, CpuTarget
 from gmpq.ir import Linear
 

@@ -22,7 +22,6 @@ from functools import partial
 import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Array, Call, Candidate, Family
-from gmpq.backends.tvm.kernels.cpu.epilogue.requant_bounds import start_and_factor
 from gmpq.backends.tvm.kernels.cpu.epilogue.site import epilogue_of
 from gmpq.backends.tvm.kernels.cpu.isa import neon
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site, refuses_dense, streamed_cycles
@@ -54,6 +53,7 @@ from gmpq.backends.tvm.kernels.cpu.winograd.space_to_depth import space_to_depth
 from gmpq.backends.tvm.kernels.cpu.winograd.transforms import TRANSFORMS, WORD, Transform
 from gmpq.backends.tvm.kernels.cpu.winograd.weights_on_the_fly import on_the_fly_weights
 from gmpq.backends.tvm.kernels.cpu.winograd.x86_bytes import adds_in_runs
+from gmpq.backends.tvm.kernels.requant import start_and_factor
 from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.pipeline import pipeline_of
 from gmpq.ir import Conv2d

@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.cpu.epilogue.requantized_copy import (
-    CODES,
     RequantizedCopy,
     by_fixed_point,
-    exact_factor,
     exact_fixed_point,
-    requantized,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.builder import Expr, c_function, load, store, view
+from gmpq.backends.tvm.kernels.requant import CODES, exact_factor, requantized
 from gmpq.ir import QParams
 from gmpq.numerics import dequantize, quantize, requantize
 from tests.support.c_functions import compiled

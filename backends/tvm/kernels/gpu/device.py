@@ -1,0 +1,17 @@
+"""GPUs as the planner knows them."""
+
+from __future__ import annotations
+
+from gmpq.backends.tvm.kernels.base import Device
+from gmpq.backends.tvm.kernels.gpu.elementwise.float_boundary import halo_call, in_order_call
+from gmpq.backends.tvm.kernels.gpu.families import KERNELS
+from gmpq.backends.tvm.kernels.requant import exact_factor
+from gmpq.backends.tvm.target.gpu import GpuTarget
+from gmpq.ir import QParams
+
+
+def _copies_exactly(source: QParams, q: QParams) -> bool:
+    return exact_factor(source, q) is not None
+
+
+DEVICE: Device[GpuTarget] = Device(KERNELS, halo_call, in_order_call, _copies_exactly)

@@ -1,0 +1,1 @@
+"""Convolution and fully connected layers of any shape, without tensor cores."""

@@ -1,0 +1,195 @@
+"""Convolution and fully connected layers, four outputs of one pixel per thread.
+
+Codes are multiplied as they lie in memory, halo included, from starts ``bias - z * sum of w``.
+Four codes and four weights are one ``dp4a``. With groups, four outputs may read different inputs:
+then codes are multiplied one by one. Weights lie as [outputs / 4, taps, inputs of a group / 4 (or
+inputs), 4 outputs].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
+from gmpq.backends.tvm.kernels.gpu.epilogue.epilogue import BoundEpilogue, Epilogue, constants_of
+from gmpq.backends.tvm.kernels.gpu.isa import instructions
+from gmpq.backends.tvm.kernels.gpu.isa.builder import (
+    WORD,
+    Buffer,
+    Expr,
+    held,
+    item_kernel,
+    local,
+    put,
+    value_of,
+    view,
+)
+from gmpq.backends.tvm.kernels.gpu.isa.site import Site
+from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.ir import Conv2d, Linear, Padding, Window
+
+COST = 16.0  # of a product, where one on tensor cores costs 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A layer as a convolution: of a fully connected one, every image is one pixel."""
+
+    x: Layout
+    y: Layout
+    window: Window
+    groups: int
+    inputs: int  # of a group
+    outputs: int
+
+    @classmethod
+    def of(cls, site: Site) -> Shape:
+        """Return the shape of the layer at ``site``."""
+        node, x, y = site.node, site.inputs[0].codes, site.output.codes
+        match node:
+            case Conv2d():
+                outputs, inputs = node.weight.codes.shape[:2]
+                return cls(x, y, node.window, node.groups, inputs, outputs)
+            case Linear():
+                outputs, inputs = node.weight.codes.shape
+                window = Window((1, 1), (1, 1), Padding(0, 0, 0, 0))
+                return cls(x, y, window, 1, inputs, outputs)
+            case _:
+                raise AssertionError(f"{node} has no weights")
+
+    @property
+    def taps(self) -> int:
+        """Taps of the window."""
+        return self.window.kernel[0] * self.window.kernel[1]
+
+    @property
+    def words(self) -> int:
+        """Words of inputs that a tap has without groups."""
+        return self.x.stored // WORD
+
+    def tap_start(self, image: Expr, row: Expr, column: Expr) -> Expr:
+        """Return the place of the first code under the window of an output pixel."""
+        window, x = self.window, self.x
+        top, left = window.padding.top, window.padding.left
+        start = x.origin - top * x.row - left * x.stored
+        across = column * (window.stride[1] * x.stored)
+        return start + image * x.image + row * (window.stride[0] * x.row) + across
+
+    def tap_offset(self, r: Expr, s: Expr) -> Expr:
+        """Return the distance of a tap from the first one."""
+        rows, columns = self.window.dilation
+        return r * (rows * self.x.row) + s * (columns * self.x.stored)
+
+
+def candidates(site: Site) -> tuple[Candidate, ...]:
+    """Return the one configuration."""
+    shape = Shape.of(site)
+    work = site.work("dp4a" if shape.groups == 1 else "imad")
+    return (Candidate("", COST * work.executed_macs, lambda: build(site), work),)
+
+
+FAMILY = Family("direct", (Conv2d, Linear), candidates)
+
+
+def build(site: Site) -> Call:
+    """Return the call of the layer, with weights, starts and factors."""
+    shape, epilogue = Shape.of(site), Epilogue.of(site)
+    channels = -(-shape.outputs // WORD) * WORD
+    assert isinstance(site.node, Conv2d | Linear)
+    weights = packed(site.node.weight.codes, shape)
+    return site.call(_kernel(shape, epilogue, weights.size), (weights, *constants_of(site, channels)))
+
+
+def packed(codes: NDArray[np.int8], shape: Shape) -> NDArray[np.int8]:
+    """Return weights [O, I / groups, ...] as int8 [blocks, taps, words or inputs, outputs, codes].
+
+    The last axis has the four codes of a word, or one code where the layer has groups.
+    """
+    outputs, inputs = codes.shape[:2]
+    taps = codes.reshape(outputs, inputs, -1).transpose(0, 2, 1)  # [O, taps, I]
+    size = WORD if shape.groups == 1 else 1
+    width = shape.x.stored if shape.groups == 1 else inputs
+    full = np.zeros((-(-outputs // WORD) * WORD, shape.taps, width), np.int8)
+    full[:outputs, :, :inputs] = taps
+    blocks = full.reshape(-1, WORD, shape.taps, width // size, size)
+    return np.ascontiguousarray(blocks.transpose(0, 2, 3, 1, 4))
+
+
+def _kernel(shape: Shape, epilogue: Epilogue, weights: int) -> PrimFunc:
+    y, blocks = shape.y, -(-shape.outputs // WORD)
+    dtype = "uint32" if shape.groups == 1 else "uint8"
+
+    def body(item: Expr, x_: Expr, *pointers: Expr) -> None:
+        (weights_, start_, factor_), results = epilogue.bind(pointers)
+        start = view(start_, "int32", blocks * WORD)
+        factor = view(factor_, "float32", blocks * WORD)
+        block, pixel = held(item % blocks), held(item // blocks)
+        rest = pixel % (y.height * y.width)
+        place = held(pixel // (y.height * y.width)), held(rest // y.width), held(rest % y.width)
+        sums = local(WORD, "int32")
+        for i in range(WORD):
+            put(sums, i, start[block * WORD + i])
+        first = held(shape.tap_start(*place))
+        if shape.groups == 1:
+            x = view(x_, "uint32", shape.x.size_bytes // WORD)
+            _words(shape, x, view(weights_, "uint32", weights // WORD), (first, block), sums)
+        else:
+            x = view(x_, "uint8", shape.x.size_bytes)
+            _codes(shape, x, view(weights_, "int8", weights), (first, block), sums)
+        _finish(results, place, block, sums, factor)
+
+    constants = (("w", "uint32" if shape.groups == 1 else "int8"),)
+    parameters = epilogue.parameters(
+        ("x", dtype), (*constants, ("start", "int32"), ("factor", "float32"))
+    )
+    return item_kernel(parameters, y.batch * y.height * y.width * blocks, body)
+
+
+def _finish(
+    results: BoundEpilogue, place: tuple[Expr, Expr, Expr], block: Expr, sums: Buffer, factor: Buffer
+) -> None:
+    factors = [held(factor[block * WORD + i], "float32") for i in range(WORD)]
+    results.finish(place, block * WORD, [sums[i] for i in range(WORD)], factors)
+
+
+def _words(
+    shape: Shape, x: Buffer, weights: Buffer, place: tuple[Expr, Expr], sums: Buffer
+) -> None:
+    """Add the products of all words of codes under a window."""
+    first, block = place
+    rows, columns = shape.window.kernel
+    with T.serial(0, rows, unroll=False) as r, T.serial(0, columns, unroll=False) as s:
+        start = held((first + shape.tap_offset(r, s)) // WORD)
+        own = held((block * shape.taps + r * columns + s) * (shape.words * WORD))
+        with T.serial(0, shape.words, unroll=False) as word:
+            codes = held(x[start + word], "uint32")
+            for i in range(WORD):
+                weight = weights[own + word * WORD + i]
+                total = value_of(
+                    *("dp4a_u8s8", "int32", codes, weight, sums[i]), source=instructions.DP4A
+                )
+                put(sums, i, total)
+
+
+def _codes(
+    shape: Shape, x: Buffer, weights: Buffer, place: tuple[Expr, Expr], sums: Buffer
+) -> None:
+    """Add the products of all codes under a window, for outputs of any groups."""
+    first, block = place
+    rows, columns = shape.window.kernel
+    per_group = shape.outputs // shape.groups
+    with T.serial(0, rows, unroll=False) as r, T.serial(0, columns, unroll=False) as s:
+        start = held(first + shape.tap_offset(r, s))
+        own = held((block * shape.taps + r * columns + s) * (shape.inputs * WORD))
+        with T.serial(0, shape.inputs, unroll=False) as channel:
+            for i in range(WORD):
+                output = T.min(block * WORD + i, T.int32(shape.outputs - 1))
+                code = x[start + output // per_group * shape.inputs + channel]
+                weight = weights[own + channel * WORD + i]
+                product = T.Cast("int32", code) * T.Cast("int32", weight)
+                put(sums, i, sums[i] + product)

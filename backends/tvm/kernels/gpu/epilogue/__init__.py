@@ -1,0 +1,1 @@
+"""What becomes of accumulators before they are stored."""

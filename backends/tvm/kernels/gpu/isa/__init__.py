@@ -1,0 +1,1 @@
+"""Instructions of GPUs, and what kernels are written with."""

@@ -1,0 +1,1 @@
+"""Convolution and fully connected layers on tensor cores."""

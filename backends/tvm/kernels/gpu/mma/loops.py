@@ -1,0 +1,266 @@
+"""The loops of the implicit matrix product.
+
+A row of A is the window of one output pixel: in memory its taps lie at offsets that are the same
+for all pixels, halo included, so a thread computes the places of its rows once and adds the offset
+of a step. Pixels beyond the last one are read again, and not stored. With ``cp.async`` step
+``s + stages - 1`` is under way while step ``s`` is multiplied; without it, the next step waits in
+registers, and there are two buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from gmpq.backends.tvm.kernels.gpu.epilogue.epilogue import Epilogue
+from gmpq.backends.tvm.kernels.gpu.isa import instructions
+from gmpq.backends.tvm.kernels.gpu.isa.builder import (
+    Buffer,
+    Expr,
+    Grid,
+    held,
+    kernel,
+    local,
+    put,
+    run,
+    view,
+)
+from gmpq.backends.tvm.kernels.gpu.mma.shape import Shape
+from gmpq.backends.tvm.kernels.gpu.mma.tile import PIECE, WARP, Tile
+
+REGISTERS = 4  # of 32 bits, that hold a piece
+K = 32  # bytes of K of one product
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a block reads: codes, weights, and its buffers in shared memory."""
+
+    x: Buffer
+    weights: Buffer
+    shared: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A thread of a block: the tile, and which pixels and outputs are its own."""
+
+    shape: Shape
+    tile: Tile
+    asynchronous: bool
+    memory: Memory
+    block_n: Expr
+    thread: Expr
+    rows: Buffer  # places of the rows of A that the thread copies
+
+    @property
+    def lane(self) -> Expr:
+        """The thread's number in its warp."""
+        return self.thread % WARP
+
+    @property
+    def warp_m(self) -> Expr:
+        """The first pixel of the warp in the block."""
+        return self.thread // WARP % (self.tile.bm // self.tile.wm) * self.tile.wm
+
+    @property
+    def warp_n(self) -> Expr:
+        """The first output of the warp in the block."""
+        return self.thread // WARP // (self.tile.bm // self.tile.wm) * self.tile.wn
+
+    @property
+    def a_copies(self) -> int:
+        """Pieces of A that a thread copies in a step."""
+        return self.tile.bm * self.tile.bk // (PIECE * self.tile.threads)
+
+    @property
+    def b_copies(self) -> int:
+        """Pieces of the weights that a thread copies in a step."""
+        return self.tile.bn * self.tile.bk // (PIECE * self.tile.threads)
+
+    def buffer(self, slot: Expr) -> Expr:
+        """Return the first byte of a step's buffer in shared memory: A, then the weights."""
+        return slot * ((self.tile.bm + self.tile.bn) * self.tile.bk)
+
+    def chunk(self, number: int) -> Expr:
+        """Return the number of a piece that the thread copies."""
+        return self.thread + number * self.tile.threads
+
+    def pieces(self, step: Expr, slot: Expr) -> list[tuple[Expr, Expr]]:
+        """Return the addresses, to and from, of the pieces that the thread copies for a step."""
+        tile, at, found = self.tile, held(self.buffer(slot)), []
+        offset = held(self.shape.step_offset(step, tile.bk))
+        for i in range(self.a_copies):
+            row, piece = self.chunk(i) // tile.pieces, self.chunk(i) % tile.pieces
+            to = at + row * tile.bk + tile.swizzled(row, piece) * PIECE
+            found.append((self.memory.shared[to], self.memory.x[self.rows[i] + offset]))
+        own = held((self.block_n * self.shape.steps(tile.bk) + step) * (tile.bn * tile.bk))
+        for i in range(self.b_copies):
+            to = at + tile.bm * tile.bk + self.chunk(i) * PIECE
+            found.append((self.memory.shared[to], self.memory.weights[own + self.chunk(i) * PIECE]))
+        return [(T.address_of(to), T.address_of(source)) for to, source in found]
+
+
+def implicit_gemm(shape: Shape, tile: Tile, epilogue: Epilogue, *, asynchronous: bool) -> PrimFunc:
+    """Return the kernel of a layer."""
+    blocks_m, blocks_n = -(-shape.pixels // tile.bm), -(-shape.outputs // tile.bn)
+    channels = blocks_n * tile.bn
+
+    def body(block_m: Expr, block_n: Expr, thread: Expr, x_: Expr, *pointers: Expr) -> None:
+        (weights_, start_, factor_), results = epilogue.bind(pointers)
+        start, factor = view(start_, "int32", channels), view(factor_, "float32", channels)
+        memory = Memory(
+            view(x_, "uint8", shape.x.size_bytes),
+            view(weights_, "uint8", channels * shape.depth),
+            T.alloc_buffer((tile.shared_bytes,), "uint8", scope="shared"),
+        )
+        copies = tile.bm * tile.bk // (PIECE * tile.threads)
+        block = Block(
+            *(shape, tile, asynchronous, memory), block_n, thread, local(copies, "int32")
+        )
+        for i in range(copies):
+            row, piece = block.chunk(i) // tile.pieces, block.chunk(i) % tile.pieces
+            pixel = held(T.min(block_m * tile.bm + row, T.int32(shape.pixels - 1)))
+            put(block.rows, i, shape.window_start(pixel) + piece * PIECE)
+        first = held(block_n * tile.bn + block.warp_n + block.lane % 4 * tile.own)
+        sums = _started(tile, start, first)
+        _steps(block, sums)
+
+        def store(pixel: Expr, own: list[Expr]) -> None:
+            factors = [held(factor[first + i], "float32") for i in range(tile.own)]
+            results.finish(shape.place_of(pixel), first, own, factors)
+
+        stored = first < shape.y.stored  # a block may have more outputs
+        _for_each_pixel(block, block_m, sums, stored, store)
+
+    constants = (("w", "uint8"), ("start", "int32"), ("factor", "float32"))
+    parameters = epilogue.parameters(("x", "uint8"), constants)
+    return kernel(parameters, Grid(blocks_m, blocks_n, tile.threads), body)
+
+
+def _place(tile: Tile, m: int, j: int, half: int, e: int) -> int:
+    """Return the accumulator of row ``m, half`` and column ``j, e`` of a warp's tile."""
+    return (m * (tile.wn // 8) + j) * 4 + half * 2 + e
+
+
+def _started(tile: Tile, start: Buffer, first: Expr) -> Buffer:
+    """Return the accumulators of a thread, from the starts of its outputs."""
+    sums = local(tile.wm // 16 * (tile.wn // 8) * 4, "int32")
+    for j in range(tile.wn // 8):
+        for e in range(2):
+            value = held(start[first + 2 * j + e])
+            for m in range(tile.wm // 16):
+                for half in range(2):
+                    put(sums, _place(tile, m, j, half, e), value)
+    return sums
+
+
+def _for_each_pixel(
+    block: Block,
+    block_m: Expr,
+    sums: Buffer,
+    stored: Expr,
+    store: Callable[[Expr, list[Expr]], None],
+) -> None:
+    tile = block.tile
+    for m in range(tile.wm // 16):
+        for half in range(2):
+            pixel = held(block_m * tile.bm + block.warp_m + m * 16 + half * 8 + block.lane // 4)
+            own = [sums[_place(tile, m, c // 2, half, c % 2)] for c in range(tile.own)]
+            with T.If(T.And(pixel < block.shape.pixels, stored)), T.Then():
+                store(pixel, own)
+
+
+def _steps(block: Block, sums: Buffer) -> None:
+    """Add the products of all steps."""
+    if block.asynchronous:
+        _asynchronous_steps(block, sums)
+    else:
+        _steps_by_registers(block, sums)
+
+
+def _asynchronous_steps(block: Block, sums: Buffer) -> None:
+    stages, steps = block.tile.stages, block.shape.steps(block.tile.bk)
+    for step in range(stages - 1):
+        if step < steps:
+            _copy(block, step, step)
+        run("commit", source=instructions.COMMIT)
+    name, source = instructions.wait(stages - 2)
+    with T.serial(0, steps, unroll=False) as step:
+        run(name, source=source)
+        T.evaluate(T.tvm_storage_sync("shared"))
+        ahead = held(step + (stages - 1))
+        with T.If(ahead < steps), T.Then():
+            _copy(block, ahead, ahead % stages)
+        run("commit", source=instructions.COMMIT)
+        _products(block, held(block.buffer(step % stages)), sums)
+
+
+def _copy(block: Block, step: Expr, slot: Expr) -> None:
+    for to, source in block.pieces(step, slot):
+        run("copy16", to, source, source=instructions.COPY16)
+
+
+def _steps_by_registers(block: Block, sums: Buffer) -> None:
+    steps = block.shape.steps(block.tile.bk)
+    waiting = local((block.a_copies + block.b_copies) * REGISTERS, "uint32")
+    _load(block, 0, waiting)
+    _store(block, 0, 0, waiting)
+    with T.serial(0, steps, unroll=False) as step:
+        T.evaluate(T.tvm_storage_sync("shared"))
+        ahead = held(step + 1)
+        with T.If(ahead < steps), T.Then():
+            _load(block, ahead, waiting)
+        _products(block, held(block.buffer(step % 2)), sums)
+        with T.If(ahead < steps), T.Then():
+            _store(block, ahead, ahead % 2, waiting)
+
+
+def _load(block: Block, step: Expr, waiting: Buffer) -> None:
+    for i, (_, source) in enumerate(block.pieces(step, 0)):
+        piece = [waiting[i * REGISTERS + word] for word in range(REGISTERS)]
+        run("load16", *piece, source, source=instructions.LOAD16)
+
+
+def _store(block: Block, step: Expr, slot: Expr, waiting: Buffer) -> None:
+    for i, (to, _) in enumerate(block.pieces(step, slot)):
+        piece = [waiting[i * REGISTERS + word] for word in range(REGISTERS)]
+        run("store16", to, *piece, source=instructions.STORE16)
+
+
+def _products(block: Block, at: Expr, sums: Buffer) -> None:
+    """Add the products of one step, whose buffer begins at ``at``."""
+    tile = block.tile
+    weights_at = held(at + tile.bm * tile.bk)
+    name, source = (
+        ("mma_u8s8", instructions.MMA_U8S8)
+        if block.asynchronous
+        else ("mma_u8s8_small", instructions.MMA_U8S8_SMALL)
+    )
+    for k in range(tile.bk // K):
+        a, b = local(tile.wm // 4, "uint32"), local(tile.wn // 4, "uint32")
+        matrix = block.lane // 8
+        for m in range(tile.wm // 16):
+            row = block.warp_m + m * 16 + block.lane % 8 + matrix % 2 * 8
+            _fragment(block, at, row, 2 * k + matrix // 2, [a[4 * m + i] for i in range(4)])
+        for j in range(0, tile.wn // 8, 2):
+            row = block.warp_n + j * 8 + block.lane % 8 + matrix // 2 * 8
+            pair = [b[2 * j + i] for i in range(4)]
+            _fragment(block, weights_at, row, 2 * k + matrix % 2, pair)
+        for m in range(tile.wm // 16):
+            for j in range(tile.wn // 8):
+                four = [sums[_place(tile, m, j, 0, 0) + i] for i in range(4)]
+                rows = [a[4 * m + i] for i in range(4)]
+                run(name, *four, *rows, b[2 * j], b[2 * j + 1], source=source)
+
+
+def _fragment(block: Block, at: Expr, row: Expr, piece: Expr, registers: list[Expr]) -> None:
+    """Load four 8x8 matrices of 16-bit elements: a row of each by eight lanes."""
+    tile = block.tile
+    row = held(row)
+    place = at + row * tile.bk + tile.swizzled(row, piece) * PIECE
+    address = T.address_of(block.memory.shared[place])
+    run("ldmatrix_x4", *registers, address, source=instructions.LDMATRIX)

@@ -1,0 +1,84 @@
+"""Convolution and fully connected layers as implicit matrix products of bytes on tensor cores.
+
+    acc[p, o] = bias[o] - z * sum of w[o] + sum over taps t and channels c of x[p, t, c] * w[o, t, c]
+
+``mma`` multiplies unsigned by signed bytes and wraps modulo 2**32, so that the sums are exact
+wherever the accumulator fits int32, which ``spec.check`` proves. Codes of fewer bits are bytes too.
+Padding channels hold anything and meet zero weights.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
+from gmpq.backends.tvm.kernels.gpu.epilogue.epilogue import Epilogue, constants_of
+from gmpq.backends.tvm.kernels.gpu.isa.site import Site
+from gmpq.backends.tvm.kernels.gpu.mma.loops import implicit_gemm
+from gmpq.backends.tvm.kernels.gpu.mma.shape import Shape
+from gmpq.backends.tvm.kernels.gpu.mma.tile import Tile, packed
+from gmpq.backends.tvm.target.gpu import VECTOR, GpuTarget
+from gmpq.ir import Conv2d, Linear
+
+SIZES = (  # pixels, outputs, of a block and of a warp
+    (64, 64, 32, 32),
+    (128, 64, 64, 32),
+    (128, 128, 64, 64),
+    (64, 32, 32, 16),
+    (32, 32, 16, 16),
+)
+UNITS = 64  # blocks that a chip of middle size runs at once
+
+
+def refuses(site: Site) -> str | None:
+    """Return why a layer is no matrix product of whole words of K."""
+    if isinstance(site.node, Conv2d) and site.node.groups > 1:
+        return "has no groups"
+    if site.inputs[0].codes.stored % VECTOR:
+        return f"needs channels in multiples of {VECTOR}"
+    return None
+
+
+def tiles(site: Site) -> tuple[Tile, ...]:
+    """Return the tiles that a target can run for a layer."""
+    stored, stages = site.inputs[0].codes.stored, 3 if site.target.copies_asynchronously else 2
+    found = (
+        Tile(bm, bn, bk, wm, wn, stages)
+        for bm, bn, wm, wn in SIZES
+        for bk in (64, 32)
+        if stored % bk == 0
+    )
+    return tuple(tile for tile in found if tile.legal())
+
+
+def candidates(site: Site) -> tuple[Candidate, ...]:
+    """Return a configuration per tile, the best predicted one first."""
+    shape = Shape.of(site)
+    found = [
+        Candidate(tile.name(), cost(shape, tile), partial(build, site, tile), site.work("mma"))
+        for tile in tiles(site)
+    ]
+    return tuple(sorted(found, key=lambda candidate: candidate.cost))
+
+
+def cost(shape: Shape, tile: Tile) -> float:
+    """Return the products of the busiest unit, and those that the copies of a step take."""
+    blocks = -(-shape.pixels // tile.bm) * -(-shape.outputs // tile.bn)
+    waves = -(-blocks // UNITS)
+    products, copied = tile.bm * tile.bn * tile.bk, (tile.bm + tile.bn) * tile.bk * WAIT
+    return float(waves * UNITS * shape.steps(tile.bk) * (products + copied))
+
+
+WAIT = 16  # products in the time of a byte's way to shared memory
+FAMILY: Family[GpuTarget] = Family("mma", (Conv2d, Linear), candidates, refuses)
+
+
+def build(site: Site, tile: Tile) -> Call:
+    """Return the call of a layer with packed weights, starts and factors."""
+    assert isinstance(site.node, Conv2d | Linear)
+    shape, epilogue = Shape.of(site), Epilogue.of(site)
+    asynchronous = site.target.copies_asynchronously
+    function = implicit_gemm(shape, tile, epilogue, asynchronous=asynchronous)
+    channels = -(-shape.outputs // tile.bn) * tile.bn
+    weights = packed(shape.taps_of(site.node.weight.codes), tile)
+    return site.call(function, (weights, *constants_of(site, channels)))
