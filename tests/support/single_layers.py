@@ -5,17 +5,17 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from gmpq.backends import reference
+from gmpq.backends.base import Executable
 from gmpq.backends.tvm.codegen.build import assemble
-from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
+from gmpq.backends.tvm.emulation.open import Unavailable, open_compiled
 from gmpq.backends.tvm.host import HostProgram
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, plan
-from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.target import CpuTarget, Target, find
 from gmpq.ir import (
     Conv2d,
     Dequantize,
@@ -30,6 +30,7 @@ from gmpq.ir import (
     Window,
 )
 from gmpq.numerics import weight_limits
+from gmpq.program import Program
 
 V3 = find("x86-64-v3")
 BASELINE = replace(V3, name="x86-64", cpu="x86-64", features=frozenset())
@@ -136,9 +137,7 @@ def check(
     if not taken:
         return False
     program = assemble(graph, planned, target, folder).program
-    runs = target.triple.startswith(platform.machine())
-    opened = HostProgram.open if runs else partial(EmulatedProgram, target=target)
-    compiled = opened(folder, program)
+    compiled = _opened(folder, program, target)
     q, shape = graph.values["x"].q, graph.values["x"].shape
     assert q is not None
     rng = np.random.default_rng(number)
@@ -149,6 +148,15 @@ def check(
         found = compiled.trace({"image": image})["y"]
         np.testing.assert_array_equal(expected, found, err_msg=f"{taken[0][1].configuration}")
     return True
+
+
+def _opened(folder: Path, program: Program, target: Target) -> Executable:
+    """Return the program, here even if its processor is only imitated by arithmetic."""
+    if isinstance(target, CpuTarget) and target.machine == platform.machine():
+        return HostProgram.open(folder, program)
+    compiled = open_compiled(folder, program, target)
+    assert not isinstance(compiled, Unavailable), compiled.reason
+    return compiled
 
 
 def random_linear(

@@ -18,12 +18,12 @@ from gmpq.backends.tvm.kernels.base import (
 from gmpq.backends.tvm.plan.fusion import fusions
 from gmpq.backends.tvm.plan.inflation import Option, within
 from gmpq.backends.tvm.plan.memory import Life, place
-from gmpq.backends.tvm.plan.registry import CPU
+from gmpq.backends.tvm.plan.registry import CPU, GPU
 from gmpq.backends.tvm.plan.row_blocks import pairs, run_in_turn
 from gmpq.backends.tvm.plan.sites import sites_of, tensors_of
 from gmpq.backends.tvm.plan.step import Plan as Plan
 from gmpq.backends.tvm.plan.step import Step as Step
-from gmpq.backends.tvm.target import AnyTarget, CpuTarget, Target
+from gmpq.backends.tvm.target import AnyTarget, CpuTarget, GpuTarget, Target
 from gmpq.ir import Conv2d, IntGraph, Linear
 
 FLOAT_BYTES = 4
@@ -97,6 +97,8 @@ def plan(
     match target:
         case CpuTarget():
             return plan_on(CPU, graph, target, choose, options)
+        case GpuTarget():
+            return plan_on(GPU, graph, target, choose, options)
         case _:
             assert_never(target)
 
@@ -130,11 +132,17 @@ def fuses(graph: IntGraph, target: Target) -> bool:
     """Return whether a program of ``graph`` may keep values to itself that others show."""
     match target:
         case CpuTarget():
-            fused = fusions(graph, CPU.copies_exactly)
-            tensors = tensors_of(graph, target.layout_rules)
-            return bool(fused or pairs(graph, sites_of(graph, tensors, fused, target), CPU))
+            return _fuses_on(CPU, graph, target)
+        case GpuTarget():
+            return _fuses_on(GPU, graph, target)
         case _:
             assert_never(target)
+
+
+def _fuses_on(device: Device[T], graph: IntGraph, target: T) -> bool:
+    fused = fusions(graph, device.copies_exactly)
+    tensors = tensors_of(graph, target.layout_rules)
+    return bool(fused or pairs(graph, sites_of(graph, tensors, fused, target), device))
 
 
 def _bounded(

@@ -1,6 +1,7 @@
 """Targets: kinds of devices and their members, and what LLVM makes of processors."""
 
 from gmpq.backends.tvm.target.cpu import CpuTarget, native
+from gmpq.backends.tvm.target.gpu import GpuTarget
 from gmpq.backends.tvm.target.layout_rules import LayoutRules
 from gmpq.backends.tvm.target.target import NAMES, AnyTarget, Target, find, rename_warnings
 
@@ -8,6 +9,7 @@ __all__ = [
     "NAMES",
     "AnyTarget",
     "CpuTarget",
+    "GpuTarget",
     "LayoutRules",
     "Target",
     "find",

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, TypeAlias
 
-from gmpq.backends.tvm.target import cpu
+from gmpq.backends.tvm.target import cpu, gpu
 from gmpq.backends.tvm.target.cpu import CpuTarget
+from gmpq.backends.tvm.target.gpu import GpuTarget
 from gmpq.backends.tvm.target.layout_rules import LayoutRules
 from gmpq.errors import TargetError, closest
 
-Target: TypeAlias = CpuTarget  # what differs between its members is behind ``match``
+Target: TypeAlias = CpuTarget | GpuTarget  # what differs between its members is behind ``match``
 
-NAMES = ("native", *(row.name for row in cpu.ROWS))
+NAMES = ("native", *(row.name for row in cpu.ROWS), *(row.name for row in gpu.ROWS))
 RENAMED = {"jetson-orin": "jetson-orin-cpu"}  # until the next version
 
 
@@ -68,6 +69,9 @@ def find(name: str) -> Target:
     for row in cpu.ROWS:
         if row.name == name:
             return row.target()
+    for architecture in gpu.ROWS:
+        if architecture.name == name:
+            return architecture
     raise TargetError(
         f"target {name!r} is unknown{closest(name, NAMES)}: choose one of {', '.join(NAMES)}, "
         "or give TRIPLE,CPU[,+FEATURE...]"

@@ -102,7 +102,9 @@ def build(site: Site) -> Call:
     channels = -(-shape.outputs // WORD) * WORD
     assert isinstance(site.node, Conv2d | Linear)
     weights = packed(site.node.weight.codes, shape)
-    return site.call(_kernel(shape, epilogue, weights.size), (weights, *constants_of(site, channels)))
+    return site.call(
+        _kernel(shape, epilogue, weights.size), (weights, *constants_of(site, channels))
+    )
 
 
 def packed(codes: NDArray[np.int8], shape: Shape) -> NDArray[np.int8]:
@@ -151,7 +153,11 @@ def _kernel(shape: Shape, epilogue: Epilogue, weights: int) -> PrimFunc:
 
 
 def _finish(
-    results: BoundEpilogue, place: tuple[Expr, Expr, Expr], block: Expr, sums: Buffer, factor: Buffer
+    results: BoundEpilogue,
+    place: tuple[Expr, Expr, Expr],
+    block: Expr,
+    sums: Buffer,
+    factor: Buffer,
 ) -> None:
     factors = [held(factor[block * WORD + i], "float32") for i in range(WORD)]
     results.finish(place, block * WORD, [sums[i] for i in range(WORD)], factors)

@@ -1,8 +1,8 @@
 """Sums, products and tables of codes, word by word.
 
-    sum      y = clip(a + b + z_y - z_a - z_b, low, high)             of one scale
-    product  y = clip(round_half_even(float32((a - z_a) * (b - z_b)) * factor) + z_y, low, high)
-    table    y = table[x] or table[channel, x]
+sum      y = clip(a + b + z_y - z_a - z_b, low, high)             of one scale
+product  y = clip(round_half_even(float32((a - z_a) * (b - z_b)) * factor) + z_y, low, high)
+table    y = table[x] or table[channel, x]
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ def _of_two(a: Layout, b: Layout, y: Layout, function: object) -> PrimFunc:
 def build_table(site: Site) -> Call:
     """Return the call that maps codes through a table, [256] or [stored channels, 256]."""
     (x,) = site.inputs
-    table = (
-        site.node.table if isinstance(site.node, Lookup) else requantized(x.q, site.output.q)
-    )
+    table = site.node.table if isinstance(site.node, Lookup) else requantized(x.q, site.output.q)
     if table.ndim == 2:
         table = np.pad(table, ((0, x.codes.stored - len(table)), (0, 0)))
     function = _look_up(x.codes, site.output.codes, per_channel=table.ndim == 2)

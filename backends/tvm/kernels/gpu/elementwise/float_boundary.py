@@ -76,9 +76,7 @@ def _quantize(y: Layout, q: QParams) -> PrimFunc:
             with T.If(channel < y.channels), T.Then():
                 row = ((place.image * y.channels + channel) * y.height + place.row) * y.width
                 real, scale = reals[row + place.column], T.float32(q.scale)
-                steps = value_of(
-                    "quotient", "float32", real, scale, source=instructions.QUOTIENT
-                )
+                steps = value_of("quotient", "float32", real, scale, source=instructions.QUOTIENT)
                 put(codes, byte, value_of(name, "int32", steps, source=source))
         put(target, place.in_words(y), word_of([codes[i] for i in range(WORD)]))
 

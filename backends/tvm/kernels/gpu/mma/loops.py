@@ -118,9 +118,7 @@ def implicit_gemm(shape: Shape, tile: Tile, epilogue: Epilogue, *, asynchronous:
             T.alloc_buffer((tile.shared_bytes,), "uint8", scope="shared"),
         )
         copies = tile.bm * tile.bk // (PIECE * tile.threads)
-        block = Block(
-            *(shape, tile, asynchronous, memory), block_n, thread, local(copies, "int32")
-        )
+        block = Block(*(shape, tile, asynchronous, memory), block_n, thread, local(copies, "int32"))
         for i in range(copies):
             row, piece = block.chunk(i) // tile.pieces, block.chunk(i) % tile.pieces
             pixel = held(T.min(block_m * tile.bm + row, T.int32(shape.pixels - 1)))
