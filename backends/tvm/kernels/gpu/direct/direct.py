@@ -1,9 +1,8 @@
 """Convolution and fully connected layers, four outputs of one pixel per thread.
 
 Codes are multiplied as they lie in memory, halo included, from starts ``bias - z * sum of w``.
-Four codes and four weights are one ``dp4a``. With groups, four outputs may read different inputs:
-then codes are multiplied one by one. Weights lie as [outputs / 4, taps, inputs of a group / 4 (or
-inputs), 4 outputs].
+Four codes and four weights are one ``dp4a``. Depthwise, one word has the codes of four outputs.
+With other groups four outputs may read any inputs: then codes are multiplied one by one.
 """
 
 from __future__ import annotations
@@ -22,12 +21,14 @@ from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     WORD,
     Buffer,
     Expr,
+    code_of,
     held,
     item_kernel,
     local,
     put,
     value_of,
     view,
+    weight_of,
 )
 from gmpq.backends.tvm.kernels.gpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
@@ -61,6 +62,16 @@ class Shape:
                 return cls(x, y, window, 1, inputs, outputs)
             case _:
                 raise AssertionError(f"{node} has no weights")
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every output reads the input of its number."""
+        return self.groups == self.outputs and self.inputs == 1
+
+    @property
+    def by_words(self) -> bool:
+        """Whether codes are read four at a time."""
+        return self.groups == 1 or self.depthwise
 
     @property
     def taps(self) -> int:
@@ -124,7 +135,8 @@ def packed(codes: NDArray[np.int8], shape: Shape) -> NDArray[np.int8]:
 
 def _kernel(shape: Shape, epilogue: Epilogue, weights: int) -> PrimFunc:
     y, blocks = shape.y, -(-shape.outputs // WORD)
-    dtype = "uint32" if shape.groups == 1 else "uint8"
+    dtype, weight = ("uint32", "uint32") if shape.by_words else ("uint8", "int8")
+    size = WORD if shape.by_words else 1
 
     def body(item: Expr, x_: Expr, *pointers: Expr) -> None:
         (weights_, start_, factor_), results = epilogue.bind(pointers)
@@ -137,18 +149,12 @@ def _kernel(shape: Shape, epilogue: Epilogue, weights: int) -> PrimFunc:
         for i in range(WORD):
             put(sums, i, start[block * WORD + i])
         first = held(shape.tap_start(*place))
-        if shape.groups == 1:
-            x = view(x_, "uint32", shape.x.size_bytes // WORD)
-            _words(shape, x, view(weights_, "uint32", weights // WORD), (first, block), sums)
-        else:
-            x = view(x_, "uint8", shape.x.size_bytes)
-            _codes(shape, x, view(weights_, "int8", weights), (first, block), sums)
+        x = view(x_, dtype, shape.x.size_bytes // size)
+        _add_products(shape, x, view(weights_, weight, weights // size), (first, block), sums)
         _finish(results, place, block, sums, factor)
 
-    constants = (("w", "uint32" if shape.groups == 1 else "int8"),)
-    parameters = epilogue.parameters(
-        ("x", dtype), (*constants, ("start", "int32"), ("factor", "float32"))
-    )
+    constants = (("w", weight), ("start", "int32"), ("factor", "float32"))
+    parameters = epilogue.parameters(("x", dtype), constants)
     return item_kernel(parameters, y.batch * y.height * y.width * blocks, body)
 
 
@@ -161,6 +167,31 @@ def _finish(
 ) -> None:
     factors = [held(factor[block * WORD + i], "float32") for i in range(WORD)]
     results.finish(place, block * WORD, [sums[i] for i in range(WORD)], factors)
+
+
+def _add_products(
+    shape: Shape, x: Buffer, weights: Buffer, place: tuple[Expr, Expr], sums: Buffer
+) -> None:
+    """Add all products under a window, from the place of its first code, for a block of outputs."""
+    if shape.groups == 1:
+        _words(shape, x, weights, place, sums)
+    elif shape.depthwise:
+        _depthwise(shape, x, weights, place, sums)
+    else:
+        _codes(shape, x, weights, place, sums)
+
+
+def _depthwise(
+    shape: Shape, x: Buffer, weights: Buffer, place: tuple[Expr, Expr], sums: Buffer
+) -> None:
+    """Add the products of four channels by their own weights."""
+    first, block = place
+    rows, columns = shape.window.kernel
+    with T.serial(0, rows, unroll=False) as r, T.serial(0, columns, unroll=False) as s:
+        codes = held(x[(first + shape.tap_offset(r, s)) // WORD + block], "uint32")
+        four = held(weights[block * shape.taps + r * columns + s], "uint32")
+        for i in range(WORD):
+            put(sums, i, sums[i] + code_of(codes, i) * weight_of(four, i))
 
 
 def _words(

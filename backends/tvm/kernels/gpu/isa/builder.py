@@ -111,6 +111,12 @@ def code_of(word: Expr, byte: int) -> Expr:
     return T.Cast("int32", T.bitwise_and(shifted, T.uint32(255)))
 
 
+def weight_of(word: Expr, byte: int) -> Expr:
+    """Return one of the four signed weights of a uint32 word, as int32."""
+    raised = T.shift_left(word, T.uint32(24 - 8 * byte)) if byte < WORD - 1 else word
+    return T.shift_right(T.reinterpret("int32", raised), T.int32(24))
+
+
 def word_of(codes: list[Expr]) -> Expr:
     """Return the uint32 word of four int32 codes."""
     word = T.Cast("uint32", codes[0])

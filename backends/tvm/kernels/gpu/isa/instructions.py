@@ -38,6 +38,16 @@ COPY16 = _two(
     f':: "r"({SHARED}(to)), "l"(from) : "memory");',
     "emulated_copy16(to, from);",
 )
+COPY4X4 = _two(
+    "void copy4x4(void *to, const void *from)",
+    f"unsigned at = {SHARED}(to); const char *p = (const char *)from;\n  "
+    + "\n  ".join(
+        f'asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" '
+        f':: "r"(at + {i}), "l"(p + {i}) : "memory");'
+        for i in range(0, 16, 4)
+    ),
+    "for (int i = 0; i < 16; i += 4) emulated_copy4((char *)to + i, (const char *)from + i);",
+)
 COMMIT = _two(
     "void commit()", 'asm volatile("cp.async.commit_group;" ::: "memory");', "emulated_commit();"
 )
@@ -49,6 +59,10 @@ STORE8 = _one("void store8(void *p, unsigned a, unsigned b)", "*(uint2 *)p = mak
 LOAD16 = _one(
     "void load16(unsigned &a, unsigned &b, unsigned &c, unsigned &d, const void *p)",
     "uint4 v = *(const uint4 *)p; a = v.x; b = v.y; c = v.z; d = v.w;",
+)
+LOAD4X4 = _one(
+    "void load4x4(unsigned &a, unsigned &b, unsigned &c, unsigned &d, const void *p)",
+    "const unsigned *v = (const unsigned *)p; a = v[0]; b = v[1]; c = v[2]; d = v[3];",
 )
 MMA_SIGNATURE = (
     "(int &d0, int &d1, int &d2, int &d3, unsigned a0, unsigned a1, unsigned a2, unsigned a3, "

@@ -198,8 +198,11 @@ def _asynchronous_steps(block: Block, sums: Buffer) -> None:
 
 
 def _copy(block: Block, step: Expr, slot: Expr) -> None:
-    for to, source in block.pieces(step, slot):
-        run("copy16", to, source, source=instructions.COPY16)
+    for i, (to, source) in enumerate(block.pieces(step, slot)):
+        if block.shape.by_rows and i < block.a_copies:  # windows begin at any word
+            run("copy4x4", to, source, source=instructions.COPY4X4)
+        else:
+            run("copy16", to, source, source=instructions.COPY16)
 
 
 def _steps_by_registers(block: Block, sums: Buffer) -> None:
@@ -220,7 +223,10 @@ def _steps_by_registers(block: Block, sums: Buffer) -> None:
 def _load(block: Block, step: Expr, waiting: Buffer) -> None:
     for i, (_, source) in enumerate(block.pieces(step, 0)):
         piece = [waiting[i * REGISTERS + word] for word in range(REGISTERS)]
-        run("load16", *piece, source, source=instructions.LOAD16)
+        if block.shape.by_rows and i < block.a_copies:
+            run("load4x4", *piece, source, source=instructions.LOAD4X4)
+        else:
+            run("load16", *piece, source, source=instructions.LOAD16)
 
 
 def _store(block: Block, step: Expr, slot: Expr, waiting: Buffer) -> None:

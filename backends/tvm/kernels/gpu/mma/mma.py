@@ -1,6 +1,6 @@
 """Convolution and fully connected layers as implicit matrix products of bytes on tensor cores.
 
-    acc[p, o] = bias[o] - z * sum of w[o] + sum over taps t and channels c of x[p, t, c] * w[o, t, c]
+    acc[p, o] = bias[o] - z * sum of w[o] + sum of x[p, t, c] * w[o, t, c] over taps t, channels c
 
 ``mma`` multiplies unsigned by signed bytes and wraps modulo 2**32, so that the sums are exact
 wherever the accumulator fits int32, which ``spec.check`` proves. Codes of fewer bits are bytes too.
@@ -17,8 +17,8 @@ from gmpq.backends.tvm.kernels.gpu.isa.site import Site
 from gmpq.backends.tvm.kernels.gpu.mma.loops import implicit_gemm
 from gmpq.backends.tvm.kernels.gpu.mma.shape import Shape
 from gmpq.backends.tvm.kernels.gpu.mma.tile import Tile, packed
-from gmpq.backends.tvm.target.gpu import VECTOR, GpuTarget
-from gmpq.ir import Conv2d, Linear
+from gmpq.backends.tvm.target.gpu import GROUP, VECTOR, GpuTarget
+from gmpq.ir import Conv2d, Linear, Window
 
 SIZES = (  # pixels, outputs, of a block and of a warp
     (64, 64, 32, 32),
@@ -34,14 +34,23 @@ def refuses(site: Site) -> str | None:
     """Return why a layer is no matrix product of whole words of K."""
     if isinstance(site.node, Conv2d) and site.node.groups > 1:
         return "has no groups"
-    if site.inputs[0].codes.stored % VECTOR:
+    shape = Shape.of(site)
+    if shape.by_rows:
+        return None if _rows_fit(shape.window) else f"rows of taps exceed {VECTOR} bytes"
+    if shape.x.stored % VECTOR:
         return f"needs channels in multiples of {VECTOR}"
     return None
 
 
+def _rows_fit(window: Window) -> bool:
+    """Return whether a row of taps is one step of neighbouring pixels."""
+    return window.kernel[1] * GROUP <= VECTOR and window.dilation[1] == 1
+
+
 def tiles(site: Site) -> tuple[Tile, ...]:
     """Return the tiles that a target can run for a layer."""
-    stored, stages = site.inputs[0].codes.stored, 3 if site.target.copies_asynchronously else 2
+    shape, stages = Shape.of(site), 3 if site.target.copies_asynchronously else 2
+    stored = VECTOR if shape.by_rows else shape.x.stored
     found = (
         Tile(bm, bn, bk, wm, wn, stages)
         for bm, bn, wm, wn in SIZES

@@ -1,4 +1,8 @@
-"""A layer as an implicit matrix product: pixels times outputs, K is taps times channels."""
+"""A layer as an implicit matrix product: pixels times outputs, K is taps times channels.
+
+Of a network input with up to four channels, a pixel is one word: there K is rows of taps, of 32
+bytes each, in which the words beyond the window meet zero weights.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 from gmpq.backends.tvm.kernels.gpu.isa.builder import Expr, held
 from gmpq.backends.tvm.kernels.gpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
+from gmpq.backends.tvm.target.gpu import GROUP, VECTOR
 from gmpq.ir import Conv2d, Linear, Padding, Window
 
 
@@ -42,9 +47,14 @@ class Shape:
         return self.window.kernel[0] * self.window.kernel[1]
 
     @property
+    def by_rows(self) -> bool:
+        """Whether K is rows of taps."""
+        return self.x.stored == GROUP
+
+    @property
     def depth(self) -> int:
         """Bytes of K."""
-        return self.taps * self.x.stored
+        return self.window.kernel[0] * VECTOR if self.by_rows else self.taps * self.x.stored
 
     def steps(self, bk: int) -> int:
         """Return the steps of ``bk`` bytes of K."""
@@ -66,6 +76,8 @@ class Shape:
 
     def step_offset(self, step: Expr, bk: int) -> Expr:
         """Return the distance of a step's codes from the first one under the window."""
+        if self.by_rows:
+            return step * (self.window.dilation[0] * self.x.row)
         per_tap, columns = self.x.stored // bk, self.window.kernel[1]
         tap = step // per_tap
         rows, across = self.window.dilation
@@ -73,8 +85,13 @@ class Shape:
         return offset + step % per_tap * bk
 
     def taps_of(self, codes: NDArray[np.int8]) -> NDArray[np.int8]:
-        """Return weights [O, I, ...] as [O, taps * stored channels]."""
+        """Return weights [O, I, ...] as [O, bytes of K]."""
         outputs, inputs = codes.shape[:2]
+        if self.by_rows:
+            rows, columns = self.window.kernel
+            words = np.zeros((outputs, rows, VECTOR // GROUP, GROUP), np.int8)
+            words[:, :, :columns, :inputs] = codes.transpose(0, 2, 3, 1)
+            return words.reshape(outputs, -1)
         found = np.zeros((outputs, self.taps, self.x.stored), np.int8)
         found[:, :, :inputs] = codes.reshape(outputs, inputs, -1).transpose(0, 2, 1)
         return found.reshape(outputs, -1)
