@@ -51,6 +51,11 @@ COPY4X4 = _two(
 COMMIT = _two(
     "void commit()", 'asm volatile("cp.async.commit_group;" ::: "memory");', "emulated_commit();"
 )
+# Weights of four bits: each half of a byte becomes the high half of its own byte.
+HALVES = _one(
+    "void halves(unsigned &low, unsigned &high, unsigned word)",
+    "low = (word << 4) & 0xf0f0f0f0u; high = word & 0xf0f0f0f0u;",
+)
 STORE16 = _one(
     "void store16(void *p, unsigned a, unsigned b, unsigned c, unsigned d)",
     "*(uint4 *)p = make_uint4(a, b, c, d);",

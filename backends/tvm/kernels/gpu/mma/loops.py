@@ -29,7 +29,7 @@ from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     view,
 )
 from gmpq.backends.tvm.kernels.gpu.mma.shape import Shape
-from gmpq.backends.tvm.kernels.gpu.mma.tile import PIECE, WARP, Tile
+from gmpq.backends.tvm.kernels.gpu.mma.tile import PIECE, WARP, Tile, swizzled
 
 REGISTERS = 4  # of 32 bits, that hold a piece
 K = 32  # bytes of K of one product
@@ -79,11 +79,16 @@ class Block:
     @property
     def b_copies(self) -> int:
         """Pieces of the weights that a thread copies in a step."""
-        return self.tile.bn * self.tile.bk // (PIECE * self.tile.threads)
+        return self.tile.bn * self.tile.weights_row // (PIECE * self.tile.threads)
+
+    @property
+    def a_pieces(self) -> int:
+        """Pieces of a row of A."""
+        return self.tile.bk // PIECE
 
     def buffer(self, slot: Expr) -> Expr:
         """Return the first byte of a step's buffer in shared memory: A, then the weights."""
-        return slot * ((self.tile.bm + self.tile.bn) * self.tile.bk)
+        return slot * self.tile.step_bytes
 
     def chunk(self, number: int) -> Expr:
         """Return the number of a piece that the thread copies."""
@@ -94,10 +99,11 @@ class Block:
         tile, at, found = self.tile, held(self.buffer(slot)), []
         offset = held(self.shape.step_offset(step, tile.bk))
         for i in range(self.a_copies):
-            row, piece = self.chunk(i) // tile.pieces, self.chunk(i) % tile.pieces
-            to = at + row * tile.bk + tile.swizzled(row, piece) * PIECE
+            row, piece = self.chunk(i) // self.a_pieces, self.chunk(i) % self.a_pieces
+            to = at + row * tile.bk + swizzled(row, piece, self.a_pieces) * PIECE
             found.append((self.memory.shared[to], self.memory.x[self.rows[i] + offset]))
-        own = held((self.block_n * self.shape.steps(tile.bk) + step) * (tile.bn * tile.bk))
+        size = tile.bn * tile.weights_row
+        own = held((self.block_n * self.shape.steps(tile.bk) + step) * size)
         for i in range(self.b_copies):
             to = at + tile.bm * tile.bk + self.chunk(i) * PIECE
             found.append((self.memory.shared[to], self.memory.weights[own + self.chunk(i) * PIECE]))
@@ -114,13 +120,13 @@ def implicit_gemm(shape: Shape, tile: Tile, epilogue: Epilogue, *, asynchronous:
         start, factor = view(start_, "int32", channels), view(factor_, "float32", channels)
         memory = Memory(
             view(x_, "uint8", shape.x.size_bytes),
-            view(weights_, "uint8", channels * shape.depth),
+            view(weights_, "uint8", channels * shape.depth * tile.weight_bits // 8),
             T.alloc_buffer((tile.shared_bytes,), "uint8", scope="shared"),
         )
         copies = tile.bm * tile.bk // (PIECE * tile.threads)
         block = Block(*(shape, tile, asynchronous, memory), block_n, thread, local(copies, "int32"))
         for i in range(copies):
-            row, piece = block.chunk(i) // tile.pieces, block.chunk(i) % tile.pieces
+            row, piece = block.chunk(i) // block.a_pieces, block.chunk(i) % block.a_pieces
             pixel = held(T.min(block_m * tile.bm + row, T.int32(shape.pixels - 1)))
             put(block.rows, i, shape.window_start(pixel) + piece * PIECE)
         first = held(block_n * tile.bn + block.warp_n + block.lane % 4 * tile.own)
@@ -237,34 +243,66 @@ def _store(block: Block, step: Expr, slot: Expr, waiting: Buffer) -> None:
 
 def _products(block: Block, at: Expr, sums: Buffer) -> None:
     """Add the products of one step, whose buffer begins at ``at``."""
+    tile, weights_at = block.tile, held(at + block.tile.bm * block.tile.bk)
+    words = _words(block, weights_at) if tile.weight_bits == 4 else None
+    for k in range(tile.bk // K):
+        a, b = local(tile.wm // 4, "uint32"), local(tile.wn // 4, "uint32")
+        for m in range(tile.wm // 16):
+            row = block.warp_m + m * 16 + block.lane % 8 + block.lane // 8 % 2 * 8
+            registers = [a[4 * m + i] for i in range(4)]
+            _fragment(block, (at, tile.bk), row, 2 * k + block.lane // 16, registers)
+        if words is None:
+            _weights(block, weights_at, k, b)
+        else:
+            for j in range(tile.wn // 8):
+                halves = b[2 * j], b[2 * j + 1]
+                run("halves", *halves, words[2 * j + k], source=instructions.HALVES)
+        _multiply(block, a, b, sums)
+
+
+def _weights(block: Block, at: Expr, k: int, b: Buffer) -> None:
+    """Load the weights of 32 bytes of K: two registers of every eight outputs."""
     tile = block.tile
-    weights_at = held(at + tile.bm * tile.bk)
+    for j in range(0, tile.wn // 8, 2):
+        row = block.warp_n + j * 8 + block.lane % 8 + block.lane // 16 * 8
+        registers = [b[2 * j + i] for i in range(4)]
+        _fragment(block, (at, tile.bk), row, 2 * k + block.lane // 8 % 2, registers)
+
+
+def _words(block: Block, at: Expr) -> Buffer:
+    """Return the weights of 64 bytes of K at four bits: two registers of every eight outputs."""
+    tile = block.tile
+    words = local(tile.wn // 4, "uint32")
+    for j in range(0, tile.wn // 8, 2):
+        row = block.warp_n + j * 8 + block.lane % 8 + block.lane // 16 * 8
+        registers = [words[2 * j + i] for i in range(4)]
+        _fragment(block, (at, tile.weights_row), row, block.lane // 8 % 2, registers)
+    return words
+
+
+def _multiply(block: Block, a: Buffer, b: Buffer, sums: Buffer) -> None:
+    tile = block.tile
     name, source = (
         ("mma_u8s8", instructions.MMA_U8S8)
         if block.asynchronous
         else ("mma_u8s8_small", instructions.MMA_U8S8_SMALL)
     )
-    for k in range(tile.bk // K):
-        a, b = local(tile.wm // 4, "uint32"), local(tile.wn // 4, "uint32")
-        matrix = block.lane // 8
-        for m in range(tile.wm // 16):
-            row = block.warp_m + m * 16 + block.lane % 8 + matrix % 2 * 8
-            _fragment(block, at, row, 2 * k + matrix // 2, [a[4 * m + i] for i in range(4)])
-        for j in range(0, tile.wn // 8, 2):
-            row = block.warp_n + j * 8 + block.lane % 8 + matrix // 2 * 8
-            pair = [b[2 * j + i] for i in range(4)]
-            _fragment(block, weights_at, row, 2 * k + matrix % 2, pair)
-        for m in range(tile.wm // 16):
-            for j in range(tile.wn // 8):
-                four = [sums[_place(tile, m, j, 0, 0) + i] for i in range(4)]
-                rows = [a[4 * m + i] for i in range(4)]
-                run(name, *four, *rows, b[2 * j], b[2 * j + 1], source=source)
+    for m in range(tile.wm // 16):
+        for j in range(tile.wn // 8):
+            four = [sums[_place(tile, m, j, 0, 0) + i] for i in range(4)]
+            rows = [a[4 * m + i] for i in range(4)]
+            run(name, *four, *rows, b[2 * j], b[2 * j + 1], source=source)
 
 
-def _fragment(block: Block, at: Expr, row: Expr, piece: Expr, registers: list[Expr]) -> None:
-    """Load four 8x8 matrices of 16-bit elements: a row of each by eight lanes."""
-    tile = block.tile
+def _fragment(
+    block: Block, rows: tuple[Expr, int], row: Expr, piece: Expr, registers: list[Expr]
+) -> None:
+    """Load four 8x8 matrices of 16-bit elements, a row of each by eight lanes.
+
+    ``rows`` are the place of the first row in shared memory, and the bytes of each.
+    """
+    at, size = rows
     row = held(row)
-    place = at + row * tile.bk + tile.swizzled(row, piece) * PIECE
+    place = at + row * size + swizzled(row, piece, size // PIECE) * PIECE
     address = T.address_of(block.memory.shared[place])
     run("ldmatrix_x4", *registers, address, source=instructions.LDMATRIX)

@@ -8,6 +8,11 @@ accumulators of a lane are ``wn / 4`` neighbouring outputs, which it stores at o
 
 Piece p of 16 bytes of row r lies at ``p ^ (r / max(1, 8 / pieces)) % pieces``: the eight rows that
 ``ldmatrix`` reads together then lie in eight different groups of banks.
+
+Weights of four bits lie two in a byte: those of the first 16 of 32 bytes of K in its low half,
+those of the second in its high half. Moved to the high half of a byte of its own, a weight is the
+signed number ``16 * w``, so starts are times 16 and factors are divided by 16, which changes no
+rounding of float32. What must be proved is that 16 times the accumulator fits int32.
 """
 
 from __future__ import annotations
@@ -34,6 +39,22 @@ class Tile:
     wm: int
     wn: int
     stages: int
+    weight_bits: int = 8  # in memory: 8 or 4
+
+    @property
+    def weights_row(self) -> int:
+        """Bytes of a step's weights of one output."""
+        return self.bk * self.weight_bits // 8
+
+    @property
+    def scale(self) -> int:
+        """What accumulators are multiplied with."""
+        return 16 if self.weight_bits == 4 else 1
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of the buffers of a step."""
+        return self.bm * self.bk + self.bn * self.weights_row
 
     @property
     def threads(self) -> int:
@@ -41,14 +62,9 @@ class Tile:
         return self.bm // self.wm * (self.bn // self.wn) * WARP
 
     @property
-    def pieces(self) -> int:
-        """Pieces of a row of a step."""
-        return self.bk // PIECE
-
-    @property
     def shared_bytes(self) -> int:
         """Shared memory of a block."""
-        return self.stages * (self.bm + self.bn) * self.bk
+        return self.stages * self.step_bytes
 
     @property
     def own(self) -> int:
@@ -58,16 +74,18 @@ class Tile:
     def legal(self) -> bool:
         """Return whether every thread copies whole pieces, and the buffers fit."""
         chunk = PIECE * self.threads
-        whole = self.bm * self.bk % chunk == 0 and self.bn * self.bk % chunk == 0
-        return whole and self.shared_bytes <= STATIC_SHARED
-
-    def swizzled(self, row: Expr, piece: Expr) -> Expr:
-        """Return where a piece of a row lies."""
-        return piece ^ ((row // max(1, 8 // self.pieces)) % self.pieces)
+        whole = self.bm * self.bk % chunk == 0 and self.bn * self.weights_row % chunk == 0
+        return whole and self.shared_bytes <= STATIC_SHARED and self.bk * self.weight_bits != 128
 
     def name(self) -> str:
         """Return the name of the configuration."""
-        return f"{self.bm}x{self.bn}x{self.bk}, warps {self.wm}x{self.wn}, {self.stages} buffers"
+        size = f"{self.bm}x{self.bn}x{self.bk}, warps {self.wm}x{self.wn}, {self.stages} buffers"
+        return size if self.weight_bits == 8 else f"{size}, weights of {self.weight_bits} bits"
+
+
+def swizzled(row: Expr, piece: Expr, pieces: int) -> Expr:
+    """Return where a piece of a row lies."""
+    return piece ^ ((row // max(1, 8 // pieces)) % pieces)
 
 
 def outputs_of_rows(tile: Tile) -> NDArray[np.intp]:
@@ -79,14 +97,24 @@ def outputs_of_rows(tile: Tile) -> NDArray[np.intp]:
 
 
 def packed(taps: NDArray[np.int8], tile: Tile) -> NDArray[np.int8]:
-    """Return weights [O, K] as int8 [blocks, steps, bn, bk], as shared memory holds them."""
+    """Return weights [O, K] as int8 [blocks, steps, bn, bytes], as shared memory holds them."""
     outputs, depth = taps.shape
     blocks, steps = -(-outputs // tile.bn), depth // tile.bk
     full = np.zeros((blocks * tile.bn, depth), np.int8)
     full[:outputs] = taps
     rows = full.reshape(blocks, tile.bn, depth)[:, outputs_of_rows(tile)]
-    tiles = rows.reshape(blocks, tile.bn, steps, tile.pieces, PIECE).transpose(0, 2, 1, 3, 4)
+    stored = rows if tile.weight_bits == 8 else _halves(rows)
+    pieces = tile.weights_row // PIECE
+    tiles = stored.reshape(blocks, tile.bn, steps, pieces, PIECE).transpose(0, 2, 1, 3, 4)
     found, row = np.empty_like(tiles), np.arange(tile.bn)
-    for piece in range(tile.pieces):
-        found[:, :, row, tile.swizzled(row, piece)] = tiles[:, :, row, piece]
-    return np.ascontiguousarray(found).reshape(blocks, steps, tile.bn, tile.bk)
+    for piece in range(pieces):
+        found[:, :, row, swizzled(row, piece, pieces)] = tiles[:, :, row, piece]
+    return np.ascontiguousarray(found).reshape(blocks, steps, tile.bn, tile.weights_row)
+
+
+def _halves(rows: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Return [..., K] as bytes [..., K / 2] of two weights of four bits."""
+    pairs = rows.reshape(*rows.shape[:-1], -1, 2, PIECE).view(np.uint8)
+    low, high = pairs[..., 0, :] & 15, pairs[..., 1, :] << 4
+    found: NDArray[np.int8] = (low | high).view(np.int8).reshape(*rows.shape[:-1], -1)
+    return found
