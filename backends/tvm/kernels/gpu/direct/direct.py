@@ -17,6 +17,7 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
 from gmpq.backends.tvm.kernels.gpu.epilogue.epilogue import BoundEpilogue, Epilogue, constants_of
 from gmpq.backends.tvm.kernels.gpu.isa import instructions
+from gmpq.backends.tvm.kernels.gpu.isa.borders import Border, borders_of
 from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     WORD,
     Buffer,
@@ -113,9 +114,8 @@ def build(site: Site) -> Call:
     channels = -(-shape.outputs // WORD) * WORD
     assert isinstance(site.node, Conv2d | Linear)
     weights = packed(site.node.weight.codes, shape)
-    return site.call(
-        _kernel(shape, epilogue, weights.size), (weights, *constants_of(site, channels))
-    )
+    function = _kernel(shape, epilogue, weights.size, borders_of(site))
+    return site.call(function, (weights, *constants_of(site, channels)))
 
 
 def packed(codes: NDArray[np.int8], shape: Shape) -> NDArray[np.int8]:
@@ -133,7 +133,9 @@ def packed(codes: NDArray[np.int8], shape: Shape) -> NDArray[np.int8]:
     return np.ascontiguousarray(blocks.transpose(0, 2, 3, 1, 4))
 
 
-def _kernel(shape: Shape, epilogue: Epilogue, weights: int) -> PrimFunc:
+def _kernel(
+    shape: Shape, epilogue: Epilogue, weights: int, borders: tuple[Border, ...]
+) -> PrimFunc:
     y, blocks = shape.y, -(-shape.outputs // WORD)
     dtype, weight = ("uint32", "uint32") if shape.by_words else ("uint8", "int8")
     size = WORD if shape.by_words else 1
@@ -155,7 +157,7 @@ def _kernel(shape: Shape, epilogue: Epilogue, weights: int) -> PrimFunc:
 
     constants = (("w", weight), ("start", "int32"), ("factor", "float32"))
     parameters = epilogue.parameters(("x", dtype), constants)
-    return item_kernel(parameters, y.batch * y.height * y.width * blocks, body)
+    return item_kernel(parameters, y.batch * y.height * y.width * blocks, body, borders)
 
 
 def _finish(

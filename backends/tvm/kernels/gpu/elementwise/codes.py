@@ -7,6 +7,7 @@ table    y = table[x] or table[channel, x]
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from gmpq import numerics
 from gmpq.backends.tvm.kernels.base import Call, Family, only
 from gmpq.backends.tvm.kernels.gpu.elementwise.words import place_of, words_of
 from gmpq.backends.tvm.kernels.gpu.isa import instructions
+from gmpq.backends.tvm.kernels.gpu.isa.borders import Border, borders_of
 from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     WORD,
     Expr,
@@ -45,7 +47,7 @@ def build_add(site: Site) -> Call:
     def total(first: Expr, second: Expr) -> Expr:
         return clip(first + second + T.int32(shift), y.q.low, y.q.high)
 
-    return site.call(_of_two(a.codes, b.codes, y.codes, total))
+    return site.call(_of_two((a.codes, b.codes, y.codes), total, borders_of(site)))
 
 
 def build_multiply(site: Site) -> Call:
@@ -59,13 +61,18 @@ def build_multiply(site: Site) -> Call:
         centred = (first - T.int32(a.q.zero_point)) * (second - T.int32(b.q.zero_point))
         return value_of(name, "int32", centred, T.float32(factor), source=source)
 
-    call = site.call(_of_two(a.codes, b.codes, site.output.codes, product))
+    layouts = a.codes, b.codes, site.output.codes
+    call = site.call(_of_two(layouts, product, borders_of(site)))
     return replace(call, inputs=(a.value.name, b.value.name))
 
 
-def _of_two(a: Layout, b: Layout, y: Layout, function: object) -> PrimFunc:
-    """Return the kernel of ``function`` of two codes; ``b`` may have one pixel for all."""
-    assert callable(function)
+def _of_two(
+    layouts: tuple[Layout, Layout, Layout],
+    function: Callable[[Expr, Expr], Expr],
+    borders: tuple[Border, ...],
+) -> PrimFunc:
+    """Return the kernel of ``function`` of two codes; the second may have one pixel for all."""
+    a, b, y = layouts
     gates = (b.height, b.width) == (1, 1)
 
     def body(item: Expr, a_: Expr, b_: Expr, y_: Expr) -> None:
@@ -81,7 +88,7 @@ def _of_two(a: Layout, b: Layout, y: Layout, function: object) -> PrimFunc:
         put(target, place.in_words(y), word_of(codes))
 
     names = (("a", "uint32"), ("b", "uint32"), ("y", "uint32"))
-    return item_kernel(names, words_of(y), body)
+    return item_kernel(names, words_of(y), body, borders)
 
 
 def build_table(site: Site) -> Call:
@@ -90,11 +97,12 @@ def build_table(site: Site) -> Call:
     table = site.node.table if isinstance(site.node, Lookup) else requantized(x.q, site.output.q)
     if table.ndim == 2:
         table = np.pad(table, ((0, x.codes.stored - len(table)), (0, 0)))
-    function = _look_up(x.codes, site.output.codes, per_channel=table.ndim == 2)
+    layouts = x.codes, site.output.codes
+    function = _look_up(*layouts, borders_of(site), per_channel=table.ndim == 2)
     return site.call(function, (table,))
 
 
-def _look_up(x: Layout, y: Layout, *, per_channel: bool) -> PrimFunc:
+def _look_up(x: Layout, y: Layout, borders: tuple[Border, ...], *, per_channel: bool) -> PrimFunc:
     def body(item: Expr, x_: Expr, table_: Expr, y_: Expr) -> None:
         source = view(x_, "uint32", x.size_bytes // WORD)
         table = view(table_, "uint8", CODES * (x.stored if per_channel else 1))
@@ -108,7 +116,7 @@ def _look_up(x: Layout, y: Layout, *, per_channel: bool) -> PrimFunc:
         put(target, place.in_words(y), word_of(codes))
 
     names = (("x", "uint32"), ("table", "uint8"), ("y", "uint32"))
-    return item_kernel(names, words_of(y), body)
+    return item_kernel(names, words_of(y), body, borders)
 
 
 ADD = Family("add", (Add,), only(build_add))

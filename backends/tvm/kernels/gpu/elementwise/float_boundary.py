@@ -1,4 +1,4 @@
-"""Where a network meets real numbers: quantization, dequantization, softmax; and the halo.
+"""Where a network meets real numbers: quantization, dequantization, softmax.
 
 Real tensors are float32 in their logical order [N, C, H, W] or [N, C].
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from gmpq.backends.tvm.kernels.base import Call, Family, Tensor, only
+from gmpq.backends.tvm.kernels.base import Call, Family, only
 from gmpq.backends.tvm.kernels.gpu.elementwise.words import pixel_start, place_of, words_of
 from gmpq.backends.tvm.kernels.gpu.isa import instructions
+from gmpq.backends.tvm.kernels.gpu.isa.borders import Border, borders_of
 from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     WORD,
     Expr,
@@ -29,7 +30,7 @@ from gmpq.ir import Dequantize, QParams, Quantize, Shape, Softmax
 
 def build_quantize(site: Site) -> Call:
     """Return the call that quantizes a float32 image."""
-    return site.call(_quantize(site.output.codes, site.output.q))
+    return site.call(_quantize(site.output.codes, site.output.q, borders_of(site)))
 
 
 def build_dequantize(site: Site) -> Call:
@@ -49,21 +50,13 @@ DEQUANTIZE = Family("dequantize", (Dequantize,), only(build_dequantize))
 SOFTMAX = Family("softmax", (Softmax,), only(build_softmax))
 
 
-def halo_call(tensor: Tensor) -> Call | None:
-    """Return the call that fills a value's halo with its zero point; None if it has no halo."""
-    layout = tensor.codes
-    if not any(layout.halo):
-        return None
-    return Call(_fill_halo(layout, tensor.q.zero_point), (), (), (tensor.value.name,))
-
-
 def in_order_call(site: Site) -> Call:
     """Return the call that puts what a layer has written in its logical order."""
     x = site.output
     return Call(_in_order(x.codes), (x.value.name,), (), (site.node.output,))
 
 
-def _quantize(y: Layout, q: QParams) -> PrimFunc:
+def _quantize(y: Layout, q: QParams, borders: tuple[Border, ...]) -> PrimFunc:
     name, source = instructions.quantized(q)
 
     def body(item: Expr, x_: Expr, y_: Expr) -> None:
@@ -80,7 +73,7 @@ def _quantize(y: Layout, q: QParams) -> PrimFunc:
                 put(codes, byte, value_of(name, "int32", steps, source=source))
         put(target, place.in_words(y), word_of([codes[i] for i in range(WORD)]))
 
-    return item_kernel((("x", "float32"), ("y", "uint32")), words_of(y), body)
+    return item_kernel((("x", "float32"), ("y", "uint32")), words_of(y), body, borders)
 
 
 def _logical(item: Expr, x: Layout) -> Expr:
@@ -135,19 +128,3 @@ def _softmax(shape: Shape) -> PrimFunc:
             put(y, first + c * pixels, y[first + c * pixels] / total[0])
 
     return item_kernel((("x", "float32"), ("y", "float32")), batch * pixels, body)
-
-
-def _fill_halo(layout: Layout, zero_point: int) -> PrimFunc:
-    """Return the kernel of one thread per word of the padded image, most of which do nothing."""
-    halo, words = layout.halo, layout.stored // WORD
-    width, height = layout.row // layout.stored, layout.image // layout.row
-
-    def body(item: Expr, y_: Expr) -> None:
-        y = view(y_, "uint32", layout.size_bytes // WORD)
-        column, row = held(item // words % width), held(item // (words * width) % height)
-        rows = T.And(row >= halo.top, row < halo.top + layout.height)
-        columns = T.And(column >= halo.left, column < halo.left + layout.width)
-        with T.If(T.Not(T.And(rows, columns))), T.Then():
-            put(y, item, T.uint32(zero_point * 0x01010101))
-
-    return item_kernel((("y", "uint32"),), layout.batch * layout.image // WORD, body)

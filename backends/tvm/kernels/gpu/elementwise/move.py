@@ -6,6 +6,7 @@ One thread per code. A float32 value lies densely in its logical order.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import TypeAlias
 
@@ -14,6 +15,7 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.base import Call, Family, only
 from gmpq.backends.tvm.kernels.gpu.elementwise.words import pixel_start
+from gmpq.backends.tvm.kernels.gpu.isa.borders import Border, borders_of
 from gmpq.backends.tvm.kernels.gpu.isa.builder import Expr, held, item_kernel, put, view
 from gmpq.backends.tvm.kernels.gpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
@@ -24,16 +26,18 @@ Pixel: TypeAlias = tuple[Expr, Expr, Expr]  # row, column, channel
 
 def build(site: Site) -> Call:
     """Return the call that copies the codes of all inputs to their places."""
-    sources, y = tuple(x.codes for x in site.inputs), site.output.codes
+    sources, y, borders = tuple(x.codes for x in site.inputs), site.output.codes, borders_of(site)
     match site.node:
         case Concat():
-            return site.call(_concat(sources, y))
+            return site.call(_concat(sources, y, borders))
         case Pad(padding=padding):
-            return site.call(_pad(sources[0], y, padding, site.output.q.zero_point))
+            zero_point = site.output.q.zero_point
+            return site.call(_pad(sources[0], y, padding, zero_point, borders))
         case Upsample(factors=(rows, columns)):
-            return site.call(_copy(sources[0], y, lambda h, w, c: (h // rows, w // columns, c)))
+            origin = partial(_reduced, rows, columns)
+            return site.call(_copy(sources[0], y, origin, borders))
         case Reshape():
-            return site.call(_copy(sources[0], y, _refolded(sources[0], y)))
+            return site.call(_copy(sources[0], y, _refolded(sources[0], y), borders))
         case _:
             raise AssertionError(f"{site.node} does not move codes")
 
@@ -80,16 +84,25 @@ def _refolded(x: Layout, y: Layout) -> Callable[[Expr, Expr, Expr], Pixel]:
     return place
 
 
-def _copy(x: Layout, y: Layout, origin: Callable[[Expr, Expr, Expr], Pixel]) -> PrimFunc:
+def _reduced(rows: int, columns: int, row: Expr, column: Expr, channel: Expr) -> Pixel:
+    return row // rows, column // columns, channel
+
+
+def _copy(
+    x: Layout,
+    y: Layout,
+    origin: Callable[[Expr, Expr, Expr], Pixel],
+    borders: tuple[Border, ...],
+) -> PrimFunc:
     def body(item: Expr, x_: Expr, y_: Expr) -> None:
         source, target = view(x_, "uint8", x.size_bytes), view(y_, "uint8", y.size_bytes)
         image, place = _element(item, y)
         put(target, _place(y, image, *place), source[_place(x, image, *origin(*place))])
 
-    return item_kernel((("x", "uint8"), ("y", "uint8")), _elements(y), body)
+    return item_kernel((("x", "uint8"), ("y", "uint8")), _elements(y), body, borders)
 
 
-def _concat(sources: tuple[Layout, ...], y: Layout) -> PrimFunc:
+def _concat(sources: tuple[Layout, ...], y: Layout, borders: tuple[Border, ...]) -> PrimFunc:
     def body(item: Expr, *pointers: Expr) -> None:
         *inputs, output = pointers
         target = view(output, "uint8", y.size_bytes)
@@ -104,10 +117,12 @@ def _concat(sources: tuple[Layout, ...], y: Layout) -> PrimFunc:
             first += x.channels
 
     names = [(f"x{i}", "uint8") for i in range(len(sources))]
-    return item_kernel((*names, ("y", "uint8")), _elements(y), body)
+    return item_kernel((*names, ("y", "uint8")), _elements(y), body, borders)
 
 
-def _pad(x: Layout, y: Layout, padding: Padding, zero_point: int) -> PrimFunc:
+def _pad(
+    x: Layout, y: Layout, padding: Padding, zero_point: int, borders: tuple[Border, ...]
+) -> PrimFunc:
     def body(item: Expr, x_: Expr, y_: Expr) -> None:
         source, target = view(x_, "uint8", x.size_bytes), view(y_, "uint8", y.size_bytes)
         image, (row, column, channel) = _element(item, y)
@@ -120,7 +135,7 @@ def _pad(x: Layout, y: Layout, padding: Padding, zero_point: int) -> PrimFunc:
             with T.Else():
                 put(target, place, T.uint8(zero_point))
 
-    return item_kernel((("x", "uint8"), ("y", "uint8")), _elements(y), body)
+    return item_kernel((("x", "uint8"), ("y", "uint8")), _elements(y), body, borders)
 
 
 def _place(layout: Layout, image: Expr, row: Expr, column: Expr, channel: Expr) -> Expr:

@@ -14,9 +14,10 @@ from tvm.tirx import PrimFunc
 
 from gmpq import numerics
 from gmpq.backends import reference
-from gmpq.backends.tvm.kernels.base import Call, Family, only
+from gmpq.backends.tvm.kernels.base import Call, Family, Tensor, only
 from gmpq.backends.tvm.kernels.gpu.elementwise.words import Place, pixel_start, place_of, words_of
 from gmpq.backends.tvm.kernels.gpu.isa import instructions
+from gmpq.backends.tvm.kernels.gpu.isa.borders import Border, borders_of
 from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     WORD,
     Buffer,
@@ -32,14 +33,14 @@ from gmpq.backends.tvm.kernels.gpu.isa.builder import (
 )
 from gmpq.backends.tvm.kernels.gpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
-from gmpq.ir import AvgPool, GlobalAvgPool, MaxPool, Padding, QParams, Window
+from gmpq.ir import AvgPool, GlobalAvgPool, MaxPool, Padding, Window
 
 
 def build_max(site: Site) -> Call:
     """Return the call of a max pool."""
     (x,), node = site.inputs, site.node
     assert isinstance(node, MaxPool)
-    return site.call(_max_pool(x.codes, site.output.codes, node.window))
+    return site.call(_max_pool(x.codes, site.output.codes, node.window, borders_of(site)))
 
 
 def build_average(site: Site) -> Call:
@@ -51,7 +52,7 @@ def build_average(site: Site) -> Call:
     assert isinstance(node, AvgPool)
     counts = reference.divisors(shape, node)
     factor = numerics.average_multiplier(x.q.scale, y.q.scale, counts)
-    function = _average_pool(x.codes, y.codes, node.window, x.q, y.q)
+    function = _average_pool(x, y, node.window, borders_of(site))
     return site.call(function, (np.ascontiguousarray(factor),))
 
 
@@ -72,7 +73,7 @@ def _over_taps(x: Layout, window: Window, place: Place, visit: Callable[[Expr], 
             visit(pixel_start(x, place.image, row, column) // WORD + place.word)
 
 
-def _max_pool(x: Layout, y: Layout, window: Window) -> PrimFunc:
+def _max_pool(x: Layout, y: Layout, window: Window, borders: tuple[Border, ...]) -> PrimFunc:
     def body(item: Expr, x_: Expr, y_: Expr) -> None:
         source = view(x_, "uint32", x.size_bytes // WORD)
         target = view(y_, "uint32", y.size_bytes // WORD)
@@ -86,11 +87,12 @@ def _max_pool(x: Layout, y: Layout, window: Window) -> PrimFunc:
         _over_taps(x, window, place, visit)
         put(target, place.in_words(y), word_of([largest[i] for i in range(WORD)]))
 
-    return item_kernel((("x", "uint32"), ("y", "uint32")), words_of(y), body)
+    return item_kernel((("x", "uint32"), ("y", "uint32")), words_of(y), body, borders)
 
 
-def _average_pool(x: Layout, y: Layout, window: Window, qx: QParams, qy: QParams) -> PrimFunc:
-    name, code = instructions.requantized(qy)
+def _average_pool(x_: Tensor, y_: Tensor, window: Window, borders: tuple[Border, ...]) -> PrimFunc:
+    x, y, zero_point = x_.codes, y_.codes, x_.q.zero_point
+    name, code = instructions.requantized(y_.q)
 
     def body(item: Expr, x_: Expr, factor_: Expr, y_: Expr) -> None:
         source = view(x_, "uint32", x.size_bytes // WORD)
@@ -101,7 +103,7 @@ def _average_pool(x: Layout, y: Layout, window: Window, qx: QParams, qy: QParams
         def visit(tap: Expr) -> None:
             word = held(source[tap], "uint32")
             for i in range(WORD):
-                put(total, i, total[i] + code_of(word, i) - T.int32(qx.zero_point))
+                put(total, i, total[i] + code_of(word, i) - T.int32(zero_point))
 
         _over_taps(x, window, place, visit)
         scale = held(factor[place.row * y.width + place.column], "float32")
@@ -109,7 +111,7 @@ def _average_pool(x: Layout, y: Layout, window: Window, qx: QParams, qy: QParams
         put(target, place.in_words(y), word_of([held(c) for c in codes]))
 
     names = (("x", "uint32"), ("factor", "float32"), ("y", "uint32"))
-    return item_kernel(names, words_of(y), body)
+    return item_kernel(names, words_of(y), body, borders)
 
 
 def _filled(value: int) -> Buffer:

@@ -6,9 +6,9 @@ parameters are pointers in the order of ``Call``. Scalars are int32: codes are b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from tvm.backend.cuda.op import cuda_func_call
 from tvm.script.ir_builder import IRBuilder
@@ -34,11 +34,30 @@ class Grid:
     threads: int
 
 
-def kernel(parameters: tuple[tuple[str, str], ...], grid: Grid, body: Body) -> PrimFunc:
+class Filled(Protocol):
+    """Something that further blocks of a kernel store, item by item."""
+
+    @property
+    def items(self) -> int:
+        """How many items there are."""
+
+    def fill(self, item: Expr, pointers: tuple[Expr, ...]) -> None:
+        """Store one item; ``pointers`` are all of the kernel."""
+
+
+def kernel(
+    parameters: tuple[tuple[str, str], ...],
+    grid: Grid,
+    body: Body,
+    filled: Sequence[Filled] = (),
+) -> PrimFunc:
     """Return ``void f(parameters...)`` of ``body(block_x, block_y, thread, *pointers)``.
 
-    ``parameters`` are pairs of a name and the element type it points to.
+    ``parameters`` are pairs of a name and the element type it points to. Further blocks along x
+    store what is ``filled``.
     """
+    further = [-(-each.items // grid.threads) for each in filled]
+    blocks = grid.x + sum(further)
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             T.func_name("kernel")
@@ -47,21 +66,49 @@ def kernel(parameters: tuple[tuple[str, str], ...], grid: Grid, body: Body) -> P
                     "calling_conv": DEVICE_FUNCTION,
                     "tirx.is_global_func": True,
                     "tirx.noalias": True,
-                    GRID: [grid.x, grid.y],
+                    GRID: [blocks, grid.y],
                     THREADS: grid.threads,
                 }
             )
             pointers = [T.arg(name, T.handle(dtype, "global")) for name, dtype in parameters]
             with (
-                T.launch_thread("blockIdx.x", grid.x) as x,
+                T.launch_thread("blockIdx.x", blocks) as x,
                 T.launch_thread("blockIdx.y", grid.y) as y,
                 T.launch_thread("threadIdx.x", grid.threads) as thread,
             ):
-                body(x, y, thread, *pointers)
+                _run(body, (x, y, thread), pointers, grid, list(zip(filled, further, strict=True)))
         return builder.get()
 
 
-def item_kernel(parameters: tuple[tuple[str, str], ...], items: int, body: Body) -> PrimFunc:
+def _run(
+    body: Body,
+    place: tuple[Expr, Expr, Expr],
+    pointers: list[Expr],
+    grid: Grid,
+    filled: list[tuple[Filled, int]],
+) -> None:
+    """Run ``body`` in the first blocks, and fill in the others."""
+    x, y, thread = place
+    if not filled:
+        body(x, y, thread, *pointers)
+        return
+    with T.If(x < grid.x), T.Then():
+        body(x, y, thread, *pointers)
+    first = grid.x
+    for each, blocks in filled:
+        item = (x - first) * grid.threads + thread
+        inside = T.And(T.And(x >= first, item < each.items), y == 0)
+        with T.If(inside), T.Then():
+            each.fill(item, tuple(pointers))
+        first += blocks
+
+
+def item_kernel(
+    parameters: tuple[tuple[str, str], ...],
+    items: int,
+    body: Body,
+    filled: Sequence[Filled] = (),
+) -> PrimFunc:
     """Return a kernel of one thread per item, which runs ``body(item, *pointers)``."""
     blocks = -(-items // ITEMS)
 
@@ -70,7 +117,7 @@ def item_kernel(parameters: tuple[tuple[str, str], ...], items: int, body: Body)
         with T.If(item < items), T.Then():
             body(item, *pointers)
 
-    return kernel(parameters, Grid(blocks, 1, ITEMS), guarded)
+    return kernel(parameters, Grid(blocks, 1, ITEMS), guarded, filled)
 
 
 def view(pointer: Expr, dtype: str, elements: int) -> Buffer:

@@ -17,6 +17,7 @@ from tvm.tirx import PrimFunc
 
 from gmpq.backends.tvm.kernels.gpu.epilogue.epilogue import Epilogue
 from gmpq.backends.tvm.kernels.gpu.isa import instructions
+from gmpq.backends.tvm.kernels.gpu.isa.borders import Border
 from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     Buffer,
     Expr,
@@ -110,7 +111,14 @@ class Block:
         return [(T.address_of(to), T.address_of(source)) for to, source in found]
 
 
-def implicit_gemm(shape: Shape, tile: Tile, epilogue: Epilogue, *, asynchronous: bool) -> PrimFunc:
+def implicit_gemm(
+    shape: Shape,
+    tile: Tile,
+    epilogue: Epilogue,
+    borders: tuple[Border, ...],
+    *,
+    asynchronous: bool,
+) -> PrimFunc:
     """Return the kernel of a layer."""
     blocks_m, blocks_n = -(-shape.pixels // tile.bm), -(-shape.outputs // tile.bn)
     channels = blocks_n * tile.bn
@@ -142,7 +150,7 @@ def implicit_gemm(shape: Shape, tile: Tile, epilogue: Epilogue, *, asynchronous:
 
     constants = (("w", "uint8"), ("start", "int32"), ("factor", "float32"))
     parameters = epilogue.parameters(("x", "uint8"), constants)
-    return kernel(parameters, Grid(blocks_m, blocks_n, tile.threads), body)
+    return kernel(parameters, Grid(blocks_m, blocks_n, tile.threads), body, borders)
 
 
 def _place(tile: Tile, m: int, j: int, half: int, e: int) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from gmpq.backends.tvm.kernels.base import Call, Candidate, Family
 from gmpq.backends.tvm.kernels.gpu.epilogue.epilogue import Epilogue, constants_of
+from gmpq.backends.tvm.kernels.gpu.isa.borders import borders_of
 from gmpq.backends.tvm.kernels.gpu.isa.site import Site
 from gmpq.backends.tvm.kernels.gpu.mma.loops import implicit_gemm
 from gmpq.backends.tvm.kernels.gpu.mma.shape import Shape
@@ -107,7 +108,8 @@ def build(site: Site, tile: Tile) -> Call:
     assert isinstance(site.node, Conv2d | Linear)
     shape, epilogue = Shape.of(site), Epilogue.of(site)
     asynchronous = site.target.copies_asynchronously
-    function = implicit_gemm(shape, tile, epilogue, asynchronous=asynchronous)
+    borders = borders_of(site)
+    function = implicit_gemm(shape, tile, epilogue, borders, asynchronous=asynchronous)
     channels = -(-shape.outputs // tile.bn) * tile.bn
     weights = packed(shape.taps_of(site.node.weight.codes), tile)
     start, factor = constants_of(site, channels)
