@@ -53,12 +53,8 @@ GMPQ_VECTORS(double, double, 16, 16)
 #undef GMPQ_VECTORS
 
 /* --- arithmetic -------------------------------------------------------------------------------- */
-inline int max(int a, int b) { return a > b ? a : b; }
-inline int min(int a, int b) { return a < b ? a : b; }
-inline unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
-inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
-inline long long max(long long a, long long b) { return a > b ? a : b; }
-inline long long min(long long a, long long b) { return a < b ? a : b; }
+template <class T> T max(T a, T b) { return a > b ? a : b; }
+template <class T> T min(T a, T b) { return a < b ? a : b; }
 inline float max(float a, float b) { return fmaxf(a, b); } /* of a number and NaN: the number */
 inline float min(float a, float b) { return fminf(a, b); }
 inline double max(double a, double b) { return fmax(a, b); }
@@ -74,6 +70,19 @@ inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 inline float __int2float_rn(int a) { return static_cast<float>(a); }
 inline float __uint2float_rn(unsigned a) { return static_cast<float>(a); }
 inline float __ll2float_rn(long long a) { return static_cast<float>(a); }
+
+inline float rsqrtf(float a) { return 1.0f / sqrtf(a); }
+/* Functions that a GPU has in a fast form too, of some more error; glibc declares these names. */
+#define __expf expf
+#define __exp10f exp10f
+#define __logf logf
+#define __log2f log2f
+#define __log10f log10f
+#define __powf powf
+#define __sinf sinf
+#define __cosf cosf
+#define __tanf tanf
+#define __fdividef(a, b) ((a) / (b))
 
 /* Integers of floats: what does not fit becomes the nearest that does, and NaN becomes 0. */
 inline int emulated_to_int(float whole) {

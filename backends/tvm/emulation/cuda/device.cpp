@@ -3,12 +3,13 @@
 #include "memory.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace emulated {
 
-Device device;
-thread_local std::vector<Handle> current_contexts;
+Device device = {std::getenv("GMPQ_LATE_STREAMS") != nullptr};
+thread_local Contexts contexts;
 
 Handle new_handle() {
   static Handle last = 0x1000; /* an address that crashes whoever follows it */

@@ -74,8 +74,8 @@ struct Context {
 typedef std::vector<Work> Graph;
 
 struct Device {
+  bool late_streams; /* work is done no sooner than somebody waits for it */
   bool initialized = false;
-  bool late_streams = false; /* work is done no sooner than somebody waits for it */
   int devices = 1;
   std::map<int, int> attributes;
   std::map<int, Context> contexts; /* the primary ones, by device */
@@ -93,7 +93,16 @@ struct Device {
   std::vector<Failure> failures; /* to come */
 };
 extern Device device;
-extern thread_local std::vector<Handle> current_contexts; /* a stack */
+
+/* The contexts that were current in a thread, the last one now. It needs no destructor, which would
+ * keep the library loaded. */
+struct Contexts {
+  enum { MOST = 16 };
+  Handle stack[MOST];
+  int count;
+};
+extern thread_local Contexts contexts;
+inline Handle current_context() { return contexts.count ? contexts.stack[contexts.count - 1] : 0; }
 
 /* Does or records what a stream is given, or leaves it for later. */
 CUresult submit(Handle stream, Work work);

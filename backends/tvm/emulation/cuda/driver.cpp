@@ -29,9 +29,9 @@ CUresult emulated::refused(const char *name, Needs needs) {
   if (CUresult code = injected(name)) return code;
   if (needs != NOTHING && !device.initialized) return NOT_INITIALIZED;
   if (needs != CONTEXT) return SUCCESS;
-  if (current_contexts.empty() || !current_contexts.back()) return INVALID_CONTEXT;
+  if (!current_context()) return INVALID_CONTEXT;
   for (auto &[ordinal, context] : device.contexts)
-    if (context.retained && context.handle == current_contexts.back()) return SUCCESS;
+    if (context.retained && context.handle == current_context()) return SUCCESS;
   return CONTEXT_IS_DESTROYED;
 }
 
@@ -130,30 +130,31 @@ static bool is_context(const void *handle) {
 PUBLIC CUresult cuCtxSetCurrent(void *context) {
   return call("cuCtxSetCurrent", INITIALIZED, [&] {
     if (!is_context(context)) return INVALID_CONTEXT;
-    if (current_contexts.empty()) current_contexts.push_back(0);
-    current_contexts.back() = number(context);
+    contexts.count = std::max(contexts.count, 1);
+    contexts.stack[contexts.count - 1] = number(context);
     return SUCCESS;
   });
 }
 PUBLIC CUresult cuCtxGetCurrent(void **context) {
   return call("cuCtxGetCurrent", INITIALIZED, [&] {
     if (!context) return INVALID_VALUE;
-    *context = opaque(current_contexts.empty() ? 0 : current_contexts.back());
+    *context = opaque(current_context());
     return SUCCESS;
   });
 }
 PUBLIC CUresult cuCtxPushCurrent_v2(void *context) {
   return call("cuCtxPushCurrent", INITIALIZED, [&] {
     if (!context || !is_context(context)) return INVALID_CONTEXT;
-    current_contexts.push_back(number(context));
+    if (contexts.count == Contexts::MOST) return OUT_OF_MEMORY;
+    contexts.stack[contexts.count++] = number(context);
     return SUCCESS;
   });
 }
 PUBLIC CUresult cuCtxPopCurrent_v2(void **context) {
   return call("cuCtxPopCurrent", INITIALIZED, [&] {
-    if (current_contexts.empty()) return INVALID_CONTEXT;
-    if (context) *context = opaque(current_contexts.back());
-    current_contexts.pop_back();
+    if (!contexts.count) return INVALID_CONTEXT;
+    if (context) *context = opaque(current_context());
+    contexts.count--;
     return SUCCESS;
   });
 }

@@ -23,11 +23,14 @@ SOURCES = (
     "streams.cpp",
 )
 COMPILER = "g++"
-CXX = ("-std=c++17", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-U_FORTIFY_SOURCE")
+# Fortify takes it for a mistake that fibers are left by longjmp; unique symbols are never unloaded.
+LEFT = ("-U_FORTIFY_SOURCE", "-fno-gnu-unique")
+CXX = ("-std=c++17", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", *LEFT)
 EXACT = ("-ffp-contract=off",)  # no product of floats is joined with a sum
 # Of a kernel's accesses; machine.cpp has the messages.
 CHECKED = ("-fsanitize=alignment,bounds", "-fno-sanitize-recover=all")
-SHARED = ("-shared", "-static-libstdc++", "-static-libgcc", "-Wl,-z,defs", f"-Wl,-soname,{NAME}")
+STATIC = ("-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL")
+SHARED = ("-shared", *STATIC, "-Wl,-z,defs", f"-Wl,-soname,{NAME}")
 
 
 def missing() -> str | None:

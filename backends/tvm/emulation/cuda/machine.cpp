@@ -22,6 +22,7 @@ asm(".text\n.hidden emulated_switch\n.globl emulated_switch\n.type emulated_swit
 namespace emulated {
 
 enum { STACK = 64 << 10, PAGE = 4096, STRIDE = STACK + PAGE, POISON = 0xA5, SIGNAL_STACK = 64 << 10 };
+static const size_t STACKS_BYTES = static_cast<size_t>(STRIDE) * MOST_THREADS;
 enum State { RUNNING, AT_BARRIER, IN_COLLECTIVE, ENDED };
 
 struct Copy {
@@ -43,7 +44,8 @@ Index thread_index, block_index, block_size, grid_size;
 char message[512];
 
 static Fiber fibers[MOST_THREADS];
-static char *stacks; /* each has a page below it that nothing may touch */
+static char *stacks;        /* for all fibers; each has a page below it that nothing may touch */
+static int usable_stacks; /* that fibers have needed so far */
 static void *machine_stack_pointer;
 static int current = -1, first_lane = -1, threads;
 static const Kernel *running;
@@ -198,31 +200,42 @@ static void fault(int, siginfo_t *found, void *) {
   const char *address = static_cast<const char *>(found->si_addr);
   size_t offset = static_cast<size_t>(address - stacks);
   char text[128];
-  if (offset < static_cast<size_t>(STRIDE) * MOST_THREADS)
+  if (stacks <= address && offset < STACKS_BYTES)
     std::snprintf(text, sizeof text, "more than %d bytes of local memory", int(STACK));
   else
     describe(address, text, sizeof text);
   fail(ILLEGAL_ADDRESS, "%s", text);
 }
 
-static void make_stacks() {
-  size_t bytes = static_cast<size_t>(STRIDE) * MOST_THREADS;
-  void *made = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (made == MAP_FAILED) std::abort();
-  stacks = static_cast<char *>(made);
-  for (int thread = 0; thread < MOST_THREADS; thread++)
-    mprotect(stacks + static_cast<size_t>(thread) * STRIDE, PAGE, PROT_NONE);
+static bool make_stacks(int count) {
+  if (!stacks) {
+    void *made = mmap(nullptr, STACKS_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (made == MAP_FAILED) return false;
+    stacks = static_cast<char *>(made);
+  }
+  for (; usable_stacks < count; usable_stacks++) {
+    char *stack = stacks + static_cast<size_t>(usable_stacks) * STRIDE + PAGE;
+    if (mprotect(stack, STACK, PROT_READ | PROT_WRITE)) return false;
+  }
+  return true;
+}
+
+__attribute__((destructor)) static void free_stacks() {
+  if (stacks) munmap(stacks, STACKS_BYTES);
 }
 
 Mistake run(const Kernel &kernel, Index grid, Index block, void *const *values) {
   static char signal_stack[SIGNAL_STACK];
-  if (!stacks) make_stacks();
   running = &kernel;
   arguments = values;
   grid_size = grid;
   block_size = block;
   threads = static_cast<int>(block.x * block.y * block.z);
   current = first_lane = -1;
+  if (!make_stacks(threads)) {
+    std::snprintf(message, sizeof message, "no memory for the stacks of %d threads", threads);
+    return LAUNCH_FAILED;
+  }
 
   stack_t ours = {}, before;
   ours.ss_sp = signal_stack; /* for a fiber whose own stack is full */
