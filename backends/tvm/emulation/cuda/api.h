@@ -14,7 +14,8 @@ extern std::recursive_mutex one_at_a_time;
 CUresult refused(const char *name, Needs needs);
 
 /* `name` is the function's, without _v2. */
-template <class Body> CUresult call(const char *name, Needs needs, Body body) {
+template <class Body>
+CUresult call(const char *name, Needs needs, Body body) {
   std::lock_guard<std::recursive_mutex> lock(one_at_a_time);
   CUresult code = refused(name, needs);
   return code ? code : body();
@@ -22,7 +23,8 @@ template <class Body> CUresult call(const char *name, Needs needs, Body body) {
 
 inline Handle number(const void *handle) { return reinterpret_cast<Handle>(handle); }
 inline void *opaque(Handle handle) { return reinterpret_cast<void *>(handle); }
-template <class Map> CUresult erase(Map &map, const void *handle) {
+template <class Map>
+CUresult erase(Map &map, const void *handle) {
   return map.erase(number(handle)) ? SUCCESS : INVALID_HANDLE;
 }
 

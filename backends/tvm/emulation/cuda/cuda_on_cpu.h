@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <utility>
 
-/* --- words ------------------------------------------------------------------------------------- */
+/* Words. */
 #define __global__
 #define __device__
 #define __host__
@@ -30,15 +30,15 @@
 #define gridDim emulated::grid_size
 #define warpSize 32
 
-/* --- vectors ----------------------------------------------------------------------------------- */
-#define GMPQ_VECTORS(name, type, two, four)                                                          \
-  struct name##1 { type x; };                                                                        \
-  struct __align__(two) name##2 { type x, y; };                                                      \
-  struct name##3 { type x, y, z; };                                                                  \
-  struct __align__(four) name##4 { type x, y, z, w; };                                               \
-  inline name##1 make_##name##1(type x) { return {x}; }                                              \
-  inline name##2 make_##name##2(type x, type y) { return {x, y}; }                                   \
-  inline name##3 make_##name##3(type x, type y, type z) { return {x, y, z}; }                        \
+/* Vectors. */
+#define GMPQ_VECTORS(name, type, two, four)                                   \
+  struct name##1 { type x; };                                                 \
+  struct __align__(two) name##2 { type x, y; };                               \
+  struct name##3 { type x, y, z; };                                           \
+  struct __align__(four) name##4 { type x, y, z, w; };                        \
+  inline name##1 make_##name##1(type x) { return {x}; }                       \
+  inline name##2 make_##name##2(type x, type y) { return {x, y}; }            \
+  inline name##3 make_##name##3(type x, type y, type z) { return {x, y, z}; } \
   inline name##4 make_##name##4(type x, type y, type z, type w) { return {x, y, z, w}; }
 GMPQ_VECTORS(char, signed char, 2, 4)
 GMPQ_VECTORS(uchar, unsigned char, 2, 4)
@@ -52,9 +52,15 @@ GMPQ_VECTORS(float, float, 8, 16)
 GMPQ_VECTORS(double, double, 16, 16)
 #undef GMPQ_VECTORS
 
-/* --- arithmetic -------------------------------------------------------------------------------- */
-template <class T> T max(T a, T b) { return a > b ? a : b; }
-template <class T> T min(T a, T b) { return a < b ? a : b; }
+/* Arithmetic. */
+template <class T>
+T max(T a, T b) {
+  return a > b ? a : b;
+}
+template <class T>
+T min(T a, T b) {
+  return a < b ? a : b;
+}
 inline float max(float a, float b) { return fmaxf(a, b); } /* of a number and NaN: the number */
 inline float min(float a, float b) { return fminf(a, b); }
 inline double max(double a, double b) { return fmax(a, b); }
@@ -101,7 +107,8 @@ inline int __float2int_ru(float a) { return emulated_to_int(ceilf(a)); }
 inline unsigned __float2uint_rn(float a) { return emulated_to_uint(rintf(a)); }
 inline unsigned __float2uint_rz(float a) { return emulated_to_uint(truncf(a)); }
 
-template <class To, class From> inline To emulated_bits(From value) {
+template <class To, class From>
+inline To emulated_bits(From value) {
   static_assert(sizeof(To) == sizeof(From), "bits of another size");
   To bits;
   std::memcpy(&bits, &value, sizeof bits);
@@ -121,9 +128,12 @@ inline int __dp4a(int a, int b, int c) { return emulated::dp4a<int8_t, int8_t>(a
 inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
   return static_cast<unsigned>(emulated::dp4a<uint8_t, uint8_t>(a, b, static_cast<int>(c)));
 }
-template <class T> inline T __ldg(const T *pointer) { return *pointer; }
+template <class T>
+inline T __ldg(const T *pointer) {
+  return *pointer;
+}
 
-/* --- the threads of a block -------------------------------------------------------------------- */
+/* The threads of a block. */
 inline void __syncthreads() { emulated::reach_barrier(); }
 inline void __syncwarp(unsigned mask = 0xffffffffu) { emulated::meet_all(mask); }
 inline void __threadfence() {}
@@ -138,18 +148,22 @@ inline int atomicMax(int *to, int value) {
   *to = max(before, value);
   return before;
 }
-template <class T> inline T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32) {
+template <class T>
+inline T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32) {
   return emulated::exchange(emulated::XOR, mask, value, lanes, width);
 }
-template <class T> inline T __shfl_down_sync(unsigned mask, T value, int lanes, int width = 32) {
+template <class T>
+inline T __shfl_down_sync(unsigned mask, T value, int lanes, int width = 32) {
   return emulated::exchange(emulated::DOWN, mask, value, lanes, width);
 }
-template <class T> inline T __shfl_sync(unsigned mask, T value, int lane, int width = 32) {
+template <class T>
+inline T __shfl_sync(unsigned mask, T value, int lane, int width = 32) {
   return emulated::exchange(emulated::FROM, mask, value, lane, width);
 }
 
-/* --- instructions ------------------------------------------------------------------------------ */
-inline void emulated_ldmatrix_x4(uint32_t &r0, uint32_t &r1, uint32_t &r2, uint32_t &r3, const void *pointer) {
+/* Instructions. */
+inline void emulated_ldmatrix_x4(uint32_t &r0, uint32_t &r1, uint32_t &r2, uint32_t &r3,
+                                 const void *pointer) {
   emulated::need_shared(pointer, "ldmatrix");
   emulated::Rows lane = {pointer, {}};
   emulated::meet(emulated::ldmatrix_x4, &lane);
@@ -162,13 +176,13 @@ inline void emulated_mma(emulated::Collective what, int &d0, int &d1, int &d2, i
   d0 = lane.d[0], d1 = lane.d[1], d2 = lane.d[2], d3 = lane.d[3];
 }
 /* m16n8k32, u8 by s8. */
-inline void emulated_mma_u8s8(int &d0, int &d1, int &d2, int &d3, uint32_t a0, uint32_t a1, uint32_t a2,
-                              uint32_t a3, uint32_t b0, uint32_t b1) {
+inline void emulated_mma_u8s8(int &d0, int &d1, int &d2, int &d3, uint32_t a0, uint32_t a1,
+                              uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
   emulated_mma(emulated::mma_u8s8, d0, d1, d2, d3, a0, a1, a2, a3, b0, b1);
 }
 /* m16n8k64, u4 by s4. */
-inline void emulated_mma_u4s4(int &d0, int &d1, int &d2, int &d3, uint32_t a0, uint32_t a1, uint32_t a2,
-                              uint32_t a3, uint32_t b0, uint32_t b1) {
+inline void emulated_mma_u4s4(int &d0, int &d1, int &d2, int &d3, uint32_t a0, uint32_t a1,
+                              uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
   emulated_mma(emulated::mma_u4s4, d0, d1, d2, d3, a0, a1, a2, a3, b0, b1);
 }
 inline int emulated_dp4a_u8s8(uint32_t a, uint32_t b, int c) {
@@ -181,13 +195,14 @@ inline void emulated_copy4(void *to, const void *from) { emulated::copy_async(to
 inline void emulated_commit() { emulated::commit_copies(); }
 inline void emulated_wait(size_t left) { emulated::wait_for_copies(left); }
 
-/* --- the table that the driver reads; library.py writes its rows after the text -------------------- */
+/* The table that the driver reads; library.py writes its rows after the text. */
 namespace emulated {
 template <auto kernel, class... T, size_t... i>
 void call(void (*)(T *...), void *const *values, std::index_sequence<i...>) {
   kernel(static_cast<T *>(values[i])...);
 }
-template <auto kernel, int parameters, class... T> constexpr Kernel row(const char *name, void (*)(T *...)) {
+template <auto kernel, int parameters, class... T>
+constexpr Kernel row(const char *name, void (*)(T *...)) {
   static_assert(sizeof...(T) == parameters, "the kernel has another number of parameters");
   static_assert(parameters <= MOST_PARAMETERS, "the kernel has too many parameters");
   return {name, parameters, [](void *const *values) {
@@ -195,5 +210,6 @@ template <auto kernel, int parameters, class... T> constexpr Kernel row(const ch
           }};
 }
 } // namespace emulated
-extern "C" __attribute__((visibility("hidden"))) char __start_emulated_shared[], __stop_emulated_shared[]; /* the linker's */
+extern "C" __attribute__((visibility("hidden"))) char __start_emulated_shared[],
+    __stop_emulated_shared[]; /* the linker's */
 __attribute__((used)) __shared__ __align__(16) char emulated_some_shared[16];

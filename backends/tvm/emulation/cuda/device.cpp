@@ -23,12 +23,14 @@ static CUresult refuse(CUresult code, const char *text) {
 
 static CUresult perform(const Launch &work) {
   auto found = device.functions.find(work.function);
-  if (found == device.functions.end()) return refuse(INVALID_HANDLE, "a kernel of a module that was unloaded");
+  if (found == device.functions.end())
+    return refuse(INVALID_HANDLE, "a kernel of a module that was unloaded");
   const Kernel &kernel = *found->second.kernel;
   void *values[MOST_PARAMETERS];
   for (int i = 0; i < kernel.parameters; i++) {
     if (!holds(work.values[i], 1)) {
-      std::snprintf(message, sizeof message, "kernel %s: parameter %d is no memory of the device", kernel.name, i);
+      std::snprintf(message, sizeof message, "kernel %s: parameter %d is no memory of the device",
+                    kernel.name, i);
       return ILLEGAL_ADDRESS;
     }
     values[i] = reinterpret_cast<void *>(work.values[i]);
@@ -44,14 +46,17 @@ static CUresult perform(const Launch &work) {
 }
 
 static CUresult perform(const Move &work) {
-  if ((work.to_device && !holds(work.to, work.bytes)) || (work.from_device && !holds(work.from, work.bytes)))
+  if ((work.to_device && !holds(work.to, work.bytes)) ||
+      (work.from_device && !holds(work.from, work.bytes)))
     return refuse(ILLEGAL_ADDRESS, "a copy of memory that was freed");
-  std::memmove(reinterpret_cast<void *>(work.to), reinterpret_cast<const void *>(work.from), work.bytes);
+  std::memmove(reinterpret_cast<void *>(work.to), reinterpret_cast<const void *>(work.from),
+               work.bytes);
   return SUCCESS;
 }
 
 static CUresult perform(const Fill &work) {
-  if (!holds(work.to, work.bytes)) return refuse(ILLEGAL_ADDRESS, "a memset of memory that was freed");
+  if (!holds(work.to, work.bytes))
+    return refuse(ILLEGAL_ADDRESS, "a memset of memory that was freed");
   std::memset(reinterpret_cast<void *>(work.to), work.value, work.bytes);
   return SUCCESS;
 }

@@ -11,17 +11,10 @@
 namespace emulated {
 
 typedef int CUresult;
-inline constexpr CUresult SUCCESS = 0,
-                          INVALID_VALUE = 1,
-                          OUT_OF_MEMORY = 2,
-                          NOT_INITIALIZED = 3,
-                          INVALID_DEVICE = 101,
-                          INVALID_CONTEXT = 201,
-                          INVALID_HANDLE = 400,
-                          NOT_FOUND = 500,
-                          NOT_READY = 600,
-                          CONTEXT_IS_DESTROYED = 709,
-                          CAPTURE_UNSUPPORTED = 900,
+inline constexpr CUresult SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3,
+                          NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
+                          INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600,
+                          CONTEXT_IS_DESTROYED = 709, CAPTURE_UNSUPPORTED = 900,
                           CAPTURE_INVALIDATED = 901;
 
 /* Handles are numbers that no other object ever has, so that a stale one is noticed. */

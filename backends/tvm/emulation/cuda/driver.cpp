@@ -1,8 +1,8 @@
 /* The functions of libcuda.so.1 that a compiled network and its timing need, and what tests need.
  *
- * Functions answer with the codes of the real driver, as far as misuse can be known; a kernel's mistake
- * is an error of the call that does its work (a launch or, where streams are late, a wait) and not,
- * as on a device, of every later call too: `emulated_message` describes it.
+ * Functions answer with the codes of the real driver, as far as misuse can be known. A kernel's
+ * mistake, which `emulated_message` describes, is an error of the call that does its work (a launch
+ * or, where streams are late, a wait) and not, as on a device, of every later call too.
  */
 #include "api.h"
 #include "memory.h"
@@ -35,18 +35,22 @@ CUresult emulated::refused(const char *name, Needs needs) {
   return CONTEXT_IS_DESTROYED;
 }
 
-/* --- the device -------------------------------------------------------------------------------- */
+/* The device. */
 PUBLIC CUresult cuInit(unsigned flags) {
   return call("cuInit", NOTHING, [&] {
-    device.initialized = !flags;
-    return flags ? INVALID_VALUE : SUCCESS;
+    if (flags) return INVALID_VALUE;
+    if (!device.devices) return NO_DEVICE;
+    device.initialized = true;
+    return SUCCESS;
   });
 }
 PUBLIC CUresult cuDriverGetVersion(int *version) {
-  return call("cuDriverGetVersion", NOTHING, [&] { return version ? (*version = 13000, SUCCESS) : INVALID_VALUE; });
+  return call("cuDriverGetVersion", NOTHING,
+              [&] { return version ? (*version = 13000, SUCCESS) : INVALID_VALUE; });
 }
 PUBLIC CUresult cuDeviceGetCount(int *count) {
-  return call("cuDeviceGetCount", INITIALIZED, [&] { return count ? (*count = device.devices, SUCCESS) : INVALID_VALUE; });
+  return call("cuDeviceGetCount", INITIALIZED,
+              [&] { return count ? (*count = device.devices, SUCCESS) : INVALID_VALUE; });
 }
 static bool is_device(int found) { return 0 <= found && found < device.devices; }
 PUBLIC CUresult cuDeviceGet(int *found, int ordinal) {
@@ -102,7 +106,7 @@ PUBLIC CUresult cuDeviceGetAttribute(int *value, int attribute, int found) {
   });
 }
 
-/* --- contexts ---------------------------------------------------------------------------------- */
+/* Contexts. */
 PUBLIC CUresult cuDevicePrimaryCtxRetain(void **made, int found) {
   return call("cuDevicePrimaryCtxRetain", INITIALIZED, [&] {
     if (!made) return INVALID_VALUE;
@@ -159,18 +163,20 @@ PUBLIC CUresult cuCtxPopCurrent_v2(void **context) {
   });
 }
 PUBLIC CUresult cuCtxSynchronize() {
-  return call("cuCtxSynchronize", CONTEXT, [&] { return capture_forbids() ? CAPTURE_UNSUPPORTED : finish_all(); });
+  return call("cuCtxSynchronize", CONTEXT,
+              [&] { return capture_forbids() ? CAPTURE_UNSUPPORTED : finish_all(); });
 }
 
-/* --- modules ----------------------------------------------------------------------------------- */
+/* Modules. */
 PUBLIC CUresult cuModuleLoadData(void **module, const void *image) {
-  return call("cuModuleLoadData", CONTEXT, [&] { /* whatever the image: its kernels are linked here */
-    if (!module || !image) return INVALID_VALUE;
-    Handle made = new_handle();
-    device.modules[made] = 1;
-    *module = opaque(made);
-    return SUCCESS;
-  });
+  return call("cuModuleLoadData", CONTEXT,
+              [&] { /* whatever the image: its kernels are linked here */
+                    if (!module || !image) return INVALID_VALUE;
+                    Handle made = new_handle();
+                    device.modules[made] = 1;
+                    *module = opaque(made);
+                    return SUCCESS;
+              });
 }
 PUBLIC CUresult cuModuleLoadDataEx(void **module, const void *image, unsigned, int *, void **) {
   return cuModuleLoadData(module, image);
@@ -208,7 +214,7 @@ PUBLIC CUresult cuFuncSetAttribute(void *function, int attribute, int value) {
   });
 }
 
-/* --- memory ------------------------------------------------------------------------------------ */
+/* Memory. */
 PUBLIC CUresult cuMemAlloc_v2(uint64_t *made, size_t bytes) {
   return call("cuMemAlloc", CONTEXT, [&] {
     if (capture_forbids()) return CAPTURE_UNSUPPORTED;
@@ -227,8 +233,10 @@ PUBLIC CUresult cuMemFree_v2(uint64_t address) {
 }
 
 static CUresult check(const Move &move) {
-  if (move.to_device ? !holds(move.to, move.bytes) : !move.to || overlaps(move.to, move.bytes)) return INVALID_VALUE;
-  if (move.from_device ? !holds(move.from, move.bytes) : !move.from || overlaps(move.from, move.bytes))
+  if (move.to_device ? !holds(move.to, move.bytes) : !move.to || overlaps(move.to, move.bytes))
+    return INVALID_VALUE;
+  if (move.from_device ? !holds(move.from, move.bytes)
+                       : !move.from || overlaps(move.from, move.bytes))
     return INVALID_VALUE;
   return SUCCESS;
 }
@@ -280,15 +288,16 @@ PUBLIC CUresult cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, 
   });
 }
 
-/* --- launches ---------------------------------------------------------------------------------- */
-PUBLIC CUresult cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                               unsigned block_y, unsigned block_z, unsigned shared, void *stream, void **parameters,
-                               void **extra) {
+/* Launches. */
+PUBLIC CUresult cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                               unsigned block_x, unsigned block_y, unsigned block_z,
+                               unsigned shared, void *stream, void **parameters, void **extra) {
   return call("cuLaunchKernel", CONTEXT, [&] {
     auto found = device.functions.find(number(function));
     if (found == device.functions.end() || !is_stream(number(stream))) return INVALID_HANDLE;
     const uint64_t threads = uint64_t(block_x) * block_y * block_z;
-    if (!grid_x || !grid_y || !grid_z || grid_x > 0x7fffffffu || grid_y > 65535 || grid_z > 65535) return INVALID_VALUE;
+    if (!grid_x || !grid_y || !grid_z || grid_x > 0x7fffffffu || grid_y > 65535 || grid_z > 65535)
+      return INVALID_VALUE;
     if (!threads || threads > MOST_THREADS || block_z > 64) return INVALID_VALUE;
     if (shared > found->second.most_shared || extra || !parameters) return INVALID_VALUE;
     Launch launch = {number(function), {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, {}};
@@ -300,19 +309,31 @@ PUBLIC CUresult cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y,
   });
 }
 
-/* --- errors ------------------------------------------------------------------------------------ */
+/* Errors. */
 static const struct {
   CUresult code;
   const char *name;
 } names[] = {
-    {0, "CUDA_SUCCESS"}, {1, "CUDA_ERROR_INVALID_VALUE"}, {2, "CUDA_ERROR_OUT_OF_MEMORY"},
-    {3, "CUDA_ERROR_NOT_INITIALIZED"}, {100, "CUDA_ERROR_NO_DEVICE"}, {101, "CUDA_ERROR_INVALID_DEVICE"},
-    {200, "CUDA_ERROR_INVALID_IMAGE"}, {201, "CUDA_ERROR_INVALID_CONTEXT"}, {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
-    {400, "CUDA_ERROR_INVALID_HANDLE"}, {500, "CUDA_ERROR_NOT_FOUND"}, {600, "CUDA_ERROR_NOT_READY"},
-    {700, "CUDA_ERROR_ILLEGAL_ADDRESS"}, {701, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"},
-    {709, "CUDA_ERROR_CONTEXT_IS_DESTROYED"}, {716, "CUDA_ERROR_MISALIGNED_ADDRESS"},
-    {719, "CUDA_ERROR_LAUNCH_FAILED"}, {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"},
-    {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}, {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
+    {0, "CUDA_SUCCESS"},
+    {1, "CUDA_ERROR_INVALID_VALUE"},
+    {2, "CUDA_ERROR_OUT_OF_MEMORY"},
+    {3, "CUDA_ERROR_NOT_INITIALIZED"},
+    {100, "CUDA_ERROR_NO_DEVICE"},
+    {101, "CUDA_ERROR_INVALID_DEVICE"},
+    {200, "CUDA_ERROR_INVALID_IMAGE"},
+    {201, "CUDA_ERROR_INVALID_CONTEXT"},
+    {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
+    {400, "CUDA_ERROR_INVALID_HANDLE"},
+    {500, "CUDA_ERROR_NOT_FOUND"},
+    {600, "CUDA_ERROR_NOT_READY"},
+    {700, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+    {701, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"},
+    {709, "CUDA_ERROR_CONTEXT_IS_DESTROYED"},
+    {716, "CUDA_ERROR_MISALIGNED_ADDRESS"},
+    {719, "CUDA_ERROR_LAUNCH_FAILED"},
+    {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"},
+    {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+    {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
     {999, "CUDA_ERROR_UNKNOWN"},
 };
 static CUresult name_of(CUresult code, const char **name) {
@@ -327,53 +348,4 @@ PUBLIC CUresult cuGetErrorName(CUresult code, const char **name) {
 }
 PUBLIC CUresult cuGetErrorString(CUresult code, const char **text) {
   return call("cuGetErrorString", NOTHING, [&] { return name_of(code, text); });
-}
-
-/* --- for tests --------------------------------------------------------------------------------- */
-
-/* The call of `name` (without _v2) after `skipped` others fails with `code`, and does nothing. */
-PUBLIC void emulated_fail_after(const char *name, int skipped, CUresult code) {
-  std::lock_guard<std::recursive_mutex> lock(one_at_a_time);
-  device.failures.push_back({name, skipped, code});
-}
-PUBLIC void emulated_fail(const char *name, CUresult code) { emulated_fail_after(name, 0, code); }
-/* Failures that were asked for and did not come yet; forgets them. */
-PUBLIC int emulated_forget_failures() {
-  std::lock_guard<std::recursive_mutex> lock(one_at_a_time);
-  int left = static_cast<int>(device.failures.size());
-  device.failures.clear();
-  return left;
-}
-
-/* What is alive: allocations, modules, graphs, executables, streams, events, retained contexts; then
- * the kernels that ran and the graphs that were launched. */
-PUBLIC void emulated_counts(long long counts[9]) {
-  std::lock_guard<std::recursive_mutex> lock(one_at_a_time);
-  long long contexts = 0;
-  for (auto &[ordinal, context] : device.contexts) contexts += context.retained;
-  const size_t streams = device.streams.size() - device.streams.count(0);
-  const long long found[9] = {allocations(), (long long)device.modules.size(), (long long)device.graphs.size(),
-                              (long long)device.executables.size(), (long long)streams,
-                              (long long)device.events.size(), contexts, device.launches, device.graph_launches};
-  std::copy(found, found + 9, counts);
-}
-
-/* The last mistake of a kernel; it stays until there is another. */
-PUBLIC const char *emulated_message() { return message; }
-
-/* late_copies, late_streams, backwards (0, 1), devices, capability (86 is 8.6); 1: no such setting. */
-PUBLIC int emulated_set(const char *name, int value) {
-  std::lock_guard<std::recursive_mutex> lock(one_at_a_time);
-  const std::string setting = name;
-  if (setting == "late_copies") settings.late_copies = value;
-  else if (setting == "late_streams") device.late_streams = value;
-  else if (setting == "backwards") settings.backwards = value;
-  else if (setting == "devices") device.devices = value;
-  else if (setting == "capability") device.attributes[75] = value / 10, device.attributes[76] = value % 10;
-  else return 1;
-  return 0;
-}
-PUBLIC void emulated_set_attribute(int attribute, int value) {
-  std::lock_guard<std::recursive_mutex> lock(one_at_a_time);
-  device.attributes[attribute] = value;
 }

@@ -11,22 +11,26 @@ void ldmatrix_x4(void *const lanes[LANES]) {
   for (int matrix = 0; matrix < 4; matrix++)
     for (int l = 0; l < LANES; l++) {
       const Rows *giver = static_cast<const Rows *>(lanes[matrix * 8 + l / 4]);
-      std::memcpy(&static_cast<Rows *>(lanes[l])->to[matrix], static_cast<const char *>(giver->row) + l % 4 * 4, 4);
+      std::memcpy(&static_cast<Rows *>(lanes[l])->to[matrix],
+                  static_cast<const char *>(giver->row) + l % 4 * 4, 4);
     }
 }
 
 /* The numbers of a register, the first in its lowest bits. */
-template <int BITS> static void unpack(uint32_t word, bool is_signed, int16_t *to) {
+template <int BITS>
+static void unpack(uint32_t word, bool is_signed, int16_t *to) {
   for (int i = 0; i < 32 / BITS; i++) {
     uint32_t code = word >> BITS * i & ((1u << BITS) - 1);
-    to[i] = static_cast<int16_t>(is_signed && code >> (BITS - 1) ? int(code) - (1 << BITS) : int(code));
+    to[i] =
+        static_cast<int16_t>(is_signed && code >> (BITS - 1) ? int(code) - (1 << BITS) : int(code));
   }
 }
 
-/* d [16, 8] += a [16, K] * b [K, 8]. Register r of a, of lane l, holds row l / 4 + 8 (r % 2) and the
- * word l % 4 of the half r / 2 of K; register r of b holds column l / 4 and the same word of half r;
- * register r of d holds row l / 4 + 8 (r / 2) and column 2 (l % 4) + r % 2. */
-template <int BITS> static void mma(void *const lanes[LANES]) {
+/* d [16, 8] += a [16, K] * b [K, 8]. Register r of a, of lane l, holds row l / 4 + 8 (r % 2) and
+ * the word l % 4 of the half r / 2 of K; register r of b holds column l / 4 and the same word of
+ * half r; register r of d holds row l / 4 + 8 (r / 2) and column 2 (l % 4) + r % 2. */
+template <int BITS>
+static void mma(void *const lanes[LANES]) {
   enum { WORD = 32 / BITS, K = 8 * WORD };
   int16_t a[16][K];
   alignas(16) int16_t b[K / 2][8][2]; /* pairs of K, of all columns */
@@ -37,7 +41,8 @@ template <int BITS> static void mma(void *const lanes[LANES]) {
     for (int r = 0; r < 2; r++) {
       int16_t column[WORD];
       unpack<BITS>(lane->b[r], true, column);
-      for (int i = 0; i < WORD; i++) b[(l % 4 + r * 4) * (WORD / 2) + i / 2][l / 4][i % 2] = column[i];
+      for (int i = 0; i < WORD; i++)
+        b[(l % 4 + r * 4) * (WORD / 2) + i / 2][l / 4][i % 2] = column[i];
     }
   }
   alignas(16) int sums[16][8];
@@ -47,8 +52,10 @@ template <int BITS> static void mma(void *const lanes[LANES]) {
       int pair;
       std::memcpy(&pair, &a[row][2 * k], 4);
       __m128i both = _mm_set1_epi32(pair);
-      low = _mm_add_epi32(low, _mm_madd_epi16(both, _mm_load_si128(reinterpret_cast<__m128i *>(b[k][0]))));
-      high = _mm_add_epi32(high, _mm_madd_epi16(both, _mm_load_si128(reinterpret_cast<__m128i *>(b[k][4]))));
+      low = _mm_add_epi32(
+          low, _mm_madd_epi16(both, _mm_load_si128(reinterpret_cast<__m128i *>(b[k][0]))));
+      high = _mm_add_epi32(
+          high, _mm_madd_epi16(both, _mm_load_si128(reinterpret_cast<__m128i *>(b[k][4]))));
     }
     _mm_store_si128(reinterpret_cast<__m128i *>(&sums[row][0]), low);
     _mm_store_si128(reinterpret_cast<__m128i *>(&sums[row][4]), high);
@@ -89,7 +96,8 @@ void shuffle(void *const lanes[LANES]) {
 }
 
 void need_all_lanes(unsigned mask) {
-  if (mask != 0xffffffffu) fail(LAUNCH_FAILED, "a collective of the lanes 0x%08x, where all 32 are emulated", mask);
+  if (mask != 0xffffffffu)
+    fail(LAUNCH_FAILED, "a collective of the lanes 0x%08x, where all 32 are emulated", mask);
 }
 
 static void nothing(void *const *) {}

@@ -32,7 +32,8 @@ void shuffle(void *const lanes[LANES]);
 void need_all_lanes(unsigned mask);
 void meet_all(unsigned mask);
 
-template <class T> T exchange(Direction direction, unsigned mask, T value, int lanes, int width) {
+template <class T>
+T exchange(Direction direction, unsigned mask, T value, int lanes, int width) {
   static_assert(sizeof(T) == 4, "shuffles move words");
   need_all_lanes(mask);
   Word lane = {direction, 0, lanes, width};
@@ -43,7 +44,8 @@ template <class T> T exchange(Direction direction, unsigned mask, T value, int l
 }
 
 /* Four products of bytes, added to c with wrap-around. */
-template <class A, class B> int dp4a(uint32_t a, uint32_t b, int c) {
+template <class A, class B>
+int dp4a(uint32_t a, uint32_t b, int c) {
   uint32_t sum = static_cast<uint32_t>(c);
   for (int i = 0; i < 4; i++)
     sum += static_cast<uint32_t>(static_cast<A>(a >> 8 * i) * static_cast<B>(b >> 8 * i));

@@ -21,6 +21,7 @@ SOURCES = (
     "device.cpp",
     "driver.cpp",
     "streams.cpp",
+    "controls.cpp",
 )
 COMPILER = "g++"
 # Fortify takes it for a mistake that fibers are left by longjmp; unique symbols are never unloaded.

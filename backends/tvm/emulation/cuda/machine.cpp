@@ -21,7 +21,13 @@ asm(".text\n.hidden emulated_switch\n.globl emulated_switch\n.type emulated_swit
 
 namespace emulated {
 
-enum { STACK = 64 << 10, PAGE = 4096, STRIDE = STACK + PAGE, POISON = 0xA5, SIGNAL_STACK = 64 << 10 };
+enum {
+  STACK = 64 << 10,
+  PAGE = 4096,
+  STRIDE = STACK + PAGE,
+  POISON = 0xA5,
+  SIGNAL_STACK = 64 << 10
+};
 static const size_t STACKS_BYTES = static_cast<size_t>(STRIDE) * MOST_THREADS;
 enum State { RUNNING, AT_BARRIER, IN_COLLECTIVE, ENDED };
 
@@ -39,24 +45,27 @@ struct Fiber {
   size_t groups;            /* that were committed */
 };
 
-Settings settings = {std::getenv("GMPQ_LATE_COPIES") != nullptr, false};
+Settings settings = {std::getenv("GMPQ_LATE_COPIES") != nullptr,
+                     std::getenv("GMPQ_BACKWARDS") != nullptr};
 Index thread_index, block_index, block_size, grid_size;
 char message[512];
 
 static Fiber fibers[MOST_THREADS];
-static char *stacks;        /* for all fibers; each has a page below it that nothing may touch */
+static char *stacks;      /* for all fibers; each has a page below it that nothing may touch */
 static int usable_stacks; /* that fibers have needed so far */
 static void *machine_stack_pointer;
 static int current = -1, first_lane = -1, threads;
 static const Kernel *running;
 static void *const *arguments;
 static sigjmp_buf launch_end;
+static thread_local bool launching; /* a fault of another thread is not the kernel's */
 
 static int place(char *text, size_t size) {
-  int used = std::snprintf(text, size, "kernel %s, block (%u, %u, %u)", running->name, block_index.x,
-                           block_index.y, block_index.z);
+  int used = std::snprintf(text, size, "kernel %s, block (%u, %u, %u)", running->name,
+                           block_index.x, block_index.y, block_index.z);
   if (current >= 0) return used + std::snprintf(text + used, size - used, ", thread %d", current);
-  if (first_lane >= 0) used += std::snprintf(text + used, size - used, ", warp %d", first_lane / LANES);
+  if (first_lane >= 0)
+    used += std::snprintf(text + used, size - used, ", warp %d", first_lane / LANES);
   return used;
 }
 
@@ -70,7 +79,7 @@ void fail(Mistake mistake, const char *format, ...) {
   siglongjmp(launch_end, mistake); /* the stacks of the fibers hold nothing that needs an end */
 }
 
-/* --- what fibers do ---------------------------------------------------------------------------- */
+/* What fibers do. */
 static void leave(State state) {
   Fiber &fiber = fibers[current];
   fiber.state = state;
@@ -92,19 +101,22 @@ void meet(Collective what, void *operands) {
 void reach_barrier() { leave(AT_BARRIER); }
 
 static bool is_shared(const void *pointer, size_t bytes) {
-  return pointer >= program.shared && static_cast<const char *>(pointer) + bytes <= program.shared_end;
+  return pointer >= program.shared &&
+         static_cast<const char *>(pointer) + bytes <= program.shared_end;
 }
 
 void need_shared(const void *pointer, const char *instruction) {
   if (reinterpret_cast<uintptr_t>(pointer) % 16)
     fail(MISALIGNED_ADDRESS, "%s of an address that is not aligned to 16 bytes", instruction);
-  if (!is_shared(pointer, 16)) fail(ILLEGAL_ADDRESS, "%s of an address outside of shared memory", instruction);
+  if (!is_shared(pointer, 16))
+    fail(ILLEGAL_ADDRESS, "%s of an address outside of shared memory", instruction);
 }
 
 void copy_async(void *to, const void *from, size_t bytes, size_t alignment) {
   if (reinterpret_cast<uintptr_t>(to) % alignment || reinterpret_cast<uintptr_t>(from) % alignment)
     fail(MISALIGNED_ADDRESS, "cp.async of addresses that are not aligned to %zu bytes", alignment);
-  if (!is_shared(to, bytes)) fail(ILLEGAL_ADDRESS, "cp.async to an address outside of shared memory");
+  if (!is_shared(to, bytes))
+    fail(ILLEGAL_ADDRESS, "cp.async to an address outside of shared memory");
   if (is_shared(from, bytes)) fail(ILLEGAL_ADDRESS, "cp.async from shared memory");
   Fiber &fiber = fibers[current];
   if (settings.late_copies)
@@ -123,7 +135,7 @@ void wait_for_copies(size_t groups_left) {
   fiber.copies.erase(fiber.copies.begin(), copy);
 }
 
-/* --- the block --------------------------------------------------------------------------------- */
+/* The block. */
 static void prepare(int thread) {
   Fiber &fiber = fibers[thread];
   void **top = reinterpret_cast<void **>(stacks + static_cast<size_t>(thread + 1) * STRIDE - 64);
@@ -156,7 +168,8 @@ static bool perform_collective(int lanes) {
     operands[waiting++] = fiber.operands;
   }
   if (!waiting) return false;
-  if (waiting != LANES) fail(LAUNCH_FAILED, "%d of %d lanes reach a collective", waiting, int(LANES));
+  if (waiting != LANES)
+    fail(LAUNCH_FAILED, "%d of %d lanes reach a collective", waiting, int(LANES));
   what(operands);
   for (int i = 0; i < LANES; i++) fibers[first_lane + i].state = RUNNING;
   return true;
@@ -195,8 +208,12 @@ static void run_grid() {
       for (block_index.x = 0; block_index.x < grid_size.x; block_index.x++) run_block();
 }
 
-/* --- the launch -------------------------------------------------------------------------------- */
-static void fault(int, siginfo_t *found, void *) {
+/* The launch. */
+static void fault(int signal_number, siginfo_t *found, void *) {
+  if (!launching) {
+    std::signal(signal_number, SIG_DFL); /* it comes again */
+    return;
+  }
   const char *address = static_cast<const char *>(found->si_addr);
   size_t offset = static_cast<size_t>(address - stacks);
   char text[128];
@@ -209,7 +226,8 @@ static void fault(int, siginfo_t *found, void *) {
 
 static bool make_stacks(int count) {
   if (!stacks) {
-    void *made = mmap(nullptr, STACKS_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *made =
+        mmap(nullptr, STACKS_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (made == MAP_FAILED) return false;
     stacks = static_cast<char *>(made);
   }
@@ -246,8 +264,10 @@ Mistake run(const Kernel &kernel, Index grid, Index block, void *const *values) 
   sigaltstack(&ours, &before);
   sigaction(SIGSEGV, &action, &segv_before);
   sigaction(SIGBUS, &action, &bus_before);
+  launching = true;
   int mistake = sigsetjmp(launch_end, 1);
   if (!mistake) run_grid();
+  launching = false;
   sigaction(SIGBUS, &bus_before, nullptr);
   sigaction(SIGSEGV, &segv_before, nullptr);
   sigaltstack(&before, nullptr);
@@ -256,7 +276,7 @@ Mistake run(const Kernel &kernel, Index grid, Index block, void *const *values) 
 
 } // namespace emulated
 
-/* --- checks that the compiler puts into the text (-fsanitize=alignment,bounds) -------------------- */
+/* Checks that the compiler puts into the text (-fsanitize=alignment,bounds). */
 namespace {
 struct Source {
   const char *file;
@@ -282,12 +302,13 @@ __ubsan_handle_type_mismatch_v1_abort(Mismatch *found, uintptr_t address) {
   using namespace emulated;
   unsigned alignment = 1u << found->log_alignment;
   if (!address) fail(ILLEGAL_ADDRESS, "line %u: a null pointer is used", found->source.line);
-  fail(MISALIGNED_ADDRESS, "line %u: an access of %s is not aligned to %u bytes", found->source.line,
-       found->type->name, alignment);
+  fail(MISALIGNED_ADDRESS, "line %u: an access of %s is not aligned to %u bytes",
+       found->source.line, found->type->name, alignment);
 }
 
 extern "C" [[noreturn]] __attribute__((visibility("hidden"))) void
 __ubsan_handle_out_of_bounds_abort(OutOfBounds *found, uintptr_t index) {
-  emulated::fail(emulated::ILLEGAL_ADDRESS, "line %u: index %lld is outside of %s", found->source.line,
-                 static_cast<long long>(static_cast<int32_t>(index)), found->array->name);
+  emulated::fail(emulated::ILLEGAL_ADDRESS, "line %u: index %lld is outside of %s",
+                 found->source.line, static_cast<long long>(static_cast<int32_t>(index)),
+                 found->array->name);
 }

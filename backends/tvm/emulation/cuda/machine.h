@@ -31,6 +31,7 @@ struct Program {
 };
 extern const Program program;
 
+/* The environment of the process (GMPQ_LATE_COPIES, GMPQ_BACKWARDS) sets them, or a test does. */
 struct Settings {
   bool late_copies; /* cp.async moves bytes no sooner than the wait that orders it */
   bool backwards;   /* the last warp and the last lane run first */
@@ -55,7 +56,8 @@ void wait_for_copies(size_t groups_left);
 void need_shared(const void *pointer, const char *instruction); /* 16 bytes, aligned */
 
 /* Ends the launch that runs; the message is preceded by the kernel, the block and the thread. */
-[[noreturn]] void fail(Mistake mistake, const char *format, ...) __attribute__((format(printf, 2, 3)));
+[[noreturn]] void fail(Mistake mistake, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Describes an address for a message; the memory of the device gives it. */
 void describe(const void *address, char *text, size_t size);

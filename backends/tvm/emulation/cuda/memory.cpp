@@ -22,12 +22,15 @@ struct Allocation {
 };
 static std::map<uint64_t, Allocation> alive;
 
-static unsigned char *pointer(uint64_t address) { return reinterpret_cast<unsigned char *>(address); }
+static unsigned char *pointer(uint64_t address) {
+  return reinterpret_cast<unsigned char *>(address);
+}
 
 static size_t rounded(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 uint64_t allocate(size_t bytes) {
-  size_t aligned = rounded(bytes, ALIGNMENT), usable = rounded(aligned, PAGE), all = usable + 2 * PAGE;
+  size_t aligned = rounded(bytes, ALIGNMENT), usable = rounded(aligned, PAGE),
+         all = usable + 2 * PAGE;
   if (aligned < bytes || all < aligned) return 0;
   void *made = mmap(nullptr, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (made == MAP_FAILED) return 0;

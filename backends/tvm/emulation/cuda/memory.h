@@ -10,7 +10,7 @@ uint64_t allocate(size_t bytes);
 bool release(uint64_t address); /* false: nothing begins there */
 void release_all();
 int allocations();
-bool holds(uint64_t address, size_t bytes);   /* within one allocation */
+bool holds(uint64_t address, size_t bytes);    /* within one allocation */
 bool overlaps(uint64_t address, size_t bytes); /* with any */
 
 /* Returns whether the bytes beside all allocations are as they were; mends them, and `text` says

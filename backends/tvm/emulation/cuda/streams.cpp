@@ -3,7 +3,7 @@
 
 using namespace emulated;
 
-/* --- streams ----------------------------------------------------------------------------------- */
+/* Streams. */
 PUBLIC CUresult cuStreamCreate(void **stream, unsigned flags) {
   return call("cuStreamCreate", CONTEXT, [&] {
     if (!stream || flags > 1) return INVALID_VALUE;
@@ -76,8 +76,9 @@ PUBLIC CUresult cuStreamIsCapturing(void *stream, int *status) {
   });
 }
 
-/* --- graphs ------------------------------------------------------------------------------------ */
-PUBLIC CUresult cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long flags) {
+/* Graphs. */
+PUBLIC CUresult cuGraphInstantiateWithFlags(void **executable, void *graph,
+                                            unsigned long long flags) {
   return call("cuGraphInstantiateWithFlags", CONTEXT, [&] {
     auto found = device.graphs.find(number(graph));
     if (!executable || flags || found == device.graphs.end()) return INVALID_VALUE;
@@ -99,14 +100,16 @@ PUBLIC CUresult cuGraphLaunch(void *executable, void *stream) {
   });
 }
 PUBLIC CUresult cuGraphDestroy(void *graph) {
-  return call("cuGraphDestroy", INITIALIZED, [&] { return device.graphs.erase(number(graph)) ? SUCCESS : INVALID_VALUE; });
+  return call("cuGraphDestroy", INITIALIZED,
+              [&] { return device.graphs.erase(number(graph)) ? SUCCESS : INVALID_VALUE; });
 }
 PUBLIC CUresult cuGraphExecDestroy(void *executable) {
-  return call("cuGraphExecDestroy", INITIALIZED,
-              [&] { return device.executables.erase(number(executable)) ? SUCCESS : INVALID_VALUE; });
+  return call("cuGraphExecDestroy", INITIALIZED, [&] {
+    return device.executables.erase(number(executable)) ? SUCCESS : INVALID_VALUE;
+  });
 }
 
-/* --- events ------------------------------------------------------------------------------------ */
+/* Events. */
 PUBLIC CUresult cuEventCreate(void **event, unsigned) {
   return call("cuEventCreate", CONTEXT, [&] {
     if (!event) return INVALID_VALUE;
@@ -139,7 +142,8 @@ PUBLIC CUresult cuEventElapsedTime(float *milliseconds, void *from, void *to) {
     if (!milliseconds) return INVALID_VALUE;
     if (!first->second.recorded || !last->second.recorded) return INVALID_HANDLE;
     if (!first->second.done || !last->second.done) return NOT_READY;
-    *milliseconds = std::chrono::duration<float, std::milli>(last->second.time - first->second.time).count();
+    *milliseconds =
+        std::chrono::duration<float, std::milli>(last->second.time - first->second.time).count();
     return SUCCESS;
   });
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,50 +12,25 @@ import pytest
 
 from gmpq.backends.tvm.emulation.cuda import library
 from tests.support.gpu.cuda_kernels import Driver, load_text
+from tests.support.gpu.small_kernels import (
+    ALL,
+    ILLEGAL_ADDRESS,
+    INVALID_CONTEXT,
+    INVALID_DEVICE,
+    INVALID_HANDLE,
+    INVALID_VALUE,
+    NO_DEVICE,
+    NOT_FOUND,
+    NOT_INITIALIZED,
+    ONE,
+    OUT_OF_MEMORY,
+    SUCCESS,
+    TEXT,
+    function,
+    upload,
+)
 
 pytestmark = pytest.mark.skipif(library.missing() is not None, reason=str(library.missing()))
-
-SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, NOT_INITIALIZED, INVALID_DEVICE = 0, 1, 2, 3, 101
-INVALID_CONTEXT, INVALID_HANDLE, NOT_FOUND, NOT_READY = 201, 400, 500, 600
-ILLEGAL_ADDRESS, CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED = 700, 900, 901
-NON_BLOCKING, THREAD_LOCAL, RELAXED = 1, 1, 2
-ONE, ALL = (1, 1, 1), (8, 1, 1)
-TEXT = """
-extern "C" __global__ void twice(const int *x, int *y) { y[threadIdx.x] = 2 * x[threadIdx.x]; }
-extern "C" __global__ void plus(const int *x, int *y) { y[threadIdx.x] = 1 + x[threadIdx.x]; }
-"""
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = tmp_path_factory.mktemp("driver")
-    load_text(TEXT, {"twice": 2, "plus": 2}, folder)
-    return folder / library.NAME
-
-
-@pytest.fixture
-def driver(path: Path) -> Iterator[Driver]:
-    found = Driver.load(path)
-    with found.context():
-        yield found
-        found.set(late_streams=0, devices=1, capability=80)
-        assert found.library.emulated_forget_failures() == 0
-    assert found.counts.alive.keys() <= {"graphs", "executables"}  # which no context owns
-
-
-def function(driver: Driver, name: str = "twice") -> int:
-    module = driver.handle("cuModuleLoadData", ctypes.c_char_p(b"image"))
-    return driver.handle("cuModuleGetFunction", module, ctypes.c_char_p(name.encode()))
-
-
-def values(driver: Driver, address: int) -> list[int]:
-    found = np.empty(8, np.int32)
-    driver.download(address, found)
-    return [int(each) for each in found]
-
-
-def upload(driver: Driver) -> int:
-    return driver.upload(np.arange(8, dtype=np.int32))
 
 
 def test_the_device_is_described(driver: Driver) -> None:
@@ -68,58 +44,37 @@ def test_the_device_is_described(driver: Driver) -> None:
     assert driver.code("cuDeviceGet", ctypes.byref(count), 2) == INVALID_DEVICE
 
 
+def test_a_machine_without_devices_is_not_initialized(path: Path, tmp_path: Path) -> None:
+    driver = Driver.load(Path(shutil.copy(path, tmp_path / "other.so")))
+    driver.set(devices=0)
+    assert driver.code("cuInit", 0) == NO_DEVICE
+    driver.set(devices=1)
+    assert driver.code("cuInit", 0) == SUCCESS
+
+
+def test_each_thread_has_a_stack_of_contexts(driver: Driver) -> None:
+    own, found = driver.handle("cuCtxGetCurrent"), []
+
+    def another() -> None:
+        made = ctypes.c_uint64()
+        found.append(driver.code("cuMemAlloc_v2", ctypes.byref(made), 16))
+        driver.call("cuCtxPushCurrent_v2", own)
+        found.append(driver.code("cuMemAlloc_v2", ctypes.byref(made), 16))
+        driver.call("cuCtxPopCurrent_v2", ctypes.byref(made))
+        found.extend([made.value, driver.handle("cuCtxGetCurrent")])
+        found.append(driver.code("cuCtxPopCurrent_v2", None))
+
+    thread = threading.Thread(target=another)
+    thread.start()
+    thread.join()
+    assert found == [INVALID_CONTEXT, SUCCESS, own, 0, INVALID_CONTEXT]
+
+
 def test_errors_have_names(driver: Driver) -> None:
     name = ctypes.c_char_p()
     driver.call("cuGetErrorName", OUT_OF_MEMORY, ctypes.byref(name))
     assert name.value == b"CUDA_ERROR_OUT_OF_MEMORY"
     assert driver.code("cuGetErrorName", 12345, ctypes.byref(name)) == INVALID_VALUE
-
-
-def test_a_graph_replays_what_was_captured(driver: Driver) -> None:
-    twice, plus, before = function(driver), function(driver, "plus"), driver.counts
-    x, y, z = upload(driver), upload(driver), upload(driver)
-    stream = driver.handle("cuStreamCreate", NON_BLOCKING)
-    driver.call("cuStreamBeginCapture_v2", stream, THREAD_LOCAL)
-    assert driver.launch(twice, ONE, ALL, [x, y], stream) == SUCCESS
-    assert driver.launch(plus, ONE, ALL, [y, z], stream) == SUCCESS
-    end = ctypes.c_uint64()
-    driver.call("cuStreamEndCapture", stream, ctypes.byref(end))
-    executable = driver.handle("cuGraphInstantiateWithFlags", end.value, 0)
-    driver.call("cuGraphDestroy", end.value)
-    assert [*range(8)] == values(driver, z)
-    for times in (1, 2):
-        driver.call("cuMemsetD8_v2", x, times, 4)
-        driver.call("cuGraphLaunch", executable, stream)
-        driver.call("cuStreamSynchronize", stream)
-        assert [2 * 0x01010101 * times + 1, *range(3, 17, 2)] == values(driver, z)
-    driver.call("cuGraphExecDestroy", executable)
-    after = driver.counts
-    assert (
-        after.launches - before.launches,
-        after.graph_launches - before.graph_launches,
-    ) == (4, 2)
-    assert (after.graphs, after.executables) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("call", "code"),
-    [
-        pytest.param("cuMemAlloc_v2", CAPTURE_UNSUPPORTED, id="allocation"),
-        pytest.param("cuStreamSynchronize", CAPTURE_UNSUPPORTED, id="wait"),
-        pytest.param("cuMemFree_v2", CAPTURE_UNSUPPORTED, id="release"),
-    ],
-)
-def test_what_a_capture_forbids_spoils_it(driver: Driver, call: str, code: int) -> None:
-    stream, address, made = driver.handle("cuStreamCreate", 0), upload(driver), ctypes.c_uint64()
-    driver.call("cuStreamBeginCapture_v2", stream, THREAD_LOCAL)
-    arguments = {
-        "cuMemAlloc_v2": (ctypes.byref(made), 16),
-        "cuStreamSynchronize": (stream,),
-        "cuMemFree_v2": (address,),
-    }
-    assert code == driver.code(call, *arguments[call])
-    assert driver.code("cuStreamEndCapture", stream, ctypes.byref(made)) == CAPTURE_INVALIDATED
-    assert made.value == 0
 
 
 def test_handles_that_are_not_alive_are_refused(driver: Driver) -> None:
@@ -196,40 +151,6 @@ def test_copies_stay_within_a_memory(driver: Driver) -> None:
     assert driver.code("cuMemsetD8_v2", address, 0, 33) == INVALID_VALUE
     driver.call("cuMemcpyHtoD_v2", address + 4, pointer, 28)
     assert address % 256 == 0
-
-
-def test_late_streams_work_when_somebody_waits(driver: Driver) -> None:
-    driver.set(late_streams=1)
-    kernel, x, y = function(driver), upload(driver), upload(driver)
-    stream = driver.handle("cuStreamCreate", NON_BLOCKING)
-    events = [driver.handle("cuEventCreate", 0) for _ in range(2)]
-    host, took = np.full(8, -1, np.int32), ctypes.c_float()
-    driver.call("cuEventRecord", events[0], stream)
-    assert driver.launch(kernel, ONE, ALL, [x, y], stream) == SUCCESS
-    pointer = ctypes.c_void_p(host.ctypes.data)
-    driver.call("cuMemcpyDtoHAsync_v2", pointer, y, 32, stream)
-    driver.call("cuEventRecord", events[1], stream)
-    assert driver.code("cuEventElapsedTime", ctypes.byref(took), *events) == NOT_READY
-    assert driver.code("cuStreamQuery", stream) == NOT_READY
-    assert ([*range(8)], {-1}) == (values(driver, y), set(host.tolist()))
-    driver.call("cuEventSynchronize", events[1])
-    assert [*range(0, 16, 2)] == host.tolist()
-    driver.call("cuStreamQuery", stream)
-    driver.call("cuEventElapsedTime", ctypes.byref(took), *events)
-    assert took.value >= 0
-
-
-def test_work_on_memory_that_was_freed_meanwhile_fails(driver: Driver) -> None:
-    kernel, x = function(driver), upload(driver)
-    stream, graph = driver.handle("cuStreamCreate", 0), ctypes.c_uint64()
-    driver.call("cuStreamBeginCapture_v2", stream, RELAXED)
-    assert driver.launch(kernel, ONE, ALL, [x, x], stream) == SUCCESS
-    driver.call("cuStreamEndCapture", stream, ctypes.byref(graph))
-    executable = driver.handle("cuGraphInstantiateWithFlags", graph.value, 0)
-    driver.call("cuMemFree_v2", x)
-    assert driver.code("cuGraphLaunch", executable, stream) == ILLEGAL_ADDRESS
-    driver.call("cuGraphExecDestroy", executable)
-    driver.call("cuGraphDestroy", graph.value)
 
 
 def test_every_function_fails_once_on_request(driver: Driver) -> None:
