@@ -44,6 +44,7 @@ FOLDERS = (
     "gmpq.backends.tvm.plan",
     "gmpq.backends.tvm.codegen",
     "gmpq.backends.tvm.tuning",
+    "gmpq.backends.tvm.emulation.cuda",
     "gmpq.backends.tvm.emulation",
     "gmpq.accuracy",
     "gmpq.artifact",

@@ -1,1 +1,1 @@
-"""Running programs for other machines: under QEMU, and counting their instructions."""
+"""Running programs for other machines: under QEMU, as CUDA on a CPU, and counting instructions."""

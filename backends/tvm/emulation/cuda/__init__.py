@@ -1,0 +1,1 @@
+"""CUDA on a CPU: kernels as fibers, and a library that plays the driver."""

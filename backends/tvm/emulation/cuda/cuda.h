@@ -1,0 +1,1 @@
+/* CUDA texts include <cuda.h>; what they need of it stands in cuda_on_cpu.h. */
