@@ -1,0 +1,1 @@
+"""Code for NVIDIA GPUs: CUDA C, cubins, and a C entry on the driver API."""
