@@ -28,6 +28,7 @@ from gmpq.backends.ort.session import (
 )
 from gmpq.backends.torch_codes import TorchCodes
 from gmpq.backends.tvm.codegen.build import build
+from gmpq.backends.tvm.emulation.cuda.program import CudaProgram
 from gmpq.backends.tvm.emulation.open import CompiledProgram, Unavailable, open_compiled
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.host import HostProgram
@@ -137,6 +138,10 @@ def entries(programs: Programs, sample: dict[str, Tensor], threads: int) -> list
     match programs.tvm:
         case None | EmulatedProgram():
             return []
+        case CudaProgram() if programs.tvm.emulated:
+            return []
+        case CudaProgram() as compiled:
+            return [Entry(TVM, compiled, sample, f"compiled for {programs.target.name}")]
         case HostProgram() as compiled:
             compiled.network.set_threads(threads)
         case _:

@@ -16,6 +16,7 @@ from gmpq.artifact.files import GRAPH, LATENCY, PARITY, SAMPLES
 from gmpq.artifact.latency import Measured, Plan
 from gmpq.artifact.parity import Parity
 from gmpq.backends.tvm import target as targets
+from gmpq.backends.tvm.emulation.cuda.program import CudaProgram
 from gmpq.backends.tvm.emulation.instruction_counts import counted, instructions
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram, processor
 from gmpq.backends.tvm.host import HostProgram
@@ -76,7 +77,7 @@ def instructions_of(out: Path) -> str | None:
     """
     opened = open_output(out, read_contents(out))
     match opened.tvm:
-        case None | HostProgram():
+        case None | HostProgram() | CudaProgram():
             return None
         case EmulatedProgram() as program:
             blocks = counted(program, samples.read(out / SAMPLES, opened.graph)[0])

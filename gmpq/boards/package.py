@@ -77,6 +77,7 @@ def emulation(serving: Serving, wheels: Path | None, cache: Path) -> list[str]:
         BoardError: the emulator, its libraries, wheels or a C++ compiler are missing.
     """
     target = targets.find(EMULATED)
+    assert isinstance(target, targets.CpuTarget), "boards have processors"
     root = qemu.LIBRARIES / target.triple
     if (reason := qemu.missing(target)) is not None:
         raise BoardError(f"cannot emulate {serving.cpu}: {reason}")

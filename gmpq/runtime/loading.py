@@ -61,6 +61,11 @@ def open_program(program: Program, directory: Path, digests: Mapping[str, str]) 
     Raises:
         OutputError: A file is missing, damaged, or not for this machine.
     """
+    return _loaded(program.prefix, directory / LIBRARY, *files_of(program, directory, digests))
+
+
+def files_of(program: Program, directory: Path, digests: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """Return the library and the parameters of ``program``; arguments and errors as above."""
     library = _content(directory / LIBRARY)
     check_runs_here(directory / LIBRARY, library, program.features)
     content = _content(directory / PARAMS)
@@ -72,7 +77,7 @@ def open_program(program: Program, directory: Path, digests: Mapping[str, str]) 
     for name, found in ((LIBRARY, library), (PARAMS, content)):
         if name in digests and hashlib.sha256(found).hexdigest() != digests[name]:
             raise OutputError(f"{directory / name}: changed since it was compiled: compile again")
-    return _loaded(program.prefix, directory / LIBRARY, library, content)
+    return library, content
 
 
 def _loaded(prefix: str, path: Path, library: bytes, content: bytes) -> Loaded:

@@ -126,7 +126,7 @@ class Network:
         checked, outputs = self._checked(inputs), self._unwritten()
         program, workspace = self._opened(), self._poisoned()  # held here while they are used
         status = program.run(
-            program.params.pointer, workspace.pointer, _pointers(checked), _pointers(outputs)
+            program.params.pointer, workspace.pointer, pointers(checked), pointers(outputs)
         )
         if status != 0:
             raise RuntimeError(f"the compiled network failed with status {status}")
@@ -215,7 +215,7 @@ class Network:
     def _checked(self, inputs: Sequence[Floats]) -> list[Floats]:
         if len(inputs) != len(self.inputs):
             raise ValueError(f"expected {len(self.inputs)} inputs, got {len(inputs)}")
-        return [_checked(array, spec) for array, spec in zip(inputs, self.inputs, strict=True)]
+        return [checked_array(array, spec) for array, spec in zip(inputs, self.inputs, strict=True)]
 
     def _call(
         self,
@@ -229,8 +229,8 @@ class Network:
         status = program.run_steps(
             program.params.pointer,
             workspace.pointer,
-            _pointers(inputs),
-            _pointers(outputs),
+            pointers(inputs),
+            pointers(outputs),
             first,
             last,
         )
@@ -270,8 +270,15 @@ def _digests(files: Any, place: Path) -> dict[str, str]:
         ) from error
 
 
-def _checked(array: object, spec: TensorSpec) -> Floats:
-    """Return an input as the program reads it: in one piece, aligned; copied if it is not."""
+def checked_array(array: object, spec: TensorSpec) -> Floats:
+    """Return an input as the program reads it: in one piece, aligned; copied if it is not.
+
+    It is float32, in the shape of ``spec``.
+
+    Raises:
+        TypeError: It is no numpy array.
+        ValueError: It has another shape or type.
+    """
     if not isinstance(array, np.ndarray):
         raise TypeError(_refusal(array, spec))
     if array.dtype != np.float32 or array.shape != spec.shape:
@@ -294,5 +301,6 @@ def _refusal(given: object, spec: TensorSpec) -> str:
     return f"{wanted} {kind.__module__}.{kind.__qualname__}: pass {cure}"
 
 
-def _pointers(arrays: Sequence[Tensor]) -> Any:
+def pointers(arrays: Sequence[Tensor]) -> Any:
+    """Return the addresses of arrays of any shape as a C array."""
     return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import assert_never
 
 from gmpq.backends.tvm.codegen import cpu
+from gmpq.backends.tvm.codegen.cuda import assemble as cuda
 from gmpq.backends.tvm.codegen.form import LOADED, Build, Form
 from gmpq.backends.tvm.plan.plan import DEFAULTS, Chooser, Plan, PlanOptions, cheapest, plan
-from gmpq.backends.tvm.target import CpuTarget, Target
+from gmpq.backends.tvm.target import CpuTarget, GpuTarget, Target
 from gmpq.ir import IntGraph
 
 
@@ -42,5 +43,7 @@ def assemble(
     match target:
         case CpuTarget():
             return cpu.assemble(graph, planned, target, directory, form)
+        case GpuTarget():
+            return cuda.assemble(graph, planned, target, directory, form)
         case _:
             assert_never(target)

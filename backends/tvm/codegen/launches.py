@@ -32,7 +32,7 @@ class Launch:
     grid: tuple[int, int, int]
     threads: int  # of a block, along x
     arguments: tuple[Argument, ...]
-    shared_bytes: int = 0  # of dynamic shared memory
+    dynamic_shared: int = 0  # of dynamic shared memory
 
 
 @dataclass(frozen=True, slots=True)

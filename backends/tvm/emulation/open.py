@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TypeAlias, assert_never
 
 from gmpq.backends.tvm.emulation import qemu
+from gmpq.backends.tvm.emulation.cuda import library as cuda
+from gmpq.backends.tvm.emulation.cuda.program import CudaProgram
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.host import HostProgram
-from gmpq.backends.tvm.target import CpuTarget, Target
+from gmpq.backends.tvm.target import CpuTarget, GpuTarget, Target
 from gmpq.program import Program
 
-CompiledProgram: TypeAlias = HostProgram | EmulatedProgram
+CompiledProgram: TypeAlias = HostProgram | EmulatedProgram | CudaProgram
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +38,8 @@ def open_compiled(
         case CpuTarget():
             reason = qemu.missing(target)
             return Unavailable(reason) if reason else EmulatedProgram(directory, program, target)
+        case GpuTarget():
+            reason = cuda.missing()
+            return Unavailable(reason) if reason else CudaProgram.emulate(directory, program)
         case _:
             assert_never(target)

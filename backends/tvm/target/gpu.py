@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
+from gmpq.backends.tvm.target import cpu
+from gmpq.backends.tvm.target.cpu import CpuTarget
 from gmpq.backends.tvm.target.layout_rules import LayoutRules
 from gmpq.backends.tvm.target.llvm import ARM, X86
 
@@ -70,6 +72,12 @@ class GpuTarget:
     def runs_here(self) -> bool:
         """Return False: a program is emulated until a device is asked for by name."""
         return False
+
+
+def host_of(target: GpuTarget) -> CpuTarget:
+    """Return a processor of the machine that starts the target's programs."""
+    row = next(row for row in cpu.ROWS if row.triple == target.triple)
+    return replace(row.target(), name=target.name)
 
 
 ROWS = (

@@ -35,6 +35,7 @@ enum { NON_BLOCKING = 1, THREAD_LOCAL = 1, DEVICES = 1 };
   X(cuModuleUnload, (CUmodule module))                                                           \
   X(cuMemAlloc_v2, (CUdeviceptr *memory, size_t bytes))                                          \
   X(cuMemFree_v2, (CUdeviceptr memory))                                                          \
+  X(cuMemsetD8_v2, (CUdeviceptr to, unsigned char value, size_t bytes))                          \
   X(cuMemcpyHtoD_v2, (CUdeviceptr to, const void *from, size_t bytes))                           \
   X(cuMemcpyDtoH_v2, (void *to, CUdeviceptr from, size_t bytes))                                 \
   X(cuMemcpyHtoDAsync_v2, (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))     \
@@ -347,6 +348,15 @@ PUBLIC int ENTRY(write_inputs)(Network *n, const float *const *inputs) {
 PUBLIC int ENTRY(read_outputs)(Network *n, float *const *outputs) {
   IN_CONTEXT(get_outputs(n, outputs));
 }
+
+/* Fills the outputs and the workspace with a byte, so that what nothing writes shows. */
+static int fill(Network *n, unsigned char value) {
+  TRY(cuMemsetD8_v2(n->workspace, value, WORKSPACE_BYTES));
+  for (int i = 0; i < OUTPUTS; i++) TRY(cuMemsetD8_v2(n->outputs[i], value, output_bytes[i]));
+  return 0;
+}
+
+PUBLIC int ENTRY(fill)(Network *n, int value) { IN_CONTEXT(fill(n, (unsigned char)value)); }
 
 static int read(Network *n, uint64_t offset, void *to, size_t bytes) {
   if (offset > WORKSPACE_BYTES || bytes > WORKSPACE_BYTES - offset) {

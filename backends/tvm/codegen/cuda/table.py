@@ -78,7 +78,7 @@ def _ends(table: LaunchTable) -> Sequence[int]:
 def _launch(launch: Launch, kernel: int, first: int) -> str:
     grid = ", ".join(map(str, launch.grid))
     place = f"{first}, {len(launch.arguments)}"
-    return f"{{{kernel}, {{{grid}}}, {launch.threads}, {launch.shared_bytes}, {place}}}"
+    return f"{{{kernel}, {{{grid}}}, {launch.threads}, {launch.dynamic_shared}, {place}}}"
 
 
 def _argument(argument: Argument) -> str:

@@ -1,0 +1,136 @@
+"""A compiled network on a GPU, or on its emulation, as an ``Executable``."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from gmpq.backends.base import Tensor
+from gmpq.backends.tvm.codegen.form import KERNELS
+from gmpq.backends.tvm.emulation.cuda.library import emulated_driver
+from gmpq.errors import OutputError, TargetError
+from gmpq.program import Program
+from gmpq.runtime.cuda import DRIVER, CudaNetwork
+
+# As TVM prints a kernel: extern "C" __global__ void __launch_bounds__(128) gmpq_kernel_0(...) {
+KERNEL = re.compile(r"__global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(([^)]*)\) {")
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class CudaProgram:
+    """A compiled network that a driver runs; ``folder`` holds one that emulates a GPU."""
+
+    network: CudaNetwork
+    folder: tempfile.TemporaryDirectory[str] | None
+
+    @classmethod
+    def open(cls, directory: Path, program: Program, device: int = 0) -> CudaProgram:
+        """Return the ``program`` in ``directory`` on a device of this machine.
+
+        Raises:
+            OutputError: A file is missing or damaged.
+            TargetError: There is no driver, or no device for it.
+        """
+        return cls(CudaNetwork(directory, program, device=device, driver=DRIVER), None)
+
+    @classmethod
+    def emulate(cls, directory: Path, program: Program) -> CudaProgram:
+        """Return the ``program`` in ``directory``, whose text a CPU runs in the place of cubins.
+
+        Raises:
+            OutputError: A file is missing or damaged.
+            TargetError: No C++ compiler is installed.
+        """
+        try:
+            text = (directory / KERNELS).read_text()
+        except OSError as error:
+            raise OutputError(f"{directory / KERNELS}: cannot be read: compile again") from error
+        folder = tempfile.TemporaryDirectory(prefix="gmpq-")
+        driver = emulated_driver(text, kernels_of(text), Path(folder.name))
+        return cls(CudaNetwork(directory, program, driver=str(driver)), folder)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs, in order."""
+        return tuple(output.name for output in self.network.outputs)
+
+    @property
+    def emulated(self) -> bool:
+        """Whether a CPU runs it: then there are no latencies."""
+        return self.folder is not None
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the outputs by name; what the program leaves unwritten is ``UNWRITTEN``.
+
+        Inputs and outputs are float32 by name, in the program's shapes.
+
+        Raises:
+            ValueError: An input has another shape or type than the program's.
+            TargetError: The device fails.
+        """
+        return dict(self.network.run_checked(*self._ordered(inputs)))
+
+    def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return every stored value by name: codes as uint8, outputs as float32.
+
+        ``inputs`` are float32 by name; all have the program's shapes; errors are those of ``run``.
+        """
+        return dict(self.network.trace(*self._ordered(inputs)))
+
+    def time_runs(self, inputs: Mapping[str, Tensor], count: int) -> list[float]:
+        """Return the milliseconds of ``count`` runs on the device, copies of ends not counted.
+
+        ``inputs`` are float32 by name, in the program's shapes.
+
+        Raises:
+            TargetError: The program is emulated, or the device fails.
+        """
+        self._check_real()
+        self.network.run(*self._ordered(inputs))
+        return [self.network.time_ms(0, len(self.network.steps)) for _ in range(count)]
+
+    def time_steps(
+        self, inputs: Mapping[str, Tensor], count: int, flush_bytes: int = 0
+    ) -> dict[str, list[float]]:
+        """Return the milliseconds of each step in ``count`` runs, by node.
+
+        ``inputs`` are float32 by name, in the program's shapes. Nothing is flushed: a run reads
+        the weights of all other layers between two runs of a step.
+
+        Raises:
+            TargetError: The program is emulated, or the device fails.
+        """
+        self._check_real()
+        self.network.run(*self._ordered(inputs))
+        names = [step.node for step in self.network.steps]
+        spent: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(count):
+            for index, name in enumerate(names):
+                spent[name].append(self.network.time_ms(index, index + 1))
+        return spent
+
+    def close(self) -> None:
+        """Free what the program holds."""
+        self.network.close()
+        if self.folder is not None:
+            self.folder.cleanup()
+
+    def _check_real(self) -> None:
+        if self.emulated:
+            raise TargetError(
+                f"target {self.network.target} is emulated, which gives no latency: "
+                "measure on a machine with such a GPU"
+            )
+
+    def _ordered(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        return [inputs[spec.name] for spec in self.network.inputs]
+
+
+def kernels_of(text: str) -> dict[str, int]:
+    """Return the number of parameters of each kernel that a CUDA text defines."""
+    return {name: parameters.count(",") + 1 for name, parameters in KERNEL.findall(text)}

@@ -1,0 +1,194 @@
+"""A compiled network on an NVIDIA GPU, with numpy alone."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmpq.errors import OutputError, TargetError
+from gmpq.program import Program, ProgramStep, TensorSpec
+from gmpq.runtime.loading import LIBRARY, files_of
+from gmpq.runtime.network import Floats, Tensor, checked_array, pointers
+from gmpq.runtime.shared_library import SharedLibrary
+
+DRIVER = "libcuda.so.1"
+BYTE = 0xFF  # four of them are UNWRITTEN
+
+
+class CudaNetwork:
+    """A compiled network on a device; one thread at a time may use it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        program: Program,
+        digests: Mapping[str, str] | None = None,
+        *,
+        device: int = 0,
+        driver: str = DRIVER,
+    ) -> None:
+        """Open the ``program`` in ``directory``, which holds ``model.so`` and ``params.bin``.
+
+        Args:
+            directory: Where it was compiled to.
+            program: What it holds.
+            digests: The SHA-256 of both files by name, which are compared where they are given.
+            device: The number of the GPU.
+            driver: The library of the driver.
+
+        Raises:
+            OutputError: A file is missing or damaged.
+            TargetError: There is no driver, no such device, or not of this architecture.
+        """
+        self._program, self._path = program, directory / LIBRARY
+        content, params = files_of(program, directory, digests or {})
+        self._functions = _Functions(content, self._path, program.prefix)
+        self._network = ctypes.c_void_p()
+        place = ctypes.byref(self._network)
+        self._try("open_driver", place, driver.encode(), device, params)
+
+    @property
+    def steps(self) -> tuple[ProgramStep, ...]:
+        """The layers in execution order."""
+        return self._program.steps
+
+    @property
+    def target(self) -> str:
+        """The target that the network was compiled for."""
+        return self._program.target
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The arrays that ``run`` takes, in their order."""
+        return self._program.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The arrays that ``run`` returns, in their order."""
+        return self._program.outputs
+
+    def run(self, *inputs: Floats) -> Floats | tuple[Floats, ...]:
+        """Return the outputs, a single one alone, for ``inputs``: float32 in the network's shapes.
+
+        Raises:
+            TypeError: An input is no numpy array.
+            ValueError: An input has another shape or type than the network's, or it is closed.
+            TargetError: The device fails.
+        """
+        outputs = self._run(inputs)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def run_checked(self, *inputs: Floats) -> list[tuple[str, Floats]]:
+        """Return the outputs by name; what the program leaves unwritten is ``UNWRITTEN``.
+
+        All are float32, in the network's shapes; errors are those of ``run``.
+        """
+        self._try("fill", self._opened(), BYTE)
+        return list(zip((output.name for output in self.outputs), self._run(inputs), strict=True))
+
+    def trace(self, *inputs: Floats) -> Iterator[tuple[str, Tensor]]:
+        """Yield every value by name as it is computed: codes as uint8, outputs as float32.
+
+        ``inputs`` are float32; all have the network's shapes; errors are those of ``run``.
+        """
+        network, checked = self._opened(), self._checked(inputs)
+        names = [output.name for output in self.outputs]
+        self._try("fill", network, BYTE)
+        self._try("write_inputs", network, pointers(checked))
+        for i, step in enumerate(self.steps):
+            self._try("run_steps", network, i, i + 1)
+            for value in step.stored:
+                span = np.empty(value.span_bytes, np.uint8)
+                self._try("read_workspace", *(network, value.offset, *_memory(span)))
+                yield value.name, value.codes(span)
+            if written := [name for name in step.outputs if name in names]:
+                outputs = self._empty()
+                self._try("read_outputs", network, pointers(outputs))
+                yield from ((name, outputs[names.index(name)]) for name in written)
+
+    def time_ms(self, first: int, last: int) -> float:
+        """Return the milliseconds of the steps ``first <= i < last`` on the device.
+
+        They run on what is there; all of them run as one graph.
+
+        Raises:
+            ValueError: There are no such steps, or the network is closed.
+            TargetError: The device fails.
+        """
+        if not 0 <= first <= last <= len(self.steps):
+            raise ValueError(f"no steps {first} to {last}: there are {len(self.steps)}")
+        spent = ctypes.c_float()
+        self._try("time", self._opened(), first, last, ctypes.byref(spent))
+        return spent.value
+
+    def close(self) -> None:
+        """Free what the network has on the device."""
+        if self._network:
+            self._functions.close(self._network)
+            self._network = ctypes.c_void_p()
+
+    def __enter__(self) -> CudaNetwork:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def _run(self, inputs: tuple[Floats, ...]) -> list[Floats]:
+        network, checked, outputs = self._opened(), self._checked(inputs), self._empty()
+        self._try("run", network, pointers(checked), pointers(outputs))
+        return outputs
+
+    def _opened(self) -> ctypes.c_void_p:
+        if not self._network:
+            raise ValueError("the network is closed: load it again")
+        return self._network
+
+    def _empty(self) -> list[Floats]:
+        return [np.empty(output.shape, np.float32) for output in self.outputs]
+
+    def _checked(self, inputs: tuple[Floats, ...]) -> list[Floats]:
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"expected {len(self.inputs)} inputs, got {len(inputs)}")
+        return [checked_array(array, spec) for array, spec in zip(inputs, self.inputs, strict=True)]
+
+    def _try(self, name: str, *arguments: Any) -> None:
+        if self._functions.entry(name)(*arguments) != 0:
+            raise TargetError(f"{self._path}: {self._functions.error()}")
+
+
+class _Functions:
+    """The entry points of a library."""
+
+    def __init__(self, content: bytes, path: Path, prefix: str) -> None:
+        try:
+            self._library = SharedLibrary(content, path)
+            self._prefix = prefix
+            self._error = self._library.functions[f"{prefix}_error"]
+            self._close = self._library.functions[f"{prefix}_close"]
+        except (OSError, AttributeError) as error:
+            raise OutputError(f"{path}: cannot be loaded: {error}: compile again") from error
+        self._error.restype, self._close.restype = ctypes.c_char_p, None
+        read = self.entry("read_workspace")
+        read.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t]
+
+    def entry(self, name: str) -> Any:
+        """Return the function ``name``."""
+        return self._library.functions[f"{self._prefix}_{name}"]
+
+    def error(self) -> str:
+        """Return what the last failure in this thread was."""
+        message: bytes = self._error()
+        return message.decode()
+
+    def close(self, network: ctypes.c_void_p) -> None:
+        """Free a network."""
+        self._close(network)
+
+
+def _memory(array: Tensor) -> tuple[int, int]:
+    """Return the address and the bytes of an array of any shape."""
+    return array.ctypes.data, array.nbytes
