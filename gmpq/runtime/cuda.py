@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from gmpq.errors import OutputError, TargetError
+from gmpq.files import manifest
 from gmpq.program import Program, ProgramStep, TensorSpec
+from gmpq.runtime.arrays import Floats, Tensor, checked_array, pointers
 from gmpq.runtime.loading import LIBRARY, files_of
-from gmpq.runtime.network import Floats, Tensor, checked_array, pointers
+from gmpq.runtime.network import CUDA, described
 from gmpq.runtime.shared_library import SharedLibrary
 
 DRIVER = "libcuda.so.1"
@@ -46,10 +49,10 @@ class CudaNetwork:
         """
         self._program, self._path = program, directory / LIBRARY
         content, params = files_of(program, directory, digests or {})
-        self._functions = _Functions(content, self._path, program.prefix)
-        self._network = ctypes.c_void_p()
-        place = ctypes.byref(self._network)
-        self._try("open_driver", place, driver.encode(), device, params)
+        self._functions = functions = _Functions(content, self._path, program.prefix)
+        self._network = network = ctypes.c_void_p()
+        self._try("open_driver", ctypes.byref(network), driver.encode(), device, params)
+        self._free = weakref.finalize(self, functions.close, network)
 
     @property
     def steps(self) -> tuple[ProgramStep, ...]:
@@ -126,10 +129,8 @@ class CudaNetwork:
         return spent.value
 
     def close(self) -> None:
-        """Free what the network has on the device."""
-        if self._network:
-            self._functions.close(self._network)
-            self._network = ctypes.c_void_p()
+        """Free what the network has on the device; what is not closed is freed with the object."""
+        self._free()
 
     def __enter__(self) -> CudaNetwork:
         return self
@@ -143,7 +144,7 @@ class CudaNetwork:
         return outputs
 
     def _opened(self) -> ctypes.c_void_p:
-        if not self._network:
+        if not self._free.alive:
             raise ValueError("the network is closed: load it again")
         return self._network
 
@@ -177,7 +178,7 @@ class _Functions:
 
     def entry(self, name: str) -> Any:
         """Return the function ``name``."""
-        return self._library.functions[f"{self._prefix}_{name}"]
+        return getattr(self._library.functions, f"{self._prefix}_{name}")  # kept, with its types
 
     def error(self) -> str:
         """Return what the last failure in this thread was."""
@@ -192,3 +193,22 @@ class _Functions:
 def _memory(array: Tensor) -> tuple[int, int]:
     """Return the address and the bytes of an array of any shape."""
     return array.ctypes.data, array.nbytes
+
+
+def load_cuda(directory: str | Path, *, device: int = 0, check: bool = True) -> CudaNetwork:
+    """Return the network that ``gmpq-compile`` wrote into ``directory`` for a GPU, on a device.
+
+    Args:
+        directory: Holds ``manifest.json``, ``params.bin`` and ``model.so``.
+        device: The number of the GPU.
+        check: Whether to compare the digests of the latter two, which takes some milliseconds.
+
+    Raises:
+        OutputError: The directory holds no compiled network, or a damaged one.
+        TargetError: There is no driver, no such device, or not of this architecture.
+    """
+    folder = Path(directory)
+    program, digests = described(folder, manifest.read(folder), check=check)
+    if not program.target.startswith(CUDA):
+        raise OutputError(f"{folder}: compiled for {program.target}: open it with load")
+    return CudaNetwork(folder, program, digests, device=device)

@@ -9,23 +9,20 @@ may call a network at once.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gmpq.errors import OutputError
 from gmpq.files import manifest
 from gmpq.program import Program, ProgramStep, TensorSpec
+from gmpq.runtime.arrays import Floats, Tensor, checked_array, pointers
 from gmpq.runtime.loading import LIBRARY, PARAMS, Loaded, Memory, open_program
 
-Tensor: TypeAlias = NDArray[Any]
-Floats: TypeAlias = NDArray[np.float32]
-
+CUDA = "cuda"  # what names of GPU targets begin with
 UNWRITTEN = 0xFFFFFFFF  # the bits of a NaN that no program computes, before a run that is checked
 
 
@@ -251,14 +248,27 @@ def load(directory: str | Path, *, check: bool = True) -> Network:
     """
     folder = Path(directory)
     fields = manifest.read(folder)
-    digests = _digests(fields.get("files"), folder / manifest.NAME) if check else None
+    program, digests = described(folder, fields, check=check)
+    if program.target.startswith(CUDA):
+        raise OutputError(f"{folder}: compiled for {program.target}: open it with load_cuda")
     preprocessing = fields.get("preprocessing")
     known = preprocessing if isinstance(preprocessing, dict) else None
+    return Network(folder, program, digests, known)
+
+
+def described(
+    folder: Path, fields: Mapping[str, Any], *, check: bool
+) -> tuple[Program, dict[str, str] | None]:
+    """Return the program in ``folder`` by its manifest, and the digests to ``check`` its files by.
+
+    Raises:
+        OutputError: The manifest is damaged.
+    """
+    digests = _digests(fields.get("files"), folder / manifest.NAME) if check else None
     try:
-        program = Program.from_json(fields.get("tvm", {}))
+        return Program.from_json(fields.get("tvm", {})), digests
     except ValueError as error:
         raise OutputError(f"{folder / manifest.NAME}: {error}: compile again") from error
-    return Network(folder, program, digests, known)
 
 
 def _digests(files: Any, place: Path) -> dict[str, str]:
@@ -268,39 +278,3 @@ def _digests(files: Any, place: Path) -> dict[str, str]:
         raise OutputError(
             f"{place}: damaged: it has no digest of {LIBRARY} and {PARAMS}: compile again"
         ) from error
-
-
-def checked_array(array: object, spec: TensorSpec) -> Floats:
-    """Return an input as the program reads it: in one piece, aligned; copied if it is not.
-
-    It is float32, in the shape of ``spec``.
-
-    Raises:
-        TypeError: It is no numpy array.
-        ValueError: It has another shape or type.
-    """
-    if not isinstance(array, np.ndarray):
-        raise TypeError(_refusal(array, spec))
-    if array.dtype != np.float32 or array.shape != spec.shape:
-        raise ValueError(_refusal(array, spec))
-    flags = array.flags
-    return array if flags.c_contiguous and flags.aligned else array.copy(order="C")
-
-
-def _refusal(given: object, spec: TensorSpec) -> str:
-    """Return why ``given`` is no input, and what to pass instead."""
-    wanted = f"input {spec.name!r} must be a numpy array, {spec.dtype} {list(spec.shape)}, got"
-    match given:
-        case np.ndarray() if given.dtype != np.float32:
-            return f"{wanted} {given.dtype}: pass x.astype(np.float32)"
-        case np.ndarray():
-            cure = ": pass x[None]" if (1, *given.shape) == spec.shape else ""
-            return f"{wanted} {list(given.shape)}{cure}"
-    kind = type(given)
-    cure = "x.numpy(force=True)" if kind.__module__ == "torch" else "np.asarray(x, np.float32)"
-    return f"{wanted} {kind.__module__}.{kind.__qualname__}: pass {cure}"
-
-
-def pointers(arrays: Sequence[Tensor]) -> Any:
-    """Return the addresses of arrays of any shape as a C array."""
-    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))

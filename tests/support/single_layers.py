@@ -147,6 +147,7 @@ def check(
         expected = reference.run(graph, {"image": image})["y"]
         found = compiled.trace({"image": image})["y"]
         np.testing.assert_array_equal(expected, found, err_msg=f"{taken[0][1].configuration}")
+    compiled.close()
     return True
 
 

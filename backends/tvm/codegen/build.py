@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
-from gmpq.backends.tvm.codegen import cpu
-from gmpq.backends.tvm.codegen.cuda import assemble as cuda
+from gmpq.backends.tvm.codegen import cpu, cuda
 from gmpq.backends.tvm.codegen.form import LOADED, Build, Form
 from gmpq.backends.tvm.plan.plan import DEFAULTS, Chooser, Plan, PlanOptions, cheapest, plan
 from gmpq.backends.tvm.target import CpuTarget, GpuTarget, Target

@@ -53,7 +53,7 @@ class Params:
     offsets: dict[int, int] = field(default_factory=dict)  # by identity
 
     def place(self, array: Array) -> int:
-        """Return the offset of an array that lives as long as its call."""
+        """Return the offset of an array of any shape that lives as long as its call."""
         if id(array) not in self.offsets:
             self.content.extend(bytes(-len(self.content) % self.alignment))
             self.offsets[id(array)] = len(self.content)

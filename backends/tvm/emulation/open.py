@@ -40,6 +40,8 @@ def open_compiled(
             return Unavailable(reason) if reason else EmulatedProgram(directory, program, target)
         case GpuTarget():
             reason = cuda.missing()
-            return Unavailable(reason) if reason else CudaProgram.emulate(directory, program)
+            if reason:
+                return Unavailable(reason)
+            return CudaProgram.emulate(directory, program, target)
         case _:
             assert_never(target)

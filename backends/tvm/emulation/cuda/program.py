@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _ctypes
+import ctypes
 import re
-import tempfile
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -12,7 +15,9 @@ from typing import final
 from gmpq.backends.base import Tensor
 from gmpq.backends.tvm.codegen.form import KERNELS
 from gmpq.backends.tvm.emulation.cuda.library import emulated_driver
+from gmpq.backends.tvm.target import GpuTarget
 from gmpq.errors import OutputError, TargetError
+from gmpq.files import temporary
 from gmpq.program import Program
 from gmpq.runtime.cuda import DRIVER, CudaNetwork
 
@@ -20,13 +25,37 @@ from gmpq.runtime.cuda import DRIVER, CudaNetwork
 KERNEL = re.compile(r"__global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(([^)]*)\) {")
 
 
+class EmulatedDriver:
+    """A library in this process that plays the driver of one GPU."""
+
+    def __init__(self, path: Path, target: GpuTarget) -> None:
+        """Load the library of ``emulated_driver``, for a GPU of the target's architecture."""
+        self._library = ctypes.CDLL(str(path))
+        self._library.emulated_message.restype = ctypes.c_char_p
+        self._library.emulated_set(b"capability", target.capability)
+        self._unload = weakref.finalize(self, _ctypes.dlclose, self._library._handle)
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Add to an error of the driver what the kernel has done."""
+        try:
+            yield
+        except TargetError as error:
+            found: bytes = self._library.emulated_message()
+            raise TargetError(f"{error}: {found.decode()}") if found else error from error
+
+    def close(self) -> None:
+        """Unload the library."""
+        self._unload()
+
+
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class CudaProgram:
-    """A compiled network that a driver runs; ``folder`` holds one that emulates a GPU."""
+    """A compiled network that a driver runs, of this machine or an emulated one."""
 
     network: CudaNetwork
-    folder: tempfile.TemporaryDirectory[str] | None
+    driver: EmulatedDriver | None
 
     @classmethod
     def open(cls, directory: Path, program: Program, device: int = 0) -> CudaProgram:
@@ -39,7 +68,7 @@ class CudaProgram:
         return cls(CudaNetwork(directory, program, device=device, driver=DRIVER), None)
 
     @classmethod
-    def emulate(cls, directory: Path, program: Program) -> CudaProgram:
+    def emulate(cls, directory: Path, program: Program, target: GpuTarget) -> CudaProgram:
         """Return the ``program`` in ``directory``, whose text a CPU runs in the place of cubins.
 
         Raises:
@@ -50,9 +79,10 @@ class CudaProgram:
             text = (directory / KERNELS).read_text()
         except OSError as error:
             raise OutputError(f"{directory / KERNELS}: cannot be read: compile again") from error
-        folder = tempfile.TemporaryDirectory(prefix="gmpq-")
-        driver = emulated_driver(text, kernels_of(text), Path(folder.name))
-        return cls(CudaNetwork(directory, program, driver=str(driver)), folder)
+        with temporary.folder() as folder:  # what is loaded needs no file any more
+            path = emulated_driver(text, kernels_of(text), folder)
+            driver = EmulatedDriver(path, target)
+            return cls(CudaNetwork(directory, program, driver=str(path)), driver)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -62,7 +92,7 @@ class CudaProgram:
     @property
     def emulated(self) -> bool:
         """Whether a CPU runs it: then there are no latencies."""
-        return self.folder is not None
+        return self.driver is not None
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs by name; what the program leaves unwritten is ``UNWRITTEN``.
@@ -73,14 +103,16 @@ class CudaProgram:
             ValueError: An input has another shape or type than the program's.
             TargetError: The device fails.
         """
-        return dict(self.network.run_checked(*self._ordered(inputs)))
+        with self._explaining():
+            return dict(self.network.run_checked(*self._ordered(inputs)))
 
     def trace(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return every stored value by name: codes as uint8, outputs as float32.
 
         ``inputs`` are float32 by name; all have the program's shapes; errors are those of ``run``.
         """
-        return dict(self.network.trace(*self._ordered(inputs)))
+        with self._explaining():
+            return dict(self.network.trace(*self._ordered(inputs)))
 
     def time_runs(self, inputs: Mapping[str, Tensor], count: int) -> list[float]:
         """Return the milliseconds of ``count`` runs on the device, copies of ends not counted.
@@ -117,8 +149,11 @@ class CudaProgram:
     def close(self) -> None:
         """Free what the program holds."""
         self.network.close()
-        if self.folder is not None:
-            self.folder.cleanup()
+        if self.driver is not None:
+            self.driver.close()
+
+    def _explaining(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.driver is None else self.driver.explaining()
 
     def _check_real(self) -> None:
         if self.emulated:

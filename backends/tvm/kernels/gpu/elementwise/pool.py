@@ -61,7 +61,7 @@ AVERAGE = Family("average-pool", (AvgPool, GlobalAvgPool), only(build_average))
 
 
 def _over_taps(x: Layout, window: Window, place: Place, visit: Callable[[Expr], None]) -> None:
-    """Run ``visit`` with the place, in words, of every tap that lies in the image."""
+    """Run ``visit`` with the place, counted as uint32, of every tap in the image."""
     with (
         T.serial(0, window.kernel[0], unroll=False) as r,
         T.serial(0, window.kernel[1], unroll=False) as s,

@@ -18,7 +18,7 @@ class Place:
     word: Expr
 
     def in_words(self, layout: Layout) -> Expr:
-        """Return the place of the word in a value of this layout, counted in words."""
+        """Return the place of the word in a value of this layout, counted as uint32."""
         return pixel_start(layout, self.image, self.row, self.column) // WORD + self.word
 
 

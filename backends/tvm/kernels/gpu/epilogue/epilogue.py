@@ -166,7 +166,7 @@ class BoundEpilogue:
 
 
 def _place(layout: Layout, pixel: tuple[Expr, Expr, Expr], channel: Expr) -> Expr:
-    """Return the place of a pixel's channel in words."""
+    """Return the place of a pixel's channel, counted as uint32."""
     image, row, column = pixel
     start = layout.origin + image * layout.image + row * layout.row + column * layout.stored
     return (start + channel) // WORD
@@ -189,7 +189,7 @@ def _store(memory: Buffer, place: Expr, words: list[Expr]) -> None:
 
 
 def constants_of(site: Site, channels: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the starts and factors of a layer, both padded to ``channels``."""
+    """Return the starts and factors of a layer, both padded to [channels]."""
     assert isinstance(site.node, Conv2d | Linear)
     start, factor = start_and_factor(site.node.weight, site.inputs[0].q, site.output.value.q)
     missing = (0, channels - len(start))

@@ -1,4 +1,4 @@
-"""The halo around what a kernel stores, filled with the zero point by blocks of its own launch.
+"""The halo around what a kernel stores, filled with the zero point by further blocks of its launch.
 
 A launch costs more than a border, and no other block writes there.
 """
@@ -44,8 +44,8 @@ class Border:
     def items(self) -> int:
         """What there is to store, of all images."""
         halo, layout = self.layout.halo, self.layout
-        beside = (halo.left + halo.right) * layout.height
-        pixels = (self.above_and_below + beside) * layout.batch
+        flanks = (halo.left + halo.right) * layout.height
+        pixels = (self.above_and_below + flanks) * layout.batch
         return pixels * (layout.stored // self.unit)
 
     def fill(self, item: Expr, pointers: tuple[Expr, ...]) -> None:
@@ -73,9 +73,9 @@ class Border:
             return image * layout.image + around
         rest = held(pixel - self.above_and_below)
         column = held(rest % sides)
-        beside = (rest // sides + halo.top) * layout.row
+        flanks = (rest // sides + halo.top) * layout.row
         column = T.Select(column < halo.left, column, column + layout.width)
-        inside = beside + column * layout.stored
+        inside = flanks + column * layout.stored
         return image * layout.image + T.Select(pixel < self.above_and_below, around, inside)
 
 

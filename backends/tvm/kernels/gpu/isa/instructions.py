@@ -51,7 +51,7 @@ COPY4X4 = _two(
 COMMIT = _two(
     "void commit()", 'asm volatile("cp.async.commit_group;" ::: "memory");', "emulated_commit();"
 )
-# Weights of four bits: each half of a byte becomes the high half of its own byte.
+# Weights of four bits: each half of a byte becomes the high half of a byte.
 HALVES = _one(
     "void halves(unsigned &low, unsigned &high, unsigned word)",
     "low = (word << 4) & 0xf0f0f0f0u; high = word & 0xf0f0f0f0u;",

@@ -10,7 +10,6 @@ registers, and there are two buffers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
@@ -29,86 +28,12 @@ from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     run,
     view,
 )
+from gmpq.backends.tvm.kernels.gpu.mma.block import Block, Memory
 from gmpq.backends.tvm.kernels.gpu.mma.shape import Shape
-from gmpq.backends.tvm.kernels.gpu.mma.tile import PIECE, WARP, Tile, swizzled
+from gmpq.backends.tvm.kernels.gpu.mma.tile import SEGMENT, Tile, swizzled
 
-REGISTERS = 4  # of 32 bits, that hold a piece
+REGISTERS = 4  # of 32 bits, that hold a segment
 K = 32  # bytes of K of one product
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a block reads: codes, weights, and its buffers in shared memory."""
-
-    x: Buffer
-    weights: Buffer
-    shared: Buffer
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A thread of a block: the tile, and which pixels and outputs are its own."""
-
-    shape: Shape
-    tile: Tile
-    asynchronous: bool
-    memory: Memory
-    block_n: Expr
-    thread: Expr
-    rows: Buffer  # places of the rows of A that the thread copies
-
-    @property
-    def lane(self) -> Expr:
-        """The thread's number in its warp."""
-        return self.thread % WARP
-
-    @property
-    def warp_m(self) -> Expr:
-        """The first pixel of the warp in the block."""
-        return self.thread // WARP % (self.tile.bm // self.tile.wm) * self.tile.wm
-
-    @property
-    def warp_n(self) -> Expr:
-        """The first output of the warp in the block."""
-        return self.thread // WARP // (self.tile.bm // self.tile.wm) * self.tile.wn
-
-    @property
-    def a_copies(self) -> int:
-        """Pieces of A that a thread copies in a step."""
-        return self.tile.bm * self.tile.bk // (PIECE * self.tile.threads)
-
-    @property
-    def b_copies(self) -> int:
-        """Pieces of the weights that a thread copies in a step."""
-        return self.tile.bn * self.tile.weights_row // (PIECE * self.tile.threads)
-
-    @property
-    def a_pieces(self) -> int:
-        """Pieces of a row of A."""
-        return self.tile.bk // PIECE
-
-    def buffer(self, slot: Expr) -> Expr:
-        """Return the first byte of a step's buffer in shared memory: A, then the weights."""
-        return slot * self.tile.step_bytes
-
-    def chunk(self, number: int) -> Expr:
-        """Return the number of a piece that the thread copies."""
-        return self.thread + number * self.tile.threads
-
-    def pieces(self, step: Expr, slot: Expr) -> list[tuple[Expr, Expr]]:
-        """Return the addresses, to and from, of the pieces that the thread copies for a step."""
-        tile, at, found = self.tile, held(self.buffer(slot)), []
-        offset = held(self.shape.step_offset(step, tile.bk))
-        for i in range(self.a_copies):
-            row, piece = self.chunk(i) // self.a_pieces, self.chunk(i) % self.a_pieces
-            to = at + row * tile.bk + swizzled(row, piece, self.a_pieces) * PIECE
-            found.append((self.memory.shared[to], self.memory.x[self.rows[i] + offset]))
-        size = tile.bn * tile.weights_row
-        own = held((self.block_n * self.shape.steps(tile.bk) + step) * size)
-        for i in range(self.b_copies):
-            to = at + tile.bm * tile.bk + self.chunk(i) * PIECE
-            found.append((self.memory.shared[to], self.memory.weights[own + self.chunk(i) * PIECE]))
-        return [(T.address_of(to), T.address_of(source)) for to, source in found]
 
 
 def implicit_gemm(
@@ -129,14 +54,14 @@ def implicit_gemm(
         memory = Memory(
             view(x_, "uint8", shape.x.size_bytes),
             view(weights_, "uint8", channels * shape.depth * tile.weight_bits // 8),
-            T.alloc_buffer((tile.shared_bytes,), "uint8", scope="shared"),
+            T.alloc_buffer((tile.buffer_bytes,), "uint8", scope="shared"),
         )
-        copies = tile.bm * tile.bk // (PIECE * tile.threads)
+        copies = tile.bm * tile.bk // (SEGMENT * tile.threads)
         block = Block(*(shape, tile, asynchronous, memory), block_n, thread, local(copies, "int32"))
         for i in range(copies):
-            row, piece = block.chunk(i) // block.a_pieces, block.chunk(i) % block.a_pieces
+            row, segment = block.chunk(i) // block.a_segments, block.chunk(i) % block.a_segments
             pixel = held(T.min(block_m * tile.bm + row, T.int32(shape.pixels - 1)))
-            put(block.rows, i, shape.window_start(pixel) + piece * PIECE)
+            put(block.rows, i, shape.window_start(pixel) + segment * SEGMENT)
         first = held(block_n * tile.bn + block.warp_n + block.lane % 4 * tile.own)
         sums = _started(tile, start, first)
         _steps(block, sums)
@@ -212,7 +137,7 @@ def _asynchronous_steps(block: Block, sums: Buffer) -> None:
 
 
 def _copy(block: Block, step: Expr, slot: Expr) -> None:
-    for i, (to, source) in enumerate(block.pieces(step, slot)):
+    for i, (to, source) in enumerate(block.segments(step, slot)):
         if block.shape.by_rows and i < block.a_copies:  # windows begin at any word
             run("copy4x4", to, source, source=instructions.COPY4X4)
         else:
@@ -235,18 +160,18 @@ def _steps_by_registers(block: Block, sums: Buffer) -> None:
 
 
 def _load(block: Block, step: Expr, waiting: Buffer) -> None:
-    for i, (_, source) in enumerate(block.pieces(step, 0)):
-        piece = [waiting[i * REGISTERS + word] for word in range(REGISTERS)]
+    for i, (_, source) in enumerate(block.segments(step, 0)):
+        segment = [waiting[i * REGISTERS + word] for word in range(REGISTERS)]
         if block.shape.by_rows and i < block.a_copies:
-            run("load4x4", *piece, source, source=instructions.LOAD4X4)
+            run("load4x4", *segment, source, source=instructions.LOAD4X4)
         else:
-            run("load16", *piece, source, source=instructions.LOAD16)
+            run("load16", *segment, source, source=instructions.LOAD16)
 
 
 def _store(block: Block, step: Expr, slot: Expr, waiting: Buffer) -> None:
-    for i, (to, _) in enumerate(block.pieces(step, slot)):
-        piece = [waiting[i * REGISTERS + word] for word in range(REGISTERS)]
-        run("store16", to, *piece, source=instructions.STORE16)
+    for i, (to, _) in enumerate(block.segments(step, slot)):
+        segment = [waiting[i * REGISTERS + word] for word in range(REGISTERS)]
+        run("store16", to, *segment, source=instructions.STORE16)
 
 
 def _products(block: Block, at: Expr, sums: Buffer) -> None:
@@ -303,7 +228,7 @@ def _multiply(block: Block, a: Buffer, b: Buffer, sums: Buffer) -> None:
 
 
 def _fragment(
-    block: Block, rows: tuple[Expr, int], row: Expr, piece: Expr, registers: list[Expr]
+    block: Block, rows: tuple[Expr, int], row: Expr, segment: Expr, registers: list[Expr]
 ) -> None:
     """Load four 8x8 matrices of 16-bit elements, a row of each by eight lanes.
 
@@ -311,6 +236,6 @@ def _fragment(
     """
     at, size = rows
     row = held(row)
-    place = at + row * size + swizzled(row, piece, size // PIECE) * PIECE
+    place = at + row * size + swizzled(row, segment, size // SEGMENT) * SEGMENT
     address = T.address_of(block.memory.shared[place])
     run("ldmatrix_x4", *registers, address, source=instructions.LDMATRIX)

@@ -6,12 +6,12 @@ accumulator i of a lane is row ``lane / 4 + 8 * (i / 2)``, column ``2 * (lane % 
 where row ``8 * j + c`` of a warp's weights holds output ``c / 2 * (wn / 4) + 2 * j + c % 2``, the
 accumulators of a lane are ``wn / 4`` neighbouring outputs, which it stores at once.
 
-Piece p of 16 bytes of row r lies at ``p ^ (r / max(1, 8 / pieces)) % pieces``: the eight rows that
+Segment p of 16 bytes of row r lies at ``p ^ (r / max(1, 8 / segments)) % segments``: the eight rows that
 ``ldmatrix`` reads together then lie in eight different groups of banks.
 
 Weights of four bits lie two in a byte: those of the first 16 of 32 bytes of K in its low half,
-those of the second in its high half. Moved to the high half of a byte of its own, a weight is the
-signed number ``16 * w``, so starts are times 16 and factors are divided by 16, which changes no
+those of the second in its high half. Alone in the high half of a byte, a weight is the signed
+number ``16 * w``, so starts are times 16 and factors are divided by 16, which changes no
 rounding of float32. What must be proved is that 16 times the accumulator fits int32.
 """
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from gmpq.backends.tvm.kernels.gpu.isa.builder import Expr
 
-PIECE = 16  # bytes that a thread copies at once
+SEGMENT = 16  # bytes that a thread copies at once
 WARP = 32
 STATIC_SHARED = 48 << 10
 
@@ -62,7 +62,7 @@ class Tile:
         return self.bm // self.wm * (self.bn // self.wn) * WARP
 
     @property
-    def shared_bytes(self) -> int:
+    def buffer_bytes(self) -> int:
         """Shared memory of a block."""
         return self.stages * self.step_bytes
 
@@ -72,10 +72,10 @@ class Tile:
         return self.wn // 4
 
     def legal(self) -> bool:
-        """Return whether every thread copies whole pieces, and the buffers fit."""
-        chunk = PIECE * self.threads
+        """Return whether every thread copies whole segments, and the buffers fit."""
+        chunk = SEGMENT * self.threads
         whole = self.bm * self.bk % chunk == 0 and self.bn * self.weights_row % chunk == 0
-        return whole and self.shared_bytes <= STATIC_SHARED and self.bk * self.weight_bits != 128
+        return whole and self.buffer_bytes <= STATIC_SHARED and self.bk * self.weight_bits != 128
 
     def name(self) -> str:
         """Return the name of the configuration."""
@@ -83,9 +83,9 @@ class Tile:
         return size if self.weight_bits == 8 else f"{size}, weights of {self.weight_bits} bits"
 
 
-def swizzled(row: Expr, piece: Expr, pieces: int) -> Expr:
-    """Return where a piece of a row lies."""
-    return piece ^ ((row // max(1, 8 // pieces)) % pieces)
+def swizzled(row: Expr, segment: Expr, segments: int) -> Expr:
+    """Return where a segment of a row lies."""
+    return segment ^ ((row // max(1, 8 // segments)) % segments)
 
 
 def outputs_of_rows(tile: Tile) -> NDArray[np.intp]:
@@ -104,17 +104,17 @@ def packed(taps: NDArray[np.int8], tile: Tile) -> NDArray[np.int8]:
     full[:outputs] = taps
     rows = full.reshape(blocks, tile.bn, depth)[:, outputs_of_rows(tile)]
     stored = rows if tile.weight_bits == 8 else _halves(rows)
-    pieces = tile.weights_row // PIECE
-    tiles = stored.reshape(blocks, tile.bn, steps, pieces, PIECE).transpose(0, 2, 1, 3, 4)
+    segments = tile.weights_row // SEGMENT
+    tiles = stored.reshape(blocks, tile.bn, steps, segments, SEGMENT).transpose(0, 2, 1, 3, 4)
     found, row = np.empty_like(tiles), np.arange(tile.bn)
-    for piece in range(pieces):
-        found[:, :, row, swizzled(row, piece, pieces)] = tiles[:, :, row, piece]
+    for segment in range(segments):
+        found[:, :, row, swizzled(row, segment, segments)] = tiles[:, :, row, segment]
     return np.ascontiguousarray(found).reshape(blocks, steps, tile.bn, tile.weights_row)
 
 
 def _halves(rows: NDArray[np.int8]) -> NDArray[np.int8]:
     """Return [..., K] as bytes [..., K / 2] of two weights of four bits."""
-    pairs = rows.reshape(*rows.shape[:-1], -1, 2, PIECE).view(np.uint8)
+    pairs = rows.reshape(*rows.shape[:-1], -1, 2, SEGMENT).view(np.uint8)
     low, high = pairs[..., 0, :] & 15, pairs[..., 1, :] << 4
     found: NDArray[np.int8] = (low | high).view(np.int8).reshape(*rows.shape[:-1], -1)
     return found

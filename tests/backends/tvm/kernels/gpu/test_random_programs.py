@@ -15,8 +15,8 @@ from gmpq.backends.tvm.target import find
 from tests.support.strategies import random_graph, random_input
 
 
-@pytest.mark.parametrize("name", ["cuda-sm_75", "cuda-sm_80", "cuda-sm_90"])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("name", ["cuda-sm_75", "cuda-sm_80"])
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("fuse", [True, False])
 def test_every_value_equals_the_reference(name: str, seed: int, fuse: bool, tmp_path: Path) -> None:
     graph, target = random_graph(seed), find(name)

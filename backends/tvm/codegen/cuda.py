@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gmpq.backends.tvm.codegen.cuda.compiler import cubin
-from gmpq.backends.tvm.codegen.cuda.header import FUNCTIONS, public_header
-from gmpq.backends.tvm.codegen.cuda.source import emit
-from gmpq.backends.tvm.codegen.cuda.table import entry_source
+from gmpq.backends.tvm.codegen.cuda_compiler import cubin
+from gmpq.backends.tvm.codegen.cuda_header import FUNCTIONS, public_header
+from gmpq.backends.tvm.codegen.cuda_source import emit
+from gmpq.backends.tvm.codegen.cuda_table import entry_source
 from gmpq.backends.tvm.codegen.description import described
 from gmpq.backends.tvm.codegen.elf import glibc_needed
 from gmpq.backends.tvm.codegen.form import HEADER, KERNELS, LIBRARY, PARAMS, Build, Form
@@ -23,7 +23,7 @@ from gmpq.backends.tvm.target.gpu import host_of
 from gmpq.files import temporary
 from gmpq.ir import IntGraph
 
-ENTRY_SOURCE = Path(__file__).with_name("entry.c")
+ENTRY_SOURCE = Path(__file__).with_name("cuda_entry.c")
 SOURCE = "model.c"
 
 

@@ -1,4 +1,4 @@
-"""The C source of a network's entry: its table of launches and its cubins, around ``entry.c``."""
+"""The C source around ``cuda_entry.c``: a network's table of launches, and its cubins."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ extern const unsigned char cubin_{capability}[] __attribute__((visibility("hidde
 def entry_source(table: LaunchTable, cubins: Mapping[int, str], prefix: str) -> str:
     """Return the C source of an entry; ``cubins`` are files by the compute capability, 80 is 8.0.
 
-    It includes ``entry.c``, and is compiled in the folder of the files.
+    It includes ``cuda_entry.c``, and is compiled in the folder of the files.
     """
     kernels = {name: number for number, name in enumerate(table.kernels)}
     launches = [launch for step in table.steps for launch in step]
@@ -65,7 +65,7 @@ def entry_source(table: LaunchTable, cubins: Mapping[int, str], prefix: str) -> 
             _array("int steps", _ends(table)),
             _array("uint64_t input_bytes", table.input_bytes),
             _array("uint64_t output_bytes", table.output_bytes),
-            '#include "entry.c"\n',
+            '#include "cuda_entry.c"\n',
         )
     )
 

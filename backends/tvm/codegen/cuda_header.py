@@ -26,7 +26,7 @@ PUBLIC = """\
 #include <stdint.h>
 
 #define {upper}_PARAMS_BYTES {params_bytes} /* of params.bin */
-#define {upper}_WORKSPACE_BYTES {workspace_bytes} /* on the device, beside the parameters */
+#define {upper}_WORKSPACE_BYTES {workspace_bytes} /* on the device, as the parameters */
 #define {upper}_STEPS {steps}
 #define {upper}_INPUTS {inputs}
 #define {upper}_OUTPUTS {outputs}
