@@ -36,7 +36,9 @@ Example:
   gmpq-compile examples/efficientnet_lite0_mixed.json --target native --out lite0-native
   gmpq-compile policy.json --target arm64 --calibration photographs/
 """
-NOT_TIMED = "not timed: its programs are for another machine: gmpq bench --tracker, on boards"
+NOT_TIMED = (
+    "not timed: its programs are for another machine: gmpq bench there, or --tracker, on boards"
+)
 
 
 class Group(click.Group):

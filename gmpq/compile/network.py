@@ -40,7 +40,7 @@ from gmpq.backends.tvm.target import Target
 from gmpq.backends.tvm.tuning.boards import device_model, tuned_on
 from gmpq.backends.tvm.tuning.tune import Tuning, tuned
 from gmpq.calib.sweep import sweep
-from gmpq.compile.options import CompileOptions
+from gmpq.compile.options import CompileOptions, refuse_on_gpus
 from gmpq.errors import LoweringError
 from gmpq.export.onnx import serialize as to_bytes
 from gmpq.export.onnx import to_onnx
@@ -144,6 +144,7 @@ def compile_network(
 def _prepare(inputs: CompileInputs, options: CompileOptions, progress: Progress) -> _Plan:
     check_prefix(options.name)
     target, renamed = targets.find(options.target), targets.rename_warnings(options.target)
+    refuse_on_gpus(options)
     board = (
         None if options.devices is None else device_model(options.devices, target, progress.stage)
     )

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmpq.backends.tvm.tuning.level import TuningLevel
+from gmpq.errors import TargetError
 from gmpq.export.weight_storage import WeightStorage
 from gmpq.program import PREFIX
+
+GPU = "cuda-"  # what names of targets begin with
 
 if TYPE_CHECKING:
     from gmpq.backends.rpc.pool import DevicePool
@@ -40,3 +43,19 @@ class CompileOptions:
         fields = asdict(self) | {"storage": self.storage.value, "tune": self.tune.value}
         apart = ("tuned", "devices", "max_params_ratio")
         return {name: value for name, value in fields.items() if name not in apart}
+
+
+def refuse_on_gpus(options: CompileOptions) -> None:
+    """Pass options that the target has.
+
+    Raises:
+        TargetError: Programs for GPUs have no such thing.
+    """
+    given = (
+        ("--embed-params", options.embed_params),
+        ("--tracker", options.devices is not None),
+        ("--tune", options.tune is not TuningLevel.OFF),
+    )
+    for name, chosen in given:
+        if chosen and options.target.startswith(GPU):
+            raise TargetError(f"{name}: target {options.target} has no such option: leave it out")

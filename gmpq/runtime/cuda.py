@@ -19,7 +19,12 @@ from gmpq.runtime.network import CUDA, described
 from gmpq.runtime.shared_library import SharedLibrary
 
 DRIVER = "libcuda.so.1"
+NOT_HERE = -2  # the status of an entry without a device
 BYTE = 0xFF  # four of them are UNWRITTEN
+
+
+class NoDeviceError(TargetError):
+    """This machine has no device that runs a program."""
 
 
 class CudaNetwork:
@@ -45,13 +50,19 @@ class CudaNetwork:
 
         Raises:
             OutputError: A file is missing or damaged.
-            TargetError: There is no driver, no such device, or not of this architecture.
+            NoDeviceError: There is no driver, no such device, or not of this architecture.
+            TargetError: The device fails.
         """
         self._program, self._path = program, directory / LIBRARY
         content, params = files_of(program, directory, digests or {})
         self._functions = functions = _Functions(content, self._path, program.prefix)
         self._network = network = ctypes.c_void_p()
-        self._try("open_driver", ctypes.byref(network), driver.encode(), device, params)
+        status = functions.entry("open_driver")(
+            ctypes.byref(network), driver.encode(), device, params
+        )
+        if status != 0:
+            kind = NoDeviceError if status == NOT_HERE else TargetError
+            raise kind(f"{self._path}: {functions.error()}")
         self._free = weakref.finalize(self, functions.close, network)
 
     @property
@@ -205,7 +216,8 @@ def load_cuda(directory: str | Path, *, device: int = 0, check: bool = True) -> 
 
     Raises:
         OutputError: The directory holds no compiled network, or a damaged one.
-        TargetError: There is no driver, no such device, or not of this architecture.
+        NoDeviceError: There is no driver, no such device, or not of this architecture.
+        TargetError: The device fails.
     """
     folder = Path(directory)
     program, digests = described(folder, manifest.read(folder), check=check)

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from gmpq.backends.tvm.codegen.cuda_compiler import can_compile
+from gmpq.backends.tvm.emulation.cuda import library as cuda
 from gmpq.backends.tvm.emulation.qemu import missing
 from gmpq.backends.tvm.target import find
 from gmpq.files import manifest
@@ -26,6 +28,25 @@ def test_a_target_that_is_spelled_out(desk: Desk) -> None:
     assert fields["target"] == fields["tvm"]["target"] == SPELLED
     verified = desk.gmpq("verify", FOLDER)
     assert (verified.code, verified.err) == (0, "")
+
+
+@pytest.mark.skipif(not can_compile(), reason="no compiler of CUDA C is installed")
+@pytest.mark.skipif(cuda.missing() is not None, reason=str(cuda.missing()))
+def test_a_gpu(desk: Desk) -> None:
+    result = desk.compile("--target", "cuda-sm_80")
+    assert (result.code, result.err) == (0, "")
+    assert "shipped, emulated" in result.out
+    assert {path.name for path in desk.out.iterdir()} >= {"kernels.cu", "model.so", "model.h"}
+    verified = desk.gmpq("verify", "out")
+    assert (verified.code, verified.err) == (0, "")
+    assert "mma" in desk.gmpq("explain", "out").out
+
+
+@pytest.mark.parametrize("words", [("--embed-params",), ("--tune", "quick")])
+def test_what_gpus_do_not_have(desk: Desk, words: tuple[str, ...]) -> None:
+    result = desk.compile("--target", "cuda-sm_80", *words)
+    expected = f"error: {words[0]}: target cuda-sm_80 has no such option: leave it out\n"
+    assert (result.code, result.err) == (2, expected)
 
 
 def test_the_old_name_of_a_target_costs_a_warning(desk: Desk) -> None:

@@ -30,6 +30,11 @@ class Nvrtc:
     includes: tuple[Path, ...]
 
 
+def can_compile() -> bool:
+    """Return whether a compiler of CUDA C is installed."""
+    return shutil.which(NVCC) is not None or find_nvrtc() is not None
+
+
 @lru_cache(REMEMBERED)
 def cubin(text: str, arch: str) -> bytes:
     """Return the machine code of a CUDA text for an architecture, "sm_80".

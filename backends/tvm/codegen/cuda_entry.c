@@ -19,6 +19,7 @@ typedef uint64_t CUdeviceptr;
 typedef void *CUcontext, *CUmodule, *CUfunction, *CUstream, *CUgraph, *CUgraphExec, *CUevent;
 
 enum { MOST_ARGUMENTS = 64, CAPABILITY_MAJOR = 75, CAPABILITY_MINOR = 76 };
+enum { NOT_HERE = -2 }; /* no driver, no such device, or not of this architecture */
 enum { NON_BLOCKING = 1, THREAD_LOCAL = 1, DEVICES = 1 };
 
 #define FUNCTIONS(X)                                                                             \
@@ -115,7 +116,7 @@ static int load_driver(Network *n, const char *path) {
   n->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!n->library) {
     snprintf(message, sizeof message, "no NVIDIA driver on this machine: %.200s", dlerror());
-    return -1;
+    return NOT_HERE;
   }
 #define LOAD(name, parameters)                                                        \
   if (!(*(void **)&n->cu.name = dlsym(n->library, #name))) {                          \
@@ -141,7 +142,7 @@ static int find_image(Network *n, const Image **found) {
     for (int i = 1; i < IMAGES && length < 160; i++)
       length += snprintf(message + length, sizeof message - length, ", sm_%d", images[i].capability);
     snprintf(message + length, sizeof message - length, ": this device is sm_%d%d", major, minor);
-    return -1;
+    return NOT_HERE;
   }
   *found = &images[best];
   return 0;
@@ -212,11 +213,15 @@ static int make_in_context(Network *n, const void *params) { IN_CONTEXT(make(n, 
 static int open_device(Network *n, const char *driver, int device, const void *params) {
   int count, code = load_driver(n, driver);
   if (code) return code;
-  TRY(cuInit(0));
+  CUresult started = n->cu.cuInit(0);
+  if (started) {
+    failed(&n->cu, "cuInit", started);
+    return NOT_HERE;
+  }
   TRY(cuDeviceGetCount(&count));
   if (device < 0 || device >= count) {
     snprintf(message, sizeof message, "no device %d: this machine has %d", device, count);
-    return -1;
+    return NOT_HERE;
   }
   TRY(cuDeviceGet(&n->device, device));
   TRY(cuDevicePrimaryCtxRetain(&n->context, n->device));

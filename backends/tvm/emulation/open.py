@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, assert_never
@@ -13,6 +14,7 @@ from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.host import HostProgram
 from gmpq.backends.tvm.target import CpuTarget, GpuTarget, Target
 from gmpq.program import Program
+from gmpq.runtime.cuda import NoDeviceError
 
 CompiledProgram: TypeAlias = HostProgram | EmulatedProgram | CudaProgram
 
@@ -39,6 +41,8 @@ def open_compiled(
             reason = qemu.missing(target)
             return Unavailable(reason) if reason else EmulatedProgram(directory, program, target)
         case GpuTarget():
+            with suppress(NoDeviceError):
+                return CudaProgram.open(directory, program)
             reason = cuda.missing()
             if reason:
                 return Unavailable(reason)

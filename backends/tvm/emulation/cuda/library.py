@@ -31,7 +31,8 @@ EXACT = ("-ffp-contract=off",)  # no product of floats is joined with a sum
 # Of a kernel's accesses; machine.cpp has the messages.
 CHECKED = ("-fsanitize=alignment,bounds", "-fno-sanitize-recover=all")
 STATIC = ("-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL")
-SHARED = ("-shared", *STATIC, "-Wl,-z,defs", f"-Wl,-soname,{NAME}")
+# Without a SONAME: the linker would take it for a real driver that is loaded by its name.
+SHARED = ("-shared", *STATIC, "-Wl,-z,defs")
 
 
 def missing() -> str | None:

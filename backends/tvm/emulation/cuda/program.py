@@ -63,7 +63,8 @@ class CudaProgram:
 
         Raises:
             OutputError: A file is missing or damaged.
-            TargetError: There is no driver, or no device for it.
+            NoDeviceError: There is no driver, or no device for it.
+            TargetError: The device fails.
         """
         return cls(CudaNetwork(directory, program, device=device, driver=DRIVER), None)
 

@@ -55,7 +55,19 @@ class Block:
     @property
     def b_copies(self) -> int:
         """Pieces of the weights that a thread copies in a step."""
-        return self.tile.bn * self.tile.weights_row // (SEGMENT * self.tile.threads)
+        return -(-self.weight_segments // self.tile.threads)
+
+    @property
+    def weight_segments(self) -> int:
+        """Segments of the weights of a step."""
+        return self.tile.bn * self.tile.weights_row // SEGMENT
+
+    def in_step(self, number: int) -> Expr | None:
+        """Return whether the thread has a segment, A's first; None where all threads do."""
+        own = number - self.a_copies
+        if own < 0 or (own + 1) * self.tile.threads <= self.weight_segments:
+            return None
+        return self.chunk(own) < self.weight_segments
 
     @property
     def a_segments(self) -> int:

@@ -136,12 +136,27 @@ def _asynchronous_steps(block: Block, sums: Buffer) -> None:
         _products(block, held(block.buffer(step % stages)), sums)
 
 
-def _copy(block: Block, step: Expr, slot: Expr) -> None:
+def _for_segments(
+    block: Block, step: Expr, slot: Expr, move: Callable[[int, Expr, Expr], None]
+) -> None:
+    """Run ``move`` for each segment that the thread has in a step: number, to, and from where."""
     for i, (to, source) in enumerate(block.segments(step, slot)):
+        inside = block.in_step(i)
+        if inside is None:
+            move(i, to, source)
+        else:
+            with T.If(inside), T.Then():
+                move(i, to, source)
+
+
+def _copy(block: Block, step: Expr, slot: Expr) -> None:
+    def move(i: int, to: Expr, source: Expr) -> None:
         if block.shape.by_rows and i < block.a_copies:  # windows begin at any word
             run("copy4x4", to, source, source=instructions.COPY4X4)
         else:
             run("copy16", to, source, source=instructions.COPY16)
+
+    _for_segments(block, step, slot, move)
 
 
 def _steps_by_registers(block: Block, sums: Buffer) -> None:
@@ -160,18 +175,22 @@ def _steps_by_registers(block: Block, sums: Buffer) -> None:
 
 
 def _load(block: Block, step: Expr, waiting: Buffer) -> None:
-    for i, (_, source) in enumerate(block.segments(step, 0)):
+    def move(i: int, _to: Expr, source: Expr) -> None:
         segment = [waiting[i * REGISTERS + word] for word in range(REGISTERS)]
         if block.shape.by_rows and i < block.a_copies:
             run("load4x4", *segment, source, source=instructions.LOAD4X4)
         else:
             run("load16", *segment, source, source=instructions.LOAD16)
 
+    _for_segments(block, step, 0, move)
+
 
 def _store(block: Block, step: Expr, slot: Expr, waiting: Buffer) -> None:
-    for i, (to, _) in enumerate(block.segments(step, slot)):
+    def move(i: int, to: Expr, _source: Expr) -> None:
         segment = [waiting[i * REGISTERS + word] for word in range(REGISTERS)]
         run("store16", to, *segment, source=instructions.STORE16)
+
+    _for_segments(block, step, slot, move)
 
 
 def _products(block: Block, at: Expr, sums: Buffer) -> None:

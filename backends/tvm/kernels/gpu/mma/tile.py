@@ -6,8 +6,8 @@ accumulator i of a lane is row ``lane / 4 + 8 * (i / 2)``, column ``2 * (lane % 
 where row ``8 * j + c`` of a warp's weights holds output ``c / 2 * (wn / 4) + 2 * j + c % 2``, the
 accumulators of a lane are ``wn / 4`` neighbouring outputs, which it stores at once.
 
-Segment p of 16 bytes of row r lies at ``p ^ (r / max(1, 8 / segments)) % segments``: the eight rows that
-``ldmatrix`` reads together then lie in eight different groups of banks.
+Segment p of 16 bytes of row r lies at ``p ^ (r / max(1, 8 / segments)) % segments``: the eight rows
+that ``ldmatrix`` reads together then lie in eight different groups of banks.
 
 Weights of four bits lie two in a byte: those of the first 16 of 32 bytes of K in its low half,
 those of the second in its high half. Alone in the high half of a byte, a weight is the signed
@@ -72,10 +72,13 @@ class Tile:
         return self.wn // 4
 
     def legal(self) -> bool:
-        """Return whether every thread copies whole segments, and the buffers fit."""
-        chunk = SEGMENT * self.threads
-        whole = self.bm * self.bk % chunk == 0 and self.bn * self.weights_row % chunk == 0
-        return whole and self.buffer_bytes <= STATIC_SHARED and self.bk * self.weight_bits != 128
+        """Return whether all threads copy as many segments of A, and the buffers fit.
+
+        Weights of four bits come in pairs of 32 bytes of K.
+        """
+        whole = self.bm * self.bk % (SEGMENT * self.threads) == 0
+        pairs = self.weight_bits == 8 or self.bk == 64
+        return whole and pairs and self.buffer_bytes <= STATIC_SHARED
 
     def name(self) -> str:
         """Return the name of the configuration."""
