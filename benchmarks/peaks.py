@@ -12,7 +12,7 @@ from __future__ import annotations
 import click
 
 from gmpq import table
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.target import find_cpu
 from gmpq.errors import GmpqError
 from machine.peaks import ROUNDS, Peaks, measure
 from machine.quiet import scaling
@@ -26,7 +26,7 @@ from versus.document import machine
 def main(target: str, rounds: int, threads: int) -> None:
     """Print one row per instruction sequence."""
     try:
-        found = find(target)
+        found = find_cpu(target)
     except GmpqError as error:
         raise click.UsageError(str(error)) from error
     if not found.runs_here():

@@ -41,12 +41,12 @@ def medians(
     for name, chooser in choosers.items():
         directory = folder / name
         directory.mkdir()
-        built = build(graph, targets.find("native"), directory, chooser)
+        built = build(graph, targets.find_cpu("native"), directory, chooser)
         networks[name] = Network(directory, built.program)
         networks[name].set_threads(threads)
     image = subject.image
     runs = {name: lambda network=network: network.run(image) for name, network in networks.items()}
-    with load_probe(targets.find("native"), threads) as reading:
+    with load_probe(targets.find_cpu("native"), threads) as reading:
         spent = round_robin(runs, PLAN, reading)
     for network in networks.values():
         network.set_threads(1)

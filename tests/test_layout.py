@@ -66,8 +66,11 @@ FOLDERS = (
     "gmpq.search.latency",
     "gmpq.cli",
 )
-KERNELS = "gmpq.backends.tvm.kernels.cpu"
-SHARED = (KERNELS, f"{KERNELS}.isa", f"{KERNELS}.epilogue")  # the other folders are families
+KERNELS = ("gmpq.backends.tvm.kernels.cpu", "gmpq.backends.tvm.kernels.gpu")
+SHARED = (  # the other folders are families
+    *KERNELS,
+    *(f"{device}.{shared}" for device in KERNELS for shared in ("isa", "epilogue")),
+)
 DEVICE_FREE = ("gmpq.backends.tvm.kernels", "gmpq.backends.tvm.plan")
 HOMES = {  # of heavy libraries, with the folders in them
     "torch": (
@@ -128,6 +131,11 @@ def within(module: str, package: str) -> bool:
     return module == package or module.startswith(f"{package}.")
 
 
+def of_kernels(module: str) -> bool:
+    """Return whether a module is of a kind of device."""
+    return any(within(module, device) for device in KERNELS)
+
+
 def folder(module: str) -> str:
     return module if SOURCES[module].name == "__init__.py" else module.rpartition(".")[0]
 
@@ -163,19 +171,25 @@ def test_imports_point_one_way(module: str) -> None:
     assert imported_folders(module) - set(above) == set()
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if within(name, KERNELS)])
+@pytest.mark.parametrize("module", [name for name in SOURCES if of_kernels(name)])
 def test_no_kernel_family_imports_another(module: str) -> None:
-    families = {name for name in FOLDERS if within(name, KERNELS)} - set(SHARED)
-    if folder(module) != KERNELS:  # which has the list of them
+    families = {name for name in FOLDERS if of_kernels(name)} - set(SHARED)
+    if folder(module) not in KERNELS:  # which have the lists of them
         assert imported_folders(module) & families == set()
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if of_kernels(name)])
+def test_kernels_of_one_kind_of_device_know_no_other(module: str) -> None:
+    (other,) = (device for device in KERNELS if not within(module, device))
+    assert [name for name in imported_folders(module) if within(name, other)] == []
 
 
 @pytest.mark.parametrize("module", [m for m in SOURCES if folder(m) in DEVICE_FREE])
 def test_the_contract_and_the_planner_know_no_device_but_the_list_of_its_families(
     module: str,
 ) -> None:
-    allowed = {KERNELS} if module == "gmpq.backends.tvm.plan.registry" else set()
-    assert {name for name in imported_folders(module) if within(name, KERNELS)} <= allowed
+    allowed = set(KERNELS) if module == "gmpq.backends.tvm.plan.registry" else set()
+    assert {name for name in imported_folders(module) if of_kernels(name)} <= allowed
 
 
 def test_folders_and_files_are_small() -> None:

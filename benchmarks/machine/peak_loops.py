@@ -35,7 +35,7 @@ from gmpq.backends.tvm.kernels.cpu.isa.builder import (
     view,
 )
 from gmpq.backends.tvm.kernels.cpu.isa.x86 import Int16Dot, Vpdpbusd, Vpmaddubsw, vpmaddubsw_lanes
-from gmpq.backends.tvm.target import Target
+from gmpq.backends.tvm.target import CpuTarget
 
 OUTPUT = "y"
 OUTPUT_BYTES = 4096  # the accumulators of any loop
@@ -209,7 +209,7 @@ class TileLoop:
 Loop: TypeAlias = DotLoop | TileLoop
 
 
-def loops(target: Target) -> list[Loop]:
+def loops(target: CpuTarget) -> list[Loop]:
     """Return the loops of every sequence that ``target`` has, several tiles of each."""
     found: list[Loop] = [
         DotLoop(dot, rows, vectors)
@@ -219,7 +219,7 @@ def loops(target: Target) -> list[Loop]:
     return [*found, *([TileLoop()] if "amx-int8" in target.features else [])]
 
 
-def _dots(target: Target) -> list[Dot]:
+def _dots(target: CpuTarget) -> list[Dot]:
     lanes = vpmaddubsw_lanes(target)
     found: list[Dot] = []
     if lanes is not None:

@@ -16,7 +16,7 @@ from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.kernels.base import Call, Tensor, Work
 from gmpq.backends.tvm.plan.memory import Life, place
 from gmpq.backends.tvm.plan.plan import FLOAT_BYTES, Plan, Step
-from gmpq.backends.tvm.target import Target
+from gmpq.backends.tvm.target import CpuTarget
 from gmpq.ir import Graph, IntGraph, Value
 from gmpq.runtime import Network
 from machine.peak_loops import OUTPUT, OUTPUT_BYTES, Loop, chain, loops
@@ -49,7 +49,7 @@ class Peaks:
         return f"GMAC/s on one thread: {rates}; clock {self.clock_hz / 1e9:.2f} GHz"
 
 
-def measure(target: Target, rounds: int = ROUNDS) -> Peaks:
+def measure(target: CpuTarget, rounds: int = ROUNDS) -> Peaks:
     """Return the peaks of ``target``, which must run on this machine."""
     tried = loops(target)
     clock, *spent = shortest([chain(LINKS), *(loop.call() for loop in tried)], target, rounds)
@@ -63,7 +63,7 @@ def measure(target: Target, rounds: int = ROUNDS) -> Peaks:
     return Peaks(rates, tiles, LINKS * LINK_CYCLES / clock)
 
 
-def shortest(calls: Sequence[Call], target: Target, rounds: int) -> list[float]:
+def shortest(calls: Sequence[Call], target: CpuTarget, rounds: int) -> list[float]:
     """Return the least seconds of each call, one of which writes at most ``OUTPUT_BYTES``."""
     with tempfile.TemporaryDirectory() as folder:
         program = assemble(NOTHING, planned(calls, target), target, Path(folder)).program
@@ -80,7 +80,7 @@ def shortest(calls: Sequence[Call], target: Target, rounds: int) -> list[float]:
 NOTHING: IntGraph = Graph("peaks", (), (), {}, ())
 
 
-def planned(calls: Sequence[Call], target: Target) -> Plan:
+def planned(calls: Sequence[Call], target: CpuTarget) -> Plan:
     """Return a plan of a step per call; all write to the same memory."""
     steps = tuple(Step("peak", (OUTPUT,), "peak", "", (call,), {}, {}) for call in calls)
     output = Tensor(Value(OUTPUT, (OUTPUT_BYTES // FLOAT_BYTES,)), None)

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from gmpq.backends.tvm.codegen.build import assemble
 from gmpq.backends.tvm.kernels.base import Call
-from gmpq.backends.tvm.target import Target
+from gmpq.backends.tvm.target import CpuTarget
 from gmpq.runtime import Network
 from machine.peak_loops import DotLoop, chain, loops
 from machine.peaks import LINKS, NOTHING, planned
@@ -45,7 +45,7 @@ class LoadProbe:
 
 
 @contextmanager
-def load_probe(target: Target, threads: int) -> Iterator[LoadProbe]:
+def load_probe(target: CpuTarget, threads: int) -> Iterator[LoadProbe]:
     """Give a probe of ``threads`` cores at once: the reading of the slowest."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(threads) as pool:
         program = assemble(NOTHING, planned([_loop(target)], target), target, Path(folder)).program
@@ -53,7 +53,7 @@ def load_probe(target: Target, threads: int) -> Iterator[LoadProbe]:
         yield LoadProbe(lambda: max(pool.map(_reading, steps)))
 
 
-def scaling(target: Target, threads: int, turns: int) -> tuple[float, float]:
+def scaling(target: CpuTarget, threads: int, turns: int) -> tuple[float, float]:
     """Return the speed-up of ``threads`` cores over one core: by best readings, and by medians.
 
     The loop needs no memory, so it bounds the speed-up of any program. The slowest core counts, as
@@ -82,7 +82,7 @@ def undisturbed(readings: Sequence[float], best: float, least: int) -> list[int]
     return sorted(quiet if len(quiet) >= least else order[:least])
 
 
-def _loop(target: Target) -> Call:
+def _loop(target: CpuTarget) -> Call:
     """Return the narrowest tile of vectors: it keeps the most ports busy."""
     dots = [loop for loop in loops(target) if isinstance(loop, DotLoop)]
     return min(dots, key=lambda loop: loop.vectors).call() if dots else chain(LINKS)

@@ -17,7 +17,7 @@ from gmpq.backends.tvm.emulation.instruction_counts import Block, counted, instr
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.kernels.base import Candidate, Site
 from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest
-from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.target import Target, find_cpu
 from gmpq.ir import Conv2d
 from predicted import mca
 from versus.layer import Layer, one_layer
@@ -155,11 +155,11 @@ def of_family(layer: Layer, bits: Bits, target: str, family: str) -> Found | Non
 
     graph = one_layer(layer, bits.weights, bell=True, code_bits=bits.codes)
     with tempfile.TemporaryDirectory() as folder:
-        program = build(graph, find(target), Path(folder), choose).program
+        program = build(graph, find_cpu(target), Path(folder), choose).program
         if not taken:
             return None
         image = np.zeros(graph.values["image"].shape, np.float32)
-        program_ = EmulatedProgram(Path(folder), program, find(target))
+        program_ = EmulatedProgram(Path(folder), program, find_cpu(target))
         blocks = counted(program_, {"image": image}, steps=(CONVOLUTION, CONVOLUTION + 1))
     (candidate,) = taken
     assert candidate.work is not None

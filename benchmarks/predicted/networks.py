@@ -12,7 +12,7 @@ from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.instruction_counts import Block, counted, instructions
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.target import find_cpu
 from predicted import mca
 from versus.policies import choose
 from versus.subject import Subject
@@ -36,8 +36,8 @@ def row(subject: Subject, bits: str, target: str, *, cycles: bool) -> tuple[str,
     graph = subject.quantized(policy)
     expected = reference.run(graph, {graph.inputs[0]: subject.image})
     with tempfile.TemporaryDirectory() as folder:
-        program = build(graph, find(target), Path(folder)).program
-        emulated = EmulatedProgram(Path(folder), program, find(target))
+        program = build(graph, find_cpu(target), Path(folder)).program
+        emulated = EmulatedProgram(Path(folder), program, find_cpu(target))
         inputs = {graph.inputs[0]: subject.image}
         outputs = emulated.run(inputs).items()
         exact = all(np.array_equal(output, expected[name]) for name, output in outputs)

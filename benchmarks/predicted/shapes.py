@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.target import find_cpu
 from predicted import mca
 from predicted.layers import W1A1, W2A2, W2A3, W3A3, Bits, of_family
 from versus.layer import Layer
@@ -53,7 +53,7 @@ def _cell(rates: tuple[float, float] | None) -> str:
 def _rates(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
     """Yield families with what both predict."""
     target = TARGETS[case.processor]
-    dots = "dotprod" in find(target).features
+    dots = "dotprod" in find_cpu(target).features
     for family in FAMILIES:
         name = "direct_neon" if family == "direct" and not dots else family
         found = of_family(case.layer, case.bits, target, name)

@@ -22,8 +22,9 @@ from gmpq.backends.tvm.codegen.cpu import LOWERING
 from gmpq.backends.tvm.kernels.base import Call, Candidate
 from gmpq.backends.tvm.kernels.cpu.direct import arm_mmla, arm_neon, direct
 from gmpq.backends.tvm.kernels.cpu.isa.site import Site
-from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan
-from gmpq.backends.tvm.target import Target, find
+from gmpq.backends.tvm.plan.plan import Choice, Verdict, cheapest, plan_on
+from gmpq.backends.tvm.plan.registry import CPU
+from gmpq.backends.tvm.target import CpuTarget, find_cpu
 from gmpq.ir import Conv2d
 from predicted import loops, mca
 from versus.layer import Layer, one_layer
@@ -81,7 +82,7 @@ def rows(processors: Sequence[str], layers: Sequence[Layer] = LAYERS) -> Iterato
 
 def row(case: Case, layer: Layer, bits: int) -> tuple[str, ...]:
     """Return the cells of ``HEADER``; the first candidate is what the package picks."""
-    site = site_of(layer, bits, find(case.target))
+    site = site_of(layer, bits, find_cpu(case.target))
     tried = [_loop(each, site, case.processor) for each in case.tiles(site, EVERY)]
     picked, best = tried[0], max(tried, key=lambda loop: loop.macs)
     return (
@@ -91,7 +92,7 @@ def row(case: Case, layer: Layer, bits: int) -> tuple[str, ...]:
     )
 
 
-def site_of(layer: Layer, bits: int, target: Target) -> Site:
+def site_of(layer: Layer, bits: int, target: CpuTarget) -> Site:
     """Return the layer's convolution."""
     found: list[Site] = []
 
@@ -100,7 +101,7 @@ def site_of(layer: Layer, bits: int, target: Target) -> Site:
             found.append(site)
         return cheapest(site, choices)
 
-    plan(one_layer(layer, bits, bell=True), target, note)
+    plan_on(CPU, one_layer(layer, bits, bell=True), target, note)
     return found[0]
 
 
@@ -126,7 +127,7 @@ def needed(tile: str, site: Site) -> float:
     return share
 
 
-def _assembly(call: Call, target: Target) -> str:
+def _assembly(call: Call, target: CpuTarget) -> str:
     """Return the assembler text of a kernel."""
     llvm = target.tvm()
     module = tvm.IRModule({"kernel": call.function})

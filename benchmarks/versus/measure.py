@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.target import find_cpu
 from gmpq.passes.cost import NetworkCost
 from machine.quiet import LoadProbe, load_probe
 from versus.baselines.gmpq_tool import open_gmpq
@@ -58,7 +58,7 @@ def measure(bench: Bench, cell: Cell) -> Found:
     for tool in cell.tools:
         if tool != GMPQ:
             opened += open_baseline(tool, bench, cell.threads)
-    with load_probe(find(bench.target), cell.threads) as reading:
+    with load_probe(find_cpu(bench.target), cell.threads) as reading:
         spent = _run(opened, cell, reading)
         shares = [_share(bench, entry, cell.threads, reading) for entry in opened]
     rows = [
@@ -83,7 +83,7 @@ def measure_ladder(bench: Bench, cell: Cell, count: int) -> list[Row]:
         graph = subject.quantized(bits)
         opened.append(open_gmpq(bench, graph, name, cell.threads))
         opened.append(open_policy(bench, graph, name, cell.threads))
-    with load_probe(find(bench.target), cell.threads) as reading:
+    with load_probe(find_cpu(bench.target), cell.threads) as reading:
         spent = _run(opened, cell, reading)
     return [
         _row(bench, cell, entry.variant, entry, measured, costs[entry.variant])

@@ -49,7 +49,7 @@ def run(options: Options) -> list[Row]:
         found = correlate(options)
         shown = [correlation.cells(found)]
     else:
-        peaks = measure_peaks(targets.find(options.target)) if GMPQ in options.tools else None
+        peaks = measure_peaks(targets.find_cpu(options.target)) if GMPQ in options.tools else None
         if peaks is not None:
             about.append(f"peaks: {peaks}")
             click.echo(about[-1])

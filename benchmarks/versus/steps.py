@@ -56,7 +56,7 @@ def timed(options: Options) -> Iterator[Timed]:
         tune = TuningLevel(options.tune)
         bench = Bench(subject, cache, scratch, target=options.target, tune=tune)
         compiled = compile_gmpq(bench, subject.quantized(bits), threads)
-        native = targets.find(options.target)
+        native = targets.find_cpu(options.target)
         peaks = machine_peaks.measure(native)
         with load_probe(native, threads) as reading:
             times = step_times(compiled, subject.image, peaks, threads, reading)

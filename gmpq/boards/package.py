@@ -60,7 +60,7 @@ def build_board(target: str, wheels: Path | None, out: Path) -> None:
         BoardError: wheels or a C++ compiler are missing.
         OutputError: ``out`` cannot be written.
     """
-    triple = targets.find(target).triple
+    triple = targets.find_cpu(target).triple
     with staged(out) as work:
         build(triple, wheels, work)
         shutil.copy(str(resources.files("gmpq.backends.rpc.server").joinpath(START)), work / START)
@@ -76,8 +76,7 @@ def emulation(serving: Serving, wheels: Path | None, cache: Path) -> list[str]:
     Raises:
         BoardError: the emulator, its libraries, wheels or a C++ compiler are missing.
     """
-    target = targets.find(EMULATED)
-    assert isinstance(target, targets.CpuTarget), "boards have processors"
+    target = targets.find_cpu(EMULATED)
     root = qemu.LIBRARIES / target.triple
     if (reason := qemu.missing(target)) is not None:
         raise BoardError(f"cannot emulate {serving.cpu}: {reason}")

@@ -39,7 +39,7 @@ def test_a_gpu(desk: Desk) -> None:
     assert {path.name for path in desk.out.iterdir()} >= {"kernels.cu", "model.so", "model.h"}
     verified = desk.gmpq("verify", "out")
     assert (verified.code, verified.err) == (0, "")
-    assert "mma" in desk.gmpq("explain", "out").out
+    assert "quantize" in desk.gmpq("explain", "out").out
 
 
 @pytest.mark.parametrize("words", [("--embed-params",), ("--tune", "quick")])

@@ -3,7 +3,14 @@
 from gmpq.backends.tvm.target.cpu import CpuTarget, native
 from gmpq.backends.tvm.target.gpu import GpuTarget
 from gmpq.backends.tvm.target.layout_rules import LayoutRules
-from gmpq.backends.tvm.target.target import NAMES, AnyTarget, Target, find, rename_warnings
+from gmpq.backends.tvm.target.target import (
+    NAMES,
+    AnyTarget,
+    Target,
+    find,
+    find_cpu,
+    rename_warnings,
+)
 
 __all__ = [
     "NAMES",
@@ -13,6 +20,7 @@ __all__ = [
     "LayoutRules",
     "Target",
     "find",
+    "find_cpu",
     "native",
     "rename_warnings",
 ]

@@ -78,6 +78,18 @@ def find(name: str) -> Target:
     )
 
 
+def find_cpu(name: str) -> CpuTarget:
+    """Return the processor called ``name``, or spelled out so.
+
+    Raises:
+        TargetError: No target or processor has that name, or it is a GPU.
+    """
+    found = find(name)
+    if not isinstance(found, CpuTarget):
+        raise TargetError(f"target {name!r} is a GPU: choose a processor")
+    return found
+
+
 def rename_warnings(name: str) -> tuple[str, ...]:
     """Return a line for the user if ``name`` is the old name of a target."""
     if name not in RENAMED:
