@@ -68,7 +68,7 @@ $(FASHION):  # a package of Debian, unpacked without installing it
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "gmpq needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[demo,dev,cross,plot,rpc]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[demo,dev,cross,plot,rpc,cuda]'
 	$(BIN)/python -m pip install --no-deps $(FOOLBOX)
 	touch $@
 

@@ -7,13 +7,12 @@ import re
 
 import pytest
 
-from gmpq.backends.tvm.codegen.cuda_compiler import can_compile
-from gmpq.backends.tvm.emulation.cuda import library as cuda
 from gmpq.backends.tvm.emulation.qemu import missing
 from gmpq.backends.tvm.target import find
 from gmpq.files import manifest
 from gmpq.files.locations import plain_name
 from tests.cli.conftest import Desk
+from tests.support.gpu.layers import emulated
 
 SPELLED = "aarch64-linux-gnu,cortex-a55,+dotprod"
 REASON = missing(find("rpi4"))
@@ -30,8 +29,7 @@ def test_a_target_that_is_spelled_out(desk: Desk) -> None:
     assert (verified.code, verified.err) == (0, "")
 
 
-@pytest.mark.skipif(not can_compile(), reason="no compiler of CUDA C is installed")
-@pytest.mark.skipif(cuda.missing() is not None, reason=str(cuda.missing()))
+@emulated
 def test_a_gpu(desk: Desk) -> None:
     result = desk.compile("--target", "cuda-sm_80")
     assert (result.code, result.err) == (0, "")

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from gmpq.backends.tvm.codegen.cuda_compiler import can_compile
+from gmpq.backends.tvm.emulation.cuda.library import missing
 from gmpq.ir import Conv2d, Dequantize, IntGraph, Padding, QParams, Value, Window
 from tests.support.single_layers import network_of, random_weight
 
+WHY_NOT = missing() or (None if can_compile() else "no compiler of CUDA C is installed")
+emulated = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 CHANNELS = (1, 3, 17, 32, 45, 64, 96, 130)
 
 

@@ -23,8 +23,9 @@ from gmpq.ir import IntGraph
 from gmpq.program import Program
 from gmpq.runtime.cuda import CudaNetwork, NoDeviceError
 from tests.support.gpu.cuda_kernels import Driver
-from tests.support.gpu.layers import random_layer
+from tests.support.gpu.layers import emulated, random_layer
 
+pytestmark = emulated
 TARGET = find("cuda-sm_80")
 FAILURE = 700  # CUDA_ERROR_ILLEGAL_ADDRESS
 FUNCTIONS = re.findall(r"^  X\((cu\w+), ", ENTRY_SOURCE.read_text(), re.MULTILINE)

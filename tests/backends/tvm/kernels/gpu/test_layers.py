@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from gmpq.backends.tvm.target import Target, find
-from tests.support.gpu.layers import random_layer, shown
+from tests.support.gpu.layers import emulated, random_layer, shown
 from tests.support.single_layers import check, random_linear, writing_float32
 
+pytestmark = emulated
 FORMS = (find("cuda-sm_75"), find("cuda-sm_80"))  # copies by registers, and asynchronous
 targets = pytest.mark.parametrize("target", FORMS, ids=[target.name for target in FORMS])
 

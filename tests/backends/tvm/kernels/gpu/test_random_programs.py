@@ -12,7 +12,10 @@ from gmpq.backends.tvm.codegen.build import build
 from gmpq.backends.tvm.emulation.open import Unavailable, open_compiled
 from gmpq.backends.tvm.plan.plan import PlanOptions
 from gmpq.backends.tvm.target import find
+from tests.support.gpu.layers import emulated
 from tests.support.strategies import random_graph, random_input
+
+pytestmark = emulated
 
 
 @pytest.mark.parametrize("name", ["cuda-sm_75", "cuda-sm_80"])
