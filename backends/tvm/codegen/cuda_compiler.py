@@ -66,11 +66,13 @@ def find_nvrtc() -> Nvrtc | None:
     """Return where PyPI's packages have put NVRTC, or None; none of them is imported."""
     spec = find_spec(PACKAGE)
     roots = [Path(root) for root in (spec.submodule_search_locations or ())] if spec else []
-    found = [path for root in roots for path in sorted(root.glob("**/lib/libnvrtc.so.*"))]
-    includes = [path for root in roots for path in sorted(root.glob("**/include"))]
-    if not found:
+    found = [path for root in roots for path in root.glob("**/lib/libnvrtc.so.*")]
+    versions = {int(path.name.rsplit(".", 1)[1]): path for path in found}
+    if not versions:
         return None
-    return Nvrtc(found[-1], (*includes, *(path / "cccl" for path in includes)))
+    library = versions[max(versions)]
+    includes = library.parent.parent / "include"  # CUDA 13 has one for all of its packages
+    return Nvrtc(library, (includes, includes / "cccl"))
 
 
 def _by_nvrtc(nvrtc: Nvrtc, text: str, arch: str) -> bytes:

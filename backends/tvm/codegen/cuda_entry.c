@@ -36,9 +36,7 @@ enum { NON_BLOCKING = 1, THREAD_LOCAL = 1, DEVICES = 1 };
   X(cuModuleUnload, (CUmodule module))                                                           \
   X(cuMemAlloc_v2, (CUdeviceptr *memory, size_t bytes))                                          \
   X(cuMemFree_v2, (CUdeviceptr memory))                                                          \
-  X(cuMemsetD8_v2, (CUdeviceptr to, unsigned char value, size_t bytes))                          \
-  X(cuMemcpyHtoD_v2, (CUdeviceptr to, const void *from, size_t bytes))                           \
-  X(cuMemcpyDtoH_v2, (void *to, CUdeviceptr from, size_t bytes))                                 \
+  X(cuMemsetD8Async, (CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream))       \
   X(cuMemcpyHtoDAsync_v2, (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))     \
   X(cuMemcpyDtoHAsync_v2, (void *to, CUdeviceptr from, size_t bytes, CUstream stream))           \
   X(cuStreamCreate, (CUstream *stream, unsigned flags))                                          \
@@ -201,8 +199,10 @@ static int make(Network *n, const void *params) {
   TRY(cuMemAlloc_v2(&n->workspace, WORKSPACE_BYTES));
   for (int i = 0; i < INPUTS; i++) TRY(cuMemAlloc_v2(&n->inputs[i], input_bytes[i]));
   for (int i = 0; i < OUTPUTS; i++) TRY(cuMemAlloc_v2(&n->outputs[i], output_bytes[i]));
-  TRY(cuMemcpyHtoD_v2(n->params, params, PARAMS_BYTES));
   TRY(cuStreamCreate(&n->stream, NON_BLOCKING));
+  /* All copies are in the order of the stream, which waits for no other one. */
+  TRY(cuMemcpyHtoDAsync_v2(n->params, params, PARAMS_BYTES, n->stream));
+  TRY(cuStreamSynchronize(n->stream));
   TRY(cuEventCreate(&n->first, 0));
   TRY(cuEventCreate(&n->last, 0));
   return capture(n);
@@ -356,8 +356,9 @@ PUBLIC int ENTRY(read_outputs)(Network *n, float *const *outputs) {
 
 /* Fills the outputs and the workspace with a byte, so that what nothing writes shows. */
 static int fill(Network *n, unsigned char value) {
-  TRY(cuMemsetD8_v2(n->workspace, value, WORKSPACE_BYTES));
-  for (int i = 0; i < OUTPUTS; i++) TRY(cuMemsetD8_v2(n->outputs[i], value, output_bytes[i]));
+  TRY(cuMemsetD8Async(n->workspace, value, WORKSPACE_BYTES, n->stream));
+  for (int i = 0; i < OUTPUTS; i++)
+    TRY(cuMemsetD8Async(n->outputs[i], value, output_bytes[i], n->stream));
   return 0;
 }
 
@@ -369,7 +370,8 @@ static int read(Network *n, uint64_t offset, void *to, size_t bytes) {
              (unsigned long long)WORKSPACE_BYTES);
     return -1;
   }
-  TRY(cuMemcpyDtoH_v2(to, n->workspace + offset, bytes));
+  TRY(cuMemcpyDtoHAsync_v2(to, n->workspace + offset, bytes, n->stream));
+  TRY(cuStreamSynchronize(n->stream));
   return 0;
 }
 

@@ -45,7 +45,8 @@ int {prefix}_open({prefix}_network **network, int device, const void *params);
 int {prefix}_run({prefix}_network *network, const float *const *inputs, float *const *outputs);
 
 /* Starts the network on arrays in device memory, in the order of a stream (a CUstream), and does
- * not wait for it. Its context must be that of the device, which is the primary one. */
+ * not wait for it. Its context must be that of the device, which is the primary one. All runs of
+ * a network share its workspace: wait for the stream before the next one. */
 int {prefix}_run_on({prefix}_network *network, void *stream, const uint64_t *inputs,
 {indent}const uint64_t *outputs);
 
