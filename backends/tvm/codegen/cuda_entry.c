@@ -5,8 +5,8 @@
  * launch of it; single steps, and runs on a caller's stream, launch kernel by kernel.
  *
  * The file that includes this one defines IMAGES, images, KERNELS, kernel_names, launches, steps,
- * STEPS, PARAMS_BYTES, WORKSPACE_BYTES, INPUTS, input_bytes, OUTPUTS, output_bytes, and ENTRY(name),
- * which puts the prefix before the names of functions.
+ * STEPS, MOST_ARGUMENTS of a launch, PARAMS_BYTES, WORKSPACE_BYTES, INPUTS, input_bytes, OUTPUTS,
+ * output_bytes, and ENTRY(name), which puts the prefix before the names of functions.
  */
 #include <dlfcn.h>
 #include <stddef.h>
@@ -18,7 +18,7 @@ typedef int CUdevice;
 typedef uint64_t CUdeviceptr;
 typedef void *CUcontext, *CUmodule, *CUfunction, *CUstream, *CUgraph, *CUgraphExec, *CUevent;
 
-enum { MOST_ARGUMENTS = 64, CAPABILITY_MAJOR = 75, CAPABILITY_MINOR = 76 };
+enum { CAPABILITY_MAJOR = 75, CAPABILITY_MINOR = 76 }; /* CUdevice_attribute */
 enum { NOT_HERE = -2 }; /* no driver, no such device, or not of this architecture */
 enum { NON_BLOCKING = 1, THREAD_LOCAL = 1, DEVICES = 1 };
 

@@ -28,7 +28,7 @@ LOWERING = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CudaProgram:
+class CudaSource:
     """A network as CUDA C: its text, its launches, and the bytes of its parameters."""
 
     text: str
@@ -36,7 +36,7 @@ class CudaProgram:
     params: bytes
 
 
-def emit(graph: IntGraph, plan: Plan, target: GpuTarget) -> CudaProgram:
+def emit(graph: IntGraph, plan: Plan, target: GpuTarget) -> CudaSource:
     """Return the kernels and the launches of a planned graph."""
     symbols: dict[PrimFunc, str] = {}
     params, rules = Params(plan.memory.rules.alignment), plan.memory.rules
@@ -53,7 +53,7 @@ def emit(graph: IntGraph, plan: Plan, target: GpuTarget) -> CudaProgram:
         plan.memory.workspace_bytes,
         *(_sizes(graph, names) for names in (graph.inputs, graph.outputs)),
     )
-    return CudaProgram(cuda_text(functions, target.arch), table, content)
+    return CudaSource(cuda_text(functions, target.arch), table, content)
 
 
 def cuda_text(functions: dict[str, PrimFunc], arch: str) -> str:

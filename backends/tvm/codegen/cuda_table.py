@@ -19,7 +19,8 @@ typedef struct {{ int kernel; unsigned grid[3], threads, shared; int first, coun
 typedef struct {{ int capability; const unsigned char *bytes; }} Image;
 
 enum {{
-  IMAGES = {images}, KERNELS = {kernels}, STEPS = {steps}, INPUTS = {inputs}, OUTPUTS = {outputs}
+  IMAGES = {images}, KERNELS = {kernels}, STEPS = {steps}, INPUTS = {inputs}, OUTPUTS = {outputs},
+  MOST_ARGUMENTS = {most_arguments}
 }};
 #define PARAMS_BYTES UINT64_C({params_bytes})
 #define WORKSPACE_BYTES UINT64_C({workspace_bytes})
@@ -44,6 +45,7 @@ def entry_source(table: LaunchTable, cubins: Mapping[int, str], prefix: str) -> 
         images=len(cubins),
         kernels=len(kernels),
         steps=len(table.steps),
+        most_arguments=max(len(launch.arguments) for launch in launches),
         inputs=len(table.input_bytes),
         outputs=len(table.output_bytes),
         params_bytes=table.params_bytes,

@@ -32,6 +32,7 @@ SIZES = (  # pixels, outputs, of a block and of a warp
     (32, 32, 16, 16),
 )
 CODE = 255  # the highest that memory may hold
+WAIT = 16  # products in the time of a byte's way to shared memory
 UNITS = 64  # blocks that a chip of middle size runs at once
 
 
@@ -99,7 +100,6 @@ def cost(shape: Shape, tile: Tile) -> float:
     return float(waves * UNITS * shape.steps(tile.bk) * (products + copied))
 
 
-WAIT = 16  # products in the time of a byte's way to shared memory
 FAMILY: Family[GpuTarget] = Family("mma", (Conv2d, Linear), candidates, refuses)
 
 
