@@ -12,8 +12,9 @@ import numpy as np
 
 from gmpq.errors import OutputError, TargetError
 from gmpq.files import manifest
-from gmpq.program import Program, ProgramStep, TensorSpec
-from gmpq.runtime.arrays import Floats, Tensor, checked_array, pointers
+from gmpq.program import Program
+from gmpq.runtime.arrays import Floats, Tensor, pointers
+from gmpq.runtime.described import Described
 from gmpq.runtime.loading import LIBRARY, files_of
 from gmpq.runtime.network import CUDA, described
 from gmpq.runtime.shared_library import SharedLibrary
@@ -27,7 +28,7 @@ class NoDeviceError(TargetError):
     """This machine has no device that runs a program."""
 
 
-class CudaNetwork:
+class CudaNetwork(Described):
     """A compiled network on a device; one thread at a time may use it."""
 
     def __init__(
@@ -53,7 +54,8 @@ class CudaNetwork:
             NoDeviceError: There is no driver, no such device, or not of this architecture.
             TargetError: The device fails.
         """
-        self._program, self._path = program, directory / LIBRARY
+        super().__init__(program)
+        self._path = directory / LIBRARY
         content, params = files_of(program, directory, digests or {})
         self._functions = functions = _Functions(content, self._path, program.prefix)
         self._network = network = ctypes.c_void_p()
@@ -64,26 +66,6 @@ class CudaNetwork:
             kind = NoDeviceError if status == NOT_HERE else TargetError
             raise kind(f"{self._path}: {functions.error()}")
         self._free = weakref.finalize(self, functions.close, network)
-
-    @property
-    def steps(self) -> tuple[ProgramStep, ...]:
-        """The layers in execution order."""
-        return self._program.steps
-
-    @property
-    def target(self) -> str:
-        """The target that the network was compiled for."""
-        return self._program.target
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The arrays that ``run`` takes, in their order."""
-        return self._program.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The arrays that ``run`` returns, in their order."""
-        return self._program.outputs
 
     def run(self, *inputs: Floats) -> Floats | tuple[Floats, ...]:
         """Return the outputs, a single one alone, for ``inputs``: float32 in the network's shapes.
@@ -120,7 +102,7 @@ class CudaNetwork:
                 self._try("read_workspace", *(network, value.offset, *_memory(span)))
                 yield value.name, value.codes(span)
             if written := [name for name in step.outputs if name in names]:
-                outputs = self._empty()
+                outputs = self._outputs()
                 self._try("read_outputs", network, pointers(outputs))
                 yield from ((name, outputs[names.index(name)]) for name in written)
 
@@ -150,7 +132,7 @@ class CudaNetwork:
         self.close()
 
     def _run(self, inputs: tuple[Floats, ...]) -> list[Floats]:
-        network, checked, outputs = self._opened(), self._checked(inputs), self._empty()
+        network, checked, outputs = self._opened(), self._checked(inputs), self._outputs()
         self._try("run", network, pointers(checked), pointers(outputs))
         return outputs
 
@@ -158,14 +140,6 @@ class CudaNetwork:
         if not self._free.alive:
             raise ValueError("the network is closed: load it again")
         return self._network
-
-    def _empty(self) -> list[Floats]:
-        return [np.empty(output.shape, np.float32) for output in self.outputs]
-
-    def _checked(self, inputs: tuple[Floats, ...]) -> list[Floats]:
-        if len(inputs) != len(self.inputs):
-            raise ValueError(f"expected {len(self.inputs)} inputs, got {len(inputs)}")
-        return [checked_array(array, spec) for array, spec in zip(inputs, self.inputs, strict=True)]
 
     def _try(self, name: str, *arguments: Any) -> None:
         if self._functions.entry(name)(*arguments) != 0:

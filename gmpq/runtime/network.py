@@ -18,15 +18,16 @@ import numpy as np
 
 from gmpq.errors import OutputError
 from gmpq.files import manifest
-from gmpq.program import Program, ProgramStep, TensorSpec
-from gmpq.runtime.arrays import Floats, Tensor, checked_array, pointers
+from gmpq.program import Program
+from gmpq.runtime.arrays import Floats, Tensor, pointers
+from gmpq.runtime.described import Described
 from gmpq.runtime.loading import LIBRARY, PARAMS, Loaded, Memory, open_program
 
 CUDA = "cuda"  # what names of GPU targets begin with
 UNWRITTEN = 0xFFFFFFFF  # the bits of a NaN that no program computes, before a run that is checked
 
 
-class Network:
+class Network(Described):
     """A compiled network in this process.
 
     Each call of ``run`` takes a workspace that no other call uses; those of calls that ran
@@ -52,29 +53,9 @@ class Network:
             OutputError: A file is missing, damaged, or not for this machine.
         """
         self.preprocessing = MappingProxyType(dict(preprocessing or {}))
-        self._program = program
+        super().__init__(program)
         self._loaded: Loaded | None = open_program(program, directory, digests or {})
         self._free: list[Memory] = []  # workspaces
-
-    @property
-    def steps(self) -> tuple[ProgramStep, ...]:
-        """The layers in execution order."""
-        return self._program.steps
-
-    @property
-    def target(self) -> str:
-        """The target that the network was compiled for."""
-        return self._program.target
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The arrays that ``run`` takes, in their order."""
-        return self._program.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The arrays that ``run`` returns, in their order."""
-        return self._program.outputs
 
     def set_threads(self, threads: int) -> None:
         """Run each layer on ``threads`` threads, of one call at a time; others run on their own.
@@ -193,9 +174,6 @@ class Network:
         if self._loaded is not None:
             self._free.append(workspace)
 
-    def _outputs(self) -> list[Floats]:
-        return [np.empty(output.shape, np.float32) for output in self.outputs]
-
     def _unwritten(self) -> list[Floats]:
         """Return outputs of ``UNWRITTEN``."""
         outputs = self._outputs()
@@ -208,11 +186,6 @@ class Network:
         workspace = Memory.of(self._program.workspace_bytes)
         workspace.content.fill(UNWRITTEN & 0xFF)
         return workspace
-
-    def _checked(self, inputs: Sequence[Floats]) -> list[Floats]:
-        if len(inputs) != len(self.inputs):
-            raise ValueError(f"expected {len(self.inputs)} inputs, got {len(inputs)}")
-        return [checked_array(array, spec) for array, spec in zip(inputs, self.inputs, strict=True)]
 
     def _call(
         self,

@@ -1,6 +1,8 @@
 """Programs for NVIDIA GPUs: a library of cubins and launches, its parameters, header, and text.
 
-``kernels.cu`` is the CUDA C that the cubins are of: emulation compiles it for the CPU.
+``kernels.cu`` is the CUDA C that the cubins are of: emulation compiles it for the CPU. ``model.c``
+is the C source of the library: it is compiled again where a program for a host of another
+architecture is emulated.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from gmpq.backends.tvm.codegen.cuda_source import emit
 from gmpq.backends.tvm.codegen.cuda_table import entry_source
 from gmpq.backends.tvm.codegen.description import described
 from gmpq.backends.tvm.codegen.elf import glibc_needed
-from gmpq.backends.tvm.codegen.form import HEADER, KERNELS, LIBRARY, PARAMS, Build, Form
+from gmpq.backends.tvm.codegen.form import ENTRY, HEADER, KERNELS, LIBRARY, PARAMS, Build, Form
 from gmpq.backends.tvm.codegen.library import Parts, write_shared
 from gmpq.backends.tvm.codegen.toolchain import compile_object
 from gmpq.backends.tvm.plan.plan import Plan
@@ -22,9 +24,6 @@ from gmpq.backends.tvm.target import CpuTarget, GpuTarget
 from gmpq.backends.tvm.target.gpu import host_of
 from gmpq.files import temporary
 from gmpq.ir import IntGraph
-
-ENTRY_SOURCE = Path(__file__).with_name("cuda_entry.c")
-SOURCE = "model.c"
 
 
 def assemble(
@@ -44,7 +43,8 @@ def assemble(
         image = f"{target.arch}.cubin"
         (folder / image).write_bytes(cubin(found.text, target.arch))
         source = entry_source(found.table, {target.capability: image}, form.prefix)
-        _write_library(source, host_of(target), folder, directory / LIBRARY, form.prefix)
+        (directory / ENTRY).write_text(source)
+        write_library(source, host_of(target), folder, directory / LIBRARY, form.prefix)
     program = replace(
         described(graph, planned, target, len(found.params)),
         prefix=form.prefix,
@@ -53,9 +53,20 @@ def assemble(
     return Build(planned, program)
 
 
-def _write_library(source: str, host: CpuTarget, folder: Path, library: Path, prefix: str) -> None:
-    (folder / SOURCE).write_text(source)
-    (folder / ENTRY_SOURCE.name).write_bytes(ENTRY_SOURCE.read_bytes())
-    made = compile_object(folder / SOURCE, ("-fvisibility=hidden",), host)
+def write_library(
+    source: str,
+    host: CpuTarget,
+    folder: Path,
+    library: Path,
+    prefix: str,
+    flags: tuple[str, ...] = (),
+) -> None:
+    """Write ``library`` of the C source of an entry; ``folder`` has the cubins that it includes.
+
+    Raises:
+        TargetError: No C compiler for the host is installed.
+    """
+    (folder / ENTRY).write_text(source)
+    made = compile_object(folder / ENTRY, ("-fvisibility=hidden", *flags), host)
     entries = tuple(f"{prefix}_{function}" for function in FUNCTIONS)
     write_shared(Parts(folder, (made,), entries), host, library)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
-
+from gmpq.backends.tvm.codegen.header import described_ends
 from gmpq.backends.tvm.codegen.launches import LaunchTable
 from gmpq.ir import IntGraph
 
@@ -74,21 +73,15 @@ def public_header(
 ) -> str:
     """Return ``model.h``: entry points, sizes, and the shapes of inputs and outputs."""
     upper = prefix.upper()
-    io = [
-        (role, i, graph.values[name].shape)
-        for role, names in (("input", graph.inputs), ("output", graph.outputs))
-        for i, name in enumerate(names)
-    ]
+    shapes, elements = described_ends(graph, upper)
     return PUBLIC.format(
         name=graph.name,
         architectures=", ".join(architectures),
         prefix=prefix,
         upper=upper,
         indent=" " * len(f"int {prefix}_run_on("),
-        shapes="\n".join(f" *   {role}s[{i}]: float32 {list(shape)}" for role, i, shape in io),
-        elements="\n".join(
-            f"#define {upper}_{role.upper()}_{i}_ELEMENTS {prod(shape)}" for role, i, shape in io
-        ),
+        shapes=shapes,
+        elements=elements,
         inputs=len(graph.inputs),
         outputs=len(graph.outputs),
         params_bytes=table.params_bytes,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 
 from gmpq.backends.tvm.codegen.launches import Argument, Launch, LaunchTable
 
+ENTRY_SOURCE = Path(__file__).with_name("cuda_entry.c")
 TYPES = """\
 #include <stdint.h>
 
@@ -25,17 +27,21 @@ enum {{
 #define PARAMS_BYTES UINT64_C({params_bytes})
 #define WORKSPACE_BYTES UINT64_C({workspace_bytes})
 """
-# The assembler reads a cubin from its file; a driver wants it aligned.
+# The assembler reads a cubin from its file; a driver wants it aligned. An emulated one reads none.
 INCLUDED = """\
+#ifdef GMPQ_EMULATED
+static const unsigned char cubin_{capability}[1];
+#else
 __asm__(".section .rodata\\n.balign 64\\ncubin_{capability}:\\n.incbin \\"{file}\\"\\n.previous");
 extern const unsigned char cubin_{capability}[] __attribute__((visibility("hidden")));
+#endif
 """
 
 
 def entry_source(table: LaunchTable, cubins: Mapping[int, str], prefix: str) -> str:
     """Return the C source of an entry; ``cubins`` are files by the compute capability, 80 is 8.0.
 
-    It includes ``cuda_entry.c``, and is compiled in the folder of the files.
+    It ends with the text of ``cuda_entry.c``, and is compiled in the folder of the files.
     """
     kernels = {name: number for number, name in enumerate(table.kernels)}
     launches = [launch for step in table.steps for launch in step]
@@ -67,7 +73,7 @@ def entry_source(table: LaunchTable, cubins: Mapping[int, str], prefix: str) -> 
             _array("int steps", _ends(table)),
             _array("uint64_t input_bytes", table.input_bytes),
             _array("uint64_t output_bytes", table.output_bytes),
-            '#include "cuda_entry.c"\n',
+            ENTRY_SOURCE.read_text(),
         )
     )
 

@@ -8,7 +8,7 @@ from gmpq.backends.tvm.plan.plan import Plan
 from gmpq.program import PREFIX, Program
 
 LIBRARY, ARCHIVE, PARAMS, HEADER = "model.so", "model.a", "params.bin", "model.h"
-KERNELS = "kernels.cu"  # of a program for GPUs
+KERNELS, ENTRY = "kernels.cu", "model.c"  # of a program for GPUs: what its library is made of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

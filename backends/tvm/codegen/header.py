@@ -80,20 +80,14 @@ def public_header(
 ) -> str:
     """Return ``model.h``: entry points, sizes, and the shapes of inputs and outputs."""
     upper = prefix.upper()
-    io = [
-        (role, i, graph.values[name].shape)
-        for role, names in (("input", graph.inputs), ("output", graph.outputs))
-        for i, name in enumerate(names)
-    ]
+    shapes, elements = described_ends(graph, upper)
     return PUBLIC.format(
         name=graph.name,
         prefix=prefix,
         upper=upper,
         indent=" " * len(f"int {prefix}_run("),
-        shapes="\n".join(f" *   {role}s[{i}]: float32 {list(shape)}" for role, i, shape in io),
-        elements="\n".join(
-            f"#define {upper}_{role.upper()}_{i}_ELEMENTS {prod(shape)}" for role, i, shape in io
-        ),
+        shapes=shapes,
+        elements=elements,
         inputs=len(graph.inputs),
         outputs=len(graph.outputs),
         params_bytes=params_bytes,
@@ -102,6 +96,20 @@ def public_header(
         steps=len(plan.steps),
         embedded=EMBEDDED.format(prefix=prefix, upper=upper) if embedded else "",
     )
+
+
+def described_ends(graph: IntGraph, upper: str) -> tuple[str, str]:
+    """Return the lines of a header about inputs and outputs: their shapes, and their elements."""
+    io = [
+        (role, i, graph.values[name].shape)
+        for role, names in (("input", graph.inputs), ("output", graph.outputs))
+        for i, name in enumerate(names)
+    ]
+    shapes = [f" *   {role}s[{i}]: float32 {list(shape)}" for role, i, shape in io]
+    elements = [
+        f"#define {upper}_{role.upper()}_{i}_ELEMENTS {prod(shape)}" for role, i, shape in io
+    ]
+    return "\n".join(shapes), "\n".join(elements)
 
 
 def entry_macros(graph: IntGraph, plan: Plan, prefix: str = PREFIX) -> tuple[str, ...]:

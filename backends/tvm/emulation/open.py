@@ -9,7 +9,7 @@ from typing import TypeAlias, assert_never
 
 from gmpq.backends.tvm.emulation import qemu
 from gmpq.backends.tvm.emulation.cuda import library as cuda
-from gmpq.backends.tvm.emulation.cuda.program import CudaProgram
+from gmpq.backends.tvm.emulation.cuda.program import CudaProgram, starts_here
 from gmpq.backends.tvm.emulation.qemu import EmulatedProgram
 from gmpq.backends.tvm.host import HostProgram
 from gmpq.backends.tvm.target import CpuTarget, GpuTarget, Target
@@ -41,8 +41,9 @@ def open_compiled(
             reason = qemu.missing(target)
             return Unavailable(reason) if reason else EmulatedProgram(directory, program, target)
         case GpuTarget():
-            with suppress(NoDeviceError):
-                return CudaProgram.open(directory, program)
+            if starts_here(target):
+                with suppress(NoDeviceError):
+                    return CudaProgram.open(directory, program)
             reason = cuda.missing()
             if reason:
                 return Unavailable(reason)

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import final
 
 from gmpq.backends.base import Tensor
-from gmpq.backends.tvm.codegen.form import KERNELS
+from gmpq.backends.host import host
+from gmpq.backends.tvm.codegen.cuda import write_library
+from gmpq.backends.tvm.codegen.form import ENTRY, KERNELS, LIBRARY, PARAMS
 from gmpq.backends.tvm.emulation.cuda.library import emulated_driver
-from gmpq.backends.tvm.target import GpuTarget
+from gmpq.backends.tvm.target import GpuTarget, native
 from gmpq.errors import OutputError, TargetError
 from gmpq.files import temporary
 from gmpq.program import Program
@@ -72,18 +74,20 @@ class CudaProgram:
     def emulate(cls, directory: Path, program: Program, target: GpuTarget) -> CudaProgram:
         """Return the ``program`` in ``directory``, whose text a CPU runs in the place of cubins.
 
+        Where its host has another architecture, its entry is compiled for this machine.
+
         Raises:
             OutputError: A file is missing or damaged.
-            TargetError: No C++ compiler is installed.
+            TargetError: No C or C++ compiler is installed.
         """
-        try:
-            text = (directory / KERNELS).read_text()
-        except OSError as error:
-            raise OutputError(f"{directory / KERNELS}: cannot be read: compile again") from error
+        text = _text(directory / KERNELS)
         with temporary.folder() as folder:  # what is loaded needs no file any more
             path = emulated_driver(text, kernels_of(text), folder)
             driver = EmulatedDriver(path, target)
-            return cls(CudaNetwork(directory, program, driver=str(path)), driver)
+            if starts_here(target):
+                return cls(CudaNetwork(directory, program, driver=str(path)), driver)
+            _compile_for_here(directory, program, folder)
+            return cls(CudaNetwork(folder, program, driver=str(path)), driver)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -165,6 +169,26 @@ class CudaProgram:
 
     def _ordered(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         return [inputs[spec.name] for spec in self.network.inputs]
+
+
+def starts_here(target: GpuTarget) -> bool:
+    """Return whether this machine has the architecture of the target's host."""
+    return target.machine == host().machine
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be read: compile again") from error
+
+
+def _compile_for_here(directory: Path, program: Program, folder: Path) -> None:
+    """Write ``model.so`` for this machine and an emulated driver, with its parameters."""
+    source = _text(directory / ENTRY)
+    emulated = ("-DGMPQ_EMULATED",)
+    write_library(source, native(), folder, folder / LIBRARY, program.prefix, emulated)
+    (folder / PARAMS).symlink_to((directory / PARAMS).absolute())
 
 
 def kernels_of(text: str) -> dict[str, int]:

@@ -13,11 +13,14 @@ import pytest
 
 from gmpq.backends import reference
 from gmpq.backends.tvm.codegen.build import build
-from gmpq.backends.tvm.codegen.cuda import ENTRY_SOURCE
+from gmpq.backends.tvm.codegen.cuda_table import ENTRY_SOURCE
 from gmpq.backends.tvm.codegen.form import KERNELS, Form
+from gmpq.backends.tvm.codegen.toolchain import find_toolchain
 from gmpq.backends.tvm.emulation.cuda.library import emulated_driver
-from gmpq.backends.tvm.emulation.cuda.program import kernels_of
-from gmpq.backends.tvm.target import find
+from gmpq.backends.tvm.emulation.cuda.program import CudaProgram, kernels_of
+from gmpq.backends.tvm.emulation.open import open_compiled
+from gmpq.backends.tvm.target import GpuTarget, find
+from gmpq.backends.tvm.target.gpu import host_of
 from gmpq.errors import TargetError
 from gmpq.ir import IntGraph
 from gmpq.program import Program
@@ -156,6 +159,22 @@ def test_what_is_not_here_is_said(compiled: Compiled) -> None:
     compiled.open().close()
     compiled.driver.set(capability=80)
     assert compiled.driver.counts.alive == {}
+
+
+def test_a_program_for_another_host_is_emulated(tmp_path: Path, image: np.ndarray) -> None:
+    target, graph = find("cuda-sm_87"), random_layer(np.random.default_rng(3), (8, 8))
+    assert isinstance(target, GpuTarget)
+    try:
+        find_toolchain(host_of(target))
+    except TargetError as error:
+        pytest.skip(str(error))
+    compiled = open_compiled(tmp_path, build(graph, target, tmp_path).program, target)
+    assert isinstance(compiled, CudaProgram)
+    assert compiled.emulated
+    expected = reference.run(graph, {"image": image})
+    for name, found in compiled.trace({"image": image}).items():
+        np.testing.assert_array_equal(found, expected[name])
+    compiled.close()
 
 
 def test_headers_of_two_networks_fit_into_one_program(tmp_path: Path) -> None:

@@ -23,46 +23,24 @@ from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     Buffer,
     Expr,
     code_of,
-    held,
     item_kernel,
     local,
-    put,
+    register,
+    store,
     value_of,
     view,
     weight_of,
 )
+from gmpq.backends.tvm.kernels.gpu.isa.layer import LayerShape, Pixel
 from gmpq.backends.tvm.kernels.gpu.isa.site import Site
-from gmpq.backends.tvm.kernels.layout import Layout
-from gmpq.ir import Conv2d, Linear, Padding, Window
+from gmpq.ir import Conv2d, Linear
 
 COST = 16.0  # of a product, where one on tensor cores costs 1
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """A layer as a convolution: of a fully connected one, every image is one pixel."""
-
-    x: Layout
-    y: Layout
-    window: Window
-    groups: int
-    inputs: int  # of a group
-    outputs: int
-
-    @classmethod
-    def of(cls, site: Site) -> Shape:
-        """Return the shape of the layer at ``site``."""
-        node, x, y = site.node, site.inputs[0].codes, site.output.codes
-        match node:
-            case Conv2d():
-                outputs, inputs = node.weight.codes.shape[:2]
-                return cls(x, y, node.window, node.groups, inputs, outputs)
-            case Linear():
-                outputs, inputs = node.weight.codes.shape
-                window = Window((1, 1), (1, 1), Padding(0, 0, 0, 0))
-                return cls(x, y, window, 1, inputs, outputs)
-            case _:
-                raise AssertionError(f"{node} has no weights")
+class Shape(LayerShape):
+    """The sizes of a layer, and how its codes are read."""
 
     @property
     def depthwise(self) -> bool:
@@ -75,27 +53,9 @@ class Shape:
         return self.groups == 1 or self.depthwise
 
     @property
-    def taps(self) -> int:
-        """Taps of the window."""
-        return self.window.kernel[0] * self.window.kernel[1]
-
-    @property
     def words(self) -> int:
         """Words of inputs that a tap has without groups."""
         return self.x.stored // WORD
-
-    def tap_start(self, image: Expr, row: Expr, column: Expr) -> Expr:
-        """Return the place of the first code under the window of an output pixel."""
-        window, x = self.window, self.x
-        top, left = window.padding.top, window.padding.left
-        start = x.origin - top * x.row - left * x.stored
-        across = column * (window.stride[1] * x.stored)
-        return start + image * x.image + row * (window.stride[0] * x.row) + across
-
-    def tap_offset(self, r: Expr, s: Expr) -> Expr:
-        """Return the distance of a tap from the first one."""
-        rows, columns = self.window.dilation
-        return r * (rows * self.x.row) + s * (columns * self.x.stored)
 
 
 def candidates(site: Site) -> tuple[Candidate, ...]:
@@ -136,7 +96,7 @@ def packed(codes: NDArray[np.int8], shape: Shape) -> NDArray[np.int8]:
 def _kernel(
     shape: Shape, epilogue: Epilogue, weights: int, borders: tuple[Border, ...]
 ) -> PrimFunc:
-    y, blocks = shape.y, -(-shape.outputs // WORD)
+    blocks = -(-shape.outputs // WORD)
     dtype, weight = ("uint32", "uint32") if shape.by_words else ("uint8", "int8")
     size = WORD if shape.by_words else 1
 
@@ -144,31 +104,30 @@ def _kernel(
         (weights_, start_, factor_), results = epilogue.bind(pointers)
         start = view(start_, "int32", blocks * WORD)
         factor = view(factor_, "float32", blocks * WORD)
-        block, pixel = held(item % blocks), held(item // blocks)
-        rest = pixel % (y.height * y.width)
-        place = held(pixel // (y.height * y.width)), held(rest // y.width), held(rest % y.width)
+        block = register(item % blocks)
+        pixel = shape.pixel(register(item // blocks))
         sums = local(WORD, "int32")
         for i in range(WORD):
-            put(sums, i, start[block * WORD + i])
-        first = held(shape.tap_start(*place))
+            store(sums, i, start[block * WORD + i])
+        first = register(shape.window_start(pixel))
         x = view(x_, dtype, shape.x.size_bytes // size)
         _add_products(shape, x, view(weights_, weight, weights // size), (first, block), sums)
-        _finish(results, place, block, sums, factor)
+        _finish(results, pixel, block, sums, factor)
 
     constants = (("w", weight), ("start", "int32"), ("factor", "float32"))
     parameters = epilogue.parameters(("x", dtype), constants)
-    return item_kernel(parameters, y.batch * y.height * y.width * blocks, body, borders)
+    return item_kernel(parameters, shape.pixels * blocks, body, borders)
 
 
 def _finish(
     results: BoundEpilogue,
-    place: tuple[Expr, Expr, Expr],
+    pixel: Pixel,
     block: Expr,
     sums: Buffer,
     factor: Buffer,
 ) -> None:
-    factors = [held(factor[block * WORD + i], "float32") for i in range(WORD)]
-    results.finish(place, block * WORD, [sums[i] for i in range(WORD)], factors)
+    factors = [register(factor[block * WORD + i], "float32") for i in range(WORD)]
+    results.finish(pixel, block * WORD, [sums[i] for i in range(WORD)], factors)
 
 
 def _add_products(
@@ -190,10 +149,10 @@ def _depthwise(
     first, block = place
     rows, columns = shape.window.kernel
     with T.serial(0, rows, unroll=False) as r, T.serial(0, columns, unroll=False) as s:
-        codes = held(x[(first + shape.tap_offset(r, s)) // WORD + block], "uint32")
-        four = held(weights[block * shape.taps + r * columns + s], "uint32")
+        codes = register(x[(first + shape.tap_offset(r, s)) // WORD + block], "uint32")
+        four = register(weights[block * shape.taps + r * columns + s], "uint32")
         for i in range(WORD):
-            put(sums, i, sums[i] + code_of(codes, i) * weight_of(four, i))
+            store(sums, i, sums[i] + code_of(codes, i) * weight_of(four, i))
 
 
 def _words(
@@ -203,16 +162,16 @@ def _words(
     first, block = place
     rows, columns = shape.window.kernel
     with T.serial(0, rows, unroll=False) as r, T.serial(0, columns, unroll=False) as s:
-        start = held((first + shape.tap_offset(r, s)) // WORD)
-        own = held((block * shape.taps + r * columns + s) * (shape.words * WORD))
+        start = register((first + shape.tap_offset(r, s)) // WORD)
+        own = register((block * shape.taps + r * columns + s) * (shape.words * WORD))
         with T.serial(0, shape.words, unroll=False) as word:
-            codes = held(x[start + word], "uint32")
+            codes = register(x[start + word], "uint32")
             for i in range(WORD):
                 weight = weights[own + word * WORD + i]
                 total = value_of(
                     *("dp4a_u8s8", "int32", codes, weight, sums[i]), source=instructions.DP4A
                 )
-                put(sums, i, total)
+                store(sums, i, total)
 
 
 def _codes(
@@ -223,12 +182,12 @@ def _codes(
     rows, columns = shape.window.kernel
     per_group = shape.outputs // shape.groups
     with T.serial(0, rows, unroll=False) as r, T.serial(0, columns, unroll=False) as s:
-        start = held(first + shape.tap_offset(r, s))
-        own = held((block * shape.taps + r * columns + s) * (shape.inputs * WORD))
+        start = register(first + shape.tap_offset(r, s))
+        own = register((block * shape.taps + r * columns + s) * (shape.inputs * WORD))
         with T.serial(0, shape.inputs, unroll=False) as channel:
             for i in range(WORD):
                 output = T.min(block * WORD + i, T.int32(shape.outputs - 1))
                 code = x[start + output // per_group * shape.inputs + channel]
                 weight = weights[own + channel * WORD + i]
                 product = T.Cast("int32", code) * T.Cast("int32", weight)
-                put(sums, i, sums[i] + product)
+                store(sums, i, sums[i] + product)

@@ -24,9 +24,9 @@ from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     Expr,
     clip,
     code_of,
-    held,
     item_kernel,
-    put,
+    register,
+    store,
     value_of,
     view,
     word_of,
@@ -82,10 +82,10 @@ def _of_two(
         )
         place = place_of(item, y)
         other = replace(place, row=0, column=0) if gates else place
-        one = held(first[place.in_words(a)], "uint32")
-        two = held(second[other.in_words(b)], "uint32")
-        codes = [held(function(code_of(one, i), code_of(two, i))) for i in range(WORD)]
-        put(target, place.in_words(y), word_of(codes))
+        one = register(first[place.in_words(a)], "uint32")
+        two = register(second[other.in_words(b)], "uint32")
+        codes = [register(function(code_of(one, i), code_of(two, i))) for i in range(WORD)]
+        store(target, place.in_words(y), word_of(codes))
 
     names = (("a", "uint32"), ("b", "uint32"), ("y", "uint32"))
     return item_kernel(names, words_of(y), body, borders)
@@ -108,12 +108,12 @@ def _look_up(x: Layout, y: Layout, borders: tuple[Border, ...], *, per_channel: 
         table = view(table_, "uint8", CODES * (x.stored if per_channel else 1))
         target = view(y_, "uint32", y.size_bytes // WORD)
         place = place_of(item, y)
-        word = held(source[place.in_words(x)], "uint32")
+        word = register(source[place.in_words(x)], "uint32")
         codes = []
         for byte in range(WORD):
             first = (place.word * WORD + byte) * CODES if per_channel else 0
-            codes.append(held(T.Cast("int32", table[first + code_of(word, byte)])))
-        put(target, place.in_words(y), word_of(codes))
+            codes.append(register(T.Cast("int32", table[first + code_of(word, byte)])))
+        store(target, place.in_words(y), word_of(codes))
 
     names = (("x", "uint32"), ("table", "uint8"), ("y", "uint32"))
     return item_kernel(names, words_of(y), body, borders)

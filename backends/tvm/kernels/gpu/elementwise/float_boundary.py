@@ -15,10 +15,10 @@ from gmpq.backends.tvm.kernels.gpu.isa.borders import Border, borders_of
 from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     WORD,
     Expr,
-    held,
     item_kernel,
     local,
-    put,
+    register,
+    store,
     value_of,
     view,
     word_of,
@@ -64,14 +64,14 @@ def _quantize(y: Layout, q: QParams, borders: tuple[Border, ...]) -> PrimFunc:
         target = view(y_, "uint32", y.size_bytes // WORD)
         place, codes = place_of(item, y), local(WORD, "int32")
         for byte in range(WORD):
-            channel = held(place.word * WORD + byte)
-            put(codes, byte, T.int32(0))
+            channel = register(place.word * WORD + byte)
+            store(codes, byte, T.int32(0))
             with T.If(channel < y.channels), T.Then():
                 row = ((place.image * y.channels + channel) * y.height + place.row) * y.width
                 real, scale = reals[row + place.column], T.float32(q.scale)
                 steps = value_of("quotient", "float32", real, scale, source=instructions.QUOTIENT)
-                put(codes, byte, value_of(name, "int32", steps, source=source))
-        put(target, place.in_words(y), word_of([codes[i] for i in range(WORD)]))
+                store(codes, byte, value_of(name, "int32", steps, source=source))
+        store(target, place.in_words(y), word_of([codes[i] for i in range(WORD)]))
 
     return item_kernel((("x", "float32"), ("y", "uint32")), words_of(y), body, borders)
 
@@ -92,7 +92,7 @@ def _dequantize(x: Layout, q: QParams) -> PrimFunc:
         real = value_of(
             *("rescaled", "float32", centred, T.float32(q.scale)), source=instructions.PRODUCT
         )
-        put(target, item, real)
+        store(target, item, real)
 
     return item_kernel((("x", "uint8"), ("y", "float32")), elements, body)
 
@@ -102,7 +102,7 @@ def _in_order(x: Layout) -> PrimFunc:
 
     def body(item: Expr, x_: Expr, y_: Expr) -> None:
         source, target = view(x_, "float32", x.size), view(y_, "float32", elements)
-        put(target, item, source[_logical(item, x)])
+        store(target, item, source[_logical(item, x)])
 
     return item_kernel((("x", "float32"), ("y", "float32")), elements, body)
 
@@ -114,17 +114,17 @@ def _softmax(shape: Shape) -> PrimFunc:
     def body(item: Expr, x_: Expr, y_: Expr) -> None:
         x = view(x_, "float32", batch * channels * pixels)
         y = view(y_, "float32", batch * channels * pixels)
-        first = held(item // pixels * channels * pixels + item % pixels)
+        first = register(item // pixels * channels * pixels + item % pixels)
         largest, total = local(1, "float32"), local(1, "float32")
-        put(largest, 0, x[first])
-        put(total, 0, T.float32(0))
+        store(largest, 0, x[first])
+        store(total, 0, T.float32(0))
         with T.serial(0, channels, unroll=False) as c:
-            put(largest, 0, T.max(largest[0], x[first + c * pixels]))
+            store(largest, 0, T.max(largest[0], x[first + c * pixels]))
         with T.serial(0, channels, unroll=False) as c:
-            power = held(T.exp(x[first + c * pixels] - largest[0]), "float32")
-            put(total, 0, total[0] + power)
-            put(y, first + c * pixels, power)
+            power = register(T.exp(x[first + c * pixels] - largest[0]), "float32")
+            store(total, 0, total[0] + power)
+            store(y, first + c * pixels, power)
         with T.serial(0, channels, unroll=False) as c:
-            put(y, first + c * pixels, y[first + c * pixels] / total[0])
+            store(y, first + c * pixels, y[first + c * pixels] / total[0])
 
     return item_kernel((("x", "float32"), ("y", "float32")), batch * pixels, body)

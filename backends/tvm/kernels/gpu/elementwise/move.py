@@ -16,7 +16,7 @@ from tvm.tirx import PrimFunc
 from gmpq.backends.tvm.kernels.base import Call, Family, only
 from gmpq.backends.tvm.kernels.gpu.elementwise.words import pixel_start
 from gmpq.backends.tvm.kernels.gpu.isa.borders import Border, borders_of
-from gmpq.backends.tvm.kernels.gpu.isa.builder import Expr, held, item_kernel, put, view
+from gmpq.backends.tvm.kernels.gpu.isa.builder import Expr, item_kernel, register, store, view
 from gmpq.backends.tvm.kernels.gpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.ir import Concat, Pad, Padding, Reshape, Shape, Upsample
@@ -78,7 +78,7 @@ def _refolded(x: Layout, y: Layout) -> Callable[[Expr, Expr, Expr], Pixel]:
     def place(row: Expr, column: Expr, channel: Expr) -> Pixel:
         if (x.channels, x.height, x.width) == (y.channels, y.height, y.width):
             return row, column, channel
-        flat = held((channel * y.height + row) * y.width + column)
+        flat = register((channel * y.height + row) * y.width + column)
         return flat // x.width % x.height, flat % x.width, flat // (x.width * x.height)
 
     return place
@@ -97,7 +97,7 @@ def _copy(
     def body(item: Expr, x_: Expr, y_: Expr) -> None:
         source, target = view(x_, "uint8", x.size_bytes), view(y_, "uint8", y.size_bytes)
         image, place = _element(item, y)
-        put(target, _place(y, image, *place), source[_place(x, image, *origin(*place))])
+        store(target, _place(y, image, *place), source[_place(x, image, *origin(*place))])
 
     return item_kernel((("x", "uint8"), ("y", "uint8")), _elements(y), body, borders)
 
@@ -113,7 +113,7 @@ def _concat(sources: tuple[Layout, ...], y: Layout, borders: tuple[Border, ...])
             own = T.And(channel >= first, channel < first + x.channels)
             with T.If(own), T.Then():
                 code = source[_place(x, image, row, column, channel - first)]
-                put(target, _place(y, image, row, column, channel), code)
+                store(target, _place(y, image, row, column, channel), code)
             first += x.channels
 
     names = [(f"x{i}", "uint8") for i in range(len(sources))]
@@ -126,14 +126,14 @@ def _pad(
     def body(item: Expr, x_: Expr, y_: Expr) -> None:
         source, target = view(x_, "uint8", x.size_bytes), view(y_, "uint8", y.size_bytes)
         image, (row, column, channel) = _element(item, y)
-        place = held(_place(y, image, row, column, channel))
-        h, w = held(row - padding.top), held(column - padding.left)
+        place = register(_place(y, image, row, column, channel))
+        h, w = register(row - padding.top), register(column - padding.left)
         inside = T.And(T.And(h >= 0, h < x.height), T.And(w >= 0, w < x.width))
         with T.If(inside):
             with T.Then():
-                put(target, place, source[_place(x, image, h, w, channel)])
+                store(target, place, source[_place(x, image, h, w, channel)])
             with T.Else():
-                put(target, place, T.uint8(zero_point))
+                store(target, place, T.uint8(zero_point))
 
     return item_kernel((("x", "uint8"), ("y", "uint8")), _elements(y), body, borders)
 
@@ -153,7 +153,7 @@ def _concat_reals(shapes: list[Shape]) -> PrimFunc:
         for pointer, size in zip(inputs, sizes, strict=True):
             source = view(pointer, "float32", batch * size)
             with T.If(T.And(place >= first, place < first + size)), T.Then():
-                put(target, item, source[image * size + place - first])
+                store(target, item, source[image * size + place - first])
             first += size
 
     names = [(f"x{i}", "float32") for i in range(len(shapes))]

@@ -23,10 +23,10 @@ from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     Buffer,
     Expr,
     code_of,
-    held,
     item_kernel,
     local,
-    put,
+    register,
+    store,
     value_of,
     view,
     word_of,
@@ -66,8 +66,10 @@ def _over_taps(x: Layout, window: Window, place: Place, visit: Callable[[Expr], 
         T.serial(0, window.kernel[0], unroll=False) as r,
         T.serial(0, window.kernel[1], unroll=False) as s,
     ):
-        row = held(place.row * window.stride[0] - window.padding[0] + r * window.dilation[0])
-        column = held(place.column * window.stride[1] - window.padding[1] + s * window.dilation[1])
+        row = register(place.row * window.stride[0] - window.padding[0] + r * window.dilation[0])
+        column = register(
+            place.column * window.stride[1] - window.padding[1] + s * window.dilation[1]
+        )
         inside = T.And(T.And(row >= 0, row < x.height), T.And(column >= 0, column < x.width))
         with T.If(inside), T.Then():
             visit(pixel_start(x, place.image, row, column) // WORD + place.word)
@@ -80,12 +82,12 @@ def _max_pool(x: Layout, y: Layout, window: Window, borders: tuple[Border, ...])
         place, largest = place_of(item, y), _filled(0)
 
         def visit(tap: Expr) -> None:
-            word = held(source[tap], "uint32")
+            word = register(source[tap], "uint32")
             for i in range(WORD):
-                put(largest, i, T.max(largest[i], code_of(word, i)))
+                store(largest, i, T.max(largest[i], code_of(word, i)))
 
         _over_taps(x, window, place, visit)
-        put(target, place.in_words(y), word_of([largest[i] for i in range(WORD)]))
+        store(target, place.in_words(y), word_of([largest[i] for i in range(WORD)]))
 
     return item_kernel((("x", "uint32"), ("y", "uint32")), words_of(y), body, borders)
 
@@ -101,14 +103,14 @@ def _average_pool(x_: Tensor, y_: Tensor, window: Window, borders: tuple[Border,
         place, total = place_of(item, y), _filled(0)
 
         def visit(tap: Expr) -> None:
-            word = held(source[tap], "uint32")
+            word = register(source[tap], "uint32")
             for i in range(WORD):
-                put(total, i, total[i] + code_of(word, i) - T.int32(zero_point))
+                store(total, i, total[i] + code_of(word, i) - T.int32(zero_point))
 
         _over_taps(x, window, place, visit)
-        scale = held(factor[place.row * y.width + place.column], "float32")
+        scale = register(factor[place.row * y.width + place.column], "float32")
         codes = [value_of(name, "int32", total[i], scale, source=code) for i in range(WORD)]
-        put(target, place.in_words(y), word_of([held(c) for c in codes]))
+        store(target, place.in_words(y), word_of([register(c) for c in codes]))
 
     names = (("x", "uint32"), ("factor", "float32"), ("y", "uint32"))
     return item_kernel(names, words_of(y), body, borders)
@@ -117,5 +119,5 @@ def _average_pool(x_: Tensor, y_: Tensor, window: Window, borders: tuple[Border,
 def _filled(value: int) -> Buffer:
     slots = local(WORD, "int32")
     for i in range(WORD):
-        put(slots, i, T.int32(value))
+        store(slots, i, T.int32(value))
     return slots

@@ -26,13 +26,14 @@ from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     Expr,
     clip,
     code_of,
-    held,
-    put,
+    register,
     run,
+    store,
     value_of,
     view,
     word_of,
 )
+from gmpq.backends.tvm.kernels.gpu.isa.layer import Pixel
 from gmpq.backends.tvm.kernels.gpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 from gmpq.backends.tvm.kernels.requant import exact_factor, start_and_factor
@@ -107,25 +108,21 @@ class BoundEpilogue:
     residual: Buffer | None
     outputs: tuple[Buffer, ...]
 
-    def finish(
-        self, pixel: tuple[Expr, Expr, Expr], channel: Expr, sums: list[Expr], factors: list[Expr]
-    ) -> None:
+    def finish(self, pixel: Pixel, channel: Expr, sums: list[Expr], factors: list[Expr]) -> None:
         """Store neighbouring channels, a multiple of four, of a pixel: image, row, column."""
         if self.epilogue.q is None:
             self._store_reals(pixel, channel, sums, factors)
             return
         name, source = instructions.requantized(self.epilogue.q)
         pairs = zip(sums, factors, strict=True)
-        codes = [held(value_of(name, "int32", *pair, source=source)) for pair in pairs]
+        codes = [register(value_of(name, "int32", *pair, source=source)) for pair in pairs]
         if self.epilogue.term is not None:
             codes = self._summed(pixel, channel, codes)
         for stored, memory in zip(self.epilogue.outputs, self.outputs, strict=True):
             words = _words(self._copied(stored, codes))
             _store(memory, _place(stored.layout, pixel, channel), words)
 
-    def _summed(
-        self, pixel: tuple[Expr, Expr, Expr], channel: Expr, codes: list[Expr]
-    ) -> list[Expr]:
+    def _summed(self, pixel: Pixel, channel: Expr, codes: list[Expr]) -> list[Expr]:
         """Return the codes of the sums with the residual."""
         q, term, total = self.epilogue.q, self.epilogue.term, self.epilogue.total
         assert q is not None
@@ -136,11 +133,13 @@ class BoundEpilogue:
         shift = total.zero_point - q.zero_point - term.q.zero_point
         found = []
         for number in range(len(codes) // WORD):
-            word = held(self.residual[place + number], "uint32")
+            word = register(self.residual[place + number], "uint32")
             for byte in range(WORD):
                 own = codes[number * WORD + byte]
                 found.append(
-                    held(clip(own + code_of(word, byte) + T.int32(shift), total.low, total.high))
+                    register(
+                        clip(own + code_of(word, byte) + T.int32(shift), total.low, total.high)
+                    )
                 )
         return found
 
@@ -152,20 +151,20 @@ class BoundEpilogue:
         assert self.epilogue.total is not None
         name, source = instructions.requantized(stored.q)
         zero, factor = T.int32(self.epilogue.total.zero_point), T.float32(stored.factor)
-        return [held(value_of(name, "int32", c - zero, factor, source=source)) for c in codes]
+        return [register(value_of(name, "int32", c - zero, factor, source=source)) for c in codes]
 
     def _store_reals(
-        self, pixel: tuple[Expr, Expr, Expr], channel: Expr, sums: list[Expr], factors: list[Expr]
+        self, pixel: Pixel, channel: Expr, sums: list[Expr], factors: list[Expr]
     ) -> None:
         (stored,), (memory,) = self.epilogue.outputs, self.outputs
         layout = stored.layout
-        first = held(_place(layout, pixel, channel) * WORD)
+        first = register(_place(layout, pixel, channel) * WORD)
         for i, pair in enumerate(zip(sums, factors, strict=True)):
             real = value_of("rescaled", "float32", *pair, source=instructions.PRODUCT)
-            put(memory, first + i, real)
+            store(memory, first + i, real)
 
 
-def _place(layout: Layout, pixel: tuple[Expr, Expr, Expr], channel: Expr) -> Expr:
+def _place(layout: Layout, pixel: Pixel, channel: Expr) -> Expr:
     """Return the place of a pixel's channel, counted as uint32."""
     image, row, column = pixel
     start = layout.origin + image * layout.image + row * layout.row + column * layout.stored
@@ -173,13 +172,13 @@ def _place(layout: Layout, pixel: tuple[Expr, Expr, Expr], channel: Expr) -> Exp
 
 
 def _words(codes: list[Expr]) -> list[Expr]:
-    return [held(word_of(codes[i : i + WORD]), "uint32") for i in range(0, len(codes), WORD)]
+    return [register(word_of(codes[i : i + WORD]), "uint32") for i in range(0, len(codes), WORD)]
 
 
 def _store(memory: Buffer, place: Expr, words: list[Expr]) -> None:
     """Store one, two or a multiple of four words at once; a thread's channels are aligned so."""
     if len(words) == 1:
-        put(memory, place, words[0])
+        store(memory, place, words[0])
     elif len(words) == 2:
         run("store8", T.address_of(memory[place]), *words, source=instructions.STORE8)
     else:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 
 from gmpq.backends.tvm.kernels.gpu.isa import instructions
-from gmpq.backends.tvm.kernels.gpu.isa.builder import WORD, Expr, held, put, run, view
+from gmpq.backends.tvm.kernels.gpu.isa.builder import WORD, Expr, register, run, store, view
 from gmpq.backends.tvm.kernels.gpu.isa.site import Site
 from gmpq.backends.tvm.kernels.layout import Layout
 
@@ -53,11 +53,11 @@ class Border:
         layout, units = self.layout, self.layout.stored // self.unit
         y = view(pointers[self.pointer], "uint32", layout.size_bytes // WORD)
         pixels = self.items // units // layout.batch
-        pixel = held(item // units % pixels)
-        place = held(self._place(pixel, item // (units * pixels)) + item % units * self.unit)
+        pixel = register(item // units % pixels)
+        place = register(self._place(pixel, item // (units * pixels)) + item % units * self.unit)
         word = T.uint32(self.zero_point * 0x01010101)
         if self.unit == WORD:
-            put(y, place // WORD, word)
+            store(y, place // WORD, word)
         else:
             address = T.address_of(y[place // WORD])
             run("store16", address, *[word] * 4, source=instructions.STORE16)
@@ -65,14 +65,14 @@ class Border:
     def _place(self, pixel: Expr, image: Expr) -> Expr:
         """Return the first byte of a pixel of the border of an image."""
         layout, halo = self.layout, self.layout.halo
-        row = held(pixel // self.width)
+        row = register(pixel // self.width)
         around = T.Select(row < halo.top, row, row + layout.height) * layout.row
         around = around + pixel % self.width * layout.stored
         sides = halo.left + halo.right
         if not sides or not layout.height:
             return image * layout.image + around
-        rest = held(pixel - self.above_and_below)
-        column = held(rest % sides)
+        rest = register(pixel - self.above_and_below)
+        column = register(rest % sides)
         flanks = (rest // sides + halo.top) * layout.row
         column = T.Select(column < halo.left, column, column + layout.width)
         inside = flanks + column * layout.stored

@@ -130,15 +130,15 @@ def local(count: int, dtype: str) -> Buffer:
     return T.alloc_buffer((count,), dtype, scope="local")
 
 
-def put(buffer: Buffer, place: Expr, value: Expr) -> None:
+def store(buffer: Buffer, place: Expr, value: Expr) -> None:
     """Store ``value`` at ``place``."""
     T.buffer_store(buffer, value, [place])
 
 
-def held(value: Expr, dtype: str = "int32") -> Expr:
+def register(value: Expr, dtype: str = "int32") -> Expr:
     """Return ``value`` read back from a register, so that it is computed once."""
     slot = local(1, dtype)
-    put(slot, 0, value)
+    store(slot, 0, value)
     return slot[0]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from gmpq.backends.tvm.kernels.gpu.isa.builder import Buffer, Expr, held
+from gmpq.backends.tvm.kernels.gpu.isa.builder import Buffer, Expr, register
 from gmpq.backends.tvm.kernels.gpu.mma.shape import Shape
 from gmpq.backends.tvm.kernels.gpu.mma.tile import SEGMENT, WARP, Tile, swizzled
 
@@ -49,12 +49,12 @@ class Block:
 
     @property
     def a_copies(self) -> int:
-        """Pieces of A that a thread copies in a step."""
+        """Segments of A that a thread copies in a step."""
         return self.tile.bm * self.tile.bk // (SEGMENT * self.tile.threads)
 
     @property
     def b_copies(self) -> int:
-        """Pieces of the weights that a thread copies in a step."""
+        """Segments of the weights that a thread copies in a step."""
         return -(-self.weight_segments // self.tile.threads)
 
     @property
@@ -71,7 +71,7 @@ class Block:
 
     @property
     def a_segments(self) -> int:
-        """Pieces of a row of A."""
+        """Segments of a row of A."""
         return self.tile.bk // SEGMENT
 
     def buffer(self, slot: Expr) -> Expr:
@@ -84,14 +84,14 @@ class Block:
 
     def segments(self, step: Expr, slot: Expr) -> list[tuple[Expr, Expr]]:
         """Return the addresses, to and from, of the segments that the thread copies for a step."""
-        tile, at, found = self.tile, held(self.buffer(slot)), []
-        offset = held(self.shape.step_offset(step, tile.bk))
+        tile, at, found = self.tile, register(self.buffer(slot)), []
+        offset = register(self.shape.step_offset(step, tile.bk))
         for i in range(self.a_copies):
             row, segment = self.chunk(i) // self.a_segments, self.chunk(i) % self.a_segments
             to = at + row * tile.bk + swizzled(row, segment, self.a_segments) * SEGMENT
             found.append((self.memory.shared[to], self.memory.x[self.rows[i] + offset]))
         size = tile.bn * tile.weights_row
-        own = held((self.block_n * self.shape.steps(tile.bk) + step) * size)
+        own = register((self.block_n * self.shape.steps(tile.bk) + step) * size)
         for i in range(self.b_copies):
             to = at + tile.bm * tile.bk + self.chunk(i) * SEGMENT
             found.append(

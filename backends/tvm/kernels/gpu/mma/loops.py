@@ -21,11 +21,11 @@ from gmpq.backends.tvm.kernels.gpu.isa.builder import (
     Buffer,
     Expr,
     Grid,
-    held,
     kernel,
     local,
-    put,
+    register,
     run,
+    store,
     view,
 )
 from gmpq.backends.tvm.kernels.gpu.mma.block import Block, Memory
@@ -60,18 +60,18 @@ def implicit_gemm(
         block = Block(*(shape, tile, asynchronous, memory), block_n, thread, local(copies, "int32"))
         for i in range(copies):
             row, segment = block.chunk(i) // block.a_segments, block.chunk(i) % block.a_segments
-            pixel = held(T.min(block_m * tile.bm + row, T.int32(shape.pixels - 1)))
-            put(block.rows, i, shape.window_start(pixel) + segment * SEGMENT)
-        first = held(block_n * tile.bn + block.warp_n + block.lane % 4 * tile.own)
+            pixel = register(T.min(block_m * tile.bm + row, T.int32(shape.pixels - 1)))
+            store(block.rows, i, shape.window_start(shape.pixel(pixel)) + segment * SEGMENT)
+        first = register(block_n * tile.bn + block.warp_n + block.lane % 4 * tile.own)
         sums = _started(tile, start, first)
         _steps(block, sums)
 
-        def store(pixel: Expr, own: list[Expr]) -> None:
-            factors = [held(factor[first + i], "float32") for i in range(tile.own)]
-            results.finish(shape.place_of(pixel), first, own, factors)
+        def finish(pixel: Expr, own: list[Expr]) -> None:
+            factors = [register(factor[first + i], "float32") for i in range(tile.own)]
+            results.finish(shape.pixel(pixel), first, own, factors)
 
         stored = first < shape.y.stored  # a block may have more outputs
-        _for_each_pixel(block, block_m, sums, stored, store)
+        _for_each_pixel(block, block_m, sums, stored, finish)
 
     constants = (("w", "uint8"), ("start", "int32"), ("factor", "float32"))
     parameters = epilogue.parameters(("x", "uint8"), constants)
@@ -88,10 +88,10 @@ def _started(tile: Tile, start: Buffer, first: Expr) -> Buffer:
     sums = local(tile.wm // 16 * (tile.wn // 8) * 4, "int32")
     for j in range(tile.wn // 8):
         for e in range(2):
-            value = held(start[first + 2 * j + e])
+            value = register(start[first + 2 * j + e])
             for m in range(tile.wm // 16):
                 for half in range(2):
-                    put(sums, _place(tile, m, j, half, e), value)
+                    store(sums, _place(tile, m, j, half, e), value)
     return sums
 
 
@@ -100,15 +100,16 @@ def _for_each_pixel(
     block_m: Expr,
     sums: Buffer,
     stored: Expr,
-    store: Callable[[Expr, list[Expr]], None],
+    finish: Callable[[Expr, list[Expr]], None],
 ) -> None:
+    """Run ``finish`` with each pixel and the accumulators of the thread's own outputs."""
     tile = block.tile
     for m in range(tile.wm // 16):
         for half in range(2):
-            pixel = held(block_m * tile.bm + block.warp_m + m * 16 + half * 8 + block.lane // 4)
+            pixel = register(block_m * tile.bm + block.warp_m + m * 16 + half * 8 + block.lane // 4)
             own = [sums[_place(tile, m, c // 2, half, c % 2)] for c in range(tile.own)]
             with T.If(T.And(pixel < block.shape.pixels, stored)), T.Then():
-                store(pixel, own)
+                finish(pixel, own)
 
 
 def _steps(block: Block, sums: Buffer) -> None:
@@ -129,11 +130,11 @@ def _asynchronous_steps(block: Block, sums: Buffer) -> None:
     with T.serial(0, steps, unroll=False) as step:
         run(name, source=source)
         T.evaluate(T.tvm_storage_sync("shared"))
-        ahead = held(step + (stages - 1))
+        ahead = register(step + (stages - 1))
         with T.If(ahead < steps), T.Then():
             _copy(block, ahead, ahead % stages)
         run("commit", source=instructions.COMMIT)
-        _products(block, held(block.buffer(step % stages)), sums)
+        _products(block, register(block.buffer(step % stages)), sums)
 
 
 def _for_segments(
@@ -166,10 +167,10 @@ def _steps_by_registers(block: Block, sums: Buffer) -> None:
     _store(block, 0, 0, waiting)
     with T.serial(0, steps, unroll=False) as step:
         T.evaluate(T.tvm_storage_sync("shared"))
-        ahead = held(step + 1)
+        ahead = register(step + 1)
         with T.If(ahead < steps), T.Then():
             _load(block, ahead, waiting)
-        _products(block, held(block.buffer(step % 2)), sums)
+        _products(block, register(block.buffer(step % 2)), sums)
         with T.If(ahead < steps), T.Then():
             _store(block, ahead, ahead % 2, waiting)
 
@@ -195,7 +196,7 @@ def _store(block: Block, step: Expr, slot: Expr, waiting: Buffer) -> None:
 
 def _products(block: Block, at: Expr, sums: Buffer) -> None:
     """Add the products of one step, whose buffer begins at ``at``."""
-    tile, weights_at = block.tile, held(at + block.tile.bm * block.tile.bk)
+    tile, weights_at = block.tile, register(at + block.tile.bm * block.tile.bk)
     words = _words(block, weights_at) if tile.weight_bits == 4 else None
     for k in range(tile.bk // K):
         a, b = local(tile.wm // 4, "uint32"), local(tile.wn // 4, "uint32")
@@ -254,7 +255,7 @@ def _fragment(
     ``rows`` are the place of the first row in shared memory, and the bytes of each.
     """
     at, size = rows
-    row = held(row)
+    row = register(row)
     place = at + row * size + swizzled(row, segment, size // SEGMENT) * SEGMENT
     address = T.address_of(block.memory.shared[place])
     run("ldmatrix_x4", *registers, address, source=instructions.LDMATRIX)
